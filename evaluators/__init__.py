@@ -1,0 +1,1 @@
+"""Evaluators: images and prompts in, scores out. See docs/architecture.md."""

@@ -1,0 +1,149 @@
+"""GenEval's rules as pure functions over detections.
+
+Source: Ghosh et al., "GenEval: An Object-Focused Framework for Evaluating Text-to-Image Alignment"
+(arXiv 2310.11513) and the official script, djghosh13/geneval ``evaluation/evaluate_images.py``.
+Nothing here knows where detections come from: a Mask2Former on photographs and the embedded
+world's classical detector are judged by the same rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: The six tasks; the overall score is the unweighted mean of their six means.
+TASKS: tuple[str, ...] = (
+    "single_object",
+    "two_object",
+    "counting",
+    "colors",
+    "position",
+    "color_attr",
+)
+
+SCORE_THRESHOLD = 0.3
+COUNTING_SCORE_THRESHOLD = 0.9
+MAX_OBJECTS_PER_CLASS = 16
+#: Share of the two objects' summed size by which an offset shrinks before it counts.
+POSITION_SHRINK = 0.1
+#: A direction holds if the shrunken offset's component exceeds this share of the full offset.
+POSITION_SHARE = 0.5
+_NO_OFFSET = 1e-3
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One detected object."""
+
+    label: str
+    #: the detector's confidence in [0, 1]
+    score: float
+    #: left, top, right, bottom in pixels, y pointing down
+    box: tuple[float, float, float, float]
+    #: its colour name where the detector knows it; otherwise a classifier is asked
+    color: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    correct: bool
+    #: one sentence for each rule that was broken; empty if correct
+    reasons: tuple[str, ...]
+
+
+#: Names the colours of objects of one class, in their order.
+ColorsOf = Callable[[Sequence[Detection], str], Sequence[str | None]]
+
+
+def detected_colors(objects: Sequence[Detection], _label: str) -> list[str | None]:
+    """The colours that the detector itself reported."""
+    return [o.color for o in objects]
+
+
+def keep(detections: Sequence[Detection], tag: str) -> dict[str, list[Detection]]:
+    """Objects that count, by class, best first: above the task's threshold, at most 16 each."""
+    threshold = COUNTING_SCORE_THRESHOLD if tag == "counting" else SCORE_THRESHOLD
+    kept: dict[str, list[Detection]] = {}
+    for detection in sorted(detections, key=lambda d: -d.score):
+        objects = kept.setdefault(detection.label, [])
+        if detection.score > threshold and len(objects) < MAX_OBJECTS_PER_CLASS:
+            objects.append(detection)
+    return kept
+
+
+def relations(subject: Detection, reference: Detection) -> set[str]:
+    """Where ``subject`` stands seen from ``reference``: up to two of GenEval's four relations."""
+    shrunken, offset = [], []
+    for low, high in ((0, 2), (1, 3)):
+        centres = [(d.box[low] + d.box[high]) / 2 for d in (subject, reference)]
+        sizes = sum(abs(d.box[high] - d.box[low]) for d in (subject, reference))
+        distance = centres[0] - centres[1]
+        offset.append(distance)
+        shrunken.append(math.copysign(max(abs(distance) - POSITION_SHRINK * sizes, 0.0), distance))
+    if all(abs(component) < _NO_OFFSET for component in shrunken):
+        return set()
+    dx, dy = (component / math.hypot(*offset) for component in shrunken)
+    directions = {
+        "left of": dx < -POSITION_SHARE,
+        "right of": dx > POSITION_SHARE,
+        "above": dy < -POSITION_SHARE,
+        "below": dy > POSITION_SHARE,
+    }
+    return {name for name, holds in directions.items() if holds}
+
+
+def judge(
+    metadata: Mapping[str, Any],
+    detections: Sequence[Detection],
+    colors_of: ColorsOf = detected_colors,
+) -> Verdict:
+    """Whether an image with these detections shows what a GenEval prompt asks for.
+
+    ``metadata`` is GenEval's record of the prompt (``tag``, ``include``, ``exclude``).
+    """
+    objects = keep(detections, metadata["tag"])
+    reasons: list[str] = []
+    matched: list[list[Detection] | None] = []  # by clause; None where the clause failed
+    for clause in metadata.get("include", ()):
+        label, count = clause["class"], clause["count"]
+        best = objects.get(label, [])[:count]
+        broken = _broken_rule(clause, best, matched, colors_of)
+        if broken is not None:
+            reasons.append(broken)
+        matched.append(best if broken is None else None)
+    for clause in metadata.get("exclude", ()):
+        found = len(objects.get(clause["class"], []))
+        if found >= clause["count"]:
+            reasons.append(
+                f"expected fewer than {clause['count']} {clause['class']}, found {found}"
+            )
+    return Verdict(not reasons, tuple(reasons))
+
+
+def _broken_rule(
+    clause: Mapping[str, Any],
+    best: list[Detection],
+    matched: Sequence[list[Detection] | None],
+    colors_of: ColorsOf,
+) -> str | None:
+    """The first rule of an include clause that its best objects break, in words."""
+    label, count = clause["class"], clause["count"]
+    if len(best) < count:
+        return f"expected {count} {label}, found {len(best)}"
+    if "color" in clause:
+        colors = list(colors_of(best, label))
+        if colors.count(clause["color"]) < count:
+            seen = ", ".join(str(c) for c in colors)
+            return f"expected {count} {clause['color']} {label}, found {seen}"
+    if "position" in clause:
+        relation, target = clause["position"]
+        references = matched[target]
+        if references is None:
+            return f"nothing for {label} to be {relation}"
+        for subject in best:
+            for reference in references:
+                if relation not in relations(subject, reference):
+                    return f"expected {label} {relation} {reference.label}"
+    return None

@@ -1,0 +1,39 @@
+"""OCR accuracy as the Flow-GRPO family computes it, as pure functions over text.
+
+Source: Liu et al., "Flow-GRPO" (arXiv 2505.05470), OCR reward: one minus the edit distance between
+the wanted and the recognised text, capped at the wanted text's length, over that length.
+"""
+
+from __future__ import annotations
+
+
+def target_of(prompt: str) -> str | None:
+    """The text between the prompt's first two double quotes, or None if there is no such pair."""
+    parts = prompt.split('"')
+    return parts[1] if len(parts) >= 3 else None
+
+
+def normalise(text: str) -> str:
+    """Spaces removed, lower case; punctuation stays."""
+    return text.replace(" ", "").lower()
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Levenshtein distance: insertions, deletions and substitutions of one character."""
+    row = list(range(len(b) + 1))
+    for i, char_a in enumerate(a, start=1):
+        diagonal, row[0] = row[0], i
+        for j, char_b in enumerate(b, start=1):
+            diagonal, row[j] = (
+                row[j],
+                min(row[j] + 1, row[j - 1] + 1, diagonal + (char_a != char_b)),
+            )
+    return row[-1]
+
+
+def accuracy(target: str, recognised: str) -> float:
+    """1 - min(distance, length) / length; 1 if the target is contained. ``target`` is not empty."""
+    wanted, seen = normalise(target), normalise(recognised)
+    if wanted in seen:
+        return 1.0
+    return 1 - min(edit_distance(wanted, seen), len(wanted)) / len(wanted)

@@ -1,0 +1,86 @@
+"""Image-text alignment by a tiny CLIP trained on the embedded world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+
+WEIGHTS = Path(__file__).parent / "weights" / "clip"
+_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")
+
+
+class ShapesClipScore(Evaluator):
+    """The cosine between image and prompt in a CLIP of 1.2M parameters.
+
+    A learned scorer with a learned scorer's faults, so that preference-style metrics are real in
+    the embedded world too. Its text tower is not one of those that condition the base.
+    """
+
+    name = "shapes-clipscore"
+    metrics = (
+        Metric(
+            name="shapes_clipscore",
+            unit="cosine",
+            range=(-1.0, 1.0),
+            higher_is_better=True,
+            version="1",
+            source="weights and recipe of this project (configs/shapes_pretrain.yaml)",
+            description="Cosine of image and prompt embeddings in the embedded world's own CLIP.",
+        ),
+    )
+
+    def __init__(self, weights: Path = WEIGHTS) -> None:
+        self.weights = weights
+        self._model: Any = None
+
+    def check(self) -> None:
+        missing = [name for name in _FILES if not (self.weights / name).is_file()]
+        if missing:
+            raise EvaluatorError(
+                f"the weights of shapes-clipscore are incomplete: {self.weights} lacks "
+                f"{', '.join(missing)}; install soar-bench again"
+            )
+
+    def identity(self) -> dict[str, str]:
+        digest = sha256((self.weights / "model.safetensors").read_bytes()).hexdigest()
+        return {"weights": digest}
+
+    def load(self, device: str = "cpu") -> None:
+        import torch
+        from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+        self.check()
+        self._device = device
+        model = CLIPModel.from_pretrained(self.weights, dtype=torch.float32, local_files_only=True)
+        self._model = model.to(device).eval()
+        self._tokenizer = CLIPTokenizer.from_pretrained(self.weights, local_files_only=True)
+        expected = model.config.text_config.vocab_size
+        if len(self._tokenizer) != expected:  # transformers makes useless ones in silence
+            raise EvaluatorError(
+                f"the tokenizer in {self.weights} has {len(self._tokenizer)} tokens where the "
+                f"model has {expected}; install soar-bench again"
+            )
+        self._processor = CLIPImageProcessorPil.from_pretrained(self.weights, local_files_only=True)
+
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+        import torch
+
+        pixels = self._processor(images=[s.image for s in samples], return_tensors="pt")
+        tokens = self._tokenizer(
+            [s.prompt for s in samples],
+            padding="max_length",
+            truncation=True,
+            max_length=self._model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            image = self._model.get_image_features(**pixels.to(self._device)).pooler_output
+            text = self._model.get_text_features(
+                input_ids=tokens.input_ids.to(self._device)
+            ).pooler_output
+            cosine = torch.nn.functional.cosine_similarity(image, text, dim=-1)
+        return [{self.metrics[0].name: Score(value)} for value in cosine.tolist()]

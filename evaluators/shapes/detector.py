@@ -1,0 +1,106 @@
+"""An object detector for the embedded world: classical vision, no weights.
+
+Colours are segmented by un-mixing each pixel into background and one palette colour (which keeps
+anti-aliased borders from turning into other colours), connected components of one colour become
+objects, and an object's outline, stretched to its bounding box, is compared with every shape's.
+The score is how clearly the best shape fits, so that a malformed blob scores low.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+
+from evaluators.geneval.rules import Detection
+from evaluators.shapes.geometry import PALETTE, SHAPES, shape_mask
+
+#: A pixel belongs to an object if the palette colour makes up at least this share of it.
+_FOREGROUND = 0.5
+#: Smaller components (in pixels) are specks, not objects.
+_MINIMUM_AREA = 30
+#: Overlap (intersection over union) at which a shape is not recognised at all, and at which it is
+#: as good as a clean render; the score is linear in between.
+_IOU_ZERO, _IOU_ONE = 0.60, 0.85
+#: Side of the square, in samples, on which outlines are compared.
+_CANVAS = 32
+
+
+def background_of(image: np.ndarray) -> np.ndarray:
+    """The median colour of the image's outermost two pixels: float [3] in 0..255."""
+    frame = np.concatenate(
+        [
+            image[:2].reshape(-1, 3),
+            image[-2:].reshape(-1, 3),
+            image[:, :2].reshape(-1, 3),
+            image[:, -2:].reshape(-1, 3),
+        ]
+    )
+    return np.median(frame, axis=0)
+
+
+def label_colors(image: np.ndarray) -> np.ndarray:
+    """The palette index of each pixel, -1 where it is background: int [H, W].
+
+    Solves pixel = (1 - a) background + a colour for each palette colour with a in [0, 1] and keeps
+    the colour that leaves the smallest residual.
+    """
+    background = background_of(image)
+    palette = np.array(list(PALETTE.values()), float) - background  # [C, 3]
+    offset = image.astype(float) - background  # [H, W, 3]
+    share = np.clip(offset @ palette.T / (palette**2).sum(1), 0, 1)  # [H, W, C]
+    residual = np.linalg.norm(offset[:, :, None] - share[..., None] * palette, axis=-1)
+    best = residual.argmin(-1)
+    chosen = np.take_along_axis(share, best[..., None], -1)[..., 0]
+    return np.where(chosen >= _FOREGROUND, best, -1)
+
+
+def _stretch(mask: np.ndarray) -> np.ndarray:
+    """The mask resampled to [_CANVAS, _CANVAS] by linear interpolation, in [0, 1]."""
+    height, width = mask.shape
+    y = (np.arange(_CANVAS) + 0.5) * height / _CANVAS - 0.5
+    x = (np.arange(_CANVAS) + 0.5) * width / _CANVAS - 0.5
+    grid = np.meshgrid(y, x, indexing="ij")
+    return ndimage.map_coordinates(mask.astype(float), grid, order=1, mode="nearest")
+
+
+@lru_cache(maxsize=1)
+def _templates() -> np.ndarray:
+    """Every shape's stretched outline at a radius between the world's: [S, _CANVAS, _CANVAS]."""
+    outlines = []
+    for shape in SHAPES:
+        mask = shape_mask(shape, 9) >= 0.5
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        outlines.append(_stretch(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]))
+    return np.stack(outlines)
+
+
+def detect(image: np.ndarray) -> list[Detection]:
+    """Every object of the image with its shape, colour, score in [0, 1] and box, best first.
+
+    ``image`` is uint8 RGB [H, W, 3] on a plain light background.
+    """
+    colors = label_colors(image)
+    templates = _templates()
+    found = []
+    for index, color in enumerate(PALETTE):
+        components, _ = ndimage.label(colors == index)
+        for number, (rows, columns) in enumerate(ndimage.find_objects(components), start=1):
+            mask = components[rows, columns] == number
+            if mask.sum() < _MINIMUM_AREA:
+                continue
+            outline = _stretch(mask)
+            iou = np.minimum(templates, outline).sum((1, 2)) / np.maximum(templates, outline).sum(
+                (1, 2)
+            )
+            best = int(iou.argmax())
+            score = float(np.clip((iou[best] - _IOU_ZERO) / (_IOU_ONE - _IOU_ZERO), 0, 1))
+            box = (
+                float(columns.start),
+                float(rows.start),
+                float(columns.stop),
+                float(rows.stop),
+            )
+            found.append(Detection(SHAPES[best], score, box, color))
+    return sorted(found, key=lambda d: -d.score)

@@ -1,0 +1,115 @@
+"""``soar-bench eval``, ``suites`` and ``evaluators``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def evaluate(
+    checkpoints: list[str] = typer.Argument(
+        help="Checkpoints: `shapes`, a pipeline's folder, or what `soar-bench train` wrote."
+    ),
+    suite: str = typer.Option(
+        "shapes", help="Suites, separated by commas (see `soar-bench suites`)."
+    ),
+    protocol: str | None = typer.Option(None, help="Named settings.  [default: the suite's]"),
+    steps: int | None = typer.Option(None, min=1, help="Sampler steps, other than the protocol's."),
+    guidance: float | None = typer.Option(None, min=0, help="Guidance, other than the protocol's."),
+    images: int | None = typer.Option(None, min=1, help="Images a prompt.  [default: the suite's]"),
+    evaluator: list[str] = typer.Option([], help="Evaluators.  [default: the suite's]"),
+    batch_size: int = typer.Option(32, min=1, help="Images made at once; changes no number."),
+    device: str = typer.Option("cpu", help="Where images are made: cpu, cuda, mps."),
+    results: Path = typer.Option(Path("results"), help="Where records are written."),
+    cache: Path = typer.Option(Path("outputs/cache"), help="Where images and scores are kept."),
+) -> None:
+    """Generate and score images of checkpoints; write a record of each run.
+
+    Samples that exist are not made again: interrupted, the same command goes on.
+    """
+    from rich.console import Console
+
+    from soar_bench.checkpoints import resolve
+    from soar_bench.evaluate import Options, prepare, run
+    from soar_bench.progress import stages
+    from soar_bench.report import run_table
+    from soar_bench.suites import DEFAULT_PROTOCOL, get_protocol, get_suite
+
+    options = Options(
+        results, cache, images, tuple(evaluator) or None, batch_size=batch_size, device=device
+    )
+    suites = [get_suite(name.strip()) for name in suite.split(",")]
+    judged = [resolve(name) for name in checkpoints]
+    work = [
+        prepare(
+            checkpoint,
+            one,
+            get_protocol(protocol or DEFAULT_PROTOCOL[one.name]).override(
+                steps=steps, guidance=guidance
+            ),
+            options,
+        )
+        for one in suites
+        for checkpoint in judged
+    ]
+    for item in work:
+        typer.echo(
+            f"{item.checkpoint.label} on {item.suite.name} under {item.protocol.name}: "
+            f"{len(item.to_generate)} of {len(item.samples)} images to make",
+            err=True,
+        )
+    runs = []
+    for item in work:
+        with stages() as show:
+            runs.append(run(item, options, show))
+    Console().print(run_table(runs))
+    for finished in runs:
+        typer.echo(finished.folder)
+
+
+def suites() -> None:
+    """List the suites: prompts, images a prompt and evaluators."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from soar_bench.suites import DEFAULT_PROTOCOL, SUITES, get_suite
+
+    table = Table("suite", "prompts", "images each", "evaluators", "protocol", "what it asks")
+    for name in SUITES:
+        suite = get_suite(name)
+        table.add_row(
+            name,
+            str(len(suite.prompts)),
+            str(suite.images_per_prompt),
+            ", ".join(suite.evaluators),
+            DEFAULT_PROTOCOL[name],
+            suite.description,
+        )
+    Console().print(table)
+
+
+def evaluators() -> None:
+    """List the evaluators with their metrics and whether they can run here."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from evaluators import registry
+    from evaluators.types import EvaluatorError
+
+    table = Table("evaluator", "metric", "unit", "better", "version", "runs here")
+    for name in registry.names():
+        try:
+            evaluator = registry.create(name)
+            evaluator.check()
+            state = "yes"
+        except EvaluatorError as error:
+            state = f"no: {error}"
+            evaluator = None
+        if evaluator is None:
+            table.add_row(name, "", "", "", "", state)
+            continue
+        for metric in evaluator.metrics:
+            better = "higher" if metric.higher_is_better else "lower"
+            table.add_row(name, metric.name, metric.unit, better, metric.version, state)
+    Console().print(table)

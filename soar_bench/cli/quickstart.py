@@ -1,0 +1,42 @@
+"""``soar-bench quickstart``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def quickstart(
+    output: Path = typer.Option(Path("outputs/quickstart"), help="Where everything is written."),
+    steps: int = typer.Option(150, min=1, help="Optimizer steps of SFT and of SOAR."),
+    images: int = typer.Option(1, min=1, help="Images a prompt."),
+    seed: int = typer.Option(0, min=0, help="Training seed."),
+) -> None:
+    """The whole method on a CPU in minutes: train SFT and SOAR, evaluate, compare, show."""
+    from soar_bench.progress import stages
+    from soar_bench.quickstart import quickstart as run
+    from soar_bench.quickstart import words
+    from training.loop import Stopped
+
+    typer.echo(
+        f"Post-training the embedded base for {steps} steps with SFT and with SOAR, then judging "
+        f"all three on the same prompts and noise.\n"
+        "Interrupt at any time; the same command goes on.\n"
+    )
+    try:
+        with stages() as show:
+            result = run(output, steps, images, seed, show)
+    except Stopped as stopped:
+        typer.echo(f"stopped at step {stopped.step}; the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(
+        "\nWhat was measured (value ± standard error; differences with their 95% interval):\n"
+    )
+    typer.echo(words(result))
+    typer.echo(
+        f"\nThe board:      {result.leaderboard}\n"
+        f"The pictures:   {result.picture}  (green frame: right, red: wrong)\n"
+        f"A short training moves little and {result.boards[0][0].value.scored} images cannot show "
+        "small differences; the measured comparison over several seeds is in leaderboard.md."
+    )

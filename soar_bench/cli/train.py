@@ -1,0 +1,88 @@
+"""``soar-bench train``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+class Method(StrEnum):
+    sft = "sft"
+    soar = "soar"
+
+
+def train(
+    method: Method = typer.Argument(help="The objective."),
+    config: Path | None = typer.Option(None, help="A YAML file of settings (see configs/)."),
+    base: str | None = typer.Option(
+        None, help="The pipeline to start from: a folder, or `shapes`."
+    ),
+    data: str | None = typer.Option(
+        None, help="A folder with metadata.jsonl, or shapes-clean[:COUNT]."
+    ),
+    output: Path | None = typer.Option(
+        None, help="Where the run is written.  [default: outputs/train/NAME]"
+    ),
+    name: str | None = typer.Option(None, help="What tables call the run.  [default: the method]"),
+    steps: int | None = typer.Option(None, help="Optimizer steps."),
+    batch_size: int | None = typer.Option(None, help="Samples a step and process."),
+    seed: int | None = typer.Option(None, help="Training seed."),
+    assignments: list[str] = typer.Option(
+        [], "--set", metavar="NAME=VALUE", help="Any other setting, for example soar.guidance=3."
+    ),
+) -> None:
+    """Train a checkpoint with SFT or SOAR. Interrupted, the same command goes on."""
+    from soar_bench.checkpoints import digest_pipeline, pipeline_folder
+    from soar_bench.config import load_config
+    from soar_bench.data import open_data
+    from soar_bench.progress import stages
+    from soar_bench.types import SoarBenchError
+
+    options: dict[str, Any] = {
+        "base": base,
+        "data": data,
+        "output": output,
+        "name": name,
+        "steps": steps,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    in_file = _method_in(config)
+    if in_file not in (None, method.value):
+        raise SoarBenchError(f"{config} is a recipe for {in_file}, not for {method.value}")
+    label = name or method.value
+    if output is None and not _names_output(config):
+        options["output"] = f"outputs/train/{label}" + (f"-seed{seed}" if seed is not None else "")
+    settings = load_config(config, {"method": method.value, **options}, assignments)
+    folder = pipeline_folder(settings.base)
+    source = open_data(settings.data)
+
+    from training.loop import Base, Stopped
+    from training.loop import train as run
+    from training.pipeline import load_pipeline
+
+    start = Base(settings.base, load_pipeline(folder), digest_pipeline(folder))
+    try:
+        with stages() as show:
+            checkpoint = run(settings, start, source, show)
+    except Stopped as stopped:
+        typer.echo(f"stopped at step {stopped.step}; the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{checkpoint}")
+
+
+def _content(config: Path | None) -> dict[str, Any]:
+    from soar_bench.config import read_settings
+
+    return read_settings(config) if config is not None else {}
+
+
+def _method_in(config: Path | None) -> Any:
+    return _content(config).get("method")
+
+
+def _names_output(config: Path | None) -> bool:
+    return "output" in _content(config)

@@ -1,0 +1,41 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from soar_bench.compare import HEADER, Row, cells, format_value, metrics_of
+from soar_bench.records import Run
+from soar_bench.stats import estimate
+
+
+def run_table(runs: Sequence[Run]) -> Table:
+    """One row a run and metric: value ± standard error, samples, unscored."""
+    table = Table("checkpoint", "suite", "protocol", "metric", "value ± s.e.", "n", "unscored")
+    for run in runs:
+        scores = run.scores()
+        for name, metric in metrics_of(run):
+            found = estimate(scores[scores["metric"] == name], metric["aggregate"])
+            table.add_row(
+                escape(run.label),
+                escape(run.record["suite"]["name"]),
+                escape(run.record["protocol"]["name"]),
+                name,
+                format_value(found),
+                str(found.scored),
+                str(found.unscored),
+            )
+    return table
+
+
+def comparison_table(rows: Sequence[Row]) -> Table:
+    """The rows of a comparison, a line under each metric."""
+    table = Table(*HEADER)
+    for i, (row, texts) in enumerate(zip(rows, cells(rows), strict=True)):
+        if i and rows[i - 1].metric != row.metric:
+            table.add_section()
+        table.add_row(*(escape(text) for text in texts))
+    return table

@@ -1,0 +1,260 @@
+"""Captions of the embedded world in GenEval's six task forms and metadata format, and signs.
+
+A caption comes as GenEval's own record: ``{"tag", "include", "exclude", "prompt"}``, where each
+clause of ``include`` has ``class`` and ``count`` and may have ``color`` and
+``position: [relation, index of the clause it is relative to]`` (djghosh13/geneval,
+``prompts/evaluation_metadata.jsonl``). Signs have the tag ``sign`` and their word between double
+quotes, the form in which OCR prompt sets name their target.
+
+Some combinations are *held out*: no training caption names them, so that the suite can tell
+composition from memory. Which ones is fixed here, once, for every seed.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from itertools import combinations, permutations
+from typing import Any
+
+from evaluators.shapes.geometry import PALETTE, SHAPES
+
+Metadata = dict[str, Any]
+
+TASKS: tuple[str, ...] = (
+    "single_object",
+    "two_object",
+    "counting",
+    "colors",
+    "position",
+    "color_attr",
+)
+SIGN = "sign"
+
+LEAD_INS: tuple[str, ...] = ("a photo of", "a picture of", "a drawing of", "a painting of")
+NUMBERS: dict[int, str] = {2: "two", 3: "three", 4: "four"}
+PLURALS: dict[str, str] = {s: s + ("es" if s.endswith("s") else "s") for s in SHAPES}
+COLORS: tuple[str, ...] = tuple(PALETTE)
+
+#: relation -> the relation that says the same with the two objects exchanged
+RELATIONS: dict[str, str] = {
+    "left of": "right of",
+    "right of": "left of",
+    "above": "below",
+    "below": "above",
+}
+
+WORDS: tuple[str, ...] = tuple(
+    "ANT ART CAN CAP CAR CAT COT CUP CUT EAR EAT HAT HEN HOP HOT HUT LAP LOT NAP NET NUT OAR OAT "
+    "PAN PEN PET POT RAT RUN SAX SET SON SUN TAP TAX TEA TEN TOP".split()
+)
+HELD_OUT_WORDS: frozenset[str] = frozenset("CAR CUP EAT HOT LOT NET PAN SET SUN TAX".split())
+
+
+def single_object(shape: str, lead_in: str = LEAD_INS[0]) -> Metadata:
+    return {
+        "tag": "single_object",
+        "include": [{"class": shape, "count": 1}],
+        "prompt": f"{lead_in} a {shape}",
+    }
+
+
+def two_object(first: str, second: str, lead_in: str = LEAD_INS[0]) -> Metadata:
+    return {
+        "tag": "two_object",
+        "include": [{"class": first, "count": 1}, {"class": second, "count": 1}],
+        "prompt": f"{lead_in} a {first} and a {second}",
+    }
+
+
+def counting(shape: str, count: int, lead_in: str = LEAD_INS[0]) -> Metadata:
+    return {
+        "tag": "counting",
+        "include": [{"class": shape, "count": count}],
+        "exclude": [{"class": shape, "count": count + 1}],
+        "prompt": f"{lead_in} {NUMBERS[count]} {PLURALS[shape]}",
+    }
+
+
+def colors(shape: str, color: str, lead_in: str = LEAD_INS[0]) -> Metadata:
+    return {
+        "tag": "colors",
+        "include": [{"class": shape, "count": 1, "color": color}],
+        "prompt": f"{lead_in} a {color} {shape}",
+    }
+
+
+def position(subject: str, relation: str, reference: str, lead_in: str = LEAD_INS[0]) -> Metadata:
+    """``subject`` stands ``relation`` the ``reference``, which as in GenEval comes first."""
+    return {
+        "tag": "position",
+        "include": [
+            {"class": reference, "count": 1},
+            {"class": subject, "count": 1, "position": [relation, 0]},
+        ],
+        "prompt": f"{lead_in} a {subject} {relation} a {reference}",
+    }
+
+
+def color_attr(
+    first: str, first_color: str, second: str, second_color: str, lead_in: str = LEAD_INS[0]
+) -> Metadata:
+    return {
+        "tag": "color_attr",
+        "include": [
+            {"class": first, "count": 1, "color": first_color},
+            {"class": second, "count": 1, "color": second_color},
+        ],
+        "prompt": f"{lead_in} a {first_color} {first} and a {second_color} {second}",
+    }
+
+
+def sign(word: str, lead_in: str = LEAD_INS[0]) -> Metadata:
+    return {"tag": SIGN, "include": [], "prompt": f'{lead_in} a sign saying "{word}"'}
+
+
+@cache
+def every_caption(tag: str, lead_in: str = LEAD_INS[0]) -> tuple[Metadata, ...]:
+    """All captions of one form with one lead-in, in a fixed order."""
+    return tuple(_every_caption(tag, lead_in))
+
+
+def _every_caption(tag: str, lead_in: str) -> list[Metadata]:
+    pairs = list(permutations(SHAPES, 2))
+    if tag == "single_object":
+        return [single_object(s, lead_in) for s in SHAPES]
+    if tag == "two_object":
+        return [two_object(a, b, lead_in) for a, b in pairs]
+    if tag == "counting":
+        return [counting(s, n, lead_in) for s in SHAPES for n in NUMBERS]
+    if tag == "colors":
+        return [colors(s, c, lead_in) for s in SHAPES for c in COLORS]
+    if tag == "position":
+        return [position(a, r, b, lead_in) for a, b in pairs for r in RELATIONS]
+    if tag == "color_attr":
+        return [
+            color_attr(a, ca, b, cb, lead_in)
+            for a, b in pairs
+            for ca, cb in permutations(COLORS, 2)
+        ]
+    if tag == SIGN:
+        return [sign(w, lead_in) for w in WORDS]
+    raise ValueError(f"unknown caption form {tag!r}")
+
+
+# --- what is held out -------------------------------------------------------------------------
+
+#: Each shape and each colour is held out in exactly one pair (a Latin diagonal).
+HELD_OUT_COLORED: frozenset[tuple[str, str]] = frozenset(
+    (shape, COLORS[(i + 3) % len(COLORS)]) for i, shape in enumerate(SHAPES)
+)
+#: A perfect matching: each shape is in exactly one held-out pair.
+HELD_OUT_PAIRS: frozenset[frozenset[str]] = frozenset(
+    frozenset((SHAPES[i], SHAPES[i + 3])) for i in range(3)
+)
+HELD_OUT_COUNTS: frozenset[tuple[str, int]] = frozenset(
+    (("star", 2), ("square", 3), ("triangle", 4))
+)
+
+
+def _canonical_relation(subject: str, relation: str, reference: str) -> tuple[str, str, str]:
+    """'a above b' and 'b below a' are one arrangement."""
+    if relation in ("right of", "below"):
+        return reference, RELATIONS[relation], subject
+    return subject, relation, reference
+
+
+Colored = tuple[str, str]
+
+
+def _draw_held_out() -> tuple[frozenset[tuple[str, str, str]], frozenset[frozenset[Colored]]]:
+    rng = random.Random("soar-bench shapes: held-out combinations, version 1")
+    relations = [(a, r, b) for a, b in permutations(SHAPES, 2) for r in ("left of", "above")]
+    colored = [
+        frozenset(((a, ca), (b, cb)))
+        for a, b in combinations(SHAPES, 2)
+        for ca, cb in permutations(COLORS, 2)
+    ]
+    return (
+        frozenset(rng.sample(relations, len(relations) // 5)),
+        frozenset(rng.sample(colored, len(colored) // 5)),
+    )
+
+
+HELD_OUT_RELATIONS, HELD_OUT_COLORED_PAIRS = _draw_held_out()
+
+
+def is_held_out(metadata: Metadata) -> bool:
+    """True if no training caption may name this combination (or a part of it)."""
+    tag, include = metadata["tag"], metadata["include"]
+    if tag == SIGN:
+        return metadata["prompt"].split('"')[1] in HELD_OUT_WORDS
+    if any((c["class"], c.get("color")) in HELD_OUT_COLORED for c in include):
+        return True
+    if tag == "two_object":
+        return frozenset(c["class"] for c in include) in HELD_OUT_PAIRS
+    if tag == "counting":
+        return (include[0]["class"], include[0]["count"]) in HELD_OUT_COUNTS
+    if tag == "position":
+        relation = include[1]["position"][0]
+        arrangement = _canonical_relation(include[1]["class"], relation, include[0]["class"])
+        return arrangement in HELD_OUT_RELATIONS
+    if tag == "color_attr":
+        return frozenset((c["class"], c["color"]) for c in include) in HELD_OUT_COLORED_PAIRS
+    return False
+
+
+# --- altered captions -------------------------------------------------------------------------
+
+
+def altered(metadata: Metadata, rng: random.Random) -> Metadata:
+    """A caption of the same form that is false for a clean scene of ``metadata``.
+
+    One fact is changed: a shape, a colour, which object has which colour, a number, a relation, or
+    a letter.
+    """
+    tag, include = metadata["tag"], metadata["include"]
+    lead_in = next(phrase for phrase in LEAD_INS if metadata["prompt"].startswith(phrase))
+    named = [clause["class"] for clause in include]
+
+    def other_shape() -> str:
+        return rng.choice([s for s in SHAPES if s not in named])
+
+    if tag == SIGN:
+        word = metadata["prompt"].split('"')[1]
+        near = [
+            w for w in WORDS if w != word and sum(a != b for a, b in zip(w, word, strict=True)) < 3
+        ]
+        return sign(rng.choice(near), lead_in)
+    if tag == "single_object":
+        return single_object(other_shape(), lead_in)
+    if tag == "two_object":
+        replaced = rng.randrange(2)
+        named[replaced] = other_shape()
+        return two_object(named[0], named[1], lead_in)
+    if tag == "counting":
+        count = include[0]["count"]
+        if rng.random() < 0.25:
+            return counting(other_shape(), count, lead_in)
+        return counting(named[0], rng.choice([n for n in NUMBERS if n != count]), lead_in)
+    if tag == "colors":
+        if rng.random() < 0.25:
+            return colors(other_shape(), include[0]["color"], lead_in)
+        other = rng.choice([c for c in COLORS if c != include[0]["color"]])
+        return colors(named[0], other, lead_in)
+    if tag == "position":
+        reference, subject = named
+        relation = include[1]["position"][0]
+        if rng.random() < 0.25:
+            return position(other_shape(), relation, reference, lead_in)
+        other = rng.choice([r for r in RELATIONS if r != relation])
+        return position(subject, other, reference, lead_in)
+    (first, second), (one, two) = named, [clause["color"] for clause in include]
+    kind = rng.randrange(4)
+    if kind == 0:
+        return color_attr(first, two, second, one, lead_in)
+    if kind == 1:
+        return color_attr(other_shape(), one, second, two, lead_in)
+    third = rng.choice([c for c in COLORS if c not in (one, two)])
+    one, two = (third, two) if kind == 2 else (one, third)
+    return color_attr(first, one, second, two, lead_in)

@@ -1,0 +1,66 @@
+"""The frozen parts of an SD3-format diffusers pipeline: loading it, prompts and images in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.types import TrainingError
+
+PIPELINE_CLASS = "StableDiffusion3Pipeline"
+
+
+def check_pipeline(folder: Path) -> None:
+    """Raises TrainingError unless ``folder`` is an SD3-format pipeline; loads no weights."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise TrainingError(f"{folder} is not a diffusers pipeline: it has no model_index.json")
+    try:
+        name = json.loads(index.read_text("utf-8")).get("_class_name")
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise TrainingError(f"{index} is not a pipeline's index: {error}") from None
+    if name != PIPELINE_CLASS:
+        raise TrainingError(f"{folder} holds a {name}; only {PIPELINE_CLASS} can be trained so far")
+
+
+def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """Loads a pipeline from a folder, never from a hub, in evaluation mode."""
+    from diffusers import StableDiffusion3Pipeline
+
+    check_pipeline(folder)
+    pipeline = StableDiffusion3Pipeline.from_pretrained(
+        folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.requires_grad_(False).eval()
+    return pipeline
+
+
+@torch.no_grad()
+def encode_prompts(
+    pipeline: Any, prompts: list[str], max_sequence_length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token embeddings float32 [B, L, D] and pooled embeddings float32 [B, P] of the prompts."""
+    embeds, _, pooled, _ = pipeline.encode_prompt(
+        prompt=prompts,
+        prompt_2=None,
+        prompt_3=None,
+        do_classifier_free_guidance=False,
+        max_sequence_length=max_sequence_length,
+    )
+    return embeds.float(), pooled.float()
+
+
+@torch.no_grad()
+def encode_images(pipeline: Any, images: np.ndarray) -> torch.Tensor:
+    """The transformer's latents, float32 [B, C, h, w], of uint8 RGB images [B, H, W, 3]."""
+    vae = pipeline.vae
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
+    latents = vae.encode(pixels).latent_dist.mode().float()
+    return (latents - vae.config.shift_factor) * vae.config.scaling_factor
