@@ -72,7 +72,7 @@ def load_checkpoint(checkpoint: Checkpoint, protocol: Protocol, device: str) -> 
     pipeline = load_pipeline(checkpoint.pipeline, dtype)
     if checkpoint.transformer is not None:
         transformer = SD3Transformer2DModel.from_pretrained(
-            checkpoint.transformer, torch_dtype=dtype, local_files_only=True, use_safetensors=True
+            checkpoint.transformer, dtype=dtype, local_files_only=True, use_safetensors=True
         )
         here, there = transformer.config, pipeline.transformer.config
         different = [

@@ -33,7 +33,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
 
     check_pipeline(folder)
     pipeline = StableDiffusion3Pipeline.from_pretrained(
-        folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True
+        folder, dtype=dtype, local_files_only=True, use_safetensors=True
     )
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():

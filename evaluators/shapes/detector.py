@@ -2,19 +2,19 @@
 
 Colours are segmented by un-mixing each pixel into background and one palette colour (which keeps
 anti-aliased borders from turning into other colours), connected components of one colour become
-objects, and an object's outline, stretched to its bounding box, is compared with every shape's.
+objects, and an object's outline, brought to one size, is compared with every shape's.
 The score is how clearly the best shape fits, so that a malformed blob scores low.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from scipy import ndimage
 
 from evaluators.geneval.rules import Detection
-from evaluators.shapes.geometry import PALETTE, SHAPES, shape_mask
+from evaluators.shapes.geometry import PALETTE, RADII, SHAPES, shape_mask
 
 #: A pixel belongs to an object if the palette colour makes up at least this share of it.
 _FOREGROUND = 0.5
@@ -57,23 +57,30 @@ def label_colors(image: np.ndarray) -> np.ndarray:
 
 
 def _stretch(mask: np.ndarray) -> np.ndarray:
-    """The mask resampled to [_CANVAS, _CANVAS] by linear interpolation, in [0, 1]."""
+    """The mask, centred in a square, resampled to [_CANVAS, _CANVAS], in [0, 1].
+
+    Size is taken away, proportions are kept: half a square is not a square.
+    """
     height, width = mask.shape
-    y = (np.arange(_CANVAS) + 0.5) * height / _CANVAS - 0.5
-    x = (np.arange(_CANVAS) + 0.5) * width / _CANVAS - 0.5
-    grid = np.meshgrid(y, x, indexing="ij")
-    return ndimage.map_coordinates(mask.astype(float), grid, order=1, mode="nearest")
+    side = max(height, width)
+    samples = ((np.arange(_CANVAS) + 0.5) / _CANVAS - 0.5) * side - 0.5
+    grid = np.meshgrid(samples + height / 2, samples + width / 2, indexing="ij")
+    return ndimage.map_coordinates(mask.astype(float), grid, order=1)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _templates() -> np.ndarray:
-    """Every shape's stretched outline at a radius between the world's: [S, _CANVAS, _CANVAS]."""
-    outlines = []
-    for shape in SHAPES:
-        mask = shape_mask(shape, 9) >= 0.5
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        outlines.append(_stretch(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]))
-    return np.stack(outlines)
+    """Every shape's stretched outlines at the world's sizes: [S, R, _CANVAS, _CANVAS].
+
+    A thin arm is a pixel wider or narrower depending on the size, hence one outline for each.
+    """
+    return np.stack([[_outline(shape, radius) for radius in RADII] for shape in SHAPES])
+
+
+def _outline(shape: str, radius: int) -> np.ndarray:
+    mask = shape_mask(shape, radius) >= _FOREGROUND
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return _stretch(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
 
 
 def detect(image: np.ndarray) -> list[Detection]:
@@ -91,9 +98,8 @@ def detect(image: np.ndarray) -> list[Detection]:
             if mask.sum() < _MINIMUM_AREA:
                 continue
             outline = _stretch(mask)
-            iou = np.minimum(templates, outline).sum((1, 2)) / np.maximum(templates, outline).sum(
-                (1, 2)
-            )
+            overlap = np.minimum(templates, outline).sum((2, 3))
+            iou = (overlap / np.maximum(templates, outline).sum((2, 3))).max(1)
             best = int(iou.argmax())
             score = float(np.clip((iou[best] - _IOU_ZERO) / (_IOU_ONE - _IOU_ZERO), 0, 1))
             box = (

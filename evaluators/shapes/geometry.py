@@ -28,6 +28,9 @@ PALETTE: dict[str, tuple[int, int, int]] = {
 
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "star", "cross", "ring")
 
+#: The sizes in which shapes occur.
+RADII: tuple[int, ...] = (8, 9, 10)
+
 _SUPERSAMPLING = 8
 
 

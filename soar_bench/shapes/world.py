@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-from evaluators.shapes.geometry import SHAPES
+from evaluators.shapes.geometry import RADII, SHAPES
 from soar_bench.shapes import captions
 from soar_bench.shapes.captions import COLORS, LEAD_INS, Metadata
 from soar_bench.shapes.render import BACKGROUNDS, Scene, Sign, Thing
@@ -53,7 +53,7 @@ TAG_SHARES = {
 BROAD = Distribution(
     "shapes-broad",
     TAG_SHARES,
-    radii=(8, 9, 10),
+    radii=RADII,
     wrong_caption=0.10,
     overlap=0.12,
     jitter=0.10,
@@ -79,18 +79,12 @@ def _allowed(tag: str, lead_in: str) -> tuple[Metadata, ...]:
     return tuple(m for m in captions.every_caption(tag, lead_in) if not captions.is_held_out(m))
 
 
-def _wrong(rng: random.Random, truth: Metadata, lead_in: str) -> Metadata:
-    """Another caption of the same form that shares as much as it can with the true one."""
-
-    def facts(metadata: Metadata) -> set[tuple[object, ...]]:
-        found: set[tuple[object, ...]] = {("word", w) for w in metadata["prompt"].split()}
-        for clause in metadata["include"]:
-            found.add((clause["class"], clause["count"], clause.get("color")))
-        return found
-
-    others = [m for m in _allowed(truth["tag"], lead_in) if m["prompt"] != truth["prompt"]]
-    candidates = rng.sample(others, min(12, len(others)))
-    return max(candidates, key=lambda m: len(facts(m) & facts(truth)))
+def _wrong(rng: random.Random, truth: Metadata) -> Metadata:
+    """A caption in which one fact of the true one is altered, and which may be trained on."""
+    while True:
+        caption = captions.altered(truth, rng)
+        if not captions.is_held_out(caption):
+            return caption
 
 
 def holds(relation: str, subject: Thing, reference: Thing) -> bool:
@@ -156,5 +150,5 @@ def example(distribution: Distribution, seed: int, index: int) -> Example:
     scene = scene_of(truth, rng, distribution)
     caption = truth
     if rng.random() < distribution.wrong_caption:
-        caption = _wrong(rng, truth, lead_in)
+        caption = _wrong(rng, truth)
     return Example(scene, caption["prompt"], truth)

@@ -35,6 +35,7 @@ from transformers import (
 )
 
 from evaluators.geneval.rules import Detection, judge
+from evaluators.shapes.geometry import RADII
 from soar_bench.shapes import captions
 from soar_bench.shapes.pretrain.fit import FitConfig, Report, fit, silent
 from soar_bench.shapes.pretrain.tokenizers import MAX_LENGTH, clip_tokenizer, t5_tokenizer
@@ -42,7 +43,7 @@ from soar_bench.shapes.render import Scene, render
 from soar_bench.shapes.world import TAG_SHARES, Distribution, scene_of
 
 #: Clean scenes with the broad distribution's sizes.
-_SCENES = Distribution("shapes-contrastive", TAG_SHARES, radii=(8, 9, 10))
+_SCENES = Distribution("shapes-contrastive", TAG_SHARES, radii=RADII)
 ALTERED_PER_CAPTION = 4
 IMAGE_MEAN, IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 

@@ -1,0 +1,72 @@
+"""Fixtures: a tiny random pipeline in SD3's format, and a trainer for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A genuine SD3-format pipeline of the embedded base's shape with random weights."""
+    import torch
+
+    from soar_bench.shapes.pretrain import vae
+    from soar_bench.shapes.pretrain.base import assemble
+    from soar_bench.shapes.pretrain.contrastive import TextTowers
+    from soar_bench.shapes.pretrain.recipe import Architecture
+
+    torch.manual_seed(0)
+    pipeline = assemble(Architecture(layers=2, heads=2, head_width=16), vae.build(0), TextTowers())
+    # The blocks start as the identity and the output at zero; a pipeline whose output does not
+    # depend on its input would let too many mistakes pass.
+    for name, parameter in pipeline.transformer.named_parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+            assert name
+    folder = tmp_path_factory.mktemp("tiny") / "pipeline"
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@pytest.fixture()
+def tiny_config(tiny_pipeline: Path, tmp_path: Path):
+    """Settings of a training of a few steps from the tiny pipeline; keywords override them."""
+    from soar_bench.config import load_config
+
+    def make(**changes: object):
+        settings = {
+            "method": "soar",
+            "base": str(tiny_pipeline),
+            "data": "shapes-clean:24",
+            "output": tmp_path / "run",
+            "seed": 3,
+            "steps": 6,
+            "batch_size": 4,
+            "resolution": 64,
+            "max_sequence_length": 14,
+            "precision": "fp32",
+            "save_every": 3,
+            "log_every": 1,
+            "soar": {"points": 2, "rollout_steps": 10, "guidance": 2.0},
+            "optimizer": {"lr": 1e-3},
+        }
+        return load_config(None, {**settings, **changes})
+
+    return make
+
+
+@pytest.fixture()
+def tiny_train(tiny_pipeline: Path):
+    """Trains with the given settings from the tiny pipeline; returns the last checkpoint."""
+    from soar_bench.checkpoints import digest_pipeline
+    from soar_bench.data import open_data
+    from training.loop import Base, train
+    from training.pipeline import load_pipeline
+
+    def run(config, **keywords):
+        base = Base(config.base, load_pipeline(tiny_pipeline), digest_pipeline(tiny_pipeline))
+        return train(config, base, open_data(config.data), **keywords)
+
+    return run

@@ -1,0 +1,133 @@
+"""The loop: what it writes, that stopping changes nothing, that it refuses what it must."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training.checkpoint import read_checkpoint
+from training.loop import METRICS_FILE, STATE_FILE, Stopped, learning_rate
+from training.types import Diverged, Optimizer, TrainingError
+
+
+def weights(checkpoint):
+    return load_file(checkpoint / "transformer" / "diffusion_pytorch_model.safetensors")
+
+
+def assert_same(a, b):
+    a, b = weights(a), weights(b)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def metrics(output):
+    return [json.loads(line) for line in (output / METRICS_FILE).read_text().splitlines()]
+
+
+def test_training_moves_the_weights_and_tells_where_they_came_from(
+    tiny_config, tiny_train, tiny_pipeline, tmp_path
+):
+    config = tiny_config()
+    checkpoint = tiny_train(config)
+    before = load_file(tiny_pipeline / "transformer" / "diffusion_pytorch_model.safetensors")
+    after = weights(checkpoint)
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+    story = read_checkpoint(checkpoint)
+    assert story["method"] == "soar"
+    assert story["step"] == 6
+    assert story["seed"] == 3
+    assert story["base"]["name"] == str(tiny_pipeline)
+    assert story["config"]["soar"]["points"] == 2
+    assert [row["step"] for row in metrics(config.output)] == [1, 2, 3, 4, 5, 6]
+    assert all(row["loss_auxiliary"] > 0 for row in metrics(config.output))
+    assert not (config.output / STATE_FILE).exists()
+
+
+def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(
+    tiny_config, tiny_train, tmp_path
+):
+    a = tiny_train(tiny_config(output=tmp_path / "a"))
+    b = tiny_train(tiny_config(output=tmp_path / "b"))
+    c = tiny_train(tiny_config(output=tmp_path / "c", seed=4))
+    assert_same(a, b)
+    assert any(not torch.equal(weights(a)[k], weights(c)[k]) for k in weights(a))
+
+
+def test_sft_is_soar_with_weight_zero_bit_for_bit(tiny_config, tiny_train, tmp_path):
+    sft = tiny_train(tiny_config(output=tmp_path / "sft", method="sft"))
+    zero = tiny_train(tiny_config(output=tmp_path / "zero", soar={"weight": 0.0}))
+    assert_same(sft, zero)
+
+
+@pytest.mark.parametrize("step", [1, 3, 4])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_stopped_and_resumed_is_bit_identical(step, ema_decay, tiny_config, tiny_train, tmp_path):
+    whole = tiny_config(output=tmp_path / "whole", ema_decay=ema_decay)
+    parts = tiny_config(output=tmp_path / "parts", ema_decay=ema_decay)
+    expected = tiny_train(whole)
+
+    def interrupt(stage, done, total, figures):
+        if stage == "train" and done == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped) as stopped:
+        tiny_train(parts, observe=interrupt)
+    assert stopped.value.step == step
+    assert (parts.output / STATE_FILE).exists()
+    assert_same(expected, tiny_train(parts))
+    drop = ("samples_per_second",)
+    assert [{k: v for k, v in row.items() if k not in drop} for row in metrics(whole.output)] == [
+        {k: v for k, v in row.items() if k not in drop} for row in metrics(parts.output)
+    ]
+
+
+def test_a_finished_run_is_not_trained_again(tiny_config, tiny_train):
+    config = tiny_config()
+    first = tiny_train(config)
+    seen = []
+    again = tiny_train(config, observe=lambda stage, *rest: seen.append(stage))
+    assert again == first
+    assert seen == []
+
+
+def test_an_output_of_other_settings_is_refused_by_name(tiny_config, tiny_train):
+    tiny_train(tiny_config(steps=1))
+    with pytest.raises(TrainingError, match=r"optimizer\.lr: 0\.001 there, 0\.002 here"):
+        tiny_train(tiny_config(steps=1, optimizer={"lr": 2e-3}))
+
+
+def test_the_checkpoint_holds_the_average_where_there_is_one(tiny_config, tiny_train, tmp_path):
+    """Two steps by hand: average = decay * first + (1 - decay) * second."""
+    raw = [
+        weights(tiny_train(tiny_config(output=tmp_path / f"raw{n}", steps=n, save_every=9)))
+        for n in (1, 2)
+    ]
+    averaged = weights(
+        tiny_train(tiny_config(output=tmp_path / "ema", steps=2, save_every=9, ema_decay=0.5))
+    )
+    # diffusers' rule: decay 0 at the first step, (1 + 1) / (10 + 1) at the second.
+    decay = 2 / 11
+    for key, value in averaged.items():
+        expected = decay * raw[0][key] + (1 - decay) * raw[1][key]
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_last_good_checkpoint(tiny_config, tiny_train):
+    config = tiny_config(steps=60, optimizer={"lr": 1e30, "clip_norm": 1e30}, save_every=1)
+    with pytest.raises(Diverged, match="no longer finite at step"):
+        tiny_train(config)
+
+
+def test_learning_rate_schedules():
+    constant = Optimizer(lr=1.0, warmup_steps=4)
+    assert [learning_rate(constant, s, 10) for s in (0, 1, 3, 4, 9)] == [0.25, 0.5, 1, 1, 1]
+    cosine = Optimizer(lr=1.0, schedule="cosine")
+    assert learning_rate(cosine, 0, 10) == 1
+    assert learning_rate(cosine, 5, 10) == pytest.approx(0.5)
+    assert learning_rate(cosine, 10, 10) == pytest.approx(0)
