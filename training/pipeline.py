@@ -29,6 +29,7 @@ def check_pipeline(folder: Path) -> None:
 
 def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     """Loads a pipeline from a folder, never from a hub, in evaluation mode."""
+    quieten()
     from diffusers import StableDiffusion3Pipeline
 
     check_pipeline(folder)
@@ -40,6 +41,16 @@ def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
     return pipeline
+
+
+def quieten() -> None:
+    """Keeps the libraries' loading bars and advice off the screen; their errors still show."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
 
 @torch.no_grad()

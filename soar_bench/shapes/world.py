@@ -55,7 +55,7 @@ BROAD = Distribution(
     TAG_SHARES,
     radii=RADII,
     wrong_caption=0.10,
-    overlap=0.12,
+    overlap=0.25,
     jitter=0.10,
     extra=0.08,
 )

@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh machine with Python 3.11+, git and make:
+#   make quickstart   environment, install, and the main job on the embedded world
+#   make test         environment, install, tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: quickstart test test-slow lint check leaderboard clean
+
+quickstart: $(READY)
+	$(BIN)/soar-bench quickstart
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+# Everything, the long ones too; run before an issue is closed.
+test-slow: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+leaderboard: $(READY)
+	$(BIN)/soar-bench leaderboard
+
+# What CI runs.
+check: lint test
+	$(BIN)/soar-bench leaderboard --check
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "soar-bench needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ocr,dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) outputs

@@ -1,0 +1,46 @@
+"""Fixtures: a small suite under quick settings, and evaluation in a folder of the test's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def small_suite():
+    """Two prompts of each of three tasks."""
+    from soar_bench.shapes.suites import shapes
+
+    whole = shapes()
+    prompts = tuple(
+        p
+        for task in ("single_object", "colors", "position")
+        for p in [p for p in whole.prompts if p.task == task][:2]
+    )
+    return dataclasses.replace(
+        whole, name="small", prompts=prompts, evaluators=("shapes-geneval",), images_per_prompt=2
+    )
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """Four steps: enough for a number, not for a picture."""
+    from soar_bench.types import Protocol
+
+    return Protocol("quick", steps=4, guidance=2.0, resolution=64, max_sequence_length=14)
+
+
+@pytest.fixture()
+def evaluate(tmp_path: Path, small_suite, quick):
+    """evaluate(checkpoint name, **options) -> the finished run; same folders every time."""
+    from soar_bench.checkpoints import resolve
+    from soar_bench.evaluate import Options, prepare, run
+
+    def go(name, suite=small_suite, protocol=quick, observe=None, **options):
+        settings = Options(tmp_path / "results", tmp_path / "cache", **options)
+        work = prepare(resolve(str(name)), suite, protocol, settings)
+        return run(work, settings, observe) if observe else run(work, settings)
+
+    return go
