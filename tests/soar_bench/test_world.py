@@ -139,7 +139,7 @@ def test_captions_have_genevals_own_form():
         "prompt": "a photo of a blue star",
     }  # fmt: skip
     # {"tag": "position", "include": [{"class": "teddy bear", "count": 1}, {"class": "dog",
-    #  "count": 1, "position": ["right of", 0]}], "prompt": "a photo of a dog right of a teddy bear"}
+    #  "count": 1, "position": ["right of", 0]}], ...}
     assert captions.position("ring", "right of", "star") == {
         "tag": "position",
         "include": [
