@@ -107,6 +107,8 @@ def train(config: Config, base: Base, source: Source, observe: Observer = _ignor
     )
     average = EMAModel(parameters, decay=config.ema_decay) if config.ema_decay else None
     model, optimizer = accelerator.prepare(transformer, optimizer)
+    if config.compile:
+        model = torch.compile(model)
     run = _Run(config, accelerator, model, transformer, optimizer, average)
     first = run.load_state()
     weight = config.soar.weight if config.method == "soar" else 0.0

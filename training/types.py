@@ -89,6 +89,8 @@ class Config(_Section):
     #: share of samples trained without their caption, so that guidance keeps its second half
     caption_dropout: Share = 0.0
     precision: Literal["fp32", "bf16"] = "bf16"
+    #: compile the transformer: minutes at the start, then faster steps; needs a C++ compiler
+    compile: bool = False
     #: decay of the moving average of the weights, which is then what a checkpoint holds; 0, the
     #: published recipe, keeps no average
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0

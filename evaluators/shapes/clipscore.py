@@ -67,6 +67,8 @@ class ShapesClipScore(Evaluator):
         self._processor = CLIPImageProcessorPil.from_pretrained(self.weights, local_files_only=True)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+        if not samples:
+            return []
         import torch
 
         pixels = self._processor(images=[s.image for s in samples], return_tensors="pt")

@@ -47,7 +47,7 @@ def compare(
     else:
         from rich.console import Console
 
-        from soar_bench.report import comparison_table
+        from soar_bench.tables import comparison_table
 
         Console().print(comparison_table(rows))
 
