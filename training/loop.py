@@ -27,7 +27,7 @@ from training.checkpoint import checkpoint_folder, write_checkpoint
 from training.data import Encoded, Source, encode, rows_of_step
 from training.files import replace_atomically, write_text
 from training.objectives import draw_time, soar_loss
-from training.types import Config, Diverged, Optimizer, TrainingError
+from training.types import Config, Diverged, Optimizer, Stopped, TrainingError
 
 STATE_FILE = "state.pt"
 METRICS_FILE = "metrics.jsonl"
@@ -43,14 +43,6 @@ class Base:
     pipeline: Any
     #: digest of the pipeline's weights
     digest: str
-
-
-class Stopped(Exception):
-    """A signal asked the run to end; its state is saved at ``step``."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(step)
-        self.step = step
 
 
 Observer = Callable[[str, int, int, dict[str, float]], None]

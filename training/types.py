@@ -20,6 +20,14 @@ class Diverged(TrainingError):
     """The loss is no longer a number."""
 
 
+class Stopped(Exception):
+    """A signal asked the run to end; its state is saved at ``step``."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(step)
+        self.step = step
+
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

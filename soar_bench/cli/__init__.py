@@ -31,6 +31,8 @@ app.command("evaluators")(evaluate.evaluators)
 app.command("quickstart")(quickstart.quickstart)
 app.add_typer(shapes.app, name="shapes")
 
+_INTERRUPTED = 130
+
 
 def _version(show: bool) -> None:
     if show:
@@ -58,20 +60,31 @@ def main() -> None:
     """Entry point: runs the command and turns a user's mistake into a sentence and an exit code."""
     try:
         app()
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where it stopped", 130)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f" ({error.filename})" if error.filename else ""
-            _fail(f"no space left on the disk{where}: free some and run the same command again", 1)
+    except SystemExit as end:  # typer ends with one, always
+        if end.code == _INTERRUPTED:
+            _fail("interrupted; the same command goes on where it stopped", _INTERRUPTED)
         raise
     except Exception as error:
-        from evaluators.types import EvaluatorError
-        from soar_bench.types import SoarBenchError
-        from training.types import Diverged, TrainingError
+        message, code = _explain(error)
+        if message is None:
+            raise
+        _fail(message, code)
 
-        if isinstance(error, Diverged):
-            _fail(str(error), 1)
-        if isinstance(error, SoarBenchError | EvaluatorError | TrainingError):
-            _fail(str(error), 2)
-        raise
+
+def _explain(error: Exception) -> tuple[str | None, int]:
+    """The sentence and the exit code of an error that a user can mend; None for a fault of ours."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"no space left on the disk{where}: free some and run the same command again", 1
+
+    from evaluators.types import EvaluatorError
+    from soar_bench.types import SoarBenchError
+    from training.types import Diverged, Stopped, TrainingError
+
+    if isinstance(error, Stopped):
+        return f"stopped at step {error.step}; the same command goes on from there", _INTERRUPTED
+    if isinstance(error, Diverged):
+        return str(error), 1
+    if isinstance(error, SoarBenchError | EvaluatorError | TrainingError):
+        return str(error), 2
+    return None, 1

@@ -33,8 +33,8 @@ def evaluate(
     from soar_bench.checkpoints import resolve
     from soar_bench.evaluate import Options, prepare, run
     from soar_bench.progress import stages
-    from soar_bench.tables import run_table
     from soar_bench.suites import DEFAULT_PROTOCOL, get_protocol, get_suite
+    from soar_bench.tables import run_table
 
     options = Options(
         results, cache, images, tuple(evaluator) or None, batch_size=batch_size, device=device

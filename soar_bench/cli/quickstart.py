@@ -17,19 +17,14 @@ def quickstart(
     from soar_bench.progress import stages
     from soar_bench.quickstart import quickstart as run
     from soar_bench.quickstart import words
-    from training.loop import Stopped
 
     typer.echo(
         f"Post-training the embedded base for {steps} steps with SFT and with SOAR, then judging "
         f"all three on the same prompts and noise.\n"
         "Interrupt at any time; the same command goes on.\n"
     )
-    try:
-        with stages() as show:
-            result = run(output, steps, images, seed, show)
-    except Stopped as stopped:
-        typer.echo(f"stopped at step {stopped.step}; the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
+    with stages() as show:
+        result = run(output, steps, images, seed, show)
     typer.echo(
         "\nWhat was measured (value ± standard error; differences with their 95% interval):\n"
     )

@@ -60,17 +60,13 @@ def train(
     folder = pipeline_folder(settings.base)
     source = open_data(settings.data)
 
-    from training.loop import Base, Stopped
+    from training.loop import Base
     from training.loop import train as run
     from training.pipeline import load_pipeline
 
     start = Base(settings.base, load_pipeline(folder), digest_pipeline(folder))
-    try:
-        with stages() as show:
-            checkpoint = run(settings, start, source, show)
-    except Stopped as stopped:
-        typer.echo(f"stopped at step {stopped.step}; the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
+    with stages() as show:
+        checkpoint = run(settings, start, source, show)
     typer.echo(f"{checkpoint}")
 
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from training.checkpoint import read_checkpoint
-from training.loop import METRICS_FILE, STATE_FILE, Stopped, learning_rate
-from training.types import Diverged, Optimizer, TrainingError
+from training.loop import METRICS_FILE, STATE_FILE, learning_rate
+from training.types import Diverged, Optimizer, Stopped, TrainingError
 
 
 def weights(checkpoint):
