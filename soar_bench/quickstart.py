@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from soar_bench.checkpoints import Checkpoint, digest_pipeline, pipeline_folder, resolve
 from soar_bench.compare import Row, compare, entrants, format_difference, format_value
@@ -17,10 +20,11 @@ from soar_bench.leaderboard import leaderboard
 from soar_bench.progress import Stages
 from soar_bench.records import Run
 from soar_bench.suites import SHAPES_PROTOCOL, get_suite
-from soar_bench.types import Prompt, Suite
+from soar_bench.types import PlannedSample, Prompt, SoarBenchError, Suite
 from training.files import replace_atomically, write_text
 
-SUITES = ("shapes", "shapes-signs")
+#: Each suite with the metric that says whether an image is right.
+SUITES = {"shapes": "shapes_geneval", "shapes-signs": "ocr_accuracy"}
 METHODS = ("sft", "soar")
 #: rows of the picture: one prompt of each task and one sign
 _SHOWN = ("single_object", "counting", "colors", "two_object", "position", "color_attr", "sign")
@@ -48,9 +52,7 @@ def quickstart(output: Path, steps: int, images: int, seed: int, show: Stages) -
         for checkpoint in checkpoints:
             work = prepare(checkpoint, suite, SHAPES_PROTOCOL, options)
             label = f"{checkpoint.label} on {name}"
-            runs.append(
-                run(work, options, lambda stage, *a, label=label: show(f"{label}: {stage}", *a))
-            )
+            runs.append(run(work, options, partial(_named, show, label)))
     page = output / "leaderboard.md"
     write_text(page, leaderboard(runs, output / "results", page))
     boards = tuple(
@@ -58,6 +60,10 @@ def quickstart(output: Path, steps: int, images: int, seed: int, show: Stages) -
     )
     picture = _picture(output, checkpoints, runs, options)
     return Result(boards, page, picture)
+
+
+def _named(show: Stages, label: str, stage: str, done: int, total: int) -> None:
+    show(f"{label}: {stage}", done, total)
 
 
 def _train(method: str, output: Path, steps: int, seed: int, show: Stages) -> Checkpoint:
@@ -71,7 +77,7 @@ def _train(method: str, output: Path, steps: int, seed: int, show: Stages) -> Ch
             "base": "shapes",
             "output": output / "train" / f"{method}-{steps}-seed{seed}",
             "steps": steps,
-            "save_every": min(steps, 50),
+            "save_every": steps,
             "seed": seed,
         },
     )
@@ -87,53 +93,39 @@ def _picture(
     output: Path, checkpoints: Sequence[Checkpoint], runs: Sequence[Run], options: Options
 ) -> Path:
     """A grid of the first image of a prompt of each kind, a column a checkpoint."""
-    rows: list[tuple[Suite, Prompt]] = []
-    for name in SUITES:
+    images, correct, prompts = [], [], []
+    for name, metric in SUITES.items():
         suite = get_suite(name)
         for task in _SHOWN:
-            rows += [(suite, p) for p in suite.prompts if p.task == task][:1]
-    images, correct = [], []
-    for suite, prompt in rows:
-        line, marks = [], []
-        for checkpoint in checkpoints:
-            folder = image_folder(options.cache, checkpoint, suite, SHAPES_PROTOCOL)
-            image = read_image(image_file(folder, _first(prompt)))
-            assert image is not None, "every planned image was made and scored"
-            line.append(image)
-            marks.append(_is_right(runs, checkpoint, suite, prompt))
-        images.append(line)
-        correct.append(marks)
-    names = ["base", *(m.upper() for m in METHODS)]
-    picture = grid(names, [p.text for _, p in rows], images, correct)
+            for prompt in [p for p in suite.prompts if p.task == task][:1]:
+                prompts.append(prompt.text)
+                images.append([_image(c, suite, prompt, options) for c in checkpoints])
+                correct.append([_right(runs, c, suite, prompt, metric) for c in checkpoints])
     file = output / "grid.png"
     with replace_atomically(file) as aside:
-        picture.save(aside, format="PNG")
+        columns = ["base", *(method.upper() for method in METHODS)]
+        grid(columns, prompts, images, correct).save(aside, format="PNG")
     return file
 
 
-def _first(prompt: Prompt):  # type: ignore[no-untyped-def]
-    from soar_bench.types import PlannedSample
+def _image(checkpoint: Checkpoint, suite: Suite, prompt: Prompt, options: Options) -> np.ndarray:
+    folder = image_folder(options.cache, checkpoint, suite, SHAPES_PROTOCOL)
+    image = read_image(image_file(folder, PlannedSample(prompt, 0)))
+    if image is None:
+        raise SoarBenchError(f"an image has gone from {folder}: run the same command again")
+    return image
 
-    return PlannedSample(prompt, 0)
 
-
-def _is_right(
-    runs: Sequence[Run], checkpoint: Checkpoint, suite: Suite, prompt: Prompt
+def _right(
+    runs: Sequence[Run], checkpoint: Checkpoint, suite: Suite, prompt: Prompt, metric: str
 ) -> bool | None:
-    metric = "ocr_accuracy" if suite.name == "shapes-signs" else "shapes_geneval"
+    """Whether the sample has the metric's full score; None where it has no score."""
+    of_both = (checkpoint.digest, suite.name)
     for one in runs:
-        if (
-            one.record["checkpoint"]["digest"] == checkpoint.digest
-            and one.record["suite"]["name"] == suite.name
-        ):
-            scores = one.scores()
-            row = scores[
-                (scores["metric"] == metric)
-                & (scores["prompt_id"] == prompt.id)
-                & (scores["index"] == 0)
-            ]
-            value = row["value"].iloc[0]
-            return None if value != value else bool(value == 1)
+        if (one.record["checkpoint"]["digest"], one.record["suite"]["name"]) == of_both:
+            scores = one.scores().set_index(["metric", "prompt_id", "index"])["value"]
+            value = float(scores.loc[(metric, prompt.id, 0)])
+            return None if value != value else value == 1
     return None
 
 

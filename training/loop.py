@@ -288,7 +288,7 @@ def _last_good(config: Config, step: int) -> str:
 
 def _claim(config: Config, base: Base, source: Source) -> dict[str, Any]:
     """Marks the output folder as this run's; raises TrainingError if it is another run's."""
-    settings = config.model_dump(mode="json", exclude={"output", "log_every", "name"})
+    settings = config.model_dump(mode="json", exclude={"output", "log_every", "save_every", "name"})
     if config.method == "sft":
         del settings["soar"]
     mine = {"settings": settings, "base": base.digest, "data": source.digest}
