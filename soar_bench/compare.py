@@ -11,6 +11,7 @@ import pandas as pd
 from soar_bench.records import Run
 from soar_bench.stats import Estimate, over_seeds, paired_difference
 from soar_bench.types import SoarBenchError
+from training.differences import differences
 
 CONFIDENCE = 0.95
 
@@ -60,22 +61,12 @@ def check_same_board(runs: Sequence[Run]) -> None:
         if run.board != first.board:
             different = [
                 f"{name}: {left} and {right}"
-                for name, left, right in _settings_of_both(first.record, run.record)
-                if left != right
+                for name, left, right in differences(first.decides, run.decides)
             ]
             raise SoarBenchError(
                 f"{first.label} and {run.label} were not measured alike and cannot be compared "
                 f"({'; '.join(different)})"
             )
-
-
-def _settings_of_both(a: dict[str, Any], b: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    for key in ("name", "digest", "images_per_prompt"):
-        yield f"suite {key}", a["suite"][key], b["suite"][key]
-    for key in sorted(a["protocol"]["settings"].keys() | b["protocol"]["settings"].keys()):
-        yield key, a["protocol"]["settings"].get(key), b["protocol"]["settings"].get(key)
-    for key in sorted(a["evaluators"].keys() | b["evaluators"].keys()):
-        yield f"evaluator {key}", a["evaluators"].get(key), b["evaluators"].get(key)
 
 
 @dataclass(frozen=True)

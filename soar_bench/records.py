@@ -39,6 +39,17 @@ COLUMNS = (
 )
 
 
+def deciding(evaluator: dict[str, Any]) -> dict[str, Any]:
+    """The part of an evaluator's record that decides its values; the rest explains them."""
+    return {
+        "identity": evaluator["identity"],
+        "metrics": {
+            name: {key: metric[key] for key in ("version", "aggregate")}
+            for name, metric in evaluator["metrics"].items()
+        },
+    }
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run as it stands on disk."""
@@ -63,15 +74,21 @@ class Run:
         return str(self.record["checkpoint"]["label"])
 
     @property
+    def decides(self) -> dict[str, Any]:
+        """Everything but the checkpoint that decides the run's numbers."""
+        suite = self.record["suite"]
+        return {
+            "suite": {key: suite[key] for key in ("name", "digest", "images_per_prompt")},
+            "protocol": self.record["protocol"]["settings"],
+            "evaluators": {
+                name: deciding(evaluator) for name, evaluator in self.record["evaluators"].items()
+            },
+        }
+
+    @property
     def board(self) -> str:
         """Runs of one board answer the same question under the same settings."""
-        return digest_of(
-            {
-                "suite": [self.record["suite"][k] for k in ("name", "digest", "images_per_prompt")],
-                "protocol": self.record["protocol"]["settings"],
-                "evaluators": self.record["evaluators"],
-            }
-        )
+        return digest_of(self.decides)
 
     @property
     def group(self) -> str:
@@ -92,8 +109,9 @@ class Run:
 
 def folder_of(results: Path, record: dict[str, Any]) -> Path:
     """results/SUITE/PROTOCOL/LABEL-DIGEST; the digest tells apart what the names do not."""
+    evaluators = {name: deciding(one) for name, one in record["evaluators"].items()}
     key = digest_of(
-        [record["checkpoint"]["digest"], record["suite"], record["protocol"], record["evaluators"]]
+        [record["checkpoint"]["digest"], record["suite"], record["protocol"], evaluators]
     )
     parts = [record["suite"]["name"], record["protocol"]["name"]]
     parts.append(f"{record['checkpoint']['label']}-{key[:8]}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from evaluators.types import Evaluator, Sample, Score
 from soar_bench.generate import digest_image, image_file, read_image
+from soar_bench.records import deciding
 from soar_bench.types import PlannedSample, SoarBenchError, digest_of
 
 Scores = dict[str, Score]
@@ -89,7 +90,7 @@ def score(
     observe: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[str], list[Scores]]:
     """Image digests and scores of all samples, in order; only what is missing is computed."""
-    identity = digest_of([evaluator.name, evaluator_identity(evaluator)])
+    identity = digest_of([evaluator.name, deciding(evaluator_identity(evaluator))])
     journal = Journal(
         cache / "scores" / f"{evaluator.name}-{identity[:16]}" / f"{folder.name}.jsonl"
     )

@@ -25,6 +25,7 @@ from diffusers.training_utils import EMAModel
 
 from training.checkpoint import checkpoint_folder, write_checkpoint
 from training.data import Encoded, Source, encode, rows_of_step
+from training.differences import differences
 from training.files import replace_atomically, write_text
 from training.objectives import draw_time, soar_loss
 from training.types import Config, Diverged, Optimizer, Stopped, TrainingError
@@ -295,7 +296,9 @@ def _claim(config: Config, base: Base, source: Source) -> dict[str, Any]:
     file = config.output / CONFIG_FILE
     if file.exists():
         theirs = json.loads(file.read_text("utf-8"))
-        different = _differences(theirs, mine)
+        different = [
+            f"{name}: {there} there, {here} here" for name, there, here in differences(theirs, mine)
+        ]
         if different:
             raise TrainingError(
                 f"{config.output} holds a run with other settings ({'; '.join(different)}): "
@@ -304,18 +307,6 @@ def _claim(config: Config, base: Base, source: Source) -> dict[str, Any]:
     else:
         write_text(file, json.dumps(mine, indent=2, sort_keys=True) + "\n")
     return mine
-
-
-def _differences(there: Any, here: Any, name: str = "") -> list[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        return [
-            line
-            for key in sorted(there.keys() | here.keys())
-            for line in _differences(
-                there.get(key), here.get(key), f"{name}.{key}" if name else key
-            )
-        ]
-    return [] if there == here else [f"{name}: {there} there, {here} here"]
 
 
 def _story(

@@ -1,0 +1,125 @@
+"""Which settings of post-training help in the embedded world?
+
+    python benchmarks/shapes_sweep.py run --seeds 0,1      # hours; resumes; writes records
+    python benchmarks/shapes_sweep.py table > docs/shapes_sweep.md
+
+Every setting below is trained from the embedded base and judged on ``shapes-dev``, never on
+``shapes``, at several numbers of sampling steps. The table has all of them, whatever they gave.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from soar_bench.checkpoints import digest_pipeline, pipeline_folder, resolve
+from soar_bench.compare import Entrant, entrants, format_difference, format_value
+from soar_bench.config import load_config
+from soar_bench.data import open_data
+from soar_bench.evaluate import Options, prepare, run
+from soar_bench.markdown import table as markdown_table
+from soar_bench.progress import stages
+from soar_bench.records import read_runs
+from soar_bench.stats import paired_difference
+from soar_bench.suites import SHAPES_PROTOCOL, get_suite
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+OUTPUT = Path("outputs/sweep")
+SUITE, METRIC, IMAGES = "shapes-dev", "shapes_geneval", 2
+SAMPLING_STEPS = (10, 20)
+
+#: name -> what differs from the embedded recipe (soar_bench/shapes/recipe.py)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "sft": {"method": "sft"},
+    "soar": {"method": "soar"},
+}
+
+
+def vary(name: str, section: str, key: str, values: tuple[Any, ...], *methods: str) -> None:
+    """One-at-a-time variations of the recipe."""
+    for value in values:
+        for method in methods:
+            change = {section: {key: value}} if section else {key: value}
+            SETTINGS[f"{method} {name} {value}"] = {"method": method, **change}
+
+
+vary("lr", "optimizer", "lr", (5e-5, 1e-4, 4e-4), "sft", "soar")
+vary("guidance", "soar", "guidance", (1.0, 2.0, 4.5), "soar")
+vary("points", "soar", "points", (1, 2, 6), "soar")
+vary("rollout steps", "soar", "rollout_steps", (5, 10, 40), "soar")
+vary("weight", "soar", "weight", (0.25, 0.5, 2.0), "soar")
+vary("floor", "soar", "sigma_floor", (0.02, 0.1), "soar")
+vary("data", "", "data", ("shapes-clean:200", "shapes-clean:20000"), "sft", "soar")
+vary("steps", "", "steps", (100, 1000, 2133), "sft")
+vary("steps", "", "steps", (100, 1000), "soar")
+
+
+@app.command("run")
+def run_all(seeds: str = "0", only: str = "", threads: int = 0) -> None:
+    """Trains and judges every setting whose name contains ``only``."""
+    import torch
+
+    from training.loop import Base, train
+    from training.pipeline import load_pipeline
+
+    if threads:
+        torch.set_num_threads(threads)
+    options = Options(OUTPUT / "results", OUTPUT / "cache", images_per_prompt=IMAGES)
+    folder = pipeline_folder("shapes")
+    digest = digest_pipeline(folder)
+    with stages() as show:
+        _judge("shapes", options)
+        for seed in (int(s) for s in seeds.split(",")):
+            for name, changes in SETTINGS.items():
+                if only not in name:
+                    continue
+                label = name.replace(" ", "-").replace(":", "")
+                place = OUTPUT / "train" / f"{label}-seed{seed}"
+                given = {"base": "shapes", "name": name, "seed": seed, "output": place}
+                config = load_config(None, {**given, "save_every": 10**6, **changes})
+                base = Base("shapes", load_pipeline(folder), digest)
+                checkpoint = train(
+                    config,
+                    base,
+                    open_data(config.data),
+                    lambda s, *a, n=name: show(f"{n}: {s}", *a),
+                )
+                _judge(str(checkpoint), options)
+
+
+def _judge(checkpoint: str, options: Options) -> None:
+    for steps in SAMPLING_STEPS:
+        protocol = SHAPES_PROTOCOL.override(steps=steps)
+        run(prepare(resolve(checkpoint), get_suite(SUITE), protocol, options), options)
+
+
+@app.command()
+def table() -> None:
+    """All settings, each against the base, as Markdown."""
+    runs = read_runs(OUTPUT / "results")
+    by_steps: dict[int, dict[str, Entrant]] = {}
+    for steps in SAMPLING_STEPS:
+        here = [r for r in runs if r.record["protocol"]["settings"]["steps"] == steps]
+        by_steps[steps] = {e.name: e for e in entrants(here)}
+    header = ["setting", "seeds"]
+    for steps in SAMPLING_STEPS:
+        header += [f"{steps} steps", "against the base"]
+    rows = []
+    for name in ["shapes", *SETTINGS]:
+        entrant = by_steps[SAMPLING_STEPS[0]].get(name)
+        if entrant is None:
+            continue
+        row = [name, str(len(entrant.runs))]
+        for steps in SAMPLING_STEPS:
+            one, base = by_steps[steps][name], by_steps[steps]["shapes"]
+            row.append(format_value(one.value(METRIC, "task_mean")))
+            difference = paired_difference(one.of(METRIC), base.of(METRIC), "task_mean")
+            row.append("-" if name == "shapes" else format_difference(difference))
+        rows.append(row)
+    typer.echo(markdown_table(header, rows))
+
+
+if __name__ == "__main__":
+    app()
