@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +48,36 @@ def digest_pipeline(folder: Path) -> str:
     """SHA-256 of a pipeline: every component's tensors, settings and vocabularies.
 
     Keys of settings that begin with an underscore only tell who saved them, and do not count.
+    SoarBenchError if a file is damaged.
     """
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    return _digest_pipeline(
+        folder, tuple((f, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    )
+
+
+@lru_cache(maxsize=8)
+def _digest_pipeline(folder: Path, _files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Read once as long as no file changes: a large pipeline takes minutes."""
     parts: dict[str, Any] = {}
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder).as_posix()
         if not file.is_file() or name.startswith(".") or file.suffix in (".md", ".safetensors"):
             continue
         if file.suffix == ".json" and "tokenizer" not in name:
-            settings = json.loads(file.read_text("utf-8"))
+            try:
+                settings = json.loads(file.read_text("utf-8"))
+            except ValueError as error:
+                raise SoarBenchError(f"{file} is damaged: {error}") from None
             parts[name] = {k: v for k, v in settings.items() if not k.startswith("_")}
         else:
             parts[name] = hashlib.sha256(file.read_bytes()).hexdigest()
     for weights in sorted({file.parent for file in folder.rglob("*.safetensors")}):
         key = f"{weights.relative_to(folder).as_posix()}/weights"
-        parts[key] = digest_weights(sorted(weights.glob("*.safetensors")))
+        try:
+            parts[key] = digest_weights(sorted(weights.glob("*.safetensors")))
+        except TrainingError as error:
+            raise SoarBenchError(str(error)) from None
     return digest_of(parts)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,19 +34,45 @@ class Entrant:
 
 
 def entrants(runs: Sequence[Run]) -> list[Entrant]:
-    """Groups runs that differ by training seed alone, in the order of first appearance.
+    """Groups runs that differ by training seed alone; checkpoints that were not trained come first.
 
-    The same checkpoint twice counts once.
+    The same checkpoint twice counts once; two checkpoints of one training and seed are refused,
+    because they would pass for two seeds. Entrants of one name are told apart by their step or, if
+    that does not, by a part of their digest.
     """
     groups: dict[str, dict[str, Run]] = {}
-    for run in runs:
-        groups.setdefault(run.group, {}).setdefault(run.record["checkpoint"]["digest"], run)
-    return [_entrant(list(group.values())) for group in groups.values()]
+    for run in sorted(runs, key=lambda run: run.seed is not None):
+        group = groups.setdefault(run.group, {})
+        digest = run.record["checkpoint"]["digest"]
+        twin = next((r for d, r in group.items() if d != digest and r.seed == run.seed), None)
+        if twin is not None:
+            raise SoarBenchError(
+                f"{twin.folder} and {run.folder} are two checkpoints of one training and seed: "
+                "remove one of them"
+            )
+        group.setdefault(digest, run)
+    members = {
+        key: sorted(group.values(), key=lambda r: r.seed or 0) for key, group in groups.items()
+    }
+    names = _tell_apart({key: group[0] for key, group in members.items()})
+    return [
+        Entrant(names[key], tuple(group), tuple(run.scores() for run in group))
+        for key, group in members.items()
+    ]
 
 
-def _entrant(runs: list[Run]) -> Entrant:
-    runs.sort(key=lambda run: run.record["checkpoint"]["story"].get("seed", 0))
-    return Entrant(runs[0].name, tuple(runs), tuple(run.scores() for run in runs))
+def _tell_apart(first: Mapping[str, Run]) -> dict[str, str]:
+    """A name for each group: its own, with what tells it apart where another has the same."""
+    names = {key: run.name for key, run in first.items()}
+    steps = {
+        key: f", step {run.record['checkpoint']['story'].get('step', 0)}"
+        for key, run in first.items()
+    }
+    parts = {key: f" ({key[:6]})" for key in first}
+    for suffix in (steps, parts):
+        times = Counter(names.values())
+        names = {k: name + suffix[k] if times[name] > 1 else name for k, name in names.items()}
+    return names
 
 
 def metrics_of(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:

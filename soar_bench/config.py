@@ -22,18 +22,24 @@ def load_config(
     """The run's settings; the later of these wins.
 
     Defaults (the published recipe), the embedded world's recipe where the base is the embedded one,
-    the file, named options, and assignments such as ``soar.guidance=3``. SoarBenchError names the
-    field that is wrong.
+    the file, named options, and assignments such as ``soar.guidance=3``. An output that nobody
+    names is ``outputs/train/NAME-seedSEED``. SoarBenchError names the field that is wrong.
     """
-    given: dict[str, Any] = {}
-    _merge(given, read_settings(file) if file is not None else {})
-    _merge(given, {key: value for key, value in options.items() if value is not None})
+    given = read_settings(file) if file is not None else {}
+    named = {key: value for key, value in options.items() if value is not None}
+    if given.get("method") not in (None, named.get("method", given.get("method"))):
+        raise SoarBenchError(f"{file} is a recipe for {given['method']}, not for {named['method']}")
+    _merge(given, named)
     for assignment in assignments:
         _merge(given, _parse(assignment))
     settings: dict[str, Any] = {}
-    if given.get("base") in EMBEDDED:
+    if isinstance(given.get("base"), str) and given["base"] in EMBEDDED:
         _merge(settings, RECIPE)
     _merge(settings, given)
+    if "output" not in settings:
+        name = settings.get("name") or settings.get("method", Config.model_fields["method"].default)
+        seed = settings.get("seed", Config.model_fields["seed"].default)
+        settings["output"] = f"outputs/train/{name}-seed{seed}"
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
@@ -62,7 +68,10 @@ def _parse(assignment: str) -> dict[str, Any]:
         raise SoarBenchError(
             f"--set wants NAME=VALUE (for example soar.guidance=3), not {assignment!r}"
         )
-    parsed: Any = yaml.safe_load(value)
+    try:
+        parsed: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise SoarBenchError(f"--set {assignment!r}: the value is not YAML") from None
     for key in reversed(name.strip().split(".")):
         parsed = {key: parsed}
     assert isinstance(parsed, dict)

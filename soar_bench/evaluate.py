@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 
 from evaluators import registry
-from evaluators.types import Evaluator
 from soar_bench.checkpoints import Checkpoint
 from soar_bench.generate import generate, image_folder, missing
 from soar_bench.noise import noise_key
@@ -50,7 +49,7 @@ class Work:
     suite: Suite
     protocol: Protocol
     samples: list[PlannedSample]
-    evaluators: list[Evaluator]
+    evaluators: tuple[str, ...]
     folder: Path
     to_generate: list[PlannedSample]
 
@@ -58,9 +57,18 @@ class Work:
 def prepare(checkpoint: Checkpoint, suite: Suite, protocol: Protocol, options: Options) -> Work:
     """Checks everything that can be checked before the expensive work begins."""
     count = options.images_per_prompt or suite.images_per_prompt
-    evaluators = [registry.create(name) for name in options.evaluators or suite.evaluators]
-    for evaluator in evaluators:
+    evaluators = tuple(dict.fromkeys(options.evaluators or suite.evaluators))
+    declared: dict[str, str] = {}
+    for name in evaluators:
+        evaluator = registry.create(name)
         evaluator.check()
+        for metric in evaluator.metrics:
+            if declared.setdefault(metric.name, name) != name:
+                raise SoarBenchError(
+                    f"{declared[metric.name]} and {name} both give the metric {metric.name}: "
+                    "choose one of them"
+                )
+    _check_device(options.device)
     folder = image_folder(options.cache, checkpoint, suite, protocol)
     for place in (options.results, folder):
         try:
@@ -69,6 +77,16 @@ def prepare(checkpoint: Checkpoint, suite: Suite, protocol: Protocol, options: O
             raise SoarBenchError(f"nothing can be written to {place}: {error.strerror}") from None
     samples = plan(suite, count)
     return Work(checkpoint, suite, protocol, samples, evaluators, folder, missing(folder, samples))
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SoarBenchError(f"the device {name!r} cannot be used here: {reason}") from None
 
 
 def run(work: Work, options: Options, observe: Observer = lambda stage, done, total: None) -> Run:
@@ -89,19 +107,22 @@ def run(work: Work, options: Options, observe: Observer = lambda stage, done, to
     seconds["generate"] = round(time.monotonic() - clock, 3)
     digests: list[str] = []
     results: dict[str, list[Scores]] = {}
-    for evaluator in work.evaluators:
+    declared: dict[str, dict[str, Any]] = {}
+    for name in work.evaluators:
         clock = time.monotonic()
-        digests, results[evaluator.name] = score(
+        evaluator = registry.create(name)  # let go at the end of its turn: one in memory at a time
+        declared[name] = evaluator_identity(evaluator)
+        digests, results[name] = score(
             evaluator,
             work.samples,
             work.folder,
             options.cache,
             device=options.device,
-            observe=partial(observe, evaluator.name),
+            observe=partial(observe, name),
         )
-        seconds[evaluator.name] = round(time.monotonic() - clock, 3)
+        seconds[name] = round(time.monotonic() - clock, 3)
     scores = _table(work, digests, results)
-    record = _record(work, scores)
+    record = _record(work, declared, scores)
     record["made"] = {
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -122,11 +143,11 @@ def _table(work: Work, digests: Sequence[str], results: dict[str, list[Scores]])
 
     rows: list[dict[str, Any]] = []
     for evaluator in work.evaluators:
-        for metric in evaluator.metrics:
+        for metric in results[evaluator][0] if results[evaluator] else ():
             for sample, digest, scores in zip(
-                work.samples, digests, results[evaluator.name], strict=True
+                work.samples, digests, results[evaluator], strict=True
             ):
-                got = scores[metric.name]
+                got = scores[metric]
                 noise = noise_key(work.suite.seed, sample.prompt.id, sample.index)
                 rows.append(
                     {
@@ -136,7 +157,7 @@ def _table(work: Work, digests: Sequence[str], results: dict[str, list[Scores]])
                         "prompt": sample.prompt.text,
                         "noise": f"{noise:032x}",
                         "image": digest,
-                        "metric": metric.name,
+                        "metric": metric,
                         "value": got.value,
                         "unscored": got.unscored,
                         "details": json.dumps(dict(got.details), ensure_ascii=False),
@@ -146,20 +167,22 @@ def _table(work: Work, digests: Sequence[str], results: dict[str, list[Scores]])
     return frame.astype({"value": "float64", "index": "int64"})
 
 
-def _record(work: Work, scores: pd.DataFrame) -> dict[str, Any]:
+def _record(
+    work: Work, declared: dict[str, dict[str, Any]], scores: pd.DataFrame
+) -> dict[str, Any]:
     """What identifies the run and what it found: the same for the same run, whenever made."""
     checkpoint = work.checkpoint
     metrics: dict[str, Any] = {}
-    for evaluator in work.evaluators:
-        for metric in evaluator.metrics:
-            rows = scores[scores["metric"] == metric.name]
-            found = estimate(rows, metric.aggregate)
+    for evaluator in declared.values():
+        for metric, declaration in evaluator["metrics"].items():
+            rows = scores[scores["metric"] == metric]
+            found = estimate(rows, declaration["aggregate"])
             tasks = {
                 task: float(group["value"].mean())
                 for task, group in rows.groupby("task")
                 if group["value"].notna().any()
             }
-            metrics[metric.name] = {
+            metrics[metric] = {
                 "value": _plain(found.value),
                 "standard_error": _plain(found.standard_error),
                 "scored": found.scored,
@@ -181,7 +204,7 @@ def _record(work: Work, scores: pd.DataFrame) -> dict[str, Any]:
             "images_per_prompt": len(work.samples) // max(len(work.suite.prompts), 1),
         },
         "protocol": {"name": work.protocol.name, "settings": work.protocol.settings()},
-        "evaluators": {e.name: evaluator_identity(e) for e in work.evaluators},
+        "evaluators": declared,
         "metrics": metrics,
     }
 
@@ -202,21 +225,21 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The git commit of this project's own checkout, with + where it has local changes."""
-    here = Path(__file__).parent
+    """The git commit of this project's own checkout, with + where it has local changes.
+
+    None where the package is installed elsewhere, also inside another project's checkout.
+    """
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        commit = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no", "."],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        changes = git("status", "--porcelain", "--", "soar_bench", "evaluators", "training")
+        return git("rev-parse", "HEAD") + ("+" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+" if changes else "")

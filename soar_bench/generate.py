@@ -134,6 +134,11 @@ def generate(
                 width=protocol.resolution,
                 output_type="np",
             ).images
+        if not np.isfinite(images).all():
+            raise SoarBenchError(
+                f"{checkpoint.name} made images that are not numbers: its weights are damaged or "
+                f"{protocol.dtype} is too narrow for them"
+            )
         for sample, image in zip(batch, np.rint(images * 255).astype(np.uint8), strict=True):
             with replace_atomically(image_file(folder, sample)) as aside:
                 Image.fromarray(image).save(aside, format="PNG")

@@ -27,9 +27,9 @@ _INTRODUCTION = """\
 
 Made from the records in `{results}` by `soar-bench leaderboard`; do not edit. Values are means ±
 standard error, which treats the images of one prompt as one cluster and, where there are several
-training seeds, holds their spread too. Differences are to the base, paired on the same prompts and
-noise, with their 95% interval; **bold** where that excludes zero. Values stand beside each other
-only if suite, settings and evaluator versions are the same.
+training seeds, holds their spread too. Differences are to the base that a checkpoint was trained
+from, paired on the same prompts and noise, with their 95% interval; **bold** where that excludes
+zero. Values stand beside each other only if suite, settings and evaluator versions are the same.
 """
 
 
@@ -62,20 +62,20 @@ def _relative(path: Path, page: Path) -> str:
 def _section(group: list[Run], page: Path) -> str:
     first = group[0]
     suite, protocol = first.record["suite"], first.record["protocol"]
-    settings = ", ".join(f"{k} {v}" for k, v in protocol["settings"].items())
+    settings = escape(", ".join(f"{k} {v}" for k, v in protocol["settings"].items()))
     metrics = list(metrics_of(first))
     primary, declared = _primary(metrics)
     board = sorted(entrants(sorted(group, key=lambda r: r.folder.as_posix())), key=lambda e: e.name)
     values = {id(e): e.value(primary, declared["aggregate"]) for e in board}
     sign = -1 if declared["higher_is_better"] else 1
     board.sort(key=lambda e: (_last(sign * values[id(e)].value), e.name))
-    reference = next((e for e in board if not e.runs[0].record["checkpoint"]["story"]), None)
+    bases = {e.runs[0].record["checkpoint"]["digest"]: e for e in board if e.runs[0].seed is None}
 
     header = ["", "checkpoint", "seeds"]
     for name, metric in metrics:
         arrow = "↑" if metric["higher_is_better"] else "↓"
         header += [f"{escape(name)} {arrow}"]
-        if reference is not None:
+        if bases:
             header += ["difference"]
     header += ["samples", "unscored", "records"]
     rows = []
@@ -83,8 +83,9 @@ def _section(group: list[Run], page: Path) -> str:
         row = [str(rank), escape(entrant.name), str(len(entrant.runs))]
         for name, metric in metrics:
             row.append(format_value(entrant.value(name, metric["aggregate"])))
-            if reference is not None:
-                row.append(_difference(entrant, reference, name, metric["aggregate"]))
+            if bases:
+                base = bases.get(_base_of(entrant))
+                row.append(_difference(entrant, base, name, metric["aggregate"]))
         value = values[id(entrant)]
         row += [str(value.scored), str(value.unscored), _links(entrant, page)]
         rows.append(row)
@@ -109,10 +110,15 @@ def _last(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def _difference(entrant: Entrant, reference: Entrant, metric: str, aggregate: str) -> str:
-    if entrant is reference:
+def _base_of(entrant: Entrant) -> str:
+    """The digest of the base a checkpoint was trained from; empty for a base."""
+    return str(entrant.runs[0].record["checkpoint"]["story"].get("base", {}).get("digest", ""))
+
+
+def _difference(entrant: Entrant, base: Entrant | None, metric: str, aggregate: str) -> str:
+    if base is None:
         return "-"
-    found: Estimate = paired_difference(entrant.of(metric), reference.of(metric), aggregate)
+    found: Estimate = paired_difference(entrant.of(metric), base.of(metric), aggregate)
     low, high = found.interval(CONFIDENCE)
     text = format_difference(found)
     return f"**{text}**" if low > 0 or high < 0 else text
@@ -121,8 +127,7 @@ def _difference(entrant: Entrant, reference: Entrant, metric: str, aggregate: st
 def _links(entrant: Entrant, page: Path) -> str:
     links = []
     for run in entrant.runs:
-        seed = run.record["checkpoint"]["story"].get("seed")
-        name = "run" if seed is None else f"seed {seed}"
+        name = "run" if run.seed is None else f"seed {run.seed}"
         links.append(f"[{name}](<{_relative(run.folder, page)}>)")
     return ", ".join(links)
 

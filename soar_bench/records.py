@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from soar_bench.types import SoarBenchError, digest_of
-from training.files import replace_folder_atomically, write_text
+from training.files import replace_atomically, write_text
 
 SCHEMA = 1
 RUN_FILE = "run.json"
@@ -101,6 +101,12 @@ class Run:
                           story["data"]["digest"], config])  # fmt: skip
 
     @property
+    def seed(self) -> int | None:
+        """The training seed; None for a checkpoint that was not trained here."""
+        seed = self.record["checkpoint"]["story"].get("seed")
+        return None if seed is None else int(seed)
+
+    @property
     def name(self) -> str:
         """What a table calls the group."""
         story = self.record["checkpoint"]["story"]
@@ -121,12 +127,12 @@ def folder_of(results: Path, record: dict[str, Any]) -> Path:
 def write_run(results: Path, record: dict[str, Any], scores: pd.DataFrame) -> Run:
     """Writes the record whole or not at all, in the place of an older one of the same run."""
     folder = folder_of(results, record)
-    with replace_folder_atomically(folder) as aside:
-        scores[list(COLUMNS)].to_parquet(aside / SCORES_FILE, index=False, compression="zstd")
-        text = json.dumps(
-            {"schema": SCHEMA, **record}, indent=2, sort_keys=True, ensure_ascii=False
-        )
-        write_text(aside / RUN_FILE, text + "\n")
+    # An older record of the same run has the same scores, so file by file is safe, and there is
+    # no moment without one. A folder counts as a run once it has its run.json.
+    with replace_atomically(folder / SCORES_FILE) as aside:
+        scores[list(COLUMNS)].to_parquet(aside, index=False, compression="zstd")
+    text = json.dumps({"schema": SCHEMA, **record}, indent=2, sort_keys=True, ensure_ascii=False)
+    write_text(folder / RUN_FILE, text + "\n")
     return read_run(folder)
 
 
@@ -136,12 +142,17 @@ def read_run(folder: Path) -> Run:
         record = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise SoarBenchError(f"{folder} is not a run's record: it has no {RUN_FILE}") from None
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SoarBenchError(f"{file} cannot be read ({error}): run that eval again") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise SoarBenchError(
             f"{file} has schema {record.get('schema') if isinstance(record, dict) else '?'}, "
             f"this soar-bench reads {SCHEMA}: run that eval again"
+        )
+    lacking = {"checkpoint", "suite", "protocol", "evaluators", "metrics"} - set(record)
+    if lacking:
+        raise SoarBenchError(
+            f"{file} lacks {', '.join(sorted(lacking))}: it is damaged, run that eval again"
         )
     return Run(folder, record)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +40,24 @@ def evaluator_identity(evaluator: Evaluator) -> dict[str, Any]:
 
 
 class Journal:
-    """Scores of one evaluator on disk, one line a sample. A torn last line is dropped."""
+    """Scores of one evaluator on disk, one line a sample.
+
+    A line that is not whole, because a process was killed while it wrote, is passed over: its
+    sample is scored again.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self._scores: dict[str, Scores] = {}
-        if file.exists():
-            whole = file.read_bytes().rpartition(b"\n")[0]
-            for line in whole.decode("utf-8").splitlines():
+        if not file.exists():
+            return
+        for line in file.read_text("utf-8", errors="replace").split("\n"):
+            with suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
                 self._scores[entry["key"]] = {
                     name: Score(s["value"], s["unscored"], s["details"])
                     for name, s in entry["scores"].items()
                 }
-            if whole and not file.read_bytes().endswith(b"\n"):
-                file.write_bytes(whole + b"\n")
-            elif not whole:
-                file.write_bytes(b"")
 
     def get(self, key: str) -> Scores | None:
         return self._scores.get(key)
@@ -69,9 +71,9 @@ class Journal:
                 name: {"value": s.value, "unscored": s.unscored, "details": dict(s.details)}
                 for name, s in scores.items()
             }
-            lines.append(json.dumps({"key": key, "scores": plain}, ensure_ascii=False) + "\n")
+            lines.append(json.dumps({"key": key, "scores": plain}) + "\n")
         with self.file.open("a", encoding="utf-8") as stream:
-            stream.write("".join(lines))
+            stream.write("\n" + "".join(lines))  # after a torn line, on a line of its own
 
 
 def sample_key(sample: PlannedSample, image_digest: str) -> str:

@@ -112,24 +112,25 @@ def over_seeds(runs: Sequence[pd.DataFrame], aggregate: str = "mean") -> Estimat
     (their variance over their number). The second also holds some of the first, so the interval
     errs on the wide side.
     """
-    if len(runs) == 1:
-        return estimate(runs[0], aggregate)
-    values = [estimate(run, aggregate).value for run in runs]
+    scored = [run for run in runs if run["value"].notna().any()]
+    if len(scored) < 2:
+        return estimate((scored or runs)[0], aggregate)
+    values = [estimate(run, aggregate).value for run in scored]
     every = pd.concat(runs)
     averaged = _averaged(runs)
     prompts = estimate(averaged, aggregate)
     deviation = float(np.std(values, ddof=1))
-    seed_variance = deviation**2 / len(runs)
+    seed_variance = deviation**2 / len(scored)
     return Estimate(
         value=float(np.mean(values)),
         standard_error=math.sqrt(prompts.standard_error**2 + seed_variance),
         freedom=_welch(
-            [(prompts.standard_error**2, prompts.freedom), (seed_variance, len(runs) - 1)]
+            [(prompts.standard_error**2, prompts.freedom), (seed_variance, len(scored) - 1)]
         ),
         scored=int(every["value"].notna().sum()),
         unscored=int(every["value"].isna().sum()),
         prompts=prompts.prompts,
-        seeds=len(runs),
+        seeds=len(scored),
         seed_deviation=deviation,
     )
 

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from soar_bench.shapes import suites as shapes_suites
+from soar_bench.shapes.captions import MAX_TOKENS
 from soar_bench.types import Protocol, SoarBenchError, Suite
 
 SUITES: dict[str, Callable[[], Suite]] = {
@@ -16,7 +17,7 @@ SUITES: dict[str, Callable[[], Suite]] = {
 
 #: The embedded world's protocol; 20 steps are enough for its base to have converged.
 SHAPES_PROTOCOL = Protocol(
-    name="shapes", steps=20, guidance=3.0, resolution=64, max_sequence_length=14
+    name="shapes", steps=20, guidance=3.0, resolution=64, max_sequence_length=MAX_TOKENS
 )
 
 PROTOCOLS: dict[str, Protocol] = {p.name: p for p in (SHAPES_PROTOCOL,)}

@@ -23,7 +23,7 @@ def run_table(runs: Sequence[Run]) -> Table:
                 escape(run.label),
                 escape(run.record["suite"]["name"]),
                 escape(run.record["protocol"]["name"]),
-                name,
+                escape(name),
                 format_value(found),
                 str(found.scored),
                 str(found.unscored),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +27,23 @@ def digest_weights(files: Iterable[Path]) -> str:
 
     It does not depend on how tensors are ordered or divided among files, nor on file metadata.
     """
-    from safetensors import safe_open
+    import torch
+    from safetensors import SafetensorError, safe_open
 
     digest = hashlib.sha256()
-    where: dict[str, Path] = {}
-    for file in files:
-        with safe_open(file, framework="np") as opened:
-            where |= dict.fromkeys(opened.keys(), file)
-    for name in sorted(where):
-        with safe_open(where[name], framework="pt") as opened:
-            tensor = opened.get_tensor(name).contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(-1).view(_bytes_type()).numpy().data)
+    with ExitStack() as stack:
+        where: dict[str, Any] = {}
+        for file in files:
+            try:
+                opened = stack.enter_context(safe_open(file, framework="pt"))
+            except SafetensorError as error:
+                raise TrainingError(f"{file} is damaged: {error}") from None
+            where |= dict.fromkeys(opened.keys(), opened)
+        for name in sorted(where):
+            tensor = where[name].get_tensor(name).contiguous()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _bytes_type() -> Any:
-    import torch
-
-    return torch.uint8
 
 
 def safetensors_in(folder: Path) -> list[Path]:
@@ -70,10 +69,13 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         record = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise TrainingError(f"{folder} is not a checkpoint: it has no {CHECKPOINT_FILE}") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise TrainingError(f"{file} is damaged: {error}") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise TrainingError(f"{file} has another schema than {SCHEMA}; it needs its own soar-bench")
+    lacking = {"weights", "base", "name", "method", "step", "seed", "data", "config"} - set(record)
+    if lacking:
+        raise TrainingError(f"{file} is damaged: it lacks {', '.join(sorted(lacking))}")
     return record
 
 
@@ -83,5 +85,5 @@ def checkpoint_folder(output: Path, step: int) -> Path:
 
 def latest_checkpoint(output: Path) -> Path | None:
     """The checkpoint of most steps in a training run's folder."""
-    found = sorted(output.glob(f"checkpoint-*/{CHECKPOINT_FILE}"))
-    return found[-1].parent if found else None
+    found = [file.parent for file in output.glob(f"checkpoint-*/{CHECKPOINT_FILE}")]
+    return max(found, key=lambda folder: int(folder.name.partition("-")[2]), default=None)

@@ -55,7 +55,11 @@ class ImageFolder:
 
     def _read(self, metadata: Path) -> Iterator[tuple[Path, str]]:
         root = self.folder.resolve()
-        for number, line in enumerate(metadata.read_text("utf-8").splitlines(), start=1):
+        try:
+            lines = metadata.read_text("utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise TrainingError(f"{metadata} is not UTF-8 text: {error}") from None
+        for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             where = f"{metadata}, line {number}"

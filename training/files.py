@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+#: A disk with less free space than this counts as full, in bytes.
+_FULL = 4096
 
 
 def _sync(path: Path) -> None:
@@ -16,6 +20,19 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _space_errors(path: Path) -> Iterator[None]:
+    """The system's own error where a library's writer says something else of a full disk."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if shutil.disk_usage(path.parent).free < _FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 @contextmanager
@@ -29,7 +46,8 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     os.close(handle)
     aside = Path(name)
     try:
-        yield aside
+        with _space_errors(path):
+            yield aside
         _sync(aside)
         aside.chmod(0o644)
         aside.replace(path)
@@ -50,10 +68,10 @@ def replace_folder_atomically(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        yield aside
-        for file in aside.rglob("*"):
-            if file.is_file():
-                _sync(file)
+        with _space_errors(folder):
+            yield aside
+        for file in [*aside.rglob("*"), aside]:
+            _sync(file)
         aside.chmod(0o755)
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))

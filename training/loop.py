@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
 import signal
 import time
@@ -28,7 +27,9 @@ from training.data import Encoded, Source, encode, rows_of_step
 from training.differences import differences
 from training.files import replace_atomically, write_text
 from training.objectives import draw_time, soar_loss
-from training.types import Config, Diverged, Optimizer, Stopped, TrainingError
+from training.pipeline import check_resolution
+from training.schedule import learning_rate
+from training.types import Config, Diverged, Stopped, TrainingError
 
 STATE_FILE = "state.pt"
 METRICS_FILE = "metrics.jsonl"
@@ -53,16 +54,6 @@ def _ignore(stage: str, done: int, total: int, figures: dict[str, float]) -> Non
     pass
 
 
-def learning_rate(settings: Optimizer, step: int, steps: int) -> float:
-    """Linear warm-up, then constant or a cosine to zero at the last step."""
-    if step < settings.warmup_steps:
-        return settings.lr * (step + 1) / settings.warmup_steps
-    if settings.schedule == "constant":
-        return settings.lr
-    progress = (step - settings.warmup_steps) / max(steps - settings.warmup_steps, 1)
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * progress))
-
-
 def _generator(*key: object) -> torch.Generator:
     """A CPU generator whose stream depends on the key alone."""
     digest = hashlib.sha256(repr(key).encode()).digest()
@@ -76,11 +67,12 @@ def train(config: Config, base: Base, source: Source, observe: Observer = _ignor
     Raises Stopped when interrupted, Diverged when the loss is no longer finite.
     """
     accelerator = Accelerator(mixed_precision="bf16" if config.precision == "bf16" else "no")
-    fingerprint = _claim(config, base, source)
+    fingerprint = _claim(config, base, source, accelerator.num_processes)
     last = checkpoint_folder(config.output, config.steps)
     if last.exists():
         return last
 
+    check_resolution(base.pipeline, config.resolution)
     data = encode(
         source,
         base.pipeline.to(accelerator.device),
@@ -88,6 +80,7 @@ def train(config: Config, base: Base, source: Source, observe: Observer = _ignor
         config.max_sequence_length,
         progress=lambda done, total: observe("encode", done, total, {}),
     )
+    base.pipeline.to("cpu")  # the encoders have done their part; the transformer is moved below
     scheduler = base.pipeline.scheduler
     transformer = base.pipeline.transformer.float().requires_grad_(True).train()
     parameters = list(transformer.parameters())
@@ -125,13 +118,21 @@ def train(config: Config, base: Base, source: Source, observe: Observer = _ignor
             # The mean over all points of all processes; the wrapper averages gradients over
             # processes, hence the factor.
             counts = torch.tensor(
-                [sums.base_points, sums.auxiliary_points], device=accelerator.device
+                [sums.base_points, sums.auxiliary_points, stop_asked()], device=accelerator.device
             )
-            n_base, n_auxiliary = accelerator.reduce(counts, "sum").tolist()
+            # Asked of all processes at once: they stop at the same step.
+            n_base, n_auxiliary, stop = accelerator.reduce(counts, "sum").tolist()
             loss = sums.loss(weight, n_base, n_auxiliary) * accelerator.num_processes
 
+            rate = learning_rate(
+                config.optimizer.lr,
+                step,
+                config.steps,
+                warmup=config.optimizer.warmup_steps,
+                cosine=config.optimizer.schedule == "cosine",
+            )
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config.optimizer, step, config.steps)
+                group["lr"] = rate
             optimizer.zero_grad()
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(parameters, config.optimizer.clip_norm)
@@ -147,11 +148,11 @@ def train(config: Config, base: Base, source: Source, observe: Observer = _ignor
             done = step + 1
             if done % config.log_every == 0 or done == config.steps:
                 figures = {
-                    "loss": loss.item() / accelerator.num_processes,
+                    "loss": loss.item(),
                     "loss_base": sums.base.item() / sums.base_points,
                     "loss_auxiliary": sums.auxiliary.item() / max(sums.auxiliary_points, 1),
                     "grad_norm": float(norm),
-                    "lr": optimizer.param_groups[0]["lr"],
+                    "lr": rate,
                     "samples_per_second": (done - started_at)
                     * config.batch_size
                     * accelerator.num_processes
@@ -160,13 +161,14 @@ def train(config: Config, base: Base, source: Source, observe: Observer = _ignor
                 run.log(done, figures)
                 observe("train", done, config.steps, figures)
             finished = done == config.steps
-            if done % config.save_every == 0 or finished or stop_asked():
-                run.save_state(done)
+            # The checkpoint first: a state says that everything up to its step is on disk.
             if done % config.save_every == 0 or finished:
                 run.save_checkpoint(done, _story(config, base, source, done, fingerprint))
-            if stop_asked() and not finished:
+            if done % config.save_every == 0 or (stop and not finished):
+                run.save_state(done)
+            if stop and not finished:
                 raise Stopped(done)
-    (config.output / STATE_FILE).unlink(missing_ok=True)
+    run.delete_state()
     return last
 
 
@@ -255,6 +257,10 @@ class _Run:
             with replace_atomically(self.config.output / STATE_FILE) as aside:
                 torch.save(state, aside)
 
+    def delete_state(self) -> None:
+        if self.accelerator.is_main_process:
+            (self.config.output / STATE_FILE).unlink(missing_ok=True)
+
     def save_checkpoint(self, step: int, story: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:
             return
@@ -287,9 +293,11 @@ def _last_good(config: Config, step: int) -> str:
     return str(checkpoint_folder(config.output, good)) if good else "the base itself"
 
 
-def _claim(config: Config, base: Base, source: Source) -> dict[str, Any]:
+def _claim(config: Config, base: Base, source: Source, processes: int) -> dict[str, Any]:
     """Marks the output folder as this run's; raises TrainingError if it is another run's."""
-    settings = config.model_dump(mode="json", exclude={"output", "log_every", "save_every", "name"})
+    settings = config.model_dump(mode="json", exclude={"output", "log_every", "save_every"})
+    settings["name"] = config.name or config.method
+    settings["processes"] = processes
     if config.method == "sft":
         del settings["soar"]
     mine = {"settings": settings, "base": base.digest, "data": source.digest}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from training.types import TrainingError
 
@@ -21,7 +22,7 @@ def check_pipeline(folder: Path) -> None:
         raise TrainingError(f"{folder} is not a diffusers pipeline: it has no model_index.json")
     try:
         name = json.loads(index.read_text("utf-8")).get("_class_name")
-    except (json.JSONDecodeError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         raise TrainingError(f"{index} is not a pipeline's index: {error}") from None
     if name != PIPELINE_CLASS:
         raise TrainingError(f"{folder} holds a {name}; only {PIPELINE_CLASS} can be trained so far")
@@ -33,9 +34,13 @@ def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     from diffusers import StableDiffusion3Pipeline
 
     check_pipeline(folder)
-    pipeline = StableDiffusion3Pipeline.from_pretrained(
-        folder, dtype=dtype, local_files_only=True, use_safetensors=True
-    )
+    try:
+        pipeline = StableDiffusion3Pipeline.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise TrainingError(f"the pipeline in {folder} cannot be loaded: {reason}") from None
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
@@ -51,6 +56,17 @@ def quieten() -> None:
     for logging in (diffusers_logging, transformers_logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+
+
+def check_resolution(pipeline: Any, resolution: int) -> None:
+    """Raises TrainingError if the pipeline cannot see square images of this side."""
+    config = pipeline.transformer.config
+    step = pipeline.vae_scale_factor * config.patch_size
+    largest = step * config.pos_embed_max_size
+    if resolution % step or resolution > largest:
+        raise TrainingError(
+            f"the pipeline works at multiples of {step} up to {largest} pixels, not at {resolution}"
+        )
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ class Stopped(Exception):
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Section(BaseModel):
@@ -50,7 +51,7 @@ class Soar(_Section):
     guidance: NotNegative = 4.5
     #: smallest noise level at which a point is supervised; its target divides by that level. 0 is
     #: the published rule
-    sigma_floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    sigma_floor: BelowOne = 0.0
 
 
 class NoiseLevels(_Section):
@@ -64,8 +65,8 @@ class Optimizer(_Section):
     """AdamW."""
 
     lr: Positive = 2e-5
-    beta1: Share = 0.9
-    beta2: Share = 0.999
+    beta1: BelowOne = 0.9
+    beta2: BelowOne = 0.999
     epsilon: Positive = 1e-8
     weight_decay: NotNegative = 1e-2
     clip_norm: Positive = 1.0
@@ -101,7 +102,7 @@ class Config(_Section):
     compile: bool = False
     #: decay of the moving average of the weights, which is then what a checkpoint holds; 0, the
     #: published recipe, keeps no average
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema_decay: BelowOne = 0.0
     #: steps between checkpoints; the last step always writes one
     save_every: int = Field(default=1_000, ge=1)
     log_every: int = Field(default=10, ge=1)

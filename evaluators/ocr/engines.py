@@ -52,7 +52,8 @@ class RapidOcr:
 
         from rapidocr import RapidOCR
 
-        self._engine = RapidOCR()
+        # No angle classifier, as in the published protocol.
+        self._engine = RapidOCR(params={"Global.use_cls": False})
         logging.getLogger("RapidOCR").setLevel(logging.ERROR)
 
     def read(self, image: np.ndarray) -> list[str]:

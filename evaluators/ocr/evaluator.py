@@ -26,7 +26,7 @@ class OcrAccuracy(Evaluator):
                 unit="share of characters that are right",
                 range=(0.0, 1.0),
                 higher_is_better=True,
-                version=f"flow-grpo formula 1, {self.engine.name}",
+                version=f"flow-grpo formula 1, {self.engine.name}, no angle classifier",
                 source="arXiv 2505.05470; yifan123/flow_grpo",
                 description="1 - edit distance between quoted and recognised text over its length.",
             ),

@@ -46,8 +46,10 @@ class ShapesClipScore(Evaluator):
             )
 
     def identity(self) -> dict[str, str]:
-        digest = sha256((self.weights / "model.safetensors").read_bytes()).hexdigest()
-        return {"weights": digest}
+        digest = sha256()
+        for name in _FILES:
+            digest.update(sha256((self.weights / name).read_bytes()).digest())
+        return {"weights": digest.hexdigest()}
 
     def load(self, device: str = "cpu") -> None:
         import torch

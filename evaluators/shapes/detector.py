@@ -49,7 +49,8 @@ def label_colors(image: np.ndarray) -> np.ndarray:
     background = background_of(image)
     palette = np.array(list(PALETTE.values()), float) - background  # [C, 3]
     offset = image.astype(float) - background  # [H, W, 3]
-    share = np.clip(offset @ palette.T / (palette**2).sum(1), 0, 1)  # [H, W, C]
+    lengths = np.maximum((palette**2).sum(1), 1)  # a background may be of a palette colour
+    share = np.clip(offset @ palette.T / lengths, 0, 1)  # [H, W, C]
     residual = np.linalg.norm(offset[:, :, None] - share[..., None] * palette, axis=-1)
     best = residual.argmin(-1)
     chosen = np.take_along_axis(share, best[..., None], -1)[..., 0]

@@ -87,4 +87,6 @@ def _explain(error: Exception) -> tuple[str | None, int]:
         return str(error), 1
     if isinstance(error, SoarBenchError | EvaluatorError | TrainingError):
         return str(error), 2
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror.lower()}", 1
     return None, 1

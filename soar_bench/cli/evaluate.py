@@ -16,7 +16,9 @@ def evaluate(
     ),
     protocol: str | None = typer.Option(None, help="Named settings.  [default: the suite's]"),
     steps: int | None = typer.Option(None, min=1, help="Sampler steps, other than the protocol's."),
-    guidance: float | None = typer.Option(None, min=0, help="Guidance, other than the protocol's."),
+    guidance: float | None = typer.Option(
+        None, min=1, help="Guidance, other than the protocol's; 1 is none."
+    ),
     images: int | None = typer.Option(None, min=1, help="Images a prompt.  [default: the suite's]"),
     evaluator: list[str] = typer.Option([], help="Evaluators.  [default: the suite's]"),
     batch_size: int = typer.Option(32, min=1, help="Images made at once; changes no number."),
@@ -92,6 +94,7 @@ def suites() -> None:
 def evaluators() -> None:
     """List the evaluators with their metrics and whether they can run here."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from evaluators import registry
@@ -107,9 +110,10 @@ def evaluators() -> None:
             state = f"no: {error}"
             evaluator = None
         if evaluator is None:
-            table.add_row(name, "", "", "", "", state)
+            table.add_row(name, "", "", "", "", escape(state))
             continue
         for metric in evaluator.metrics:
             better = "higher" if metric.higher_is_better else "lower"
-            table.add_row(name, metric.name, metric.unit, better, metric.version, state)
+            cells = (name, metric.name, metric.unit, better, metric.version, state)
+            table.add_row(*(escape(cell) for cell in cells))
     Console().print(table)

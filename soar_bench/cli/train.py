@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -24,7 +23,7 @@ def train(
         None, help="A folder with metadata.jsonl, or shapes-clean[:COUNT]."
     ),
     output: Path | None = typer.Option(
-        None, help="Where the run is written.  [default: outputs/train/NAME]"
+        None, help="Where the run is written.  [default: outputs/train/NAME-seedSEED]"
     ),
     name: str | None = typer.Option(None, help="What tables call the run.  [default: the method]"),
     steps: int | None = typer.Option(None, help="Optimizer steps."),
@@ -39,9 +38,9 @@ def train(
     from soar_bench.config import load_config
     from soar_bench.data import open_data
     from soar_bench.progress import stages
-    from soar_bench.types import SoarBenchError
 
-    options: dict[str, Any] = {
+    options = {
+        "method": method.value,
         "base": base,
         "data": data,
         "output": output,
@@ -50,13 +49,7 @@ def train(
         "batch_size": batch_size,
         "seed": seed,
     }
-    in_file = _method_in(config)
-    if in_file not in (None, method.value):
-        raise SoarBenchError(f"{config} is a recipe for {in_file}, not for {method.value}")
-    label = name or method.value
-    if output is None and not _names_output(config):
-        options["output"] = f"outputs/train/{label}" + (f"-seed{seed}" if seed is not None else "")
-    settings = load_config(config, {"method": method.value, **options}, assignments)
+    settings = load_config(config, options, assignments)
     folder = pipeline_folder(settings.base)
     source = open_data(settings.data)
 
@@ -68,17 +61,3 @@ def train(
     with stages() as show:
         checkpoint = run(settings, start, source, show)
     typer.echo(f"{checkpoint}")
-
-
-def _content(config: Path | None) -> dict[str, Any]:
-    from soar_bench.config import read_settings
-
-    return read_settings(config) if config is not None else {}
-
-
-def _method_in(config: Path | None) -> Any:
-    return _content(config).get("method")
-
-
-def _names_output(config: Path | None) -> bool:
-    return "output" in _content(config)

@@ -6,8 +6,11 @@ clause of ``include`` has ``class`` and ``count`` and may have ``color`` and
 ``prompts/evaluation_metadata.jsonl``). Signs have the tag ``sign`` and their word between double
 quotes, the form in which OCR prompt sets name their target.
 
-Some combinations are *held out*: no training caption names them, so that the suite can tell
-composition from memory. Which ones is fixed here, once, for every seed.
+Some combinations are *held out*, so that the suite can tell composition from memory: no training
+caption of their form names them, and no training caption at all names a held-out coloured shape.
+(The pair circle and star is held out as "a circle and a star"; other relations of the two are not.)
+Pictures are not filtered: a colour that no caption names may be any. Which combinations are held
+out is fixed here, once, for every seed.
 """
 
 from __future__ import annotations
@@ -17,19 +20,15 @@ from functools import cache
 from itertools import combinations, permutations
 from typing import Any
 
+from evaluators.geneval.rules import TASKS as TASKS
 from evaluators.shapes.geometry import PALETTE, SHAPES
 
 Metadata = dict[str, Any]
 
-TASKS: tuple[str, ...] = (
-    "single_object",
-    "two_object",
-    "counting",
-    "colors",
-    "position",
-    "color_attr",
-)
 SIGN = "sign"
+
+#: Tokens a prompt is padded to, for each of CLIP and T5; the longest caption needs 13.
+MAX_TOKENS = 14
 
 LEAD_INS: tuple[str, ...] = ("a photo of", "a picture of", "a drawing of", "a painting of")
 NUMBERS: dict[int, str] = {2: "two", 3: "three", 4: "four"}

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from soar_bench.shapes.captions import MAX_TOKENS
+
 RECIPE: dict[str, Any] = {
     "data": "shapes-clean",
     "resolution": 64,
-    "max_sequence_length": 14,
+    "max_sequence_length": MAX_TOKENS,
     "precision": "fp32",
     "batch_size": 16,
     "steps": 400,

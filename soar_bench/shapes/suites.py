@@ -1,8 +1,9 @@
 """The embedded world's suites.
 
-Half of the relations and colour pairs, and every held-out combination of the other forms, are
-never named by a training caption. ``shapes-dev`` shares no prompt noise with ``shapes`` and names
-only combinations that training saw: settings are chosen on it, never on ``shapes``.
+In ``shapes`` half of the prompts about positions and pairs of colours, and a third of the other
+forms', are held out (see :mod:`soar_bench.shapes.captions`); single objects cannot be.
+``shapes-dev`` is for choosing settings: nothing in it is held out, and it has a lead-in of its own,
+so that it shares neither a prompt nor noise with ``shapes``.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from soar_bench.shapes import captions
 from soar_bench.shapes.captions import LEAD_INS, TASKS, WORDS, Metadata
 from soar_bench.types import Prompt, Suite
 
+_TEST_LEAD_INS, _DEVELOPMENT_LEAD_INS = LEAD_INS[:3], LEAD_INS[3:]
 
-def _choose(rng: random.Random, tag: str, count: int, held_out_share: float) -> list[Metadata]:
-    """``count`` captions of a form, of which a share (or all there are) is held out."""
-    everything = [m for lead_in in LEAD_INS for m in captions.every_caption(tag, lead_in)]
+
+def _choose(
+    rng: random.Random, tag: str, count: int, held_out_share: float, lead_ins: tuple[str, ...]
+) -> list[Metadata]:
+    """``count`` captions of a form, or all there are, of which a share is held out."""
+    everything = [m for lead_in in lead_ins for m in captions.every_caption(tag, lead_in)]
     held_out = [m for m in everything if captions.is_held_out(m)]
     seen = [m for m in everything if not captions.is_held_out(m)]
     new = min(round(count * held_out_share), len(held_out))
@@ -38,10 +43,10 @@ def _prompts(chosen: list[Metadata]) -> tuple[Prompt, ...]:
 
 def shapes() -> Suite:
     rng = random.Random("soar-bench suite shapes, version 1")
-    chosen = [m for lead_in in LEAD_INS for m in captions.every_caption("single_object", lead_in)]
-    for tag in TASKS[1:]:
+    chosen = []
+    for tag in TASKS:
         share = 0.5 if tag in ("position", "color_attr") else 0.3
-        chosen += _choose(rng, tag, 40, share)
+        chosen += _choose(rng, tag, 40, share, _TEST_LEAD_INS)
     return Suite(
         name="shapes",
         description="GenEval's six tasks in the embedded world, with held-out combinations",
@@ -53,10 +58,10 @@ def shapes() -> Suite:
 
 def shapes_dev() -> Suite:
     rng = random.Random("soar-bench suite shapes-dev, version 1")
-    chosen = [m for tag in TASKS for m in _choose(rng, tag, 24, 0.0)]
+    chosen = [m for tag in TASKS for m in _choose(rng, tag, 30, 0.0, _DEVELOPMENT_LEAD_INS)]
     return Suite(
         name="shapes-dev",
-        description="for choosing settings: other noise than shapes, nothing held out",
+        description="for choosing settings: other prompts and noise than shapes, nothing held out",
         prompts=_prompts(chosen),
         evaluators=("shapes-geneval", "shapes-clipscore"),
         seed=1,

@@ -38,9 +38,9 @@ def record(label, digest, story=None, steps=20, suite="shapes"):
     }
 
 
-def story(name, seed, method="soar"):
+def story(name, seed, method="soar", base="base", step=400):
     return {
-        "name": name, "method": method, "step": 400, "seed": seed, "base": {"digest": "b"},
+        "name": name, "method": method, "step": step, "seed": seed, "base": {"digest": base},
         "data": {"digest": "d"}, "config": {"seed": seed, "steps": 400},
     }  # fmt: skip
 
@@ -117,6 +117,25 @@ def test_seeds_become_one_entrant_and_a_copy_counts_once(results):
     assert {name: len(e.runs) for name, e in board.items()} == {"shapes": 1, "sft": 2, "soar": 3}
 
 
+def test_two_checkpoints_of_one_seed_do_not_pass_for_two_seeds(results):
+    write_run(results, record("soar-again", "other weights", story("soar", 1)), scores(0.9))
+    with pytest.raises(SoarBenchError, match="two checkpoints of one training and seed"):
+        entrants(read_runs(results))
+
+
+def test_entrants_of_one_name_are_told_apart(tmp_path):
+    write_run(tmp_path, record("a", "a", story("sft", 0, step=200)), scores(0.5))
+    write_run(tmp_path, record("b", "b", story("sft", 0, step=400)), scores(0.5))
+    assert {e.name for e in entrants(read_runs(tmp_path))} == {"sft, step 200", "sft, step 400"}
+    write_run(tmp_path, record("c", "c", story("sft", 0, base="another")), scores(0.5))
+    names = [e.name for e in entrants(read_runs(tmp_path))]
+    assert len(set(names)) == 3
+
+
+def test_what_was_not_trained_comes_first(results):
+    assert entrants(read_runs(results))[0].name == "shapes"
+
+
 def test_compare_gives_values_differences_and_plain_words(results):
     board = sorted(entrants(read_runs(results)), key=lambda e: e.name != "shapes")
     rows = {row.entrant: row for row in compare(board)}
@@ -169,6 +188,21 @@ def test_the_page_has_the_same_bytes_for_the_same_records(results, tmp_path):
     assert "**" in lines[0], "a difference whose interval excludes zero stands out"
     assert "seed 2" in lines[0]
     assert "](<results/shapes/shapes/soar-seed2-" in lines[0]
+
+
+def test_the_difference_is_to_the_base_it_was_trained_from(results, tmp_path):
+    """A better base on the same board is no reference for what was not trained from it."""
+    write_run(results, record("strong", "strong"), scores(0.95))
+    write_run(results, record("x-seed0", "x", story("x", 0, base="strong")), scores(0.95, 5))
+    write_run(results, record("y-seed0", "y", story("y", 0, base="absent")), scores(0.95, 6))
+    page = leaderboard(read_runs(results), results, tmp_path / "leaderboard.md")
+    cells = {
+        line.split(" | ")[1]: line.split(" | ")[4]
+        for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()
+    }  # fmt: skip
+    assert cells["soar"].startswith("**+0.6")
+    assert cells["x"].startswith("-0.0") or cells["x"].startswith("+0.0")
+    assert cells["y"] == cells["strong"] == cells["shapes"] == "-"
 
 
 def test_boards_of_other_settings_are_sections_of_their_own(results, tmp_path):

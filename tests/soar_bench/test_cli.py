@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -65,18 +66,26 @@ def test_help_answers_at_once():
         (["eval", "shapes", "--suite", "shape"], ["no suite", "did you mean shapes"]),
         (["eval", "shapes", "--protocol", "soar"], ["no protocol", "'soar'"]),
         (["eval", "shapes", "--evaluator", "ocrr"], ["no evaluator", "did you mean ocr?"]),
-        (["eval", "shapes", "--images", "0"], ["0 is not in the range"]),
+        (["eval", "shapes", "--images", "0"], ["greater than or equal to 1"]),
         (["eval", "."], ["is no checkpoint", "model_index.json", "checkpoint.json"]),
         (["train", "grpo", "--base", "shapes"], ["'grpo'"]),
         (["train", "sft", "--base", "nowhere", "--data", "x"], ["no pipeline folder", "'nowhere'"]),
         (["train", "sft", "--base", "shapes", "--data", "nowhere"], ["no training data 'nowhere'"]),
         (["train", "sft", "--base", "shapes", "--data", "shapes-clean:x"], ["positive number"]),
         (["train", "sft", "--base", "shapes", "--set", "stepz=3"], ["did you mean steps"]),
+        (["train", "sft", "--base", "shapes", "--set", "steps=["], ["the value is not YAML"]),
+        (["train", "sft", "--base", "shapes", "--set", "base=[a]"], ["'base' is ['a']"]),
+        (["train", "sft", "--base", "shapes", "--set", "optimizer.beta1=1"], ["optimizer.beta1"]),
+        (["train", "sft", "--base", "shapes", "--set", "resolution=128"], ["not at 128"]),
         (["train", "sft", "--config", "absent.yaml"], ["no config file absent.yaml"]),
+        (["train", "sft", "--config", "."], ["config file . cannot be read"]),
         (["train", "sft"], ["the setting 'base' is missing"]),
+        (["eval", "shapes", "--device", "gpu"], ["the device 'gpu' cannot be used here"]),
+        (["eval", "shapes", "--guidance", "0.5"], ["greater than or equal to 1"]),
         (["compare", "nowhere"], ["there is no run in nowhere"]),
         (["leaderboard"], ["there are no results in results"]),
-        (["shapes", "pretrain", "--config", "absent.yaml"], ["no recipe absent.yaml"]),
+        (["shapes", "pretrain", "--config", "absent.yaml"], ["no config file absent.yaml"]),
+        (["shapes", "pretrain", "--config", "."], ["cannot be read"]),
         (["shapes", "pretrain", "--stage", "vea"], ["no stage", "did you mean vae"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -105,10 +114,10 @@ def test_a_recipe_for_another_method_is_refused(tmp_path):
     assert_refused(soar_bench("train", "sft", "--config", file), "recipe for soar, not for sft")
 
 
-def test_a_full_disk_is_named(tiny_pipeline, tmp_path):
-    """/dev/full stands in for a disk without space; the error is the system's own."""
+def test_a_full_disk_is_named_and_nothing_half_written_is_left(tmp_path):
+    """The error is raised where the system would raise it: when the bytes are flushed."""
     code = (
-        "import sys, builtins, errno\n"
+        "import sys, errno\n"
         "import training.files as files\n"
         "def full(path):\n"
         "    raise OSError(errno.ENOSPC, 'No space left on device', str(path))\n"
@@ -121,8 +130,48 @@ def test_a_full_disk_is_named(tiny_pipeline, tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert_refused(done, "no space left on the disk", "run the same command again", code=1)
-    assert not (tmp_path / "out").exists()
-    assert list(tmp_path.iterdir()) == [], "nothing half-written is left behind"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture()
+def small_disk(tmp_path):
+    """A real file system of two megabytes, where the machine lets us mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    if (
+        not shutil.which("mount")
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("mounting a small file system needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_training_into_a_full_disk_is_named(small_disk, tiny_pipeline):
+    """Whoever writes, torch or safetensors: a sentence, exit code 1, and a state to go on from."""
+    done = soar_bench(
+        "train", "sft", "--base", "shapes", "--data", "shapes-clean:8", "--steps", "1",
+        "--output", small_disk / "run",
+    )  # fmt: skip
+    assert_refused(done, "no space left on the disk", code=1)
+    assert not list((small_disk / "run").glob("checkpoint-*"))
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = soar_bench("shapes", "render", tmp_path / "file" / "sheet.png")
+    assert_refused(done, "file", code=1)
+
+
+def test_a_damaged_checkpoint_or_base_is_named(tiny_pipeline, tmp_path):
+    shutil.copytree(tiny_pipeline, tmp_path / "base")
+    weights = tmp_path / "base" / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert_refused(soar_bench("eval", tmp_path / "base", cwd=tmp_path), "is damaged")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.json").write_text('{"schema": 1}')
+    assert_refused(soar_bench("eval", tmp_path / "run", cwd=tmp_path), "is damaged: it lacks")
 
 
 def test_render_exports_training_data_and_a_sheet(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -77,7 +78,7 @@ def test_the_whole_path_and_again_without_work(small_world, tmp_path):
 def test_all_three_start_from_the_same_noise(small_world, tmp_path):
     from soar_bench.records import read_runs
 
-    small_world.quickstart(tmp_path, steps=1, images=1, seed=0, show=lambda *a: None)
+    small_world.quickstart(tmp_path, steps=1, images=1, seed=0, show=_silent)
     runs = [r for r in read_runs(tmp_path / "results") if r.record["suite"]["name"] == "shapes"]
     assert len(runs) == 3
     noise = [r.scores().set_index(["metric", "prompt_id", "index"])["noise"] for r in runs]
@@ -86,8 +87,8 @@ def test_all_three_start_from_the_same_noise(small_world, tmp_path):
     assert images[0] != images[1] != images[2], "three checkpoints, three sets of pictures"
 
 
-def test_interrupted_training_says_how_to_go_on_and_goes_on(tmp_path):
-    """Ctrl-C in a real process; the same command then finishes."""
+def test_interrupted_training_says_how_to_go_on(tmp_path):
+    """Ctrl-C in a real process: exit code, sentence and state."""
     command = [
         sys.executable, "-m", "soar_bench", "train", "sft", "--base", "shapes",
         "--data", "shapes-clean:16", "--steps", "100000", "--output", str(tmp_path / "run"),
@@ -106,6 +107,28 @@ def test_interrupted_training_says_how_to_go_on_and_goes_on(tmp_path):
     assert step == json.loads(metrics.read_text().splitlines()[-1])["step"]
     assert (tmp_path / "run" / "state.pt").exists()
     assert (tmp_path / "run" / "state.pt").stat().st_size > 1_000_000
+
+
+def test_the_quickstart_interrupted_goes_on_when_run_again(small_world, tmp_path):
+    """A signal in the middle of SFT, then one in the middle of SOAR, then to the end."""
+    from training.types import Stopped
+
+    whole = small_world.quickstart(tmp_path / "whole", steps=3, images=1, seed=0, show=_silent)
+    for method in ("sft", "soar"):
+
+        def interrupt(stage, done, total, figures=None, method=method):
+            if stage == f"{method}: train" and done == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.raises(Stopped):
+            small_world.quickstart(tmp_path / "parts", steps=3, images=1, seed=0, show=interrupt)
+    parts = small_world.quickstart(tmp_path / "parts", steps=3, images=1, seed=0, show=_silent)
+    assert small_world.words(parts) == small_world.words(whole)
+    assert parts.leaderboard.read_text() == whole.leaderboard.read_text()
+
+
+def _silent(stage, done, total, figures=None):
+    pass
 
 
 def test_the_picture_marks_right_and_wrong():

@@ -127,6 +127,44 @@ def test_seeds_by_hand():
     assert over_seeds([a]) == estimate(a)
 
 
+def test_a_seed_with_nothing_scored_does_not_spoil_the_others():
+    found = over_seeds([frame([0.0, 1.0]), frame([math.nan, math.nan]), frame([1.0, 1.0])])
+    assert found.value == 0.75
+    assert found.seeds == 2
+    assert found.unscored == 2
+
+
+def test_paired_seeds_by_hand():
+    """Two seeds each: sample means a = (0.2, 0.6), b = (0.1, 0.3); differences 0.1 and 0.3.
+
+    Prompt part sem(0.1, 0.3) = 0.1; seed values a 0.2, 0.6 (variance 0.08), b 0.2, 0.2 (0).
+    """
+    a = [frame([0.0, 0.4]), frame([0.4, 0.8])]
+    b = [frame([0.1, 0.3]), frame([0.1, 0.3])]
+    found = paired_difference(a, b)
+    assert found.value == pytest.approx(0.2)
+    assert found.standard_error == pytest.approx(math.sqrt(0.1**2 + 0.08 / 2))
+    assert found.scored == 2
+
+
+def test_seed_intervals_cover_at_least_as_often_as_they_say():
+    """Seeds that differ and prompts that differ; the true difference is 0.05."""
+    rng = np.random.default_rng(6)
+    hits = 0
+    for _ in range(400):
+        hard = rng.normal(scale=0.3, size=40)
+        sides = []
+        for shift in (0.05, 0.0):
+            runs = []
+            for seed in rng.normal(scale=0.04, size=4):
+                noise = rng.normal(scale=0.2, size=40)
+                runs.append(frame(0.5 + shift + seed + hard + noise))
+            sides.append(runs)
+        low, high = paired_difference(*sides).interval()
+        hits += low <= 0.05 <= high
+    assert hits / 400 >= 0.93
+
+
 def simulate(rng, prompts=60, images=4):
     """Clustered binary data: each prompt has a difficulty of its own; true mean 0.6."""
     difficulty = rng.beta(1.8, 1.2, size=prompts)

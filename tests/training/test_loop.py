@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from training.checkpoint import read_checkpoint
-from training.loop import METRICS_FILE, STATE_FILE, learning_rate
-from training.types import Diverged, Optimizer, Stopped, TrainingError
+from training.loop import METRICS_FILE, STATE_FILE
+from training.schedule import learning_rate
+from training.types import Diverged, Stopped, TrainingError
 
 
 def weights(checkpoint):
@@ -65,7 +66,7 @@ def test_sft_is_soar_with_weight_zero_bit_for_bit(tiny_config, tiny_train, tmp_p
     assert_same(sft, zero)
 
 
-@pytest.mark.parametrize("step", [1, 3, 4])
+@pytest.mark.parametrize("step", [1, 2, 4])
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_stopped_and_resumed_is_bit_identical(step, ema_decay, tiny_config, tiny_train, tmp_path):
     whole = tiny_config(output=tmp_path / "whole", ema_decay=ema_decay)
@@ -78,13 +79,40 @@ def test_stopped_and_resumed_is_bit_identical(step, ema_decay, tiny_config, tiny
 
     with pytest.raises(Stopped) as stopped:
         tiny_train(parts, observe=interrupt)
-    assert stopped.value.step == step
+    assert stopped.value.step == step + 1, "the step under way is finished"
     assert (parts.output / STATE_FILE).exists()
     assert_same(expected, tiny_train(parts))
     drop = ("samples_per_second",)
     assert [{k: v for k, v in row.items() if k not in drop} for row in metrics(whole.output)] == [
         {k: v for k, v in row.items() if k not in drop} for row in metrics(parts.output)
     ]
+
+
+@pytest.mark.parametrize("fails_at", [3, 6])
+def test_a_checkpoint_that_could_not_be_written_is_made_when_run_again(
+    fails_at, tiny_config, tiny_train, tmp_path, monkeypatch
+):
+    """A full disk at the worst moment, in the middle and at the last step."""
+    import errno
+
+    from training import loop
+
+    expected = tiny_train(tiny_config(output=tmp_path / "whole"))
+    real = loop.write_checkpoint
+
+    def full(folder, *rest):
+        if folder.name.endswith(str(fails_at)):
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+        real(folder, *rest)
+
+    config = tiny_config(output=tmp_path / "full")
+    monkeypatch.setattr(loop, "write_checkpoint", full)
+    with pytest.raises(OSError, match="No space left"):
+        tiny_train(config)
+    monkeypatch.setattr(loop, "write_checkpoint", real)
+    assert_same(expected, tiny_train(config))
+    steps = sorted(folder.name for folder in config.output.glob("checkpoint-*"))
+    assert steps == ["checkpoint-000003", "checkpoint-000006"]
 
 
 def test_a_finished_run_is_not_trained_again(tiny_config, tiny_train):
@@ -125,9 +153,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_last_good_checkpoint(tiny_
 
 
 def test_learning_rate_schedules():
-    constant = Optimizer(lr=1.0, warmup_steps=4)
-    assert [learning_rate(constant, s, 10) for s in (0, 1, 3, 4, 9)] == [0.25, 0.5, 1, 1, 1]
-    cosine = Optimizer(lr=1.0, schedule="cosine")
-    assert learning_rate(cosine, 0, 10) == 1
-    assert learning_rate(cosine, 5, 10) == pytest.approx(0.5)
-    assert learning_rate(cosine, 10, 10) == pytest.approx(0)
+    constant = [learning_rate(1.0, step, 10, warmup=4) for step in (0, 1, 3, 4, 9)]
+    assert constant == [0.25, 0.5, 1, 1, 1]
+    cosine = [learning_rate(1.0, step, 10, cosine=True) for step in (0, 5, 10)]
+    assert cosine == pytest.approx([1, 0.5, 0])

@@ -10,25 +10,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pydantic import ValidationError
 
+from soar_bench.config import load_config, read_settings
 from soar_bench.progress import Stages
 from soar_bench.shapes.pretrain.recipe import PretrainConfig
 from soar_bench.types import SoarBenchError
+from training.files import replace_atomically, replace_folder_atomically
+from training.types import Config
 
 STAGES = ("vae", "text", "transformer", "scorer")
 
 
 def read_recipe(file: Path) -> PretrainConfig:
+    """The recipe in a YAML file; SoarBenchError names what is wrong with it."""
     try:
-        return PretrainConfig.model_validate(yaml.safe_load(file.read_text("utf-8")))
-    except FileNotFoundError:
-        raise SoarBenchError(f"there is no recipe {file}") from None
-    except (yaml.YAMLError, ValidationError) as error:
-        raise SoarBenchError(
-            f"{file} is not a pretraining recipe: {' '.join(str(error).split())}"
-        ) from None
+        recipe = PretrainConfig.model_validate(read_settings(file))
+    except ValidationError as error:
+        reason = " ".join(str(error).split())
+        raise SoarBenchError(f"{file} is not a pretraining recipe: {reason}") from None
+    _training_config(recipe, Path("start"), Path("output"))  # hours before it is needed
+    return recipe
+
+
+def _training_config(recipe: PretrainConfig, start: Path, output: Path) -> Config:
+    given = {"method": "sft", "base": str(start), "output": output}
+    return load_config(None, {**recipe.transformer, **given})
 
 
 def pretrain(recipe: PretrainConfig, output: Path, stages: tuple[str, ...], show: Stages) -> None:
@@ -53,28 +60,29 @@ def _text(recipe: PretrainConfig, output: Path, show: Stages) -> None:
     towers = contrastive.train_text_encoders(
         output / "text", recipe.text, lambda *a: show("text encoders", *a)
     )
-    save_model(towers, str(output / "text" / "towers.safetensors"))
+    with replace_atomically(output / "text" / "towers.safetensors") as aside:
+        save_model(towers, str(aside))
 
 
 def _transformer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
     """Assembles the pipeline around a random transformer, trains it, exports in half precision."""
     from soar_bench.checkpoints import digest_pipeline
-    from soar_bench.config import load_config
     from soar_bench.data import open_data
     from training.loop import Base, train
     from training.pipeline import load_pipeline
 
     start = output / "start"
-    if not (start / "model_index.json").exists():
-        _assemble(recipe, output).save_pretrained(start, safe_serialization=True)
-    settings: dict[str, Any] = {"method": "sft", "base": str(start), **recipe.transformer}
-    config = load_config(None, {**settings, "output": output / "transformer"})
+    with replace_folder_atomically(start) as aside:
+        _assemble(recipe, output).save_pretrained(aside, safe_serialization=True)
+    config = _training_config(recipe, start, output / "transformer")
+    # Its digest is checked by the loop: another autoencoder or architecture is another run.
     base = Base("start", load_pipeline(start), digest_pipeline(start))
     checkpoint = train(config, base, open_data(config.data), show)
     export(start, checkpoint / "transformer", output / "base")
 
 
 def _assemble(recipe: PretrainConfig, output: Path) -> Any:
+    """The pipeline before the transformer is trained: the same whenever made of the same parts."""
     from diffusers import AutoencoderKL
     from safetensors.torch import load_model
 
@@ -97,7 +105,6 @@ def export(start: Path, transformer: Path, folder: Path) -> None:
     """Writes the pipeline with a trained transformer in half precision, as it is shipped."""
     from diffusers import SD3Transformer2DModel
 
-    from training.files import replace_folder_atomically
     from training.pipeline import load_pipeline
 
     pipeline = load_pipeline(start)
@@ -108,7 +115,6 @@ def export(start: Path, transformer: Path, folder: Path) -> None:
 
 def _scorer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
     from soar_bench.shapes.pretrain import contrastive
-    from training.files import replace_folder_atomically
 
     parts = contrastive.train_scorer(
         output / "scorer", recipe.scorer, lambda *a: show("scorer", *a)

@@ -38,7 +38,7 @@ from evaluators.geneval.rules import Detection, judge
 from evaluators.shapes.geometry import RADII
 from soar_bench.shapes import captions
 from soar_bench.shapes.pretrain.fit import FitConfig, Report, fit, silent
-from soar_bench.shapes.pretrain.tokenizers import MAX_LENGTH, clip_tokenizer, t5_tokenizer
+from soar_bench.shapes.pretrain.tokenizers import clip_tokenizer, t5_tokenizer
 from soar_bench.shapes.render import Scene, render
 from soar_bench.shapes.world import TAG_SHARES, Distribution, scene_of
 
@@ -147,7 +147,7 @@ def _text_config(
         intermediate_size=4 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=4,
-        max_position_embeddings=MAX_LENGTH,
+        max_position_embeddings=captions.MAX_TOKENS,
         projection_dim=projection,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -157,7 +157,11 @@ def _text_config(
 
 def _ids(tokenizer: Any, texts: list[str]) -> torch.Tensor:
     return tokenizer(
-        texts, padding="max_length", truncation=True, max_length=MAX_LENGTH, return_tensors="pt"
+        texts,
+        padding="max_length",
+        truncation=True,
+        max_length=captions.MAX_TOKENS,
+        return_tensors="pt",
     ).input_ids
 
 

@@ -7,7 +7,6 @@ random in step n comes from (seed, n), so a run that was stopped continues as if
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,9 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from training.files import replace_atomically
+from soar_bench.types import SoarBenchError
+from training.files import replace_atomically, write_text
+from training.schedule import learning_rate
 
 
 class FitConfig(BaseModel):
@@ -41,15 +42,12 @@ LossOfStep = Callable[[Any, int], tuple[torch.Tensor, dict[str, float]]]
 Report = Callable[[int, int, dict[str, float]], None]
 
 
+def _step(line: str) -> int:
+    return int(json.loads(line)["step"])
+
+
 def silent(done: int, total: int, figures: dict[str, float]) -> None:
     pass
-
-
-def learning_rate(config: FitConfig, step: int) -> float:
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def fit(
@@ -73,18 +71,25 @@ def fit(
     )
     average = {k: v.detach().clone() for k, v in module.state_dict().items()}
     first, spent = 0, 0.0
+    if not state_file.exists():
+        log_file.unlink(missing_ok=True)
     if state_file.exists():
         state = torch.load(state_file, weights_only=True, map_location="cpu")
         if state["config"] != config.model_dump():
-            raise ValueError(f"{folder} holds a run with other settings: {state['config']}")
+            raise SoarBenchError(
+                f"{folder} holds a run with other settings: name another output, or delete it"
+            )
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         average, first, spent = state["average"], state["step"], state["seconds"]
+        lines = log_file.read_text("utf-8").split("\n")[:-1]
+        write_text(log_file, "".join(f"{line}\n" for line in lines if _step(line) <= first))
     module.train()
     started = time.monotonic() - spent
     for step in range(first, config.steps):
+        rate = learning_rate(config.lr, step, config.steps, warmup=config.warmup, cosine=True)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
+            group["lr"] = rate
         torch.manual_seed(config.seed * 1_000_003 + step)
         loss, figures = loss_of_step(module, step)
         optimizer.zero_grad(set_to_none=True)
@@ -105,7 +110,7 @@ def fit(
                 "loss": loss.item(),
                 **figures,
                 "grad_norm": float(norm),
-                "lr": learning_rate(config, step),
+                "lr": rate,
                 "seconds": round(time.monotonic() - started, 1),
             }
             with log_file.open("a") as stream:

@@ -15,14 +15,12 @@ from evaluators.shapes.geometry import SHAPES
 from soar_bench.shapes.captions import (
     COLORS,
     LEAD_INS,
+    MAX_TOKENS,
     NUMBERS,
     PLURALS,
     RELATIONS,
     WORDS,
 )
-
-#: Tokens a prompt is padded to, for each of CLIP and T5; the longest caption needs 13.
-MAX_LENGTH = 14
 
 _END = "</w>"
 _ALPHABET = [chr(c) for c in range(ord("!"), ord("~") + 1)]
@@ -80,7 +78,7 @@ def clip_tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:
         vocab={token: i for i, token in enumerate(tokens)},
         merges=merges,
         pad_token=pad,
-        model_max_length=MAX_LENGTH,
+        model_max_length=MAX_TOKENS,
     )
 
 
@@ -89,4 +87,4 @@ def t5_tokenizer() -> T5TokenizerFast:
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces += [("▁" + word, -1.0) for word in caption_words()]
     pieces += [("▁", -4.0)] + [(c, -4.0) for c in _ALPHABET]
-    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=MAX_LENGTH)
+    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=MAX_TOKENS)
