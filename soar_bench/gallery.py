@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+_Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
 _MARGIN = 10
 _INK, _PAPER, _FAINT = (30, 30, 34), (255, 255, 255), (120, 120, 128)
 _GOOD, _BAD = (38, 140, 70), (200, 50, 45)
@@ -45,7 +47,7 @@ def grid(
     return canvas
 
 
-def _cut(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
+def _cut(text: str, font: _Font, width: int) -> str:
     """The text, shortened with an ellipsis where it is wider than ``width`` pixels."""
     text = " ".join(text.split())
     if font.getlength(text) <= width:
@@ -53,6 +55,43 @@ def _cut(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: i
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"
+
+
+def strip(
+    rows: Sequence[str],
+    prompts: Sequence[str],
+    images: Sequence[Sequence[np.ndarray]],
+    side: int = 128,
+) -> Image.Image:
+    """The grid on its side, for a page's width: row r shows ``images[r]``, one a prompt."""
+    font, small = ImageFont.load_default(16), ImageFont.load_default(11)
+    left, line = 64, 15
+    width = left + len(prompts) * (side + _MARGIN)
+    height = 3 * line + len(rows) * (side + _MARGIN) + _MARGIN
+    canvas = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for c, prompt in enumerate(prompts):
+        for n, text in enumerate(_wrap(prompt, small, side, 2)):
+            draw.text((left + c * (side + _MARGIN), 8 + n * line), text, _FAINT, small)
+    for r, name in enumerate(rows):
+        top = 3 * line + r * (side + _MARGIN)
+        draw.text((_MARGIN, top + side // 2 - 10), _cut(name, font, left - _MARGIN), _INK, font)
+        for c, image in enumerate(images[r]):
+            shown = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
+            canvas.paste(shown, (left + c * (side + _MARGIN), top))
+    return canvas
+
+
+def _wrap(text: str, font: _Font, width: int, lines: int) -> list[str]:
+    """The text on at most ``lines`` lines of ``width`` pixels, the last one shortened to fit."""
+    words, wrapped = text.split(), list[str]()
+    while words and len(wrapped) < lines - 1:
+        count = len(words)
+        while count > 1 and font.getlength(" ".join(words[:count])) > width:
+            count -= 1
+        wrapped.append(" ".join(words[:count]))
+        words = words[count:]
+    return [_cut(part, font, width) for part in [*wrapped, " ".join(words)] if part]
 
 
 def sheet(
@@ -68,10 +107,6 @@ def sheet(
         left, top = _MARGIN + i % columns * cell[0], _MARGIN + i // columns * cell[1]
         shown = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
         canvas.paste(shown, (left, top))
-        words = caption.split()
-        first = len(words)
-        while font.getlength(" ".join(words[:first])) > side and first > 1:
-            first -= 1
-        for n, text in enumerate((" ".join(words[:first]), " ".join(words[first:]))):
-            draw.text((left, top + side + n * line), _cut(text, font, side), _INK, font)
+        for n, text in enumerate(_wrap(caption, font, side, 2)):
+            draw.text((left, top + side + n * line), text, _INK, font)
     return canvas

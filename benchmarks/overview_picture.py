@@ -1,0 +1,98 @@
+"""Draws docs/images/overview.png: the committed board and the same prompts and noise side by side.
+
+    python benchmarks/overview_picture.py
+
+Reads the records in results/ and the images that `benchmarks/shapes_board.sh` left in the cache.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from soar_bench.checkpoints import resolve
+from soar_bench.compare import entrants, format_difference, format_value
+from soar_bench.gallery import strip
+from soar_bench.generate import image_file, image_folder, read_image
+from soar_bench.records import read_runs
+from soar_bench.stats import paired_difference
+from soar_bench.suites import SHAPES_PROTOCOL, get_suite
+from soar_bench.types import PlannedSample
+
+CACHE, OUTPUT = Path("outputs/cache"), Path("docs/images/overview.png")
+SHOWN = {"shapes": "base", "outputs/train/sft-seed0": "SFT", "outputs/train/soar-seed0": "SOAR"}
+#: prompts of a suite by task, the first of each task that is held out, or the first
+TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr", "sign")
+
+
+def board() -> list[tuple[str, ...]]:
+    """name, GenEval, difference, alignment, OCR: from the records."""
+    runs = [r for r in read_runs(Path("results")) if r.record["protocol"]["name"] == "shapes"]
+    by_suite = {
+        name: {e.name: e for e in entrants([r for r in runs if r.record["suite"]["name"] == name])}
+        for name in ("shapes", "shapes-signs")
+    }
+    rows = []
+    for name, entrant in by_suite["shapes"].items():
+        base, sign = by_suite["shapes"]["shapes"], by_suite["shapes-signs"][name]
+        difference = paired_difference(
+            entrant.of("shapes_geneval"), base.of("shapes_geneval"), "task_mean"
+        )
+        rows.append(
+            (
+                name,
+                str(len(entrant.runs)),
+                format_value(entrant.value("shapes_geneval", "task_mean")),
+                "-" if entrant is base else format_difference(difference),
+                format_value(entrant.value("shapes_clipscore", "mean")),
+                format_value(sign.value("ocr_accuracy", "mean")),
+            )
+        )
+    return rows
+
+
+HEADER = ("checkpoint", "seeds", "GenEval rules", "against the base [95%]", "alignment", "OCR")
+STARTS = (0.0, 0.19, 0.25, 0.43, 0.68, 0.85)
+
+
+def draw_board(rows: list[tuple[str, ...]], width: int) -> Image.Image:
+    font, line = ImageFont.load_default(17), 32
+    canvas = Image.new("RGB", (width, line * (len(rows) + 1) + 24), "white")
+    draw = ImageDraw.Draw(canvas)
+    for i, row in enumerate([HEADER, *rows]):
+        top = 12 + i * line
+        ink = (110, 110, 118) if i == 0 else (30, 30, 34)
+        for start, text in zip(STARTS, row, strict=True):
+            draw.text((16 + start * (width - 32), top), text, ink, font)
+        draw.line((16, top + line - 6, width - 16, top + line - 6), (225, 225, 230))
+    return canvas
+
+
+def pictures() -> Image.Image:
+    names = {name: resolve(name) for name in SHOWN}
+    prompts, images = [], [[] for _ in SHOWN]
+    for suite in (get_suite("shapes"), get_suite("shapes-signs")):
+        for task in TASKS:
+            of_task = [p for p in suite.prompts if p.task == task]
+            for prompt in ([p for p in of_task if p.metadata["held_out"]] or of_task)[:1]:
+                prompts.append(prompt.text)
+                for row, checkpoint in zip(images, names.values(), strict=True):
+                    folder = image_folder(CACHE, checkpoint, suite, SHAPES_PROTOCOL)
+                    image = read_image(image_file(folder, PlannedSample(prompt, 0)))
+                    assert image is not None, f"no image of {prompt.id} in {folder}"
+                    row.append(image)
+    return strip(list(SHOWN.values()), prompts, images)
+
+
+def main() -> None:
+    below = pictures()
+    above = draw_board(board(), below.width)
+    whole = np.concatenate([np.asarray(above), np.asarray(below)])
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(whole).save(OUTPUT, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
