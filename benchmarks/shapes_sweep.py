@@ -9,6 +9,7 @@ Every setting below is trained from the embedded base and judged on ``shapes-dev
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,13 @@ def vary(name: str, section: str, key: str, values: tuple[Any, ...], *methods: s
             SETTINGS[f"{method} {name} {value}"] = {"method": method, **change}
 
 
-vary("lr", "optimizer", "lr", (5e-5, 1e-4, 4e-4), "sft", "soar")
-vary("guidance", "soar", "guidance", (1.0, 2.0, 4.5), "soar")
-vary("points", "soar", "points", (1, 2, 6), "soar")
-vary("rollout steps", "soar", "rollout_steps", (5, 10, 40), "soar")
-vary("weight", "soar", "weight", (0.25, 0.5, 2.0), "soar")
-vary("floor", "soar", "sigma_floor", (0.02, 0.1), "soar")
-vary("data", "", "data", ("shapes-clean:200", "shapes-clean:20000"), "sft", "soar")
-vary("steps", "", "steps", (100, 1000, 2133), "sft")
-vary("steps", "", "steps", (100, 1000), "soar")
+vary("lr", "optimizer", "lr", (5e-5, 4e-4), "sft", "soar")
+vary("guidance", "soar", "guidance", (1.0, 1.5, 4.5), "soar")
+vary("points", "soar", "points", (1, 2), "soar")
+vary("rollout steps", "soar", "rollout_steps", (10, 40), "soar")
+vary("weight", "soar", "weight", (0.25,), "soar")
+vary("data", "", "data", ("shapes-clean:200",), "sft", "soar")
+vary("steps", "", "steps", (1067,), "sft")
 
 
 @app.command("run")
@@ -90,9 +89,10 @@ def run_all(seeds: str = "0", only: str = "", threads: int = 0) -> None:
 
 
 def _judge(checkpoint: str, options: Options) -> None:
+    suite = replace(get_suite(SUITE), evaluators=("shapes-geneval",))
     for steps in SAMPLING_STEPS:
         protocol = SHAPES_PROTOCOL.override(steps=steps)
-        run(prepare(resolve(checkpoint), get_suite(SUITE), protocol, options), options)
+        run(prepare(resolve(checkpoint), suite, protocol, options), options)
 
 
 @app.command()

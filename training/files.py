@@ -24,13 +24,18 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _space_errors(path: Path) -> Iterator[None]:
-    """The system's own error where a library's writer says something else of a full disk."""
+    """The system's own error where a library's writer has another one for a full disk.
+
+    torch leaves what it wrote and does not say why it failed; safetensors takes its file away and
+    quotes the system.
+    """
     try:
         yield
     except OSError:
         raise
     except Exception as error:
-        if shutil.disk_usage(path.parent).free < _FULL:
+        quoted = os.strerror(errno.ENOSPC) in str(error)
+        if quoted or shutil.disk_usage(path.parent).free < _FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
 

@@ -44,6 +44,17 @@ from soar_bench.shapes.world import TAG_SHARES, Distribution, scene_of
 
 #: Clean scenes with the broad distribution's sizes.
 _SCENES = Distribution("shapes-contrastive", TAG_SHARES, radii=RADII)
+#: What the scorer is trained on: mostly the two forms in which one thing is said of another, which
+#: it learns last.
+_SCORER_SHARES = {
+    "single_object": 0.04,
+    "two_object": 0.10,
+    "counting": 0.10,
+    "colors": 0.06,
+    "position": 0.36,
+    "color_attr": 0.28,
+    captions.SIGN: 0.06,
+}
 ALTERED_PER_CAPTION = 4
 IMAGE_MEAN, IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
@@ -70,13 +81,13 @@ def is_true(metadata: captions.Metadata, scene: Scene) -> bool:
 
 
 def draw(
-    seed: str, count: int, held_out: bool
+    seed: str, count: int, held_out: bool, shares: dict[str, float] = TAG_SHARES
 ) -> list[tuple[captions.Metadata, Scene, random.Random]]:
     """``count`` captions with clean scenes of theirs; ``held_out`` says whether those may occur."""
     rng = random.Random(f"contrastive/{seed}")
     drawn: list[tuple[captions.Metadata, Scene, random.Random]] = []
     while len(drawn) < count:
-        tag = rng.choices(list(TAG_SHARES), weights=list(TAG_SHARES.values()))[0]
+        tag = rng.choices(list(shares), weights=list(shares.values()))[0]
         metadata = rng.choice(captions.every_caption(tag, rng.choice(captions.LEAD_INS)))
         if held_out or not captions.is_held_out(metadata):
             drawn.append((metadata, scene_of(metadata, rng, _SCENES), rng))
@@ -90,8 +101,8 @@ def _altered(metadata: captions.Metadata, rng: random.Random, held_out: bool) ->
             return other
 
 
-def batch(seed: str, count: int, held_out: bool) -> Batch:
-    drawn = draw(seed, count, held_out)
+def batch(seed: str, count: int, held_out: bool, shares: dict[str, float] = TAG_SHARES) -> Batch:
+    drawn = draw(seed, count, held_out, shares)
     images = np.stack([render(scene) for _, scene, _ in drawn])
     also_true = [
         [i != j and is_true(metadata, scene) for j, (metadata, _, _) in enumerate(drawn)]
@@ -268,7 +279,9 @@ def train_scorer(
     model, tokenizer, processor = build_scorer(config.seed)
 
     def loss_of_step(module: CLIPModel, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        data = batch(f"scorer/{config.seed}/{step}", config.batch_size, held_out=True)
+        data = batch(
+            f"scorer/{config.seed}/{step}", config.batch_size, held_out=True, shares=_SCORER_SHARES
+        )
         # Generated pictures are not as clean as renders: the scorer must not hang on pixels.
         noise = torch.rand(config.batch_size, 1, 1, 1) * 0.15
         images = data.images + noise * torch.randn_like(data.images)
