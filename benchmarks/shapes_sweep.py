@@ -108,10 +108,9 @@ def table() -> None:
         header += [f"{steps} steps", "against the base"]
     rows = []
     for name in ["shapes", *SETTINGS]:
-        entrant = by_steps[SAMPLING_STEPS[0]].get(name)
-        if entrant is None:
-            continue
-        row = [name, str(len(entrant.runs))]
+        if not all(name in by_steps[steps] for steps in SAMPLING_STEPS):
+            continue  # not run, or not to its end
+        row = [name, str(len(by_steps[SAMPLING_STEPS[0]][name].runs))]
         for steps in SAMPLING_STEPS:
             one, base = by_steps[steps][name], by_steps[steps]["shapes"]
             row.append(format_value(one.value(METRIC, "task_mean")))

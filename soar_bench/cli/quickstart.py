@@ -9,7 +9,7 @@ import typer
 
 def quickstart(
     output: Path = typer.Option(Path("outputs/quickstart"), help="Where everything is written."),
-    steps: int = typer.Option(150, min=1, help="Optimizer steps of SFT and of SOAR."),
+    steps: int = typer.Option(200, min=1, help="Optimizer steps of SFT and of SOAR."),
     images: int = typer.Option(1, min=1, help="Images a prompt."),
     seed: int = typer.Option(0, min=0, help="Training seed."),
 ) -> None:

@@ -37,6 +37,7 @@ from transformers import (
 from evaluators.geneval.rules import Detection, judge
 from evaluators.shapes.geometry import RADII
 from soar_bench.shapes import captions
+from soar_bench.shapes.pretrain import facts
 from soar_bench.shapes.pretrain.fit import FitConfig, Report, fit, silent
 from soar_bench.shapes.pretrain.tokenizers import clip_tokenizer, t5_tokenizer
 from soar_bench.shapes.render import Scene, render
@@ -56,6 +57,10 @@ _SCORER_SHARES = {
     captions.SIGN: 0.06,
 }
 ALTERED_PER_CAPTION = 4
+#: The scorer first learns facts alone: beside the contrastive loss, whose gradients are many times
+#: as large, it hardly learned them.
+_FACTS_ALONE = 800
+_FACTS_WEIGHT = 10.0  # brings both losses of the scorer to one size
 IMAGE_MEAN, IMAGE_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
@@ -65,6 +70,8 @@ class Batch:
     captions: list[str]  # B
     altered: list[str]  # B * ALTERED_PER_CAPTION
     also_true: torch.Tensor  # bool [B, B]: caption j is true of picture i != j
+    scene_facts: facts.Facts  # of the B pictures
+    caption_facts: facts.Facts  # of the B captions, then of the altered ones
 
 
 def is_true(metadata: captions.Metadata, scene: Scene) -> bool:
@@ -108,15 +115,19 @@ def batch(seed: str, count: int, held_out: bool, shares: dict[str, float] = TAG_
         [i != j and is_true(metadata, scene) for j, (metadata, _, _) in enumerate(drawn)]
         for i, (_, scene, _) in enumerate(drawn)
     ]
+    wrong = [
+        _altered(metadata, rng, held_out)
+        for metadata, _, rng in drawn
+        for _ in range(ALTERED_PER_CAPTION)
+    ]
+    told = [metadata for metadata, _, _ in drawn] + wrong
     return Batch(
         images=torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
         captions=[metadata["prompt"] for metadata, _, _ in drawn],
-        altered=[
-            _altered(metadata, rng, held_out)["prompt"]
-            for metadata, _, rng in drawn
-            for _ in range(ALTERED_PER_CAPTION)
-        ],
+        altered=[metadata["prompt"] for metadata in wrong],
         also_true=torch.tensor(also_true),
+        scene_facts=facts.stack([facts.of_scene(scene) for _, scene, _ in drawn]),
+        caption_facts=facts.stack([facts.of_caption(metadata) for metadata in told]),
     )
 
 
@@ -272,28 +283,42 @@ def build_scorer(seed: int) -> tuple[CLIPModel, CLIPTokenizer, CLIPImageProcesso
     return model, tokenizer, processor
 
 
+class Scorer(torch.nn.Module):
+    """The scorer beside the map from embeddings to facts that only serves its training."""
+
+    def __init__(self, model: CLIPModel) -> None:
+        super().__init__()
+        self.model = model
+        self.facts = torch.nn.Linear(model.config.projection_dim, facts.COUNT)
+
+
 def train_scorer(
     folder: Path, config: FitConfig, report: Report = silent
 ) -> tuple[CLIPModel, CLIPTokenizer, CLIPImageProcessorPil]:
     """The tiny CLIP that scores alignment; returns (model, tokenizer, image processor)."""
     model, tokenizer, processor = build_scorer(config.seed)
 
-    def loss_of_step(module: CLIPModel, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss_of_step(module: Scorer, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         data = batch(
             f"scorer/{config.seed}/{step}", config.batch_size, held_out=True, shares=_SCORER_SHARES
         )
         # Generated pictures are not as clean as renders: the scorer must not hang on pixels.
         noise = torch.rand(config.batch_size, 1, 1, 1) * 0.15
         images = data.images + noise * torch.randn_like(data.images)
-        image = module.get_image_features(pixel_values=images).pooler_output
-        text = module.get_text_features(
+        image = module.model.get_image_features(pixel_values=images).pooler_output
+        text = module.model.get_text_features(
             input_ids=_ids(tokenizer, data.captions + data.altered)
         ).pooler_output
         true, wrong = text[: config.batch_size], text[config.batch_size :]
         wrong = wrong.view(config.batch_size, ALTERED_PER_CAPTION, -1)
-        scale = module.logit_scale.exp().clamp(max=100)
+        scale = module.model.logit_scale.exp().clamp(max=100)
         loss = contrastive_loss(image, true, wrong, data.also_true, scale)
-        return loss, _log("above_altered", image, true, wrong)
+        shown = facts.loss(module.facts(F.normalize(image, dim=-1)), data.scene_facts)
+        told = facts.loss(module.facts(F.normalize(text, dim=-1)), data.caption_facts)
+        figures = _log("above_altered", image, true, wrong)
+        figures |= {"facts_image": shown.item(), "facts_text": told.item()}
+        alone = step < _FACTS_ALONE
+        return (0 if alone else loss) + _FACTS_WEIGHT * (shown + told), figures
 
-    fit(model, loss_of_step, config, folder, report)
+    fit(Scorer(model), loss_of_step, config, folder, report)
     return model, tokenizer, processor
