@@ -34,7 +34,7 @@ def small_world(monkeypatch):
         quickstart,
         "load_config",
         lambda file, options: load_small(
-            file, {**options, "data": "shapes-clean:16", "batch_size": 2}
+            file, {**options, "data": "shapes-clean:16", "batch_size": 2, "log_every": 1}
         ),
     )
     return quickstart
