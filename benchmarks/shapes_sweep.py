@@ -47,12 +47,10 @@ def vary(name: str, section: str, key: str, values: tuple[Any, ...], *methods: s
 
 
 vary("lr", "optimizer", "lr", (5e-5, 4e-4), "sft", "soar")
-vary("guidance", "soar", "guidance", (1.0, 1.5, 4.5), "soar")
-vary("points", "soar", "points", (1, 2), "soar")
-vary("rollout steps", "soar", "rollout_steps", (10, 40), "soar")
-vary("weight", "soar", "weight", (0.25,), "soar")
 vary("data", "", "data", ("shapes-clean:200",), "sft", "soar")
-vary("steps", "", "steps", (1067,), "sft")
+vary("guidance", "soar", "guidance", (1.0, 4.5), "soar")
+vary("points", "soar", "points", (1,), "soar")
+vary("rollout steps", "soar", "rollout_steps", (5,), "soar")
 
 
 @app.command("run")
