@@ -19,5 +19,5 @@ for seed in $seeds; do
                 "outputs/train/sft-equal-compute-seed$seed")
 done
 bench eval "${checkpoints[@]}" --suite shapes,shapes-signs
-bench eval "${checkpoints[@]}" --suite shapes --steps 10 --images 2
+bench eval "${checkpoints[@]}" --suite shapes --steps 10 --images 1
 bench leaderboard
