@@ -59,7 +59,12 @@ class ShapesClipScore(Evaluator):
         self._device = device
         model = CLIPModel.from_pretrained(self.weights, dtype=torch.float32, local_files_only=True)
         self._model = model.to(device).eval()
-        self._tokenizer = CLIPTokenizer.from_pretrained(self.weights, local_files_only=True)
+        try:
+            self._tokenizer = CLIPTokenizer.from_pretrained(self.weights, local_files_only=True)
+        except Exception as error:  # a damaged file raises whatever its reader stumbles over
+            raise EvaluatorError(
+                f"the tokenizer in {self.weights} is damaged ({error!r}); install soar-bench again"
+            ) from error
         expected = model.config.text_config.vocab_size
         if len(self._tokenizer) != expected:  # transformers makes useless ones in silence
             raise EvaluatorError(
