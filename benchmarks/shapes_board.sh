@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the committed board: base, SFT at equal steps, SFT at equal compute and SOAR over several
-# seeds, on the same prompts and noise. About HOURS hours on two cores; stopped, it goes on.
+# seeds, on the same prompts and noise. About an hour and a half on two cores; stopped, it goes on.
 #   bash benchmarks/shapes_board.sh [SEEDS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
