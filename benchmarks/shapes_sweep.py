@@ -1,10 +1,10 @@
 """Which settings of post-training help in the embedded world?
 
     python benchmarks/shapes_sweep.py run --seeds 0,1      # hours; resumes; writes records
-    python benchmarks/shapes_sweep.py table > docs/shapes_sweep.md
+    python benchmarks/shapes_sweep.py table      # what docs/embedded-world.md shows
 
 Every setting below is trained from the embedded base and judged on ``shapes-dev``, never on
-``shapes``, at several numbers of sampling steps. The table has all of them, whatever they gave.
+``shapes``, at several numbers of sampling steps. The table has all that were run to their end, whatever they gave.
 """
 
 from __future__ import annotations

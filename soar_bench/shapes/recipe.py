@@ -1,8 +1,8 @@
 """How the embedded base is post-trained unless told otherwise.
 
 These settings replace the published recipe's where the base is the embedded one, whose size and
-data are a thousandth of SD3.5-Medium's. What was tried on the suite ``shapes-dev`` beside them did
-no better there (docs/embedded-world.md).
+data are a thousandth of SD3.5-Medium's. Nothing that was tried beside them on the suite
+``shapes-dev`` was measurably better there (docs/embedded-world.md).
 """
 
 from __future__ import annotations
