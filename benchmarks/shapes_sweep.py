@@ -4,7 +4,8 @@
     python benchmarks/shapes_sweep.py table      # what docs/embedded-world.md shows
 
 Every setting below is trained from the embedded base and judged on ``shapes-dev``, never on
-``shapes``, at several numbers of sampling steps. The table has all that were run to their end, whatever they gave.
+``shapes``, at several numbers of sampling steps. The table has all that were run to their end,
+whatever they gave.
 """
 
 from __future__ import annotations

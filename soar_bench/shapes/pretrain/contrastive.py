@@ -8,7 +8,8 @@ combination.
 The loss is CLIP's symmetric InfoNCE (Radford et al., 2021) with two changes: captions of the batch
 that happen to be true of another picture are not its negatives, and each picture also faces
 captions of its own in which one fact was altered, so that counts and colours are not passed over.
-For word order that was not enough: the scorer learns facts besides (:mod:`soar_bench.shapes.pretrain.facts`).
+For word order that was not enough: the scorer learns facts besides
+(:mod:`soar_bench.shapes.pretrain.facts`).
 """
 
 from __future__ import annotations
