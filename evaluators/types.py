@@ -5,9 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from evaluators.weights import Weights
 
 
 class EvaluatorError(Exception):
@@ -26,11 +29,13 @@ class Metric:
     higher_is_better: bool
     #: changes whenever the same image could get another value
     version: str
-    #: paper and official implementation
+    #: paper and official implementation, for citing
     source: str
     description: str
     #: how samples become one number: their mean, or the unweighted mean of the tasks' means
     aggregate: Literal["mean", "task_mean"] = "mean"
+    #: terms under which the weights and the official implementation may be used
+    licence: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,14 @@ class Sample:
     prompt: str
     #: what the suite knows of the prompt, for example GenEval's record
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        image = self.image
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise EvaluatorError(
+                f"an image to judge must be uint8 RGB [H, W, 3], not {image.dtype} "
+                f"{list(image.shape)}: convert it to RGB first"
+            )
 
 
 @dataclass(frozen=True)
@@ -66,25 +79,39 @@ class Evaluator(ABC):
 
     Making one is cheap and imports nothing heavy; ``check`` says, still without loading weights,
     whether it can run here; ``load`` makes it ready. A sample's scores depend on that sample alone,
-    never on the batch it comes in.
+    never on the batch it comes in. docs/write-an-evaluator.md has a complete example, and
+    ``evaluators.testing`` the tests that every evaluator passes.
     """
 
     name: str
     metrics: tuple[Metric, ...]
+    #: files to fetch before it can run
+    weights: tuple[Weights, ...] = ()
+    #: Precisions that ``load`` accepts; the first is what is used unless another is asked for.
+    dtypes: tuple[str, ...] = ("float32",)
+    #: Evaluators with the same word here are run together, so that they can share a loaded model.
+    shares: str = ""
 
     def check(self) -> None:
-        """Raises EvaluatorError if this evaluator cannot run here, saying what to install."""
-        return
+        """Raises EvaluatorError if this evaluator cannot run here, saying what to install.
+
+        An evaluator with needs of its own (a package, a program) extends this one, which looks
+        at the weights.
+        """
+        for weights in self.weights:
+            weights.digests()
 
     def identity(self) -> dict[str, str]:
         """What besides the metrics' versions decides a value: digests of weights, engine versions.
 
         It is recorded with every run, and scores under another identity are not reused.
         """
-        return {}
+        return {weights.name: weights.digest() for weights in self.weights}
 
-    def load(self, device: str = "cpu") -> None:
-        """Loads weights onto a device; called once before ``score``."""
+    def load(self, device: str = "cpu", dtype: str = "float32") -> None:
+        """Loads weights onto a device, with weights and activations in ``dtype`` (one of
+        ``dtypes``); called once before ``score``. EvaluatorError if a file cannot be read.
+        """
         return
 
     @abstractmethod

@@ -38,7 +38,7 @@ class OcrAccuracy(Evaluator):
     def identity(self) -> dict[str, str]:
         return self.engine.identity()
 
-    def load(self, device: str = "cpu") -> None:
+    def load(self, device: str = "cpu", dtype: str = "float32") -> None:
         self.engine.load()
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:

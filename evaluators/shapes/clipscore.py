@@ -33,45 +33,45 @@ class ShapesClipScore(Evaluator):
         ),
     )
 
-    def __init__(self, weights: Path = WEIGHTS) -> None:
-        self.weights = weights
+    def __init__(self, folder: Path = WEIGHTS) -> None:
+        self.folder = folder
         self._model: Any = None
 
     def check(self) -> None:
-        missing = [name for name in _FILES if not (self.weights / name).is_file()]
+        missing = [name for name in _FILES if not (self.folder / name).is_file()]
         if missing:
             raise EvaluatorError(
-                f"the weights of shapes-clipscore are incomplete: {self.weights} lacks "
+                f"the weights of shapes-clipscore are incomplete: {self.folder} lacks "
                 f"{', '.join(missing)}; install soar-bench again"
             )
 
     def identity(self) -> dict[str, str]:
         digest = sha256()
         for name in _FILES:
-            digest.update(sha256((self.weights / name).read_bytes()).digest())
+            digest.update(sha256((self.folder / name).read_bytes()).digest())
         return {"weights": digest.hexdigest()}
 
-    def load(self, device: str = "cpu") -> None:
+    def load(self, device: str = "cpu", dtype: str = "float32") -> None:
         import torch
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
         self.check()
         self._device = device
-        model = CLIPModel.from_pretrained(self.weights, dtype=torch.float32, local_files_only=True)
+        model = CLIPModel.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
         self._model = model.to(device).eval()
         try:
-            self._tokenizer = CLIPTokenizer.from_pretrained(self.weights, local_files_only=True)
+            self._tokenizer = CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
         except Exception as error:  # a damaged file raises whatever its reader stumbles over
             raise EvaluatorError(
-                f"the tokenizer in {self.weights} is damaged ({error!r}); install soar-bench again"
+                f"the tokenizer in {self.folder} is damaged ({error!r}); install soar-bench again"
             ) from error
         expected = model.config.text_config.vocab_size
         if len(self._tokenizer) != expected:  # transformers makes useless ones in silence
             raise EvaluatorError(
-                f"the tokenizer in {self.weights} has {len(self._tokenizer)} tokens where the "
+                f"the tokenizer in {self.folder} has {len(self._tokenizer)} tokens where the "
                 f"model has {expected}; install soar-bench again"
             )
-        self._processor = CLIPImageProcessorPil.from_pretrained(self.weights, local_files_only=True)
+        self._processor = CLIPImageProcessorPil.from_pretrained(self.folder, local_files_only=True)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         if not samples:

@@ -1,0 +1,114 @@
+"""Every weight file the built-in evaluators need, pinned."""
+
+from __future__ import annotations
+
+from evaluators.weights import WeightFile, Weights, hub
+
+_CLIP_REVISION = "32bd64288804d66eefd0ccbe215aa642df71cc41"
+_VIT_H_REVISION = "1c2b8495b28150b8a4922ee1c8edee224c284c0c"
+_PICKSCORE_REVISION = "a4e4367c6dfa7288a00c550414478f865b875800"
+_HPS_REVISION = "697403c78157020a1ae59d23f111aa58ced35b0a"
+_IMAGEREWARD_REVISION = "5736be03b2652728fb87788c9797b0570450ab72"
+_BERT_REVISION = "86b5e0934494bd15c9632b12f734a8a67f723594"
+
+CLIP_VIT_L_14 = Weights(
+    name="clip-vit-l-14",
+    files=(
+        hub("openai/clip-vit-large-patch14", _CLIP_REVISION, "config.json"),
+        hub("openai/clip-vit-large-patch14", _CLIP_REVISION, "model.safetensors"),
+        hub("openai/clip-vit-large-patch14", _CLIP_REVISION, "vocab.json"),
+        hub("openai/clip-vit-large-patch14", _CLIP_REVISION, "merges.txt"),
+    ),
+    licence="MIT (openai/CLIP)",
+    source="openai/clip-vit-large-patch14; arXiv 2103.00020",
+)
+
+#: The vocabulary that all CLIP models share, from the repository that PickScore takes it from.
+CLIP_TOKENIZER = Weights(
+    name="clip-tokenizer",
+    files=(
+        hub("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _VIT_H_REVISION, "vocab.json"),
+        hub("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _VIT_H_REVISION, "merges.txt"),
+    ),
+    licence="MIT",
+    source="laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+)
+
+PICKSCORE = Weights(
+    name="pickscore",
+    files=(
+        hub("yuvalkirstain/PickScore_v1", _PICKSCORE_REVISION, "config.json"),
+        hub("yuvalkirstain/PickScore_v1", _PICKSCORE_REVISION, "model.safetensors"),
+    ),
+    licence="not stated by its authors; the code is MIT",
+    source="yuvalkirstain/PickScore_v1; arXiv 2305.01569",
+)
+
+HPS_V2_1 = Weights(
+    name="hps-v2.1",
+    files=(
+        hub(
+            "xswu/HPSv2",
+            _HPS_REVISION,
+            "HPS_v2.1_compressed.pt",
+            sha256="c57a38fb4a2f7e7c15bf00da2ea377cdf165448b4dd1052a484c215a998c9837",
+        ),
+    ),
+    licence="Apache-2.0",
+    source="xswu/HPSv2; arXiv 2306.09341",
+)
+
+IMAGE_REWARD = Weights(
+    name="image-reward",
+    files=(hub("zai-org/ImageReward", _IMAGEREWARD_REVISION, "ImageReward.pt"),),
+    licence="Apache-2.0",
+    source="zai-org/ImageReward; arXiv 2304.05977",
+)
+
+BERT_TOKENIZER = Weights(
+    name="bert-tokenizer",
+    files=(hub("google-bert/bert-base-uncased", _BERT_REVISION, "vocab.txt"),),
+    licence="Apache-2.0",
+    source="google-bert/bert-base-uncased",
+)
+
+AESTHETIC = Weights(
+    name="aesthetic",
+    files=(
+        WeightFile(
+            "sac+logos+ava1-l14-linearMSE.pth",
+            "https://github.com/christophschuhmann/improved-aesthetic-predictor/raw/main/"
+            "sac+logos+ava1-l14-linearMSE.pth",
+            sha256="21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
+            size=3_714_759,
+        ),
+    ),
+    licence="Apache-2.0",
+    source="christophschuhmann/improved-aesthetic-predictor",
+)
+
+MASK2FORMER = Weights(
+    name="mask2former-swin-s",
+    files=(
+        WeightFile(
+            "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth",
+            "https://download.openmmlab.com/mmdetection/v2.0/mask2former/"
+            "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco/"
+            "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth",
+            sha256_prefix="743b7d99",
+        ),
+    ),
+    licence="Apache-2.0",
+    source="open-mmlab/mmdetection, configs/mask2former; arXiv 2112.01527",
+)
+
+ALL: tuple[Weights, ...] = (
+    CLIP_VIT_L_14,
+    CLIP_TOKENIZER,
+    PICKSCORE,
+    HPS_V2_1,
+    IMAGE_REWARD,
+    BERT_TOKENIZER,
+    AESTHETIC,
+    MASK2FORMER,
+)

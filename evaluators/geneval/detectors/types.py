@@ -1,0 +1,42 @@
+"""What a detector backend is to GenEval's evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from evaluators.geneval.rules import Detection
+from evaluators.weights import Weights
+
+
+@dataclass(frozen=True)
+class Instance(Detection):
+    """A detected object with its outline."""
+
+    #: bool [H, W] at the image's own size; None where the detector gives boxes only
+    mask: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+
+class Detector(Protocol):
+    """Finds COCO objects on images. Labels are GenEval's names of the 80 classes."""
+
+    name: str
+    #: Whether scores made with it may stand beside published GenEval numbers.
+    comparable: bool
+    weights: tuple[Weights, ...]
+
+    def check(self) -> None:
+        """Raises EvaluatorError if the detector cannot run here, saying what to install."""
+
+    def identity(self) -> dict[str, str]:
+        """Digests and versions that decide what is found."""
+        ...
+
+    def load(self, device: str, dtype: str) -> None: ...
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
+        """All objects on each uint8 RGB image [H, W, 3] (of any sizes), best first, unfiltered."""
+        ...

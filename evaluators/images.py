@@ -1,0 +1,118 @@
+"""From uint8 pictures to what a vision tower sees, pinned here down to the rounding.
+
+Libraries differ in how they resize (Pillow's filter, a tensor's, with or without antialiasing) and
+crop, and change their defaults between versions; scores move with them by up to a few per cent.
+So no default of any library is used: each evaluator names its steps from this module. Nothing
+here needs torchvision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    import torch
+
+#: Mean and standard deviation of the data CLIP was trained on, by channel in RGB order.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+#: One image, uint8 RGB [H, W, 3], to a float32 tensor [3, size, size].
+View = Callable[[np.ndarray, int], "torch.Tensor"]
+
+
+def normalise(pixels: torch.Tensor) -> torch.Tensor:
+    """CLIP's normalisation of values in [0, 1], [3, H, W]."""
+    import torch
+
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+    return (pixels - mean) / std
+
+
+def _to_unit(image: np.ndarray) -> torch.Tensor:
+    """uint8 [H, W, 3] to float32 [3, H, W] in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+
+
+def _short_side(height: int, width: int, size: int) -> tuple[int, int]:
+    """New height and width for a short side of ``size``; the long one is rounded down."""
+    if height <= width:
+        return size, int(size * width / height)
+    return int(size * height / width), size
+
+
+def pillow_view(centre: Literal["floor", "round"]) -> View:
+    """CLIP's own preprocessing: Pillow's bicubic to a short side of ``size``, then a centre crop.
+
+    Where an odd number of rows is to go, transformers' CLIPProcessor ("floor") drops the smaller
+    half first, torchvision and so open_clip and ImageReward ("round") go by Python's ``round``.
+    On square images both are the same.
+    """
+
+    def view(image: np.ndarray, size: int) -> torch.Tensor:
+        height, width = _short_side(image.shape[0], image.shape[1], size)
+        picture = Image.fromarray(image)
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        halves = ((height - size) / 2, (width - size) / 2)
+        top, left = (int(h) if centre == "floor" else round(h) for h in halves)
+        return normalise(_to_unit(np.asarray(picture)[top : top + size, left : left + size]))
+
+    return view
+
+
+def tensor_view(antialias: bool) -> View:
+    """The Flow-GRPO family's preprocessing for CLIPScore: values in [0, 1], bilinear resize of the
+    tensor to a short side of ``size``, centre crop.
+    """
+
+    def view(image: np.ndarray, size: int) -> torch.Tensor:
+        height, width = _short_side(image.shape[0], image.shape[1], size)
+        pixels = _resize(_to_unit(image), height, width, "bilinear", antialias)
+        top, left = round((height - size) / 2), round((width - size) / 2)
+        return normalise(pixels[:, top : top + size, left : left + size])
+
+    return view
+
+
+def padded_view(antialias: bool) -> View:
+    """HPSv2's preprocessing: values in [0, 1], bicubic resize of the tensor to a long side of
+    ``size``, black around it to a square, then CLIP's normalisation.
+    """
+
+    def view(image: np.ndarray, size: int) -> torch.Tensor:
+        import torch
+
+        scale = size / max(image.shape[:2])
+        height, width = (round(side * scale) for side in image.shape[:2])
+        pixels = _resize(_to_unit(image), height, width, "bicubic", antialias)
+        top, left = (size - height) // 2, (size - width) // 2
+        margins = (left, size - width - left, top, size - height - top)
+        return normalise(torch.nn.functional.pad(pixels, margins))
+
+    return view
+
+
+def _resize(
+    pixels: torch.Tensor, height: int, width: int, mode: str, antialias: bool
+) -> torch.Tensor:
+    import torch
+
+    if tuple(pixels.shape[1:]) == (height, width):
+        return pixels
+    return torch.nn.functional.interpolate(
+        pixels[None], size=(height, width), mode=mode, align_corners=False, antialias=antialias
+    )[0]
+
+
+def stack(images: Sequence[np.ndarray], view: View, size: int) -> torch.Tensor:
+    """A batch of images through one view: [B, 3, size, size] float32."""
+    import torch
+
+    return torch.stack([view(image, size) for image in images])

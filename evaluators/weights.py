@@ -1,0 +1,165 @@
+"""Weight files: where they are published, where they lie here, and whether they are whole.
+
+Nothing here downloads: ``soar-bench fetch`` does, and scoring never. Imports no torch.
+
+The weights' home is ``$SOAR_BENCH_HOME/weights`` (default ``~/.cache/soar-bench/weights``), one
+folder a set. ``digests.json`` in a set's folder holds the SHA-256 of each file with the size and
+time of the file it was computed from: so a file is read once and not at every start, and a file
+whose digest was not known in advance keeps the one it was first seen with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from evaluators.types import EvaluatorError
+
+HOME_VARIABLE = "SOAR_BENCH_HOME"
+DIGESTS_FILE = "digests.json"
+_CHUNK = 1 << 22
+
+
+def home() -> Path:
+    """Where weights and prompt sets are kept: ``$SOAR_BENCH_HOME`` or ``~/.cache/soar-bench``."""
+    named = os.environ.get(HOME_VARIABLE)
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "soar-bench"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One published file."""
+
+    #: where it lies inside its set's folder
+    path: str
+    #: the pinned address it is published at
+    url: str
+    #: its SHA-256; None where it is not known before the first fetch, which then records it
+    sha256: str | None = None
+    #: bytes; None where not known
+    size: int | None = None
+    #: first hexadecimal digits of the SHA-256, where a publisher puts only those in the file name
+    sha256_prefix: str = ""
+
+
+def hub(
+    repo: str, revision: str, path: str, *, sha256: str | None = None, size: int | None = None
+) -> WeightFile:
+    """A file of a hub repository at a pinned revision."""
+    url = f"https://huggingface.co/{repo}/resolve/{revision}/{path}"
+    return WeightFile(path, url, sha256, size)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Files that belong together, as an evaluator needs them."""
+
+    #: what ``soar-bench fetch`` calls the set; also its folder's name
+    name: str
+    files: tuple[WeightFile, ...]
+    licence: str
+    #: repository or paper they come from
+    source: str
+    #: another folder than the home's, for weights that a user or a test brings
+    folder_override: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.folder_override or home() / "weights" / self.name
+
+    def at(self, folder: Path) -> Weights:
+        """The same set with a user's own files, whose digests are not pinned."""
+        files = tuple(WeightFile(f.path, f.url) for f in self.files)
+        return replace(self, files=files, folder_override=folder)
+
+    def file(self, path: str) -> Path:
+        """Where one of the set's files lies. KeyError if the set has no such file."""
+        if path not in {f.path for f in self.files}:
+            raise KeyError(path)
+        return self.folder / path
+
+    def missing(self) -> list[WeightFile]:
+        return [f for f in self.files if not (self.folder / f.path).is_file()]
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each file by path. EvaluatorError if one is missing, or is not the published
+        one, or has changed since it was first seen.
+        """
+        missing = self.missing()
+        if missing:
+            names = ", ".join(f.path for f in missing)
+            if self.folder_override is not None:
+                raise EvaluatorError(f"{self.folder} lacks {names} of the weights {self.name}")
+            raise EvaluatorError(
+                f"the weights {self.name} are not here ({self.folder} lacks {names}): "
+                f"run `soar-bench fetch {self.name}`"
+            )
+        found = {}
+        for file in self.files:
+            digest = file_digest(self.folder, file.path)
+            wrong = what_is_wrong(file, digest, recorded(self.folder).get(file.path))
+            if wrong:
+                raise EvaluatorError(
+                    f"{self.folder / file.path} is damaged or another file ({wrong}): "
+                    f"run `soar-bench fetch {self.name}`, which replaces it"
+                )
+            found[file.path] = digest
+        return found
+
+    def digest(self) -> str:
+        """One digest for the whole set; see :meth:`digests` for errors."""
+        lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(self.digests().items()))
+        return hashlib.sha256(lines.encode("utf-8")).hexdigest()
+
+
+def what_is_wrong(file: WeightFile, digest: str, entry: Mapping[str, Any] | None) -> str:
+    """Why a file with this digest is not the published one; empty if it is, or cannot be known."""
+    if file.sha256 is not None:
+        expected = file.sha256
+    elif file.sha256_prefix:
+        expected = file.sha256_prefix
+    elif entry is not None and entry.get("pinned"):
+        expected = str(entry["pinned"])
+    else:
+        return ""
+    if digest.startswith(expected):
+        return ""
+    return f"SHA-256 {digest[:12]}…, expected {expected[:12]}…"
+
+
+def recorded(folder: Path) -> dict[str, dict[str, Any]]:
+    """What ``digests.json`` says; empty if there is none or it is damaged."""
+    try:
+        entries = json.loads((folder / DIGESTS_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(entries, dict):
+        return {}
+    return {path: entry for path, entry in entries.items() if isinstance(entry, dict)}
+
+
+def file_digest(folder: Path, path: str) -> str:
+    """SHA-256 of a file, read only if it is not known for the file as it stands."""
+    file = folder / path
+    status = file.stat()
+    stamp = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    entry = recorded(folder).get(path, {})
+    if all(entry.get(key) == value for key, value in stamp.items()) and "sha256" in entry:
+        return str(entry["sha256"])
+    return _read_digest(file, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _read_digest(file: Path, _size: int, _mtime_ns: int) -> str:
+    """Read once a process as long as the file does not change."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
