@@ -16,6 +16,7 @@ import numpy as np
 
 from evaluators.images import View, stack
 from evaluators.loading import load_strictly, read_safetensors
+from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import EvaluatorError
 from evaluators.weights import Weights
 
@@ -30,6 +31,7 @@ class Tokenizer:
     """CLIP's byte-pair encoding, from ``vocab.json`` and ``merges.txt``."""
 
     def __init__(self, folder: Path, vocabulary_size: int) -> None:
+        mend_torchvision()
         from transformers import CLIPTokenizer
 
         try:
@@ -73,7 +75,7 @@ class Tower:
     @property
     def logit_scale(self) -> float:
         """The learned temperature: the cosine is multiplied by it in training."""
-        return float(self.model.logit_scale.exp())
+        return float(self.model.logit_scale.detach().exp())
 
     def embed_images(self, images: Sequence[np.ndarray], view: View) -> torch.Tensor:
         """L2-normalised image embeddings [B, D], float32 on the CPU.
@@ -144,20 +146,36 @@ def _unit(features: torch.Tensor) -> torch.Tensor:
 _towers: WeakValueDictionary[tuple[str, str, str], Tower] = WeakValueDictionary()
 
 
-def tower(weights: Weights, tokenizer: Weights, device: str, dtype: str, what: str) -> Tower:
+def tower(
+    weights: Weights,
+    tokenizer: Weights,
+    device: str,
+    dtype: str,
+    what: str,
+    embedding: int | None = None,
+) -> Tower:
     """The model in ``weights`` (hub layout: ``config.json``, ``model.safetensors``).
 
-    ``what`` names it in errors. EvaluatorError if files are missing, damaged or of another model.
+    ``what`` names it in errors, ``embedding`` is its width, checked if given.
+    EvaluatorError if files are missing, damaged or of another model.
     """
     key = (f"{weights.digest()} {tokenizer.digest()}", device, dtype)
     found = _towers.get(key)
     if found is None:
-        found = _load(weights, tokenizer, device, dtype, what)
+        found = _load(weights, tokenizer, device, dtype, what, embedding)
         _towers[key] = found
     return found
 
 
-def _load(weights: Weights, tokenizer: Weights, device: str, dtype: str, what: str) -> Tower:
+def _load(
+    weights: Weights,
+    tokenizer: Weights,
+    device: str,
+    dtype: str,
+    what: str,
+    embedding: int | None = None,
+) -> Tower:
+    mend_torchvision()
     from transformers import CLIPConfig
 
     file = weights.file("config.json")
@@ -165,6 +183,11 @@ def _load(weights: Weights, tokenizer: Weights, device: str, dtype: str, what: s
         config = CLIPConfig.from_dict(json.loads(file.read_text("utf-8")))
     except (ValueError, TypeError, AttributeError) as error:
         raise EvaluatorError(f"{file} is no configuration of a CLIP ({error})") from None
+    if embedding not in (None, config.projection_dim):
+        raise EvaluatorError(
+            f"{file} describes another model than {what}: embeddings of {config.projection_dim} "
+            f"numbers instead of {embedding}"
+        )
     weight_file = weights.file("model.safetensors")
     return build(config, read_safetensors(weight_file), weight_file, tokenizer, device, dtype, what)
 
@@ -180,6 +203,8 @@ def build(
 ) -> Tower:
     """A tower from a transformers CLIPConfig and state dict that came from ``file``."""
     import torch
+
+    mend_torchvision()
     from transformers import CLIPModel
 
     words = Tokenizer(tokenizer.folder, config.text_config.vocab_size)

@@ -37,7 +37,7 @@ def _to_unit(image: np.ndarray) -> torch.Tensor:
     """uint8 [H, W, 3] to float32 [3, H, W] in [0, 1]."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
 def _short_side(height: int, width: int, size: int) -> tuple[int, int]:

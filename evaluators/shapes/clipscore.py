@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 
 WEIGHTS = Path(__file__).parent / "weights" / "clip"
@@ -53,6 +54,8 @@ class ShapesClipScore(Evaluator):
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
         import torch
+
+        mend_torchvision()
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
         self.check()

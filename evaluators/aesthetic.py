@@ -1,0 +1,98 @@
+"""The LAION aesthetic score: how much people like a picture, whatever its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluators import catalogue
+from evaluators.clip import Tower, tower
+from evaluators.clipscore import PROCESSOR_VIEW
+from evaluators.loading import load_strictly, read_checkpoint
+from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from evaluators.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+_HEAD_FILE = "sac+logos+ava1-l14-linearMSE.pth"
+#: Widths of the layers after the embedding, and the dropout after each of the first three.
+_WIDTHS = (1024, 128, 64, 16, 1)
+_DROPOUTS = (0.2, 0.2, 0.1)
+
+
+class Aesthetic(Evaluator):
+    """A regression on CLIP ViT-L/14's normalised image embedding; the prompt plays no part.
+
+    Source: christophschuhmann/improved-aesthetic-predictor, ``sac+logos+ava1-l14-linearMSE``.
+    Having no activations, the head is one linear map; with its published weights no picture can
+    leave 5.24 ± 18.0, from which the range is taken.
+    """
+
+    name = "aesthetic"
+    metrics = (
+        Metric(
+            name="aesthetic",
+            unit="rating; people's ran from 1 to 10, published values are about 5.4",
+            range=(-13.0, 24.0),
+            higher_is_better=True,
+            version="1",
+            source="christophschuhmann/improved-aesthetic-predictor",
+            description="What a regression on CLIP ViT-L/14's image embedding expects people to "
+            "rate the picture.",
+            licence=catalogue.AESTHETIC.licence,
+        ),
+    )
+    dtypes = ("float32", "bfloat16", "float16")
+    shares = "clip-vit-l-14"
+
+    def __init__(
+        self,
+        head: Weights = catalogue.AESTHETIC,
+        clip: Weights = catalogue.CLIP_VIT_L_14,
+        *,
+        embedding: int = 768,
+    ) -> None:
+        self.weights = (head, clip)
+        self._embedding = embedding
+        self._tower: Tower | None = None
+
+    def load(self, device: str = "cpu", dtype: str = "float32") -> None:
+        head, clip = self.weights
+        self.check()
+        self._head = read_head(head.file(_HEAD_FILE), self._embedding)
+        self._tower = tower(clip, clip, device, dtype, "CLIP ViT-L/14", self._embedding)
+
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+        if not samples:
+            return []
+        import torch
+
+        assert self._tower is not None, "load first"
+        embeddings = self._tower.embed_images([s.image for s in samples], PROCESSOR_VIEW)
+        with torch.inference_mode():
+            values = self._head(embeddings).squeeze(-1)
+        return [{"aesthetic": Score(value)} for value in values.tolist()]
+
+
+def read_head(file: Path, embedding: int = 768) -> torch.nn.Module:
+    """The published head: embeddings [B, embedding] to ratings [B, 1], float32, on the CPU.
+
+    EvaluatorError if the file is damaged or holds another network.
+    """
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    width = embedding
+    for index, following in enumerate(_WIDTHS):
+        layers.append(nn.Linear(width, following))
+        if index < len(_DROPOUTS):
+            layers.append(nn.Dropout(_DROPOUTS[index]))
+        width = following
+    head = nn.ModuleDict({"layers": nn.Sequential(*layers)})
+    state = read_checkpoint(file)
+    if not isinstance(state, dict):
+        raise EvaluatorError(f"{file} holds no state dict: fetch it again")
+    load_strictly(head, state, file, "the aesthetic predictor's head")
+    return head["layers"].eval()

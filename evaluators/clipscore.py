@@ -1,0 +1,85 @@
+"""CLIPScore, as the Flow-GRPO family means it: the cosine in CLIP ViT-L/14."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evaluators import catalogue
+from evaluators.clip import Tower, tower
+from evaluators.images import View, pillow_view, tensor_view
+from evaluators.types import Evaluator, Metric, Sample, Score
+from evaluators.weights import Weights
+
+_ANTIALIASED = tensor_view(antialias=True)
+_NOT_ANTIALIASED = tensor_view(antialias=False)
+#: CLIP's own preprocessing; the same object as the aesthetic score's, so one pass serves both.
+PROCESSOR_VIEW = pillow_view("floor")
+
+_VIEWS: dict[str, tuple[View, str]] = {
+    "clipscore": (_ANTIALIASED, "bilinear resize of the tensor with antialiasing"),
+    "clipscore-no-antialias": (
+        _NOT_ANTIALIASED,
+        "bilinear resize of the tensor without antialiasing",
+    ),
+    "clipscore-processor": (PROCESSOR_VIEW, "CLIP's own bicubic resize of the picture"),
+}
+
+
+class ClipScore(Evaluator):
+    """Cosine of image and prompt embeddings in OpenAI's CLIP ViT-L/14.
+
+    The published numbers resize the picture as a tensor, bilinearly, by torchvision's default,
+    which is with antialiasing since 0.17 (Flow-GRPO pins 0.21): that is ``clipscore``. Not Hessel's
+    CLIPScore (arXiv 2104.08718), which is 2.5 max(cosine, 0) in ViT-B/32 with another prompt.
+    """
+
+    dtypes = ("float32", "bfloat16", "float16")
+    shares = "clip-vit-l-14"
+
+    def __init__(
+        self,
+        name: str = "clipscore",
+        weights: Weights = catalogue.CLIP_VIT_L_14,
+        *,
+        embedding: int = 768,
+    ) -> None:
+        self.name = name
+        self._view, resize = _VIEWS[name]
+        self._embedding = embedding
+        self.weights = (weights,)
+        self._tower: Tower | None = None
+        self.metrics = (
+            Metric(
+                name=name.replace("-", "_"),
+                unit="cosine; published values are about 0.28",
+                range=(-1.0, 1.0),
+                higher_is_better=True,
+                version=f"1, {resize}",
+                source="arXiv 2103.00020; yifan123/flow_grpo",
+                description="Cosine of image and prompt embeddings in OpenAI's CLIP ViT-L/14, "
+                f"{resize}.",
+                licence=catalogue.CLIP_VIT_L_14.licence,
+            ),
+        )
+
+    def load(self, device: str = "cpu", dtype: str = "float32") -> None:
+        (weights,) = self.weights
+        self._tower = tower(weights, weights, device, dtype, "CLIP ViT-L/14", self._embedding)
+
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+        if not samples:
+            return []
+        assert self._tower is not None, "load first"
+        images = self._tower.embed_images([s.image for s in samples], self._view)
+        texts = self._tower.embed_texts([s.prompt for s in samples])
+        return [{self.metrics[0].name: Score(v)} for v in (images * texts).sum(-1).tolist()]
+
+
+def clipscore_no_antialias() -> ClipScore:
+    """The family's number as torchvision before 0.17 made it."""
+    return ClipScore("clipscore-no-antialias")
+
+
+def clipscore_processor() -> ClipScore:
+    """The number that transformers' CLIPProcessor gives."""
+    return ClipScore("clipscore-processor")

@@ -1,0 +1,147 @@
+"""Tiny CLIPs, as the hub and as open_clip lay them out, and the aesthetic head."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluators.golden.fill import fill
+from evaluators.openclip import Architecture
+from evaluators.torchvision_import import mend_torchvision
+
+if TYPE_CHECKING:
+    import torch
+
+EMBEDDING = 32
+_MERGES = ("t h", "th e</w>", "a t", "r e", "re d</w>", "o n</w>")
+_BYTES = 256
+
+
+def _alphabet() -> list[str]:
+    """The printable stand-ins of byte-pair encoding for the 256 bytes (GPT-2's table)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [b for b in range(_BYTES) if b not in printable]
+    characters = {b: chr(b) for b in printable}
+    characters |= {b: chr(_BYTES + index) for index, b in enumerate(hidden)}
+    return [characters[b] for b in (*printable, *hidden)]
+
+
+def vocabulary() -> dict[str, int]:
+    """All bytes, all bytes at a word's end, a few merges, and CLIP's two special tokens."""
+    letters = _alphabet()
+    merged = ["".join(pair.split()) for pair in _MERGES]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), *merged]
+    return {w: i for i, w in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+
+
+ARCHITECTURE = Architecture(
+    embedding=EMBEDDING,
+    image_size=32,
+    patch_size=8,
+    vision_width=64,
+    vision_layers=2,
+    vision_heads=4,
+    text_width=32,
+    text_layers=2,
+    text_heads=2,
+    text_length=77,
+    vocabulary=len(vocabulary()),
+)
+
+
+def write_tokenizer(folder: Path) -> None:
+    """``vocab.json`` and ``merges.txt``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary()), "utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(_MERGES) + "\n", "utf-8")
+
+
+def write_clip(folder: Path, activation: str = "quick_gelu") -> None:
+    """A CLIP in the hub's layout, with its tokenizer; OpenAI's use ``quick_gelu``, others ``gelu``."""
+    import torch
+    from safetensors.torch import save_file
+
+    mend_torchvision()
+    from transformers import CLIPModel
+
+    write_tokenizer(folder)
+    config = ARCHITECTURE.config()
+    config.text_config.hidden_act = config.vision_config.hidden_act = activation
+    config.save_pretrained(folder)
+    with torch.device("meta"):
+        shapes = {name: tuple(t.shape) for name, t in CLIPModel(config).state_dict().items()}
+    state = {name: torch.from_numpy(_value(name, shape)) for name, shape in shapes.items()}
+    save_file(state, folder / "model.safetensors")
+
+
+def open_clip_state(architecture: Architecture) -> dict[str, torch.Tensor]:
+    """Filled tensors under open_clip's names."""
+    import torch
+
+    a = architecture
+    patches = (a.image_size // a.patch_size) ** 2
+    shapes: dict[str, tuple[int, ...]] = {
+        "logit_scale": (),
+        "positional_embedding": (a.text_length, a.text_width),
+        "text_projection": (a.text_width, a.embedding),
+        "token_embedding.weight": (a.vocabulary, a.text_width),
+        "visual.class_embedding": (a.vision_width,),
+        "visual.positional_embedding": (patches + 1, a.vision_width),
+        "visual.proj": (a.vision_width, a.embedding),
+        "visual.conv1.weight": (a.vision_width, 3, a.patch_size, a.patch_size),
+    }
+    norms = {"visual.ln_pre": a.vision_width, "visual.ln_post": a.vision_width}
+    norms["ln_final"] = a.text_width
+    for tower, layers, width in (
+        ("", a.text_layers, a.text_width),
+        ("visual.", a.vision_layers, a.vision_width),
+    ):
+        for layer in range(layers):
+            block = f"{tower}transformer.resblocks.{layer}"
+            norms |= {f"{block}.ln_1": width, f"{block}.ln_2": width}
+            for part, rows, columns in (
+                ("attn.out_proj", width, width),
+                ("mlp.c_fc", 4 * width, width),
+                ("mlp.c_proj", width, 4 * width),
+            ):
+                shapes[f"{block}.{part}.weight"] = (rows, columns)
+                shapes[f"{block}.{part}.bias"] = (rows,)
+            shapes[f"{block}.attn.in_proj_weight"] = (3 * width, width)
+            shapes[f"{block}.attn.in_proj_bias"] = (3 * width,)
+    for name, width in norms.items():
+        shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+    return {name: torch.from_numpy(_value(name, shape)) for name, shape in shapes.items()}
+
+
+def write_hps(folder: Path) -> None:
+    """``HPS_v2.1_compressed.pt`` of the tiny architecture."""
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {"state_dict": open_clip_state(ARCHITECTURE)}
+    torch.save(state, folder / "HPS_v2.1_compressed.pt")
+
+
+def write_aesthetic_head(folder: Path) -> None:
+    """The head's published layers over a tiny embedding."""
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {}
+    width = EMBEDDING
+    for index, following in zip((0, 2, 4, 6, 7), (1024, 128, 64, 16, 1), strict=True):
+        for kind, shape in (("weight", (following, width)), ("bias", (following,))):
+            name = f"layers.{index}.{kind}"
+            state[name] = torch.from_numpy(fill(name, shape))
+        width = following
+    torch.save(state, folder / "sac+logos+ava1-l14-linearMSE.pth")
+
+
+def _value(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if name == "logit_scale":
+        return np.array(math.log(100), np.float32)  # what CLIP's training is clipped to
+    return fill(name, shape)

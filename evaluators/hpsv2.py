@@ -1,0 +1,90 @@
+"""HPSv2.1: human preference score, version 2.1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evaluators import catalogue
+from evaluators.clip import Tower, build
+from evaluators.images import padded_view
+from evaluators.loading import read_checkpoint
+from evaluators.openclip import Architecture, clean, to_transformers
+from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from evaluators.weights import Weights
+
+FILE = "HPS_v2.1_compressed.pt"
+_VIEWS = {
+    "hpsv21": padded_view(antialias=True),
+    "hpsv21-no-antialias": padded_view(antialias=False),
+}
+_RESIZES = {"hpsv21": "with antialiasing", "hpsv21-no-antialias": "without antialiasing"}
+
+
+class HpsV21(Evaluator):
+    """Cosine of image and prompt in a CLIP ViT-H/14 tuned on people's preferences.
+
+    Source: Wu et al., "Human Preference Score v2" (arXiv 2306.09341) and tgxs002/HPSv2. Its code
+    resizes the picture as a tensor by torchvision's default: with antialiasing since torchvision
+    0.17, which is what Flow-GRPO (0.21) and the SOAR paper's numbers use and what ``hpsv21`` is;
+    without before, as when HPSv2 was published: ``hpsv21-no-antialias``.
+    """
+
+    dtypes = ("float32", "bfloat16", "float16")
+
+    def __init__(
+        self,
+        name: str = "hpsv21",
+        weights: Weights = catalogue.HPS_V2_1,
+        tokenizer: Weights = catalogue.CLIP_TOKENIZER,
+        *,
+        architecture: Architecture | None = None,
+    ) -> None:
+        self.name = name
+        self.weights = (weights, tokenizer)
+        self._architecture = architecture or Architecture()
+        self._tower: Tower | None = None
+        self.metrics = (
+            Metric(
+                name=name.replace("-", "_"),
+                unit="cosine; published values are about 0.28",
+                range=(-1.0, 1.0),
+                higher_is_better=True,
+                version=f"1, bicubic resize of the tensor {_RESIZES[name]}",
+                source="arXiv 2306.09341; tgxs002/HPSv2",
+                description="How a CLIP tuned on people's preferences rates the picture for its "
+                f"prompt; bicubic resize of the tensor {_RESIZES[name]}.",
+                licence=catalogue.HPS_V2_1.licence,
+            ),
+        )
+
+    def load(self, device: str = "cpu", dtype: str = "float32") -> None:
+        weights, tokenizer = self.weights
+        self.check()
+        file = weights.file(FILE)
+        state = read_checkpoint(file)
+        if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
+            raise EvaluatorError(
+                f"{file} has no state_dict, as HPSv2.1 is published: fetch it again"
+            )
+        self._tower = build(
+            self._architecture.config(),
+            to_transformers(state["state_dict"]),
+            file,
+            tokenizer,
+            device,
+            dtype,
+            "HPSv2.1's CLIP ViT-H/14",
+        )
+
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+        if not samples:
+            return []
+        assert self._tower is not None, "load first"
+        images = self._tower.embed_images([s.image for s in samples], _VIEWS[self.name])
+        texts = self._tower.embed_texts([clean(s.prompt) for s in samples])
+        return [{self.metrics[0].name: Score(v)} for v in (images * texts).sum(-1).tolist()]
+
+
+def hpsv21_no_antialias() -> HpsV21:
+    """The number as HPSv2's own code gave it when it was published."""
+    return HpsV21("hpsv21-no-antialias")

@@ -1,0 +1,132 @@
+"""HPSv2.1 through its authors' own package, for whoever wants to see that the numbers agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+from PIL import Image
+
+from evaluators import catalogue
+from evaluators.hpsv2 import FILE
+from evaluators.loading import load_strictly, read_checkpoint
+from evaluators.openclip import Architecture
+from evaluators.torchvision_import import mend_torchvision
+from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from evaluators.weights import Weights
+
+
+class HpsV21Package(Evaluator):
+    """HPSv2.1 by the hpsv2 package's model, transform and tokenizer.
+
+    Its ``score`` function is not used: it loads v2.0 unless told otherwise, reads the weights anew
+    at every call and downloads. Its resize follows the installed torchvision's default, so
+    torchvision's version is part of the identity. Weights and activations are float32, where the
+    package uses autocast on a GPU.
+    """
+
+    name = "hpsv21-package"
+    metrics = (
+        Metric(
+            name="hpsv21_package",
+            unit="cosine; published values are about 0.28",
+            range=(-1.0, 1.0),
+            higher_is_better=True,
+            version="1, the hpsv2 package's own resize",
+            source="arXiv 2306.09341; tgxs002/HPSv2",
+            description="HPSv2.1 as the hpsv2 package computes it, one picture at a time.",
+            licence=catalogue.HPS_V2_1.licence,
+        ),
+    )
+
+    def __init__(
+        self,
+        weights: Weights = catalogue.HPS_V2_1,
+        *,
+        architecture: Architecture | None = None,
+        tokenize: Any = None,
+    ) -> None:
+        self.weights = (weights,)
+        self._architecture = architecture or Architecture()
+        self._tokenize = tokenize  # the package's own unless a test's tiny vocabulary needs another
+
+    def check(self) -> None:
+        for package in ("hpsv2", "torchvision"):
+            if find_spec(package) is None:
+                raise EvaluatorError(
+                    "hpsv21-package needs the packages hpsv2 and torchvision: pip install "
+                    "'soar-bench[hpsv2]' and pip install --no-deps hpsv2x; hpsv21 gives the same "
+                    "number without them"
+                )
+        super().check()
+
+    def identity(self) -> dict[str, str]:
+        return {**super().identity(), "hpsv2": _version(), "torchvision": version("torchvision")}
+
+    def load(self, device: str = "cpu", dtype: str = "float32") -> None:
+        self.check()
+        mend_torchvision()
+        try:
+            from hpsv2.src.open_clip.model import CLIP
+            from hpsv2.src.open_clip.tokenizer import tokenize
+            from hpsv2.src.open_clip.transform import image_transform
+        except Exception as error:  # its dependencies fail in many ways
+            raise EvaluatorError(
+                f"the hpsv2 package does not import ({error!r}): pip install --no-deps hpsv2x, or "
+                "use hpsv21, which needs no package"
+            ) from error
+        a = self._architecture
+        model = CLIP(
+            embed_dim=a.embedding,
+            vision_cfg={
+                "image_size": a.image_size,
+                "layers": a.vision_layers,
+                "width": a.vision_width,
+                "head_width": a.vision_width // a.vision_heads,
+                "patch_size": a.patch_size,
+            },
+            text_cfg={
+                "context_length": a.text_length,
+                "vocab_size": a.vocabulary,
+                "width": a.text_width,
+                "heads": a.text_heads,
+                "layers": a.text_layers,
+            },
+            output_dict=True,
+        )
+        (weights,) = self.weights
+        file = weights.file(FILE)
+        state = read_checkpoint(file)
+        if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
+            raise EvaluatorError(
+                f"{file} has no state_dict, as HPSv2.1 is published: fetch it again"
+            )
+        load_strictly(model, state["state_dict"], file, "HPSv2.1's CLIP ViT-H/14")
+        self._model = model.to(device).eval()
+        self._device = device
+        self._tokenize = self._tokenize or tokenize
+        self._transform = image_transform(a.image_size, is_train=False, resize_longest_max=True)
+
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+        import torch
+
+        scores = []
+        for sample in samples:
+            pixels = self._transform(Image.fromarray(sample.image))[None].to(self._device)
+            tokens = self._tokenize([sample.prompt]).to(self._device)
+            with torch.inference_mode():
+                features = self._model(pixels, tokens)
+            cosine = (features["image_features"] * features["text_features"]).sum()
+            scores.append({"hpsv21_package": Score(float(cosine))})
+        return scores
+
+
+def _version() -> str:
+    for name in ("hpsv2", "hpsv2x"):  # two distributions of the same package
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+    return "unknown"

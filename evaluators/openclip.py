@@ -1,0 +1,136 @@
+"""open_clip's state dicts, as HPSv2.1 is published, under transformers' names.
+
+The two libraries build the same CLIP; only names differ, and open_clip keeps query, key and value
+in one matrix and its projections transposed. Source: mlfoundations/open_clip, ``transformer.py``.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evaluators.torchvision_import import mend_torchvision
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of an open_clip ViT model; the defaults are those of ViT-H-14."""
+
+    embedding: int = 1024
+    image_size: int = 224
+    patch_size: int = 14
+    vision_width: int = 1280
+    vision_layers: int = 32
+    vision_heads: int = 16
+    text_width: int = 1024
+    text_layers: int = 24
+    text_heads: int = 16
+    text_length: int = 77
+    vocabulary: int = 49408
+
+    def config(self) -> Any:
+        """transformers' CLIPConfig of the same model."""
+        mend_torchvision()
+        from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+
+        text = CLIPTextConfig(
+            vocab_size=self.vocabulary,
+            hidden_size=self.text_width,
+            intermediate_size=4 * self.text_width,
+            projection_dim=self.embedding,
+            num_hidden_layers=self.text_layers,
+            num_attention_heads=self.text_heads,
+            max_position_embeddings=self.text_length,
+            hidden_act="gelu",
+            bos_token_id=self.vocabulary - 2,
+            eos_token_id=self.vocabulary - 1,
+        )
+        vision = CLIPVisionConfig(
+            hidden_size=self.vision_width,
+            intermediate_size=4 * self.vision_width,
+            projection_dim=self.embedding,
+            num_hidden_layers=self.vision_layers,
+            num_attention_heads=self.vision_heads,
+            image_size=self.image_size,
+            patch_size=self.patch_size,
+            hidden_act="gelu",
+        )
+        return CLIPConfig(
+            text_config=text.to_dict(),
+            vision_config=vision.to_dict(),
+            projection_dim=self.embedding,
+        )
+
+
+def clean(text: str) -> str:
+    """A prompt as open_clip's tokenizer sees it: broken encodings mended and curly quotes made
+    straight (by ftfy), HTML entities resolved twice. transformers' tokenizer does neither.
+    """
+    import ftfy
+
+    return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+
+
+_NAMES = {
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+    "logit_scale": "logit_scale",
+}
+_NORMS = {
+    "ln_final": "text_model.final_layer_norm",
+    "visual.ln_pre": "vision_model.pre_layrnorm",  # transformers' own spelling
+    "visual.ln_post": "vision_model.post_layernorm",
+}
+_PROJECTIONS = {
+    "text_projection": "text_projection.weight",
+    "visual.proj": "visual_projection.weight",
+}
+_BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+)\.(weight|bias)")
+_BLOCK_PARTS = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+_IN_PROJECTION = re.compile(
+    r"(visual\.)?transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)"
+)
+
+
+def to_transformers(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of an open_clip CLIP, float32, under transformers' names.
+
+    A key that open_clip does not use keeps its name, so that strict loading names it.
+    """
+    renamed: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        tensor = tensor.float()
+        stem, _, kind = name.rpartition(".")
+        if name in _NAMES:
+            renamed[_NAMES[name]] = tensor
+        elif stem in _NORMS:
+            renamed[f"{_NORMS[stem]}.{kind}"] = tensor
+        elif name in _PROJECTIONS:
+            renamed[_PROJECTIONS[name]] = tensor.T.contiguous()
+        elif found := _IN_PROJECTION.fullmatch(name):
+            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
+                renamed[f"{_layer(found)}.self_attn.{part}_proj.{found[3]}"] = piece.clone()
+        elif (found := _BLOCK.fullmatch(name)) and found[3] in _BLOCK_PARTS:
+            renamed[f"{_layer(found)}.{_BLOCK_PARTS[found[3]]}.{found[4]}"] = tensor
+        else:
+            renamed[name] = tensor
+    return renamed
+
+
+def _layer(found: re.Match[str]) -> str:
+    return f"{'vision' if found[1] else 'text'}_model.encoder.layers.{found[2]}"
