@@ -23,17 +23,18 @@ _OPERATORS = ("nms", "qnms")
 _library: Any = None
 
 
-def mend_torchvision() -> None:
-    """Makes an installed torchvision importable; does nothing where there is none.
+def mend_torchvision() -> bool:
+    """Makes an installed torchvision importable, and says whether that took mending; does nothing
+    where there is none.
 
     EvaluatorError if it is broken in another way.
     """
     global _library
     if find_spec("torchvision") is None:
-        return
+        return False
     try:
         import_module("torchvision")
-        return
+        return _library is not None
     except (RuntimeError, ImportError, OSError) as error:
         if "does not exist" not in str(error) or _library is not None:
             raise EvaluatorError(
@@ -45,4 +46,4 @@ def mend_torchvision() -> None:
     _library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for operator in _OPERATORS:
         _library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    mend_torchvision()
+    return mend_torchvision()

@@ -32,6 +32,10 @@ def home() -> Path:
     return Path(named).expanduser() if named else Path.home() / ".cache" / "soar-bench"
 
 
+class WeightsMissing(EvaluatorError):
+    """Files have to be fetched first."""
+
+
 @dataclass(frozen=True)
 class WeightFile:
     """One published file."""
@@ -88,15 +92,15 @@ class Weights:
         return [f for f in self.files if not (self.folder / f.path).is_file()]
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each file by path. EvaluatorError if one is missing, or is not the published
-        one, or has changed since it was first seen.
+        """SHA-256 of each file by path. WeightsMissing if one is not there, EvaluatorError if one
+        is not the published one or has changed since it was first seen.
         """
         missing = self.missing()
         if missing:
             names = ", ".join(f.path for f in missing)
             if self.folder_override is not None:
-                raise EvaluatorError(f"{self.folder} lacks {names} of the weights {self.name}")
-            raise EvaluatorError(
+                raise WeightsMissing(f"{self.folder} lacks {names} of the weights {self.name}")
+            raise WeightsMissing(
                 f"the weights {self.name} are not here ({self.folder} lacks {names}): "
                 f"run `soar-bench fetch {self.name}`"
             )

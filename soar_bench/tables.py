@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from soar_bench.compare import HEADER, Row, cells, format_value, metrics_of
+from soar_bench.doctor import Finding
 from soar_bench.records import Run
 from soar_bench.stats import estimate
 
@@ -39,3 +40,36 @@ def comparison_table(rows: Sequence[Row]) -> Table:
             table.add_section()
         table.add_row(*(escape(text) for text in texts))
     return table
+
+
+_COLORS = {"ok": "green", "absent": "yellow", "broken": "red"}
+
+
+def doctor_tables(findings: Sequence[Finding]) -> list[Table]:
+    """One table a section; an evaluator's golden check stands in its row."""
+    golden = {f.name: f for f in findings if f.section == "golden"}
+    tables = []
+    for section in dict.fromkeys(f.section for f in findings if f.section != "golden"):
+        table = Table(box=None, pad_edge=False, title=section, title_justify="left")
+        judged = section == "evaluators" and bool(golden)
+        table.show_header = judged
+        table.add_column("", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        if judged:
+            table.add_column("golden", no_wrap=True)
+        table.add_column("", overflow="fold")
+        for finding in (f for f in findings if f.section == section):
+            row = [_state(finding), escape(finding.name)]
+            text = escape(finding.text)
+            if judged:
+                check = golden.get(finding.name)
+                row.append("" if check is None or check.state == "absent" else _state(check))
+                if check is not None and check.state == "broken":
+                    text += f"; {escape(check.text)}"
+            table.add_row(*row, text)
+        tables.append(table)
+    return tables
+
+
+def _state(finding: Finding) -> str:
+    return f"[{_COLORS[finding.state]}]{finding.state}[/]"

@@ -61,7 +61,7 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def write_clip(folder: Path, activation: str = "quick_gelu") -> None:
-    """A CLIP in the hub's layout, with its tokenizer; OpenAI's use ``quick_gelu``, others ``gelu``."""
+    """A CLIP in the hub's layout, with its tokenizer; others than OpenAI's use plain ``gelu``."""
     import torch
     from safetensors.torch import save_file
 

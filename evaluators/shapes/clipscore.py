@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from evaluators.loading import load_strictly, read_safetensors
 from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 
@@ -56,12 +57,14 @@ class ShapesClipScore(Evaluator):
         import torch
 
         mend_torchvision()
-        from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+        from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
         self.check()
         self._device = device
-        model = CLIPModel.from_pretrained(self.folder, dtype=torch.float32, local_files_only=True)
-        self._model = model.to(device).eval()
+        model = CLIPModel(CLIPConfig.from_pretrained(self.folder, local_files_only=True))
+        weights = self.folder / "model.safetensors"
+        load_strictly(model, read_safetensors(weights), weights, "the embedded world's CLIP")
+        self._model = model.to(device, torch.float32).eval()
         try:
             self._tokenizer = CLIPTokenizer.from_pretrained(self.folder, local_files_only=True)
         except Exception as error:  # a damaged file raises whatever its reader stumbles over

@@ -1,0 +1,178 @@
+"""The golden check: tiny weights, packaged pictures, recorded values.
+
+That an evaluator gives the recorded values says that this machine's libraries load, preprocess and
+compute as ours did; that those values are right is what the parity tests are for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from evaluators import catalogue, registry
+from evaluators.types import Evaluator, Metric, Sample
+
+IMAGES = Path(__file__).parent / "images"
+EXPECTED_FILE = Path(__file__).parent / "expected.json"
+#: Of a metric's range: far above rounding, far below any mistake.
+_TOLERANCE = 1e-4
+
+#: Values by metric, one a sample; None where unscored.
+Values = dict[str, list[float | None]]
+
+_RED_CIRCLE: dict[str, Any] = {
+    "tag": "color_attr",
+    "include": [
+        {"class": "circle", "count": 1, "color": "red"},
+        {"class": "square", "count": 1, "color": "blue"},
+    ],
+}
+_BIRD: dict[str, Any] = {
+    "tag": "colors",
+    "include": [{"class": "bird", "count": 1, "color": "red"}],
+}
+_SAMPLES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("stripes.png", "a photo of a red bird", _BIRD),
+    ("disc.png", "the ball on the mat, at night", _BIRD),
+    ("shapes.png", "a red circle and a blue square", _RED_CIRCLE),
+    ("sign.png", 'a sign that says "SOAR"', _BIRD),
+)
+
+
+def samples() -> list[Sample]:
+    """The packaged pictures with prompts and metadata."""
+    return [
+        Sample(np.asarray(Image.open(IMAGES / name).convert("RGB")), prompt, metadata)
+        for name, prompt, metadata in _SAMPLES
+    ]
+
+
+def _clip(folder: Path) -> Any:
+    from evaluators.golden.clip import write_clip
+
+    write_clip(folder / "clip")
+    return catalogue.CLIP_VIT_L_14.at(folder / "clip")
+
+
+def _pickscore(folder: Path) -> Evaluator:
+    from evaluators.golden.clip import EMBEDDING, write_clip
+    from evaluators.pickscore import PickScore
+
+    write_clip(folder, activation="gelu")
+    weights, tokenizer = catalogue.PICKSCORE.at(folder), catalogue.CLIP_TOKENIZER.at(folder)
+    return PickScore(weights, tokenizer, embedding=EMBEDDING)
+
+
+def _clipscore(name: str) -> Callable[[Path], Evaluator]:
+    def make(folder: Path) -> Evaluator:
+        from evaluators.clipscore import ClipScore
+        from evaluators.golden.clip import EMBEDDING
+
+        return ClipScore(name, _clip(folder), embedding=EMBEDDING)
+
+    return make
+
+
+def _aesthetic(folder: Path) -> Evaluator:
+    from evaluators.aesthetic import Aesthetic
+    from evaluators.golden.clip import EMBEDDING, write_aesthetic_head
+
+    write_aesthetic_head(folder / "head")
+    head = catalogue.AESTHETIC.at(folder / "head")
+    return Aesthetic(head, _clip(folder), embedding=EMBEDDING)
+
+
+def _hps(name: str) -> Callable[[Path], Evaluator]:
+    def make(folder: Path) -> Evaluator:
+        from evaluators.golden.clip import ARCHITECTURE, write_hps, write_tokenizer
+        from evaluators.hpsv2 import HpsV21
+
+        write_hps(folder)
+        write_tokenizer(folder)
+        return HpsV21(
+            name,
+            catalogue.HPS_V2_1.at(folder),
+            catalogue.CLIP_TOKENIZER.at(folder),
+            architecture=ARCHITECTURE,
+        )
+
+    return make
+
+
+def _hps_package(folder: Path) -> Evaluator:
+    from evaluators.clip import Tokenizer
+    from evaluators.golden.clip import ARCHITECTURE, write_hps, write_tokenizer
+    from evaluators.hpsv2_package import HpsV21Package
+
+    write_hps(folder)
+    write_tokenizer(folder)
+    weights = catalogue.HPS_V2_1.at(folder)
+
+    def tokenize(texts: list[str]) -> Any:  # its own has the official vocabulary only
+        words = Tokenizer(folder, ARCHITECTURE.vocabulary)
+        return words(texts, ARCHITECTURE.text_length)
+
+    return HpsV21Package(weights, architecture=ARCHITECTURE, tokenize=tokenize)
+
+
+def _as_it_is(name: str) -> Callable[[Path], Evaluator]:
+    """An evaluator whose weights, if it has any, come with its package."""
+    return lambda _folder: registry.create(name)
+
+
+#: By evaluator: one over tiny weights that it writes into the folder. Making one loads nothing.
+TINY: Mapping[str, Callable[[Path], Evaluator]] = {
+    "pickscore": _pickscore,
+    "hpsv21": _hps("hpsv21"),
+    "hpsv21-no-antialias": _hps("hpsv21-no-antialias"),
+    "hpsv21-package": _hps_package,
+    "aesthetic": _aesthetic,
+    "clipscore": _clipscore("clipscore"),
+    "clipscore-no-antialias": _clipscore("clipscore-no-antialias"),
+    "clipscore-processor": _clipscore("clipscore-processor"),
+    **{
+        name: _as_it_is(name)
+        for name in ("ocr", "ocr-paddle", "ocr-tesseract", "shapes-geneval", "shapes-clipscore")
+    },
+}
+
+
+def measure(name: str, folder: Path, device: str = "cpu") -> tuple[tuple[Metric, ...], Values]:
+    """An evaluator's metrics, and its values on the packaged pictures with its tiny weights.
+
+    EvaluatorError if it cannot run here.
+    """
+    evaluator = TINY[name](folder)
+    evaluator.check()
+    evaluator.load(device)
+    scores = evaluator.score(samples())
+    values = {m.name: [one[m.name].value for one in scores] for m in evaluator.metrics}
+    return evaluator.metrics, values
+
+
+def expected() -> dict[str, Values]:
+    """The recorded values by evaluator."""
+    return json.loads(EXPECTED_FILE.read_text("utf-8"))
+
+
+def difference(metrics: tuple[Metric, ...], found: Values, recorded: Values) -> str:
+    """What differs from the recorded values, as a clause; empty if nothing does."""
+    for metric in metrics:
+        allowed = _TOLERANCE * (metric.range[1] - metric.range[0])
+        pairs = zip(found[metric.name], recorded.get(metric.name, []), strict=True)
+        for (file, _, _), (value, wanted) in zip(_SAMPLES, pairs, strict=True):
+            same = value is None and wanted is None
+            if value is not None and wanted is not None:
+                same = abs(value - wanted) <= allowed
+            if not same:
+                return f"{metric.name} of {file} is {_shown(value)}, not {_shown(wanted)}"
+    return ""
+
+
+def _shown(value: float | None) -> str:
+    return "unscored" if value is None else f"{value:.6g}"
