@@ -120,6 +120,15 @@ def _hps_package(folder: Path) -> Evaluator:
     return HpsV21Package(weights, architecture=ARCHITECTURE, tokenize=tokenize)
 
 
+def _image_reward(folder: Path) -> Evaluator:
+    from evaluators.golden.imagereward import ARCHITECTURE, write_image_reward
+    from evaluators.imagereward.evaluator import ImageReward
+
+    write_image_reward(folder)
+    weights, words = catalogue.IMAGE_REWARD.at(folder), catalogue.BERT_TOKENIZER.at(folder)
+    return ImageReward(weights, words, ARCHITECTURE)
+
+
 def _as_it_is(name: str) -> Callable[[Path], Evaluator]:
     """An evaluator whose weights, if it has any, come with its package."""
     return lambda _folder: registry.create(name)
@@ -131,6 +140,7 @@ TINY: Mapping[str, Callable[[Path], Evaluator]] = {
     "hpsv21": _hps("hpsv21"),
     "hpsv21-no-antialias": _hps("hpsv21-no-antialias"),
     "hpsv21-package": _hps_package,
+    "image-reward": _image_reward,
     "aesthetic": _aesthetic,
     "clipscore": _clipscore("clipscore"),
     "clipscore-no-antialias": _clipscore("clipscore-no-antialias"),

@@ -60,7 +60,9 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(_MERGES) + "\n", "utf-8")
 
 
-def write_clip(folder: Path, activation: str = "quick_gelu") -> None:
+def write_clip(
+    folder: Path, activation: str = "quick_gelu", architecture: Architecture = ARCHITECTURE
+) -> None:
     """A CLIP in the hub's layout, with its tokenizer; others than OpenAI's use plain ``gelu``."""
     import torch
     from safetensors.torch import save_file
@@ -69,7 +71,7 @@ def write_clip(folder: Path, activation: str = "quick_gelu") -> None:
     from transformers import CLIPModel
 
     write_tokenizer(folder)
-    config = ARCHITECTURE.config()
+    config = architecture.config()
     config.text_config.hidden_act = config.vision_config.hidden_act = activation
     config.save_pretrained(folder)
     with torch.device("meta"):
@@ -117,22 +119,22 @@ def open_clip_state(architecture: Architecture) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(_value(name, shape)) for name, shape in shapes.items()}
 
 
-def write_hps(folder: Path) -> None:
-    """``HPS_v2.1_compressed.pt`` of the tiny architecture."""
+def write_hps(folder: Path, architecture: Architecture = ARCHITECTURE) -> None:
+    """``HPS_v2.1_compressed.pt``."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    state = {"state_dict": open_clip_state(ARCHITECTURE)}
+    state = {"state_dict": open_clip_state(architecture)}
     torch.save(state, folder / "HPS_v2.1_compressed.pt")
 
 
-def write_aesthetic_head(folder: Path) -> None:
-    """The head's published layers over a tiny embedding."""
+def write_aesthetic_head(folder: Path, embedding: int = EMBEDDING) -> None:
+    """The head's published layers over embeddings of any width."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
     state = {}
-    width = EMBEDDING
+    width = embedding
     for index, following in zip((0, 2, 4, 6, 7), (1024, 128, 64, 16, 1), strict=True):
         for kind, shape in (("weight", (following, width)), ("bias", (following,))):
             name = f"layers.{index}.{kind}"

@@ -1,0 +1,157 @@
+"""ImageReward's model on transformers' BLIP, from the published file.
+
+The original stands on its own copies of a vision transformer and BERT, which newer libraries no
+longer import. The same tensors fit transformers' BlipVisionModel and BlipTextModel one to one.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evaluators.imagereward.layout import (
+    HEAD_INDEX,
+    MLP_RATIO,
+    UNUSED,
+    Architecture,
+    shapes,
+    transformers_name,
+)
+from evaluators.loading import load_strictly, read_checkpoint
+from evaluators.torchvision_import import mend_torchvision
+from evaluators.types import EvaluatorError
+
+if TYPE_CHECKING:
+    import torch
+
+#: The authors' mean and standard deviation of the head's output.
+REWARD_MEAN = 0.16717362830052426
+REWARD_STD = 1.0333394966054072
+
+
+class Model:
+    """The loaded model; ``rewards`` is all it does."""
+
+    def __init__(self, network: Any, device: str, dtype: torch.dtype) -> None:
+        self._network = network.to(device, dtype).eval()
+        self._network["mlp"].float()  # as the original: the head in float32 whatever is before it
+        self._device = device
+        self._dtype = dtype
+
+    def rewards(self, pixels: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Scores [B], float32 on the CPU, of pairs: one pass each, whatever B is.
+
+        ``pixels`` [B, 3, S, S] normalised, ``ids`` and ``mask`` [B, L] as the tokenizer gives.
+        """
+        import torch
+
+        blip, head = self._network["blip"], self._network["mlp"]["layers"]
+        with torch.inference_mode():
+            patches = blip["visual_encoder"](
+                pixel_values=pixels.to(self._device, self._dtype)
+            ).last_hidden_state  # [B, 1 + patches, vision width]
+            words = blip["text_encoder"](
+                input_ids=ids.to(self._device),
+                attention_mask=mask.to(self._device),
+                encoder_hidden_states=patches,
+                is_decoder=False,  # the prompt is read in both directions
+            ).last_hidden_state  # [B, L, text width]
+            raw = head(words[:, 0].float())[:, 0]
+            return ((raw - REWARD_MEAN) / REWARD_STD).cpu()
+
+
+def build(architecture: Architecture) -> Any:
+    """The network without values, on the CPU. Its state dict has the published file's names."""
+    import torch
+    from torch import nn
+
+    mend_torchvision()
+    from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
+
+    a = architecture
+    vision = BlipVisionConfig(
+        image_size=a.image_size,
+        patch_size=a.patch_size,
+        hidden_size=a.vision_width,
+        intermediate_size=MLP_RATIO * a.vision_width,
+        num_hidden_layers=a.vision_layers,
+        num_attention_heads=a.vision_heads,
+        layer_norm_eps=1e-6,
+    )
+    text = BlipTextConfig(
+        vocab_size=a.vocabulary,
+        hidden_size=a.text_width,
+        encoder_hidden_size=a.vision_width,
+        intermediate_size=MLP_RATIO * a.text_width,
+        num_hidden_layers=a.text_layers,
+        num_attention_heads=a.text_heads,
+        max_position_embeddings=a.text_positions,
+        layer_norm_eps=1e-12,
+        bos_token_id=None,  # for generation only, and too large for small vocabularies
+        sep_token_id=None,
+        is_decoder=True,  # only then are there layers of cross-attention
+    )
+    with torch.device("meta"):
+        layers = nn.Sequential(*(nn.Identity() for _ in range(HEAD_INDEX[-1] + 1)))
+        for index, (inputs, outputs) in zip(
+            HEAD_INDEX, pairwise((a.text_width, *a.head)), strict=True
+        ):
+            layers[index] = nn.Linear(inputs, outputs)
+        network = nn.ModuleDict(
+            {
+                "blip": nn.ModuleDict(
+                    {
+                        "visual_encoder": BlipVisionModel(vision),
+                        "text_encoder": BlipTextModel(text, add_pooling_layer=False),
+                    }
+                ),
+                "mlp": nn.ModuleDict({"layers": layers}),
+            }
+        )
+    network.to_empty(device="cpu")
+    for module in network.modules():  # in no file: counted up from 0
+        ids = getattr(module, "position_ids", None)
+        if isinstance(ids, torch.Tensor):
+            module.position_ids = torch.arange(ids.shape[-1])[None]
+    _speak_published_names(network, architecture)
+    return network
+
+
+def _speak_published_names(network: Any, architecture: Architecture) -> None:
+    """Makes the network load and give state dicts under the file's names, so that an error about a
+    key names what stands in the file.
+    """
+    inner_names = {name: transformers_name(name) for name in shapes(architecture)}
+    file_names = {inner: name for name, inner in inner_names.items()}
+
+    def rename(state: dict[str, Any], names: dict[str, str]) -> None:
+        renamed = {names.get(name, name): tensor for name, tensor in state.items()}
+        state.clear()
+        state.update(renamed)
+
+    network.register_state_dict_post_hook(
+        lambda module, state, prefix, metadata: rename(state, file_names)
+    )
+    network.register_load_state_dict_pre_hook(
+        lambda module, state, *rest: rename(state, inner_names)
+    )
+
+
+def load(file: Path, architecture: Architecture, device: str, dtype: str) -> Model:
+    """The model from ``ImageReward.pt``. EvaluatorError if the file is damaged or of another model:
+    of what it may hold beside the model's tensors, only what the published file holds is let pass.
+    """
+    import torch
+
+    state = read_checkpoint(file)
+    what = "ImageReward's BLIP"
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
+    ):
+        raise EvaluatorError(
+            f"{file} holds no weights of {what}: it is no table of tensors by name"
+        )
+    network = build(architecture)
+    load_strictly(network, {n: t for n, t in state.items() if n not in UNUSED}, file, what)
+    return Model(network, device, getattr(torch, dtype))

@@ -1,0 +1,80 @@
+"""BLIP's tokenizer: BERT's, with two tokens more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from evaluators.torchvision_import import mend_torchvision
+from evaluators.types import EvaluatorError
+
+if TYPE_CHECKING:
+    import torch
+
+#: Tokens of a prompt that the model sees, the start and end token among them.
+TEXT_LENGTH = 35
+#: BERT's special tokens.
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+#: BLIP's own tokens, numbered after BERT's. ImageReward leaves [CLS] at the front of a prompt,
+#: where BLIP's own matching puts [ENC].
+ADDED = ("[DEC]", "[ENC]")
+
+
+class Tokens(NamedTuple):
+    #: int64 [B, 35]
+    ids: torch.Tensor
+    #: int64 [B, 35]: 1 for a token, 0 for padding
+    mask: torch.Tensor
+    #: of each prompt, how many tokens were cut off
+    cut: list[int]
+
+
+class Tokenizer:
+    """Word pieces in lower case, from ``vocab.txt`` with one token a line."""
+
+    def __init__(self, file: Path, vocabulary_size: int) -> None:
+        """``vocabulary_size`` is the model's. EvaluatorError if the file makes another number of
+        tokens, or not BERT's.
+        """
+        mend_torchvision()
+        from transformers import BertTokenizer
+
+        try:
+            lines = file.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+            vocabulary = {line.removesuffix("\r"): index for index, line in enumerate(lines)}
+            self._tokenizer = BertTokenizer(vocab=vocabulary, do_lower_case=True)
+        except Exception as error:  # a damaged file raises whatever its reader stumbles over
+            raise EvaluatorError(
+                f"the tokenizer {file} is damaged ({error!r}): fetch it again"
+            ) from None
+        # transformers makes useless tokenizers in silence, and adds special tokens it misses
+        wanted = vocabulary_size - len(ADDED)
+        known = len(lines) if lines != [""] else 0
+        problems = [f"lacks {token}" for token in SPECIAL if token not in vocabulary]
+        problems += [f"holds {token} itself" for token in ADDED if token in vocabulary]
+        if known != wanted:
+            problems = [f"has {known} tokens"]
+        elif len(vocabulary) != wanted:
+            problems = [f"repeats {wanted - len(vocabulary)} tokens"]
+        if problems:
+            raise EvaluatorError(
+                f"the tokenizer {file} {problems[0]} where the model needs BERT's {wanted} "
+                "different ones: fetch it again"
+            )
+        self._tokenizer.add_tokens(list(ADDED), special_tokens=True)
+        assert self._tokenizer.convert_tokens_to_ids(list(ADDED)) == [wanted, wanted + 1]
+
+    def __call__(self, prompts: Sequence[str]) -> Tokens:
+        """Prompts cut and padded to 35 tokens each, so that none depends on the others."""
+        texts = list(prompts)
+        whole = self._tokenizer(texts).input_ids
+        encoded = self._tokenizer(
+            texts,
+            padding="max_length",
+            truncation=True,
+            max_length=TEXT_LENGTH,
+            return_tensors="pt",
+        )
+        cut = [max(0, len(ids) - TEXT_LENGTH) for ids in whole]
+        return Tokens(encoded.input_ids, encoded.attention_mask, cut)
