@@ -1,4 +1,10 @@
-"""Every weight file the built-in evaluators need, pinned."""
+"""Every weight file the built-in evaluators need, pinned.
+
+A digest or size is here if at least two independent public projects that pin the same file agree
+on it (searched in November 2026). None was found for PickScore's and ImageReward's files or for
+the vocabulary in LAION's repository: those are pinned by revision, and their digest is recorded at
+the first fetch. Mask2Former's full digest also begins as its publisher's file name says.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +16,39 @@ _PICKSCORE_REVISION = "a4e4367c6dfa7288a00c550414478f865b875800"
 _HPS_REVISION = "697403c78157020a1ae59d23f111aa58ced35b0a"
 _IMAGEREWARD_REVISION = "5736be03b2652728fb87788c9797b0570450ab72"
 _BERT_REVISION = "86b5e0934494bd15c9632b12f734a8a67f723594"
+_AESTHETIC_COMMIT = "6934dd81792f086e613a121dbce43082cb8be85e"
 
 CLIP_VIT_L_14 = Weights(
     name="clip-vit-l-14",
     files=(
-        hub("openai/clip-vit-large-patch14", _CLIP_REVISION, "config.json"),
-        hub("openai/clip-vit-large-patch14", _CLIP_REVISION, "model.safetensors"),
-        hub("openai/clip-vit-large-patch14", _CLIP_REVISION, "vocab.json"),
-        hub("openai/clip-vit-large-patch14", _CLIP_REVISION, "merges.txt"),
+        hub(
+            "openai/clip-vit-large-patch14",
+            _CLIP_REVISION,
+            "config.json",
+            sha256="8a09b467700c58138c29d53c605b34ebc69beaadd13274a8a2af8ad2c2f4032a",
+            size=4_519,
+        ),
+        hub(
+            "openai/clip-vit-large-patch14",
+            _CLIP_REVISION,
+            "model.safetensors",
+            sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
+            size=1_710_540_580,
+        ),
+        hub(
+            "openai/clip-vit-large-patch14",
+            _CLIP_REVISION,
+            "vocab.json",
+            sha256="3f0c4f7d2086b61b38487075278ea9ed04edb53a03cbb045b86c27190fa8fb69",
+            size=961_143,
+        ),
+        hub(
+            "openai/clip-vit-large-patch14",
+            _CLIP_REVISION,
+            "merges.txt",
+            sha256="9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a",
+            size=524_619,
+        ),
     ),
     licence="MIT (openai/CLIP)",
     source="openai/clip-vit-large-patch14; arXiv 2103.00020",
@@ -52,6 +83,7 @@ HPS_V2_1 = Weights(
             _HPS_REVISION,
             "HPS_v2.1_compressed.pt",
             sha256="c57a38fb4a2f7e7c15bf00da2ea377cdf165448b4dd1052a484c215a998c9837",
+            size=1_972_490_005,
         ),
     ),
     licence="Apache-2.0",
@@ -67,7 +99,15 @@ IMAGE_REWARD = Weights(
 
 BERT_TOKENIZER = Weights(
     name="bert-tokenizer",
-    files=(hub("google-bert/bert-base-uncased", _BERT_REVISION, "vocab.txt"),),
+    files=(
+        hub(
+            "google-bert/bert-base-uncased",
+            _BERT_REVISION,
+            "vocab.txt",
+            sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            size=231_508,
+        ),
+    ),
     licence="Apache-2.0",
     source="google-bert/bert-base-uncased",
 )
@@ -77,8 +117,8 @@ AESTHETIC = Weights(
     files=(
         WeightFile(
             "sac+logos+ava1-l14-linearMSE.pth",
-            "https://github.com/christophschuhmann/improved-aesthetic-predictor/raw/main/"
-            "sac+logos+ava1-l14-linearMSE.pth",
+            "https://raw.githubusercontent.com/christophschuhmann/improved-aesthetic-predictor/"
+            f"{_AESTHETIC_COMMIT}/sac+logos+ava1-l14-linearMSE.pth",
             sha256="21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
             size=3_714_759,
         ),
@@ -95,7 +135,7 @@ MASK2FORMER = Weights(
             "https://download.openmmlab.com/mmdetection/v2.0/mask2former/"
             "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco/"
             "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth",
-            sha256_prefix="743b7d99",
+            sha256="743b7d99015f1224c6d57fd4b14d04b15cc8ec72ae7ee7831e7c71d8873b7a54",
         ),
     ),
     licence="Apache-2.0",

@@ -1,49 +1,331 @@
-"""Every evaluator by name: the built-in ones and those that installed packages bring.
+"""Every evaluator by name: built in, plugged in by an installed package, or in a file of one's own.
 
-A package plugs an evaluator in with an entry point of the group ``soar_bench.evaluators`` that
-names an :class:`~evaluators.types.Evaluator` subclass with a constructor of no arguments.
+A name is one of
+
+- a built-in evaluator's;
+- the name of an entry point of the group ``soar_bench.evaluators`` of an installed package;
+- ``path/to/file.py:Class``, or ``path/to/file.py`` if it defines one evaluator;
+- ``package.module:Class``, looked for in the current folder too.
+
+What is named is an :class:`~evaluators.types.Evaluator` subclass or a function that returns an
+evaluator, called without arguments. A plug-in that does not work is an error where it is asked
+for by name and nowhere else. Imports no torch.
 """
 
 from __future__ import annotations
 
 import difflib
-from importlib import import_module
-from importlib.metadata import entry_points
+import hashlib
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import reduce
+from importlib import import_module, invalidate_caches
+from importlib.metadata import EntryPoint, distributions, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+from evaluators.declaration import NAME, NAME_RULE, fault
 from evaluators.types import Evaluator, EvaluatorError
 
 GROUP = "soar_bench.evaluators"
 
 BUILT_IN: dict[str, str] = {
+    "geneval": "evaluators.geneval.evaluator:geneval",
+    "geneval-mmdet": "evaluators.geneval.evaluator:geneval_mmdet",
+    "geneval-flow-grpo": "evaluators.geneval.evaluator:geneval_flow_grpo",
+    "ocr": "evaluators.ocr.evaluator:OcrAccuracy",
+    "ocr-paddle": "evaluators.ocr.evaluator:ocr_paddle",
+    "ocr-tesseract": "evaluators.ocr.evaluator:ocr_tesseract",
+    "pickscore": "evaluators.pickscore:PickScore",
+    "hpsv21": "evaluators.hpsv2:HpsV21",
+    "hpsv21-no-antialias": "evaluators.hpsv2:hpsv21_no_antialias",
+    "hpsv21-package": "evaluators.hpsv2_package:HpsV21Package",
+    "image-reward": "evaluators.imagereward.evaluator:ImageReward",
+    "aesthetic": "evaluators.aesthetic:Aesthetic",
+    "clipscore": "evaluators.clipscore:ClipScore",
+    "clipscore-no-antialias": "evaluators.clipscore:clipscore_no_antialias",
+    "clipscore-processor": "evaluators.clipscore:clipscore_processor",
     "shapes-geneval": "evaluators.geneval.shapes:ShapesGenEval",
     "shapes-clipscore": "evaluators.shapes.clipscore:ShapesClipScore",
-    "ocr": "evaluators.ocr.evaluator:OcrAccuracy",
 }
 
+_BUILT_IN = "built in"
+_LOCAL = "local"
+_TARGET = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*")
 
-def _plugged_in() -> dict[str, str]:
-    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+@dataclass(frozen=True)
+class Entry:
+    """A name, and where its evaluator comes from."""
+
+    name: str
+    #: ``module:attribute``, ``file.py:attribute`` or ``file.py``
+    target: str
+    #: ``built in``, ``package NAME`` or ``local``
+    origin: str
+    #: why it cannot be used whatever its code does; empty if nothing is known against it
+    problem: str = ""
+
+    def __str__(self) -> str:
+        where = {_BUILT_IN: f" ({self.target})", _LOCAL: ""}
+        return f"the evaluator {self.name!r}" + where.get(
+            self.origin, f" ({self.origin}, {self.target})"
+        )
+
+
+def entries() -> list[Entry]:
+    """Every known evaluator, built-in ones first, broken ones too. Never fails."""
+    plugged_in = sorted(_plugged_in(), key=lambda entry: (entry.name, entry.origin, entry.target))
+    return [
+        *(Entry(name, target, _BUILT_IN) for name, target in BUILT_IN.items()),
+        *(replace(entry, problem=_problem(entry, plugged_in)) for entry in plugged_in),
+    ]
 
 
 def names() -> list[str]:
-    """Every known evaluator, built-in ones first."""
-    return [*BUILT_IN, *(name for name in sorted(_plugged_in()) if name not in BUILT_IN)]
+    """Every known name, built-in ones first. Never fails."""
+    return list(dict.fromkeys(entry.name for entry in entries()))
+
+
+def find(name: str) -> Entry:
+    """Where the evaluator of that name comes from. EvaluatorError if there is none."""
+    if ":" in name or name.endswith(".py"):
+        return Entry(name, name, _LOCAL)
+    if name in BUILT_IN:  # also where a plug-in takes its name
+        return Entry(name, BUILT_IN[name], _BUILT_IN)
+    known = entries()
+    for entry in known:
+        if entry.name == name:
+            return entry
+    spelled = list(dict.fromkeys(entry.name for entry in known))
+    near = difflib.get_close_matches(name, spelled, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise EvaluatorError(f"no evaluator is named {name!r}{hint} (known: {', '.join(spelled)})")
 
 
 def create(name: str) -> Evaluator:
     """The evaluator of that name, not loaded. EvaluatorError if there is none or it is broken."""
-    target = BUILT_IN.get(name) or _plugged_in().get(name)
-    if target is None:
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise EvaluatorError(f"no evaluator is named {name!r}{hint} (known: {', '.join(names())})")
-    module, _, attribute = target.partition(":")
-    try:
-        evaluator = getattr(import_module(module), attribute)()
-    except Exception as error:  # a plug-in may fail in any way; its name must be in the message
+    return make(find(name))
+
+
+def make(entry: Entry) -> Evaluator:
+    """The entry's evaluator, not loaded. EvaluatorError if it is broken, whatever it raises."""
+    if entry.problem:
+        raise EvaluatorError(f"{entry} {entry.problem}")
+    factory, digest = _factory(entry)
+    if not callable(factory) or (inspect.isclass(factory) and not issubclass(factory, Evaluator)):
         raise EvaluatorError(
-            f"the evaluator {name!r} ({target}) does not import: {error!r}"
-        ) from error
-    if not isinstance(evaluator, Evaluator):
-        raise EvaluatorError(f"the evaluator {name!r} ({target}) is no evaluators.types.Evaluator")
+            f"{entry} is no evaluators.types.Evaluator subclass and no function that makes one"
+        )
+    with _reported(entry, "cannot be made"):
+        evaluator = factory()
+    with _reported(entry, "cannot say what it measures"):
+        wrong = fault(evaluator) or _wrong_name(entry, evaluator)
+    if wrong:
+        raise EvaluatorError(f"{entry} {wrong}")
+    if digest:
+        _know_file(evaluator, digest)
     return evaluator
+
+
+def cannot_run(evaluator: Evaluator) -> str:
+    """Why an evaluator cannot run here and what to do; empty if it can. Never fails."""
+    try:
+        evaluator.check()
+    except EvaluatorError as error:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plug-in may fail in any way
+        return f"its check() fails: {_say(error)}"
+    return ""
+
+
+def _plugged_in() -> list[Entry]:
+    """What installed packages bring, as they state it."""
+    try:
+        points = list(entry_points(group=GROUP))
+    except Exception:  # one package's damaged file hides those of all others
+        return _one_by_one()
+    return list(dict.fromkeys(_entry(point) for point in points))
+
+
+def _one_by_one() -> list[Entry]:
+    found = []
+    for distribution in distributions():
+        try:
+            text = distribution.read_text("entry_points.txt") or ""
+        except Exception:  # unreadable: nobody can tell whether it is a plug-in
+            continue
+        if GROUP not in text:
+            continue
+        try:
+            found += [_entry(p) for p in distribution.entry_points.select(group=GROUP)]
+        except Exception as error:
+            name = str(distribution.name)
+            problem = f"cannot be found: its entry_points.txt is damaged ({_say(error)})"
+            found.append(Entry(name, "entry_points.txt", f"package {name}", problem))
+    return list(dict.fromkeys(found))
+
+
+def _entry(point: EntryPoint) -> Entry:
+    package = point.dist.name if point.dist is not None else None
+    target = re.sub(r"\s*\[.*\]\s*$", "", point.value).strip()
+    return Entry(point.name, target, f"package {package or 'unknown'}")
+
+
+def _problem(entry: Entry, plugged_in: list[Entry]) -> str:
+    if entry.problem:
+        return entry.problem
+    if not NAME.fullmatch(entry.name) or entry.name.endswith(".py"):
+        return f"must have a name of {NAME_RULE} that does not end in .py"
+    if entry.name in BUILT_IN:
+        return "takes the name of a built-in evaluator: its package must give it another"
+    if not _TARGET.fullmatch(entry.target):
+        return "cannot be found: its entry point must be of the form module:attribute"
+    rivals = [other.origin.removeprefix("package ") for other in plugged_in
+              if other.name == entry.name]  # fmt: skip
+    if len(rivals) > 1:
+        return f"is given more than once (by {' and '.join(rivals)}): uninstall all but one"
+    return ""
+
+
+def _split(target: str) -> tuple[Path | None, str]:
+    """The file, if the target names one, and the attribute."""
+    head, colon, attribute = target.rpartition(":")
+    if colon and head.endswith(".py"):
+        return Path(head).expanduser(), attribute
+    if target.endswith(".py"):
+        return Path(target).expanduser(), ""
+    return None, target.partition(":")[2]
+
+
+def _read(file: Path) -> bytes:
+    if not file.is_file():
+        raise EvaluatorError(f"there is no file {file} to take an evaluator from")
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise EvaluatorError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _import_file(file: Path, source: bytes, digest: str) -> ModuleType:
+    """The file as a module of a name of its own, so that files of one name do not mix; run once
+    as long as it does not change.
+    """
+    place = hashlib.sha256(str(file.resolve()).encode()).hexdigest()
+    name = f"soar_bench_local_{place[:12]}_{digest[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__ = str(file.resolve())
+    sys.modules[name] = module  # dataclasses look their module up
+    _reach(file.resolve().parent)
+    try:
+        # not Python's own loader, whose cached bytecode may be older than what was just read
+        exec(compile(source, str(file), "exec", dont_inherit=True), vars(module))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _reach(folder: Path) -> None:
+    """Modules in the folder can be imported; last in the path, so that they hide no others."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+        invalidate_caches()
+
+
+def _factory(entry: Entry) -> tuple[Any, str]:
+    """What the entry names, and the SHA-256 of its file if it names one."""
+    file, attribute = _split(entry.target)
+    if file is None:
+        if not _TARGET.fullmatch(entry.target):
+            raise EvaluatorError(
+                f"{entry.name!r} names no evaluator: write FILE.py:CLASS or MODULE:CLASS"
+            )
+        if entry.origin == _LOCAL:
+            _reach(Path.cwd())
+        with _reported(entry, "does not import"):
+            module = import_module(entry.target.partition(":")[0])
+        digest = ""
+    else:
+        source = _read(file)
+        digest = hashlib.sha256(source).hexdigest()
+        with _reported(entry, "does not import"):
+            module = _import_file(file, source, digest)
+        if not attribute:
+            return _only_evaluator(module, file), digest
+    with _reported(entry, f"has no {attribute}"):
+        return reduce(getattr, attribute.split("."), module), digest
+
+
+def _only_evaluator(module: ModuleType, file: Path) -> type[Evaluator]:
+    defined = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and issubclass(value, Evaluator)
+        and value.__module__ == module.__name__
+    ]
+    found = list(dict.fromkeys(c for c in defined if not inspect.isabstract(c))) or defined
+    if not found:
+        raise EvaluatorError(
+            f"{file} defines no subclass of evaluators.types.Evaluator; "
+            f"if a function makes one, name it: {file}:function"
+        )
+    if len(found) > 1:
+        choices = " or ".join(f"{file}:{c.__name__}" for c in found)
+        raise EvaluatorError(f"{file} defines {len(found)} evaluators: choose {choices}")
+    return found[0]
+
+
+def _wrong_name(entry: Entry, evaluator: Evaluator) -> str:
+    if entry.origin == _BUILT_IN:
+        return ""
+    if entry.origin == _LOCAL:
+        if evaluator.name in BUILT_IN and BUILT_IN[evaluator.name] != entry.target:
+            return f"takes the name of the built-in evaluator {evaluator.name}: give it another"
+        return ""
+    if evaluator.name != entry.name:
+        return f"calls itself {evaluator.name!r}: its name must be that of its entry point"
+    return ""
+
+
+def _know_file(evaluator: Evaluator, digest: str) -> None:
+    """Makes the file part of the identity: who edits a formula may forget to raise the version."""
+    own = evaluator.identity
+    vars(evaluator)["identity"] = lambda: {**own(), "file": digest}
+
+
+@contextmanager
+def _reported(entry: Entry, what: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except EvaluatorError as error:
+        raise EvaluatorError(f"{entry}: {error}") from error
+    except BaseException as error:  # a plug-in may fail in any way, with SystemExit too
+        raise EvaluatorError(f"{entry} {what}: {_say(error)}") from error
+
+
+def _say(error: BaseException) -> str:
+    """The error in one line, with the place in the plug-in's code where it was raised."""
+    text = " ".join(str(error).split())
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and "importlib" not in frame.filename
+    ]
+    if frames and not isinstance(error, SyntaxError):  # whose text has the place already
+        said += f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+    return said

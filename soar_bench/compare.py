@@ -65,7 +65,7 @@ def _tell_apart(first: Mapping[str, Run]) -> dict[str, str]:
     """A name for each group: its own, with what tells it apart where another has the same."""
     names = {key: run.name for key, run in first.items()}
     steps = {
-        key: f", step {run.record['checkpoint']['story'].get('step', 0)}"
+        key: "" if run.imported else f", step {run.training.get('step', 0)}"
         for key, run in first.items()
     }
     parts = {key: f" ({key[:6]})" for key in first}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +21,7 @@ from soar_bench.checkpoints import Checkpoint
 from soar_bench.generate import generate, image_folder, missing
 from soar_bench.noise import noise_key
 from soar_bench.records import Run, write_run
-from soar_bench.scoring import Scores, evaluator_identity, score
+from soar_bench.scoring import Judge, Pictures, Scores, generated, score
 from soar_bench.stats import estimate
 from soar_bench.types import PlannedSample, Protocol, SoarBenchError, Suite, plan
 
@@ -30,7 +31,9 @@ Observer = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; none of this changes a number beyond floating-point rounding."""
+    """How to run. The evaluators' precision is recorded; nothing else here changes a number beyond
+    floating-point rounding.
+    """
 
     results: Path
     #: where images and scores are kept between runs
@@ -39,6 +42,8 @@ class Options:
     evaluators: tuple[str, ...] | None = None
     batch_size: int = 32
     device: str = "cpu"
+    #: precision of the evaluators that have a choice; None is their own, float32
+    evaluator_dtype: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,17 @@ class Work:
 def prepare(checkpoint: Checkpoint, suite: Suite, protocol: Protocol, options: Options) -> Work:
     """Checks everything that can be checked before the expensive work begins."""
     count = options.images_per_prompt or suite.images_per_prompt
-    evaluators = tuple(dict.fromkeys(options.evaluators or suite.evaluators))
+    evaluators = check_evaluators(options.evaluators or suite.evaluators)
+    check_device(options.device)
+    folder = image_folder(options.cache, checkpoint, suite, protocol)
+    make_folders(options.results, folder)
+    samples = plan(suite, count)
+    return Work(checkpoint, suite, protocol, samples, evaluators, folder, missing(folder, samples))
+
+
+def check_evaluators(names: Iterable[str]) -> tuple[str, ...]:
+    """The evaluators' names without repetition, once each of them can run here."""
+    evaluators = tuple(dict.fromkeys(names))
     declared: dict[str, str] = {}
     for name in evaluators:
         evaluator = registry.create(name)
@@ -68,18 +83,18 @@ def prepare(checkpoint: Checkpoint, suite: Suite, protocol: Protocol, options: O
                     f"{declared[metric.name]} and {name} both give the metric {metric.name}: "
                     "choose one of them"
                 )
-    _check_device(options.device)
-    folder = image_folder(options.cache, checkpoint, suite, protocol)
-    for place in (options.results, folder):
+    return evaluators
+
+
+def make_folders(*places: Path) -> None:
+    for place in places:
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SoarBenchError(f"nothing can be written to {place}: {error.strerror}") from None
-    samples = plan(suite, count)
-    return Work(checkpoint, suite, protocol, samples, evaluators, folder, missing(folder, samples))
 
 
-def _check_device(name: str) -> None:
+def check_device(name: str) -> None:
     import torch
 
     try:
@@ -105,57 +120,116 @@ def run(work: Work, options: Options, observe: Observer = lambda stage, done, to
         observe=partial(observe, "generate"),
     )
     seconds["generate"] = round(time.monotonic() - clock, 3)
-    digests: list[str] = []
-    results: dict[str, list[Scores]] = {}
-    declared: dict[str, dict[str, Any]] = {}
-    for name in work.evaluators:
-        clock = time.monotonic()
-        evaluator = registry.create(name)  # let go at the end of its turn: one in memory at a time
-        declared[name] = evaluator_identity(evaluator)
-        digests, results[name] = score(
-            evaluator,
-            work.samples,
-            work.folder,
-            options.cache,
-            device=options.device,
-            observe=partial(observe, name),
-        )
-        seconds[name] = round(time.monotonic() - clock, 3)
-    scores = _table(work, digests, results)
-    record = _record(work, declared, scores)
+    judged = judge(
+        work.evaluators,
+        work.samples,
+        generated(work.folder),
+        options.cache,
+        work.folder.name,
+        device=options.device,
+        dtype=options.evaluator_dtype,
+        observe=observe,
+    )
+    scores = table(
+        work.samples,
+        judged,
+        lambda sample: f"{noise_key(work.suite.seed, sample.prompt.id, sample.index):032x}",
+    )
+    record = _record(work, judged, scores)
     record["made"] = {
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": seconds,
+        **made(started, seconds | judged.seconds, options.device),
         "generated": len(work.to_generate),
         "batch_size": options.batch_size,
-        "device": options.device,
-        "machine": f"{platform.system()} {platform.machine()}",
-        "versions": _versions(),
-        "commit": _commit(),
     }
     return write_run(options.results, record, scores)
 
 
-def _table(work: Work, digests: Sequence[str], results: dict[str, list[Scores]]) -> pd.DataFrame:
-    """One row a sample and metric, in the order of the plan."""
-    import json
+@dataclass(frozen=True)
+class Judged:
+    """What evaluators said of samples."""
 
+    #: of the pixels of each sample, in order
+    digests: list[str]
+    #: by evaluator: the scores of each sample, in order
+    results: dict[str, list[Scores]]
+    #: by evaluator: what goes into the record about it
+    declared: dict[str, dict[str, Any]]
+    #: by evaluator
+    seconds: dict[str, float]
+
+
+def judge(
+    evaluators: Sequence[str],
+    samples: Sequence[PlannedSample],
+    pictures: Pictures,
+    cache: Path,
+    journal: str,
+    *,
+    batch_size: int = 64,
+    device: str = "cpu",
+    dtype: str | None = None,
+    observe: Observer = lambda stage, done, total: None,
+) -> Judged:
+    """Scores what is missing; ``journal`` names the images' journals in the cache."""
+    judged = Judged([], {}, {}, {})
+    for group in _groups(
+        evaluators
+    ):  # let go at the end of its turn: one group in memory at a time
+        judges = [Judge.of(registry.create(given), dtype, cache, journal) for given in group]
+        judged.digests[:], columns = score(
+            judges, samples, pictures, batch_size=batch_size, device=device, observe=observe
+        )
+        for one, column in zip(judges, columns, strict=True):
+            name = one.evaluator.name  # what was given may be a file's path
+            judged.declared[name] = one.declared
+            judged.results[name] = column
+            judged.seconds[name] = round(one.seconds, 3)
+    names = [registry.create(given).name for given in evaluators]  # in the order they were named
+    return Judged(
+        judged.digests,
+        {name: judged.results[name] for name in names},
+        {name: judged.declared[name] for name in names},
+        judged.seconds,
+    )
+
+
+def _groups(evaluators: Sequence[str]) -> list[list[str]]:
+    """The evaluators that share a model together, the others each alone."""
+    groups: dict[str, list[str]] = {}
+    for given in evaluators:
+        groups.setdefault(registry.create(given).shares or f"alone: {given}", []).append(given)
+    return list(groups.values())
+
+
+def made(started: datetime, seconds: dict[str, float], device: str) -> dict[str, Any]:
+    """When, where and with what a record was made, now that it is finished."""
+    return {
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "device": device,
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": _versions(),
+        "commit": _commit(),
+    }
+
+
+def table(
+    samples: Sequence[PlannedSample], judged: Judged, noise: Callable[[PlannedSample], str]
+) -> pd.DataFrame:
+    """One row a sample and metric, in the order of the samples; ``noise`` fills its column."""
     rows: list[dict[str, Any]] = []
-    for evaluator in work.evaluators:
-        for metric in results[evaluator][0] if results[evaluator] else ():
-            for sample, digest, scores in zip(
-                work.samples, digests, results[evaluator], strict=True
-            ):
+    for results in judged.results.values():
+        for metric in results[0] if results else ():
+            for sample, digest, scores in zip(samples, judged.digests, results, strict=True):
                 got = scores[metric]
-                noise = noise_key(work.suite.seed, sample.prompt.id, sample.index)
                 rows.append(
                     {
                         "prompt_id": sample.prompt.id,
                         "index": sample.index,
                         "task": sample.prompt.task,
                         "prompt": sample.prompt.text,
-                        "noise": f"{noise:032x}",
+                        "noise": noise(sample),
                         "image": digest,
                         "metric": metric,
                         "value": got.value,
@@ -167,13 +241,10 @@ def _table(work: Work, digests: Sequence[str], results: dict[str, list[Scores]])
     return frame.astype({"value": "float64", "index": "int64"})
 
 
-def _record(
-    work: Work, declared: dict[str, dict[str, Any]], scores: pd.DataFrame
-) -> dict[str, Any]:
-    """What identifies the run and what it found: the same for the same run, whenever made."""
-    checkpoint = work.checkpoint
+def summary(judged: Judged, scores: pd.DataFrame) -> dict[str, Any]:
+    """Each metric's value over the samples, for the record."""
     metrics: dict[str, Any] = {}
-    for evaluator in declared.values():
+    for evaluator in judged.declared.values():
         for metric, declaration in evaluator["metrics"].items():
             rows = scores[scores["metric"] == metric]
             found = estimate(rows, declaration["aggregate"])
@@ -189,6 +260,12 @@ def _record(
                 "unscored": found.unscored,
                 "tasks": tasks,
             }
+    return metrics
+
+
+def _record(work: Work, judged: Judged, scores: pd.DataFrame) -> dict[str, Any]:
+    """What identifies the run and what it found: the same for the same run, whenever made."""
+    checkpoint = work.checkpoint
     return {
         "checkpoint": {
             "label": checkpoint.label,
@@ -204,8 +281,8 @@ def _record(
             "images_per_prompt": len(work.samples) // max(len(work.suite.prompts), 1),
         },
         "protocol": {"name": work.protocol.name, "settings": work.protocol.settings()},
-        "evaluators": declared,
-        "metrics": metrics,
+        "evaluators": judged.declared,
+        "metrics": summary(judged, scores),
     }
 
 

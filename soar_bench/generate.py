@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from evaluators.torchvision_import import mend_torchvision
 from soar_bench.checkpoints import Checkpoint
 from soar_bench.noise import initial_noise
 from soar_bench.types import PlannedSample, Protocol, SoarBenchError, Suite, digest_of
@@ -64,6 +65,8 @@ def missing(folder: Path, samples: Sequence[PlannedSample]) -> list[PlannedSampl
 def load_checkpoint(checkpoint: Checkpoint, protocol: Protocol, device: str) -> Any:
     """The pipeline with the checkpoint's transformer in it, ready to sample on a device."""
     import torch
+
+    mend_torchvision()
     from diffusers import SD3Transformer2DModel
 
     from training.pipeline import load_pipeline

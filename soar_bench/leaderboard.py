@@ -69,7 +69,11 @@ def _section(group: list[Run], page: Path) -> str:
     values = {id(e): e.value(primary, declared["aggregate"]) for e in board}
     sign = -1 if declared["higher_is_better"] else 1
     board.sort(key=lambda e: (_last(sign * values[id(e)].value), e.name))
-    bases = {e.runs[0].record["checkpoint"]["digest"]: e for e in board if e.runs[0].seed is None}
+    bases = {
+        e.runs[0].record["checkpoint"]["digest"]: e
+        for e in board
+        if e.runs[0].seed is None and not e.runs[0].imported
+    }
 
     header = ["", "checkpoint", "seeds"]
     for name, metric in metrics:
@@ -90,9 +94,10 @@ def _section(group: list[Run], page: Path) -> str:
         row += [str(value.scored), str(value.unscored), _links(entrant, page)]
         rows.append(row)
     title = f"## {escape(suite['name'])} under {escape(protocol['name'])}\n"
+    seed = "" if first.imported else f", seed {suite['seed']}"
     facts = (
-        f"{suite['prompts']} prompts, {suite['images_per_prompt']} images each, "
-        f"seed {suite['seed']}; {settings}. Ranked by {escape(primary)}.\n"
+        f"{suite['prompts']} prompts, {suite['images_per_prompt']} images each{seed}; "
+        f"{settings}. Ranked by {escape(primary)}.\n"
     )
     text = f"{title}\n{facts}\n{table(header, rows, right=(0, 2))}"
     if declared["aggregate"] == "task_mean":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluators.torchvision_import import mend_torchvision
 from soar_bench.checkpoints import Checkpoint, digest_pipeline, pipeline_folder, resolve
 from soar_bench.compare import Row, compare, entrants, format_difference, format_value
 from soar_bench.config import load_config
@@ -67,6 +68,7 @@ def _named(show: Stages, label: str, stage: str, done: int, total: int) -> None:
 
 
 def _train(method: str, output: Path, steps: int, seed: int, show: Stages) -> Checkpoint:
+    mend_torchvision()
     from training.loop import Base, train
     from training.pipeline import load_pipeline
 

@@ -21,10 +21,12 @@ from training.files import replace_atomically, write_text
 SCHEMA = 1
 RUN_FILE = "run.json"
 SCORES_FILE = "scores.parquet"
+#: The key of a checkpoint's story that marks images from elsewhere.
+IMPORTED = "imported"
 
 #: prompt_id, index: the sample; task: the group in whose mean it counts; prompt: its text;
-#: noise: key of its starting noise (hexadecimal); image: digest of its pixels; metric; value, or
-#: missing with the reason in unscored; details: JSON.
+#: noise: key of its starting noise (hexadecimal), empty for images from elsewhere; image: digest
+#: of its pixels; metric; value, or missing with the reason in unscored; details: JSON.
 COLUMNS = (
     "prompt_id",
     "index",
@@ -91,9 +93,19 @@ class Run:
         return digest_of(self.decides)
 
     @property
+    def imported(self) -> bool:
+        """Whether the images came from elsewhere and were only scored here."""
+        return IMPORTED in self.record["checkpoint"]["story"]
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The trainer's story; empty for a base and for images from elsewhere."""
+        return {} if self.imported else self.record["checkpoint"]["story"]
+
+    @property
     def group(self) -> str:
         """Runs of one group are seeds of one training: equal but for the seed."""
-        story = self.record["checkpoint"]["story"]
+        story = self.training
         if not story:
             return str(self.record["checkpoint"]["digest"])
         config = {k: v for k, v in story["config"].items() if k != "seed"}
@@ -103,14 +115,15 @@ class Run:
     @property
     def seed(self) -> int | None:
         """The training seed; None for a checkpoint that was not trained here."""
-        seed = self.record["checkpoint"]["story"].get("seed")
+        seed = self.training.get("seed")
         return None if seed is None else int(seed)
 
     @property
     def name(self) -> str:
         """What a table calls the group."""
-        story = self.record["checkpoint"]["story"]
-        return str(story["name"]) if story else self.label
+        if self.imported:
+            return f"{self.label} (images)"
+        return str(self.training["name"]) if self.training else self.label
 
 
 def folder_of(results: Path, record: dict[str, Any]) -> Path:

@@ -8,10 +8,14 @@ judges images that exist, and no score outlives its image.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from evaluators.types import Evaluator, Sample, Score
 from soar_bench.generate import digest_image, image_file, read_image
@@ -20,11 +24,35 @@ from soar_bench.types import PlannedSample, SoarBenchError, digest_of
 
 Scores = dict[str, Score]
 
+#: Of a sample: the digest of its image's pixels, and what gives them, uint8 RGB [H, W, 3].
+Pictures = Callable[[PlannedSample], tuple[str, Callable[[], np.ndarray]]]
 
-def evaluator_identity(evaluator: Evaluator) -> dict[str, Any]:
+
+def generated(folder: Path) -> Pictures:
+    """The images that ``generate`` left in a folder."""
+
+    def picture(sample: PlannedSample) -> tuple[str, Callable[[], np.ndarray]]:
+        image = read_image(image_file(folder, sample))
+        if image is None:
+            raise SoarBenchError(
+                f"the image of {sample.prompt.id} (index {sample.index}) has gone from {folder}: "
+                "run the same command again"
+            )
+        return digest_image(image), lambda: image
+
+    return picture
+
+
+def precision(evaluator: Evaluator, dtype: str | None) -> str:
+    """The precision asked for where the evaluator has it, otherwise its own."""
+    return dtype if dtype in evaluator.dtypes else evaluator.dtypes[0]
+
+
+def evaluator_identity(evaluator: Evaluator, dtype: str) -> dict[str, Any]:
     """Everything about an evaluator that decides its values, as it goes into the record."""
+    other = {} if dtype == evaluator.dtypes[0] else {"dtype": dtype}
     return {
-        "identity": evaluator.identity(),
+        "identity": evaluator.identity() | other,
         "metrics": {
             m.name: {
                 "unit": m.unit,
@@ -59,6 +87,12 @@ class Journal:
                     for name, s in entry["scores"].items()
                 }
 
+    @classmethod
+    def of(cls, evaluator: Evaluator, dtype: str, cache: Path, name: str) -> Journal:
+        """The journal of an evaluator as it is now, for the images of that name."""
+        identity = digest_of([evaluator.name, deciding(evaluator_identity(evaluator, dtype))])
+        return cls(cache / "scores" / f"{evaluator.name}-{identity[:16]}" / f"{name}.jsonl")
+
     def get(self, key: str) -> Scores | None:
         return self._scores.get(key)
 
@@ -81,56 +115,77 @@ def sample_key(sample: PlannedSample, image_digest: str) -> str:
     return digest_of([image_digest, sample.prompt.text, dict(sample.prompt.metadata)])
 
 
+@dataclass
+class Judge:
+    """An evaluator at work, with the scores that it has given."""
+
+    evaluator: Evaluator
+    journal: Journal
+    #: precision of its weights and activations
+    dtype: str
+    seconds: float = 0.0
+    _loaded: bool = False
+
+    @classmethod
+    def of(cls, evaluator: Evaluator, dtype: str | None, cache: Path, name: str) -> Judge:
+        """The evaluator in a precision, with the journal of its scores for the images of that name.
+
+        An evaluator that has not the precision asked for works in its own.
+        """
+        chosen = precision(evaluator, dtype)
+        return cls(evaluator, Journal.of(evaluator, chosen, cache, name), chosen)
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        return evaluator_identity(self.evaluator, self.dtype)
+
+    def add(self, todo: Mapping[str, Sample], device: str) -> None:
+        """Scores what of these samples has no score yet."""
+        clock = time.monotonic()
+        new = {key: sample for key, sample in todo.items() if self.journal.get(key) is None}
+        if new:
+            if not self._loaded:
+                self.evaluator.load(device, self.dtype)
+                self._loaded = True
+            results = self.evaluator.score(list(new.values()))
+            _check(self.evaluator, results, len(new))
+            self.journal.add(list(zip(new, results, strict=True)))
+        self.seconds += time.monotonic() - clock
+
+
 def score(
-    evaluator: Evaluator,
+    judges: Sequence[Judge],
     samples: Sequence[PlannedSample],
-    folder: Path,
-    cache: Path,
+    pictures: Pictures,
     *,
     batch_size: int = 64,
     device: str = "cpu",
-    observe: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[list[str], list[Scores]]:
-    """Image digests and scores of all samples, in order; only what is missing is computed."""
-    identity = digest_of([evaluator.name, deciding(evaluator_identity(evaluator))])
-    journal = Journal(
-        cache / "scores" / f"{evaluator.name}-{identity[:16]}" / f"{folder.name}.jsonl"
-    )
+    observe: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> tuple[list[str], list[list[Scores]]]:
+    """Image digests of all samples, and each judge's scores, in order; only what is missing is
+    computed. The judges see every batch one after another, so that what they share is done once.
+    """
     digests: list[str] = []
-    todo: dict[str, Sample] = {}
     keys: list[str] = []
-    loaded = False
+    todo: dict[str, Sample] = {}
 
-    def flush() -> None:
-        nonlocal loaded
-        if not todo:
-            return
-        if not loaded:
-            evaluator.load(device)
-            loaded = True
-        results = evaluator.score(list(todo.values()))
-        _check(evaluator, results, len(todo))
-        journal.add(list(zip(todo, results, strict=True)))
+    def flush(done: int) -> None:
+        for judge in judges:
+            judge.add(todo, device)
+            observe(judge.evaluator.name, done, len(samples))
         todo.clear()
 
     for done, planned in enumerate(samples, start=1):
-        image = read_image(image_file(folder, planned))
-        if image is None:
-            raise SoarBenchError(
-                f"the image of {planned.prompt.id} (index {planned.index}) has gone from {folder}: "
-                "run the same command again"
-            )
-        digests.append(digest_image(image))
-        keys.append(sample_key(planned, digests[-1]))
-        if journal.get(keys[-1]) is None:
-            todo[keys[-1]] = Sample(image, planned.prompt.text, planned.prompt.metadata)
+        digest, image = pictures(planned)
+        digests.append(digest)
+        keys.append(sample_key(planned, digest))
+        if any(judge.journal.get(keys[-1]) is None for judge in judges):
+            todo[keys[-1]] = Sample(image(), planned.prompt.text, planned.prompt.metadata)
         if len(todo) == batch_size:
-            flush()
-            observe(done, len(samples))
-    flush()
-    observe(len(samples), len(samples))
-    found = [journal.get(key) for key in keys]
-    return digests, [scores for scores in found if scores is not None]
+            flush(done)
+    flush(len(samples))
+    found = [[judge.journal.get(key) for key in keys] for judge in judges]
+    return digests, [[scores for scores in column if scores is not None] for column in found]
 
 
 def _check(evaluator: Evaluator, results: list[Scores], expected: int) -> None:

@@ -43,6 +43,7 @@ def test_modules_of_the_command_line_import_nothing_heavy_at_the_top():
     allowed = {
         "typer",
         "click",
+        "collections.abc",
         "soar_bench.cli",
         "__future__",
         "errno",
@@ -52,11 +53,14 @@ def test_modules_of_the_command_line_import_nothing_heavy_at_the_top():
         "typing",
     }
     for file in sorted((ROOT / "soar_bench" / "cli").glob("*.py")):
-        assert imported(file, top_level_only=True) <= allowed, file
+        names = imported(file, top_level_only=True)
+        names = {name for name in names if not name.startswith("soar_bench.cli.")}
+        assert names <= allowed, file
 
 
 def test_weights_are_never_unpickled():
     for file in MODULES:
         text = file.read_text("utf-8")
-        assert "pickle" not in text, file
+        for name in ("pickle.load", "Unpickler", "cloudpickle", "joblib", "weights_only=False"):
+            assert name not in text, file
         assert text.count("torch.load(") == text.count("weights_only=True"), file

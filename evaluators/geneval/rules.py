@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 #: The six tasks; the overall score is the unweighted mean of their six means.
 TASKS: tuple[str, ...] = (
@@ -22,6 +24,9 @@ TASKS: tuple[str, ...] = (
     "position",
     "color_attr",
 )
+
+#: What a clause may ask of a subject's place, seen from another clause's objects.
+RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
 
 SCORE_THRESHOLD = 0.3
 COUNTING_SCORE_THRESHOLD = 0.9
@@ -53,6 +58,9 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
+#: A detection, or a detector's own kind of one.
+D = TypeVar("D", bound=Detection)
+
 #: Names the colours of objects of one class, in their order.
 ColorsOf = Callable[[Sequence[Detection], str], Sequence[str | None]]
 
@@ -62,13 +70,38 @@ def detected_colors(objects: Sequence[Detection], _label: str) -> list[str | Non
     return [o.color for o in objects]
 
 
-def keep(detections: Sequence[Detection], tag: str) -> dict[str, list[Detection]]:
-    """Objects that count, by class, best first: above the task's threshold, at most 16 each."""
-    threshold = COUNTING_SCORE_THRESHOLD if tag == "counting" else SCORE_THRESHOLD
-    kept: dict[str, list[Detection]] = {}
+def threshold(tag: str) -> float:
+    """The score that an object must exceed to count in this task."""
+    return COUNTING_SCORE_THRESHOLD if tag == "counting" else SCORE_THRESHOLD
+
+
+def keep(detections: Sequence[D], tag: str) -> dict[str, list[D]]:
+    """Objects that count, by class, best first: above the task's threshold, at most 16 each.
+
+    Of equal scores, the one that is given first comes first.
+    """
+    limit = threshold(tag)
+    kept: dict[str, list[D]] = {}
     for detection in sorted(detections, key=lambda d: -d.score):
         objects = kept.setdefault(detection.label, [])
-        if detection.score > threshold and len(objects) < MAX_OBJECTS_PER_CLASS:
+        if detection.score > limit and len(objects) < MAX_OBJECTS_PER_CLASS:
+            objects.append(detection)
+    return kept
+
+
+def keep_as_official(detections: Sequence[D], tag: str) -> dict[str, list[D]]:
+    """:func:`keep` to the last bit of the official script.
+
+    The script compares in float32, so a score of float32(0.3), which is a little more than 0.3,
+    does not exceed the threshold. It orders by ``argsort()[::-1]``: of equal scores, the one that
+    is given last comes first. (numpy leaves the order of equals open; this is what it gives where
+    its sort is stable.)
+    """
+    limit = np.float32(threshold(tag))
+    kept: dict[str, list[D]] = {}
+    for detection in sorted(detections, key=lambda d: np.float32(d.score))[::-1]:
+        objects = kept.setdefault(detection.label, [])
+        if np.float32(detection.score) > limit and len(objects) < MAX_OBJECTS_PER_CLASS:
             objects.append(detection)
     return kept
 
@@ -94,6 +127,11 @@ def relations(subject: Detection, reference: Detection) -> set[str]:
     return {name for name, holds in directions.items() if holds}
 
 
+def all_hold(relation: str, subjects: Sequence[Detection], references: Sequence[Detection]) -> bool:
+    """Whether every subject stands in the relation to every reference."""
+    return all(relation in relations(s, r) for s in subjects for r in references)
+
+
 def judge(
     metadata: Mapping[str, Any],
     detections: Sequence[Detection],
@@ -103,9 +141,21 @@ def judge(
 
     ``metadata`` is GenEval's record of the prompt (``tag``, ``include``, ``exclude``).
     """
-    objects = keep(detections, metadata["tag"])
+    return judge_kept(metadata, keep(detections, metadata["tag"]), colors_of)
+
+
+def judge_kept(
+    metadata: Mapping[str, Any],
+    objects: Mapping[str, Sequence[Detection]],
+    colors_of: ColorsOf = detected_colors,
+) -> Verdict:
+    """:func:`judge` for objects that have been sifted already, by class, best first.
+
+    ``colors_of`` is asked only where a clause wants a colour and there are enough objects, and
+    then for the ``count`` best of them.
+    """
     reasons: list[str] = []
-    matched: list[list[Detection] | None] = []  # by clause; None where the clause failed
+    matched: list[Sequence[Detection] | None] = []  # by clause; None where the clause failed
     for clause in metadata.get("include", ()):
         label, count = clause["class"], clause["count"]
         best = objects.get(label, [])[:count]
@@ -124,8 +174,8 @@ def judge(
 
 def _broken_rule(
     clause: Mapping[str, Any],
-    best: list[Detection],
-    matched: Sequence[list[Detection] | None],
+    best: Sequence[Detection],
+    matched: Sequence[Sequence[Detection] | None],
     colors_of: ColorsOf,
 ) -> str | None:
     """The first rule of an include clause that its best objects break, in words."""
@@ -142,8 +192,6 @@ def _broken_rule(
         references = matched[target]
         if references is None:
             return f"nothing for {label} to be {relation}"
-        for subject in best:
-            for reference in references:
-                if relation not in relations(subject, reference):
-                    return f"expected {label} {relation} {reference.label}"
+        if not all_hold(relation, best, references):
+            return f"expected {label} {relation} {references[0].label}"
     return None

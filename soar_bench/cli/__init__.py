@@ -12,7 +12,17 @@ import sys
 
 import typer
 
-from soar_bench.cli import board, evaluate, quickstart, shapes, train
+from soar_bench.cli import (
+    board,
+    doctor,
+    evaluate,
+    evaluators,
+    fetch,
+    quickstart,
+    score,
+    shapes,
+    train,
+)
 
 app = typer.Typer(
     name="soar-bench",
@@ -24,11 +34,14 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("score")(score.score)
 app.command("compare")(board.compare)
 app.command("leaderboard")(board.leaderboard)
 app.command("suites")(evaluate.suites)
-app.command("evaluators")(evaluate.evaluators)
+app.command("fetch")(fetch.fetch)
 app.command("quickstart")(quickstart.quickstart)
+app.command("doctor")(doctor.doctor)
+app.add_typer(evaluators.app, name="evaluators")
 app.add_typer(shapes.app, name="shapes")
 
 _INTERRUPTED = 130

@@ -1,10 +1,12 @@
-"""``soar-bench eval``, ``suites`` and ``evaluators``."""
+"""``soar-bench eval`` and ``suites``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import typer
+
+from soar_bench.cli.options import Precision, split
 
 
 def evaluate(
@@ -20,9 +22,19 @@ def evaluate(
         None, min=1, help="Guidance, other than the protocol's; 1 is none."
     ),
     images: int | None = typer.Option(None, min=1, help="Images a prompt.  [default: the suite's]"),
-    evaluator: list[str] = typer.Option([], help="Evaluators.  [default: the suite's]"),
+    evaluator: list[str] = typer.Option(
+        [],
+        "--evaluator",
+        "--evaluators",
+        help="Evaluators, separated by commas.  [default: the suite's]",
+    ),
     batch_size: int = typer.Option(32, min=1, help="Images made at once; changes no number."),
     device: str = typer.Option("cpu", help="Where images are made: cpu, cuda, mps."),
+    evaluator_dtype: Precision = typer.Option(
+        Precision.float32,
+        help="Precision of the learned evaluators; other than float32 it is recorded and makes "
+        "another board.",
+    ),
     results: Path = typer.Option(Path("results"), help="Where records are written."),
     cache: Path = typer.Option(Path("outputs/cache"), help="Where images and scores are kept."),
 ) -> None:
@@ -39,7 +51,13 @@ def evaluate(
     from soar_bench.tables import run_table
 
     options = Options(
-        results, cache, images, tuple(evaluator) or None, batch_size=batch_size, device=device
+        results,
+        cache,
+        images,
+        tuple(split(evaluator)) or None,
+        batch_size=batch_size,
+        device=device,
+        evaluator_dtype=evaluator_dtype.value,
     )
     suites = [get_suite(name.strip()) for name in suite.split(",")]
     judged = [resolve(name) for name in checkpoints]
@@ -73,47 +91,31 @@ def evaluate(
 def suites() -> None:
     """List the suites: prompts, images a prompt and evaluators."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    from soar_bench.suites import DEFAULT_PROTOCOL, SUITES, get_suite
+    from soar_bench.prompts import is_fetched
+    from soar_bench.suites import DEFAULT_PROTOCOL, FETCHED, declared, get_suite, names
+    from soar_bench.types import SoarBenchError
 
     table = Table("suite", "prompts", "images each", "evaluators", "protocol", "what it asks")
-    for name in SUITES:
-        suite = get_suite(name)
+    for name in names():
+        suite = declared(name)
+        if name not in FETCHED:
+            prompts = str(len(suite.prompts))
+        elif not is_fetched(name):
+            prompts = "not fetched"
+        else:
+            try:
+                prompts = str(len(get_suite(name).prompts))
+            except SoarBenchError as error:
+                prompts = escape(str(error))
         table.add_row(
             name,
-            str(len(suite.prompts)),
+            prompts,
             str(suite.images_per_prompt),
             ", ".join(suite.evaluators),
             DEFAULT_PROTOCOL[name],
             suite.description,
         )
-    Console().print(table)
-
-
-def evaluators() -> None:
-    """List the evaluators with their metrics and whether they can run here."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from evaluators import registry
-    from evaluators.types import EvaluatorError
-
-    table = Table("evaluator", "metric", "unit", "better", "version", "runs here")
-    for name in registry.names():
-        try:
-            evaluator = registry.create(name)
-            evaluator.check()
-            state = "yes"
-        except EvaluatorError as error:
-            state = f"no: {error}"
-            evaluator = None
-        if evaluator is None:
-            table.add_row(name, "", "", "", "", escape(state))
-            continue
-        for metric in evaluator.metrics:
-            better = "higher" if metric.higher_is_better else "lower"
-            cells = (name, metric.name, metric.unit, better, metric.version, state)
-            table.add_row(*(escape(cell) for cell in cells))
     Console().print(table)

@@ -34,6 +34,7 @@ def train(
     ),
 ) -> None:
     """Train a checkpoint with SFT or SOAR. Interrupted, the same command goes on."""
+    from evaluators.torchvision_import import mend_torchvision
     from soar_bench.checkpoints import digest_pipeline, pipeline_folder
     from soar_bench.config import load_config
     from soar_bench.data import open_data
@@ -53,6 +54,7 @@ def train(
     folder = pipeline_folder(settings.base)
     source = open_data(settings.data)
 
+    mend_torchvision()
     from training.loop import Base
     from training.loop import train as run
     from training.pipeline import load_pipeline

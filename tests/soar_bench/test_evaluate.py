@@ -160,7 +160,7 @@ def test_an_evaluator_added_later_scores_images_that_exist(evaluate, tiny_pipeli
     assert both.record["made"]["generated"] == 0
     ocr = both.scores().query("metric == 'ocr_accuracy'")
     assert ocr["value"].isna().all()
-    assert (ocr["unscored"] == "the prompt quotes no text").all()
+    assert ocr["unscored"].str.startswith("the prompt quotes no text").all()
     assert both.record["metrics"]["ocr_accuracy"]["value"] is None
     assert both.record["metrics"]["ocr_accuracy"]["unscored"] == 12
 

@@ -26,7 +26,11 @@ class Detector(Protocol):
     name: str
     #: Whether scores made with it may stand beside published GenEval numbers.
     comparable: bool
-    weights: tuple[Weights, ...]
+
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        """Files to fetch before it can run."""
+        ...
 
     def check(self) -> None:
         """Raises EvaluatorError if the detector cannot run here, saying what to install."""

@@ -1,0 +1,95 @@
+"""What is wrong with what an evaluator says of itself. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from evaluators.types import Evaluator, Metric
+from evaluators.weights import Weights
+
+#: Names of evaluators and metrics are parts of file names, columns and commands.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+NAME_RULE = "letters, digits, '_', '-' and '.'"
+
+_TEXTS = ("unit", "version", "source", "description")
+_AGGREGATES = ("mean", "task_mean")
+
+
+def fault(evaluator: object) -> str:
+    """The first fault of an evaluator's declaration as the end of a sentence about it; empty if
+    there is none.
+    """
+    return next(_faults(evaluator), "")
+
+
+def _faults(evaluator: object) -> Iterator[str]:
+    if not isinstance(evaluator, Evaluator):
+        yield f"is no evaluators.types.Evaluator but {_kind(evaluator)}"
+        return
+    name: Any = getattr(evaluator, "name", None)
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        yield f"must have a name of {NAME_RULE}, not {name!r}"
+    metrics: Any = getattr(evaluator, "metrics", None)
+    if not _is_tuple_of(metrics, Metric) or not metrics:
+        yield f"must declare metrics as a tuple of one or more Metrics, not {metrics!r}"
+        return
+    for metric in metrics:
+        yield from _metric_faults(metric)
+    repeated = _repeated(metric.name for metric in metrics)
+    if repeated:
+        yield f"declares the metric {repeated} twice"
+    dtypes: Any = evaluator.dtypes
+    if not _is_tuple_of(dtypes, str) or not dtypes:
+        yield f"must declare dtypes as a tuple of one or more names, not {dtypes!r}"
+    weights: Any = evaluator.weights
+    if not _is_tuple_of(weights, Weights):
+        yield f"must declare weights as a tuple of Weights, not {weights!r}"
+    shares: Any = evaluator.shares
+    if not isinstance(shares, str):
+        yield f"must declare shares as a word, not {shares!r}"
+
+
+def _metric_faults(metric: Any) -> Iterator[str]:
+    if not isinstance(metric.name, str) or not NAME.fullmatch(metric.name):
+        yield f"must name its metrics with {NAME_RULE}, not {metric.name!r}"
+    which = f"its metric {metric.name}"
+    for field in _TEXTS:
+        text = getattr(metric, field)
+        if not isinstance(text, str) or not text.strip():
+            yield f"must state the {field} of {which}"
+    bounds = metric.range
+    if (
+        not isinstance(bounds, tuple)
+        or len(bounds) != 2
+        or not all(isinstance(b, int | float) and not math.isnan(b) for b in bounds)
+        or bounds[0] >= bounds[1]
+    ):
+        yield f"must give the range of {which} as (smallest, largest), not {bounds!r}"
+    if not isinstance(metric.higher_is_better, bool):
+        yield f"must say True or False for higher_is_better of {which}"
+    if metric.aggregate not in _AGGREGATES:
+        yield f"must give the aggregate of {which} as one of {', '.join(_AGGREGATES)}"
+    if not isinstance(metric.licence, str):
+        yield f"must give the licence of {which} as a text"
+
+
+def _is_tuple_of(value: object, kind: type) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, kind) for item in value)
+
+
+def _repeated(names: Iterable[str]) -> str:
+    seen = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"of the type {type(value).__name__}"

@@ -1,0 +1,121 @@
+"""The colour of a detected object, by zero-shot classification with CLIP ViT-L/14.
+
+Source: djghosh13/geneval ``evaluation/evaluate_images.py`` with LAION's clip_benchmark. The
+official script runs CLIP under float16 autocast, one data loader an object; here it runs in
+float32, all crops of a batch of images together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from evaluators.clip import BATCH, Tower
+from evaluators.images import pillow_view, stack
+
+if TYPE_CHECKING:
+    import torch
+
+COLORS: tuple[str, ...] = (
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+    "black",
+    "white",
+)
+
+#: ``{color}`` and ``{name}`` of the object; the last knows the colour only.
+TEMPLATES: tuple[str, ...] = (
+    "a photo of a {color} {name}",
+    "a photo of a {color}-colored {name}",
+    "a photo of a {color} object",
+)
+
+#: What stands in for everything that is not the object: #999999.
+BACKGROUND = 0x99
+
+_VIEW = pillow_view("round")
+
+
+@dataclass(frozen=True, eq=False)
+class Cutout:
+    """An object whose colour is wanted."""
+
+    #: uint8 RGB [H, W, 3]
+    image: np.ndarray
+    #: left, top, right, bottom in pixels
+    box: tuple[float, float, float, float]
+    #: bool [H, W]; None where only the box is known, and then all in it is looked at
+    mask: np.ndarray | None
+    #: the object's class
+    name: str
+
+    @property
+    def whole_box(self) -> tuple[int, int, int, int]:
+        """The box in whole pixels, by Pillow's rounding (halves to the even neighbour)."""
+        left, top, right, bottom = (round(float(edge)) for edge in self.box)
+        return left, top, right, bottom
+
+    @property
+    def empty(self) -> bool:
+        """Whether the rounded box holds no pixel."""
+        left, top, right, bottom = self.whole_box
+        return right <= left or bottom <= top
+
+    def pixels(self) -> np.ndarray:
+        """uint8 RGB [h, w, 3]: the object on grey, cut to its box. What a box has outside the
+        image is black, as Pillow has it.
+        """
+        image = self.image
+        if self.mask is not None:
+            image = np.where(self.mask[..., None], image, np.uint8(BACKGROUND))
+        return np.asarray(Image.fromarray(image).crop(self.whole_box))
+
+
+class ColorClassifier:
+    """Names the colours of objects."""
+
+    def __init__(self, tower: Tower) -> None:
+        self._tower = tower
+        self._embedded: dict[str, torch.Tensor] = {}
+
+    def classify(self, cutouts: Sequence[Cutout]) -> list[str | None]:
+        """The colour of each object: the one whose texts are nearest to its picture.
+
+        An object without a pixel has no colour: None. (The official script stops with an error
+        there; its detector scores such an object 0, so it never gets that far.)
+        """
+        colors: list[str | None] = [None] * len(cutouts)
+        seen = [i for i, cutout in enumerate(cutouts) if not cutout.empty]
+        for start in range(0, len(seen), BATCH):
+            chunk = seen[start : start + BATCH]
+            pictures = [cutouts[i].pixels() for i in chunk]
+            rows = self._tower.embed_pixels(stack(pictures, _VIEW, self._tower.image_size))
+            for i, row in zip(chunk, rows, strict=True):
+                cosines = (self.texts(cutouts[i].name) @ row).numpy()
+                colors[i] = COLORS[int(cosines.argmax())]
+        return colors
+
+    def texts(self, name: str) -> torch.Tensor:
+        """What each colour of such an object looks like to CLIP: [10, D], of length 1.
+
+        Embedded once for a name, by itself, so that it does not depend on other names.
+        """
+        found = self._embedded.get(name)
+        if found is None:
+            import torch
+
+            texts = [t.format(color=c, name=name) for c in COLORS for t in TEMPLATES]
+            rows = self._tower.embed_texts(texts).view(len(COLORS), len(TEMPLATES), -1)
+            found = torch.nn.functional.normalize(rows.mean(1), dim=-1)
+            self._embedded[name] = found
+        return found

@@ -1,0 +1,166 @@
+"""GenEval's detector in the original library, mmdet 3, for whoever wants that.
+
+An extra: ``pip install 'soar-bench[mmdet]'``. It needs no compiled mmcv.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import numpy as np
+
+from evaluators.catalogue import MASK2FORMER
+from evaluators.geneval.detectors.architecture import Architecture, is_computed
+from evaluators.geneval.detectors.checkpoint import read_mmdet_checkpoint
+from evaluators.geneval.detectors.keys import to_mmdet3
+from evaluators.geneval.detectors.names import OBJECT_NAMES
+from evaluators.geneval.detectors.preprocessing import Channels
+from evaluators.geneval.detectors.types import Instance
+from evaluators.loading import load_strictly
+from evaluators.types import EvaluatorError
+from evaluators.weights import Weights
+
+#: The official model's configuration, inside mmdet's own wheel.
+CONFIG = "mask2former/mask2former_swin-s-p4-w7-224_8xb2-lsj-50e_coco.py"
+_OPERATORS = "mmcv._ext"
+_PACKAGES = ("mmengine", "mmcv", "mmdet")
+
+
+class MmdetDetector:
+    """Mask2Former Swin-S by mmdet's ``init_detector`` and ``inference_detector``.
+
+    It takes the same weights as :class:`~evaluators.geneval.detectors.mask2former.Mask2FormerSwinS`
+    in either version's keys, and ``channels`` means the same: an image is handed to mmdet as BGR,
+    as it reads files, or as RGB.
+    """
+
+    name = "mmdet"
+    comparable = True
+
+    def __init__(self, channels: Channels = "bgr", weights: Weights = MASK2FORMER) -> None:
+        if channels not in get_args(Channels):
+            raise EvaluatorError(f"channels must be bgr or rgb, not {channels!r}")
+        self.channels = channels
+        self.weights = (weights,)
+        self._model: Any = None
+
+    def check(self) -> None:
+        """Raises EvaluatorError if a package or the weights are not here."""
+        missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+        if missing:
+            raise EvaluatorError(
+                f"the mmdet detector needs {' and '.join(missing)}: "
+                "run `pip install 'soar-bench[mmdet]'`"
+            )
+        found = version("mmdet")
+        if not found.startswith("3."):
+            raise EvaluatorError(
+                f"the mmdet detector needs mmdet 3, not {found}: "
+                "run `pip install 'soar-bench[mmdet]'`"
+            )
+        self.weights[0].digests()
+
+    def identity(self) -> dict[str, str]:
+        """Digest of the weights, mmdet's version, and the order of channels."""
+        return {
+            self.weights[0].name: self.weights[0].digest(),
+            "detector": f"mmdet {version('mmdet')}",
+            "channels": self.channels,
+        }
+
+    def load(self, device: str = "cpu", dtype: str = "float32") -> None:
+        """Builds mmdet's model and puts the weights into it, every one of them.
+
+        mmdet itself passes over keys that do not fit, and those of mmdet 2's file do not fit mmdet
+        3's model: so the keys are brought to mmdet 3's, and are checked here.
+        """
+        if dtype != "float32":
+            raise EvaluatorError(f"GenEval's detector runs in float32, not {dtype}")
+        weights = self.weights[0]
+        file = weights.file(weights.files[0].path)
+        state = to_mmdet3(read_mmdet_checkpoint(file), Architecture(), file)
+        do_without_operators()
+        import mmdet
+        from mmdet.apis import init_detector
+
+        config = Path(mmdet.__file__).parent / ".mim" / "configs" / CONFIG
+        model = init_detector(str(config), None, device=device)
+        computed = {n: t for n, t in model.state_dict().items() if is_computed(n)}
+        load_strictly(model, {**computed, **state}, file, "mmdet's Mask2Former")
+        self._model = model
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
+        """All objects on each uint8 RGB image [H, W, 3], best first, with masks."""
+        from mmdet.apis import inference_detector
+
+        if self._model is None:
+            raise EvaluatorError("GenEval's detector must be loaded before it detects")
+        found = []
+        for image in images:
+            handed = image[..., ::-1] if self.channels == "bgr" else image
+            result = inference_detector(self._model, np.ascontiguousarray(handed))
+            found.append(_instances(result.pred_instances.cpu()))
+        return found
+
+
+def _instances(result: Any) -> list[Instance]:
+    """mmdet's ``InstanceData`` as objects, best first."""
+    objects = [
+        Instance(OBJECT_NAMES[label], score, (x0, y0, x1, y1), mask=mask)
+        for label, score, (x0, y0, x1, y1), mask in zip(
+            result.labels.tolist(),
+            result.scores.tolist(),
+            result.bboxes.tolist(),
+            result.masks.numpy().astype(bool),
+            strict=True,
+        )
+    ]
+    return sorted(objects, key=lambda instance: -instance.score)
+
+
+def do_without_operators() -> None:
+    """Lets mmdet be imported beside mmcv-lite, which lacks mmcv's compiled operators.
+
+    Importing mmdet imports all of mmcv's operators, though Mask2Former uses a single one: the
+    multi-scale deformable attention, which mmcv also has in plain PyTorch and uses itself wherever
+    there is no GPU. So the absent module is replaced by one whose deformable attention is that
+    PyTorch function (on a GPU as well; it is exact, only slower), and whose other operators raise
+    an error if they are ever called. Where the operators are compiled, nothing is replaced.
+    """
+    if _OPERATORS in sys.modules or importlib.util.find_spec(_OPERATORS) is not None:
+        return
+    sys.modules[_OPERATORS] = _Operators(_OPERATORS)
+
+
+class _Operators(ModuleType):
+    """Stands for ``mmcv._ext``: every operator exists, one of them works."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name == "ms_deform_attn_forward":
+            return _deformable_attention
+
+        def absent(*_args: object, **_kwargs: object) -> None:
+            raise EvaluatorError(f"{name} needs mmcv with compiled operators, not mmcv-lite")
+
+        return absent
+
+
+def _deformable_attention(
+    value: Any, shapes: Any, _starts: Any, locations: Any, weights: Any, **_: Any
+) -> Any:
+    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+
+    return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)

@@ -1,0 +1,85 @@
+"""From Mask2Former's logits to objects, as mmdet does it for instances.
+
+Source: open-mmlab/mmdetection 3.3, ``MaskFormerFusionHead.instance_postprocess`` and
+``Mask2FormerHead.predict``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluators.geneval.detectors.names import OBJECT_NAMES
+from evaluators.geneval.detectors.types import Instance
+
+if TYPE_CHECKING:
+    import torch
+
+#: Pairs of query and class that become objects.
+MAX_OBJECTS = 100
+#: Masks that are enlarged at once, so that a large image needs no gigabytes.
+_CHUNK = 10
+
+
+def instances(
+    class_logits: torch.Tensor,
+    mask_logits: torch.Tensor,
+    padded: tuple[int, int],
+    size: tuple[int, int],
+    original: tuple[int, int],
+) -> list[Instance]:
+    """The 100 likeliest objects of one image, best first.
+
+    ``class_logits`` [Q, classes + 1] (the last is "no object") and ``mask_logits`` [Q, h, w] are
+    float32. Masks are enlarged to the ``padded`` input, cut to the ``size`` without padding, and
+    brought to the ``original`` size (each height, width). A score is the class's probability times
+    the mean probability inside the mask; one query can be several objects, of different classes.
+    """
+    classes = class_logits.shape[1] - 1
+    probabilities = class_logits.softmax(dim=-1)[:, :-1].flatten()
+    scores, places = probabilities.topk(min(MAX_OBJECTS, probabilities.numel()))
+    queries, labels = (places // classes).tolist(), (places % classes).tolist()
+
+    masks = {}
+    wanted = sorted(set(queries))
+    for query, mask, sureness in _masks(mask_logits, wanted, padded, size, original):
+        masks[query] = (mask, sureness, mask_box(mask))
+    found = []
+    for score, query, label in zip(scores.tolist(), queries, labels, strict=True):
+        mask, sureness, box = masks[query]
+        found.append(Instance(OBJECT_NAMES[label], score * sureness, box, mask=mask))
+    return sorted(found, key=lambda instance: -instance.score)
+
+
+def _masks(
+    logits: torch.Tensor,
+    queries: list[int],
+    padded: tuple[int, int],
+    size: tuple[int, int],
+    original: tuple[int, int],
+) -> Iterator[tuple[int, np.ndarray, float]]:
+    """For each query its mask, bool [H, W] at the original size, and how sure it is inside."""
+    from torch.nn.functional import interpolate
+
+    for start in range(0, len(queries), _CHUNK):
+        chunk = queries[start : start + _CHUNK]
+        large = interpolate(logits[chunk][None], size=padded, mode="bilinear", align_corners=False)
+        cut = large[..., : size[0], : size[1]]
+        own = interpolate(cut, size=original, mode="bilinear", align_corners=False)[0]
+        inside = own > 0  # [chunk, H, W]
+        area = inside.flatten(1).sum(1)
+        sureness = (own.sigmoid() * inside).flatten(1).sum(1) / (area + 1e-6)
+        yield from zip(chunk, inside.cpu().numpy(), sureness.tolist(), strict=True)
+
+
+def mask_box(mask: np.ndarray) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of a bool mask [H, W]; right and bottom lie just outside it.
+
+    All zeros if the mask is empty.
+    """
+    columns, rows = (np.flatnonzero(mask.any(axis=axis)) for axis in (0, 1))
+    if not columns.size:
+        return (0.0, 0.0, 0.0, 0.0)
+    return (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))

@@ -1,0 +1,317 @@
+"""GenEval on photographs: a detector finds objects, CLIP names their colours, the rules judge.
+
+Three evaluators are built in: ``geneval`` (the official detector's weights in transformers),
+``geneval-mmdet`` (the same in mmdet) and ``geneval-flow-grpo`` (as the Flow-GRPO family computes
+it). With another detector::
+
+    from evaluators.geneval.evaluator import GenEval
+
+    def mine() -> GenEval:          # name this function in the entry point
+        return GenEval(MyDetector())
+
+``MyDetector`` is any :class:`~evaluators.geneval.detectors.types.Detector`. Unless it says that it
+is comparable, its name is part of the evaluator's and the metrics' names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from evaluators.catalogue import CLIP_VIT_L_14, MASK2FORMER
+from evaluators.clip import tower
+from evaluators.geneval import credit
+from evaluators.geneval.colors import ColorClassifier, Cutout
+from evaluators.geneval.credit import Finding
+from evaluators.geneval.detectors.names import OBJECT_NAMES
+from evaluators.geneval.detectors.types import Detector, Instance
+from evaluators.geneval.record import is_geneval, what_is_wrong
+from evaluators.geneval.rules import Detection, Verdict, judge_kept, keep_as_official
+from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from evaluators.weights import Weights
+
+#: Objects that count, by class, best first.
+Kept = Mapping[str, Sequence[Instance]]
+#: Colours of one image's objects, by the object's ``id``.
+Colors = dict[int, str | None]
+
+#: A detector returns a hundred outlines an image: so many images of them are held at once.
+_DETECT = 8
+
+_SOFT_RANGE = (-14.0, 1.0)  # one object wanted, sixteen found: 1 - 15/1
+
+
+@dataclass(frozen=True)
+class GenEvalProtocol:
+    """One family's way from the same detections to numbers."""
+
+    #: the evaluator's name
+    name: str
+    #: the main metric's name; ``_strict`` and ``_soft`` stand behind it for the others
+    metric: str
+    #: of the rules
+    version: str
+    #: order of the channels that the detector is handed, which expects BGR
+    channels: Literal["bgr", "rgb"]
+    source: str
+    aggregate: Literal["mean", "task_mean"]
+    #: what distinguishes it, for the metrics' descriptions
+    remark: str
+    strict: Callable[[Mapping[str, Any], credit.Objects, Sequence[Finding]], bool]
+    soft: Callable[[Sequence[Finding]], float]
+
+
+OFFICIAL = GenEvalProtocol(
+    name="geneval",
+    metric="geneval",
+    version="official rules 1",
+    channels="bgr",
+    source="arXiv 2310.11513; djghosh13/geneval",
+    aggregate="task_mean",
+    remark="Overall is the unweighted mean of the six tasks.",
+    strict=credit.strict,
+    soft=credit.soft,
+)
+
+FLOW_GRPO = GenEvalProtocol(
+    name="geneval-flow-grpo",
+    metric="geneval_flow_grpo",
+    version="flow-grpo rules 1",
+    channels="rgb",
+    source="arXiv 2505.05470; yifan123/reward-server",
+    aggregate="mean",
+    remark="As the Flow-GRPO family computes it: the detector sees red and blue swapped, a wrong "
+    "relation gets part of the credit, overall is the mean over images. Not comparable with "
+    "official GenEval numbers.",
+    strict=lambda _metadata, _objects, findings: credit.strict_flow_grpo(findings),
+    soft=credit.soft_flow_grpo,
+)
+
+
+class GenEval(Evaluator):
+    """Does the image show the objects that the prompt asks for: as many, so coloured, so placed?
+
+    ``classes`` are the names that the detector knows, ``embedding`` the width of ``clip``. ``name``
+    tells apart evaluators that differ in the detector's backend only. EvaluatorError if a detector
+    that has ``channels`` has others than the protocol.
+    """
+
+    shares = CLIP_VIT_L_14.name
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        protocol: GenEvalProtocol = OFFICIAL,
+        clip: Weights = CLIP_VIT_L_14,
+        embedding: int = 768,
+        classes: Collection[str] = OBJECT_NAMES,
+        name: str | None = None,
+    ) -> None:
+        channels = getattr(detector, "channels", protocol.channels)
+        if channels != protocol.channels:
+            raise EvaluatorError(
+                f"the protocol {protocol.name} hands its detector {protocol.channels.upper()}, "
+                f"not {channels.upper()}: make the detector with channels={protocol.channels!r}"
+            )
+        self.detector = detector
+        self.protocol = protocol
+        self.clip = clip
+        self.embedding = embedding
+        self.classes = classes
+        self.weights = (*detector.weights, clip)
+        self.name = name or (
+            protocol.name if detector.comparable else f"{protocol.name}-{_word(detector, '-')}"
+        )
+        self.metrics = _metrics(protocol, detector)
+        self._classifier: ColorClassifier | None = None
+
+    def check(self) -> None:
+        self.detector.check()  # first: its package is a greater lack than a file
+        super().check()
+
+    def identity(self) -> dict[str, str]:
+        return {**super().identity(), **self.detector.identity()}
+
+    def load(self, device: str = "cpu", dtype: str = "float32") -> None:
+        self.detector.load(device, dtype)
+        what = "GenEval's colour classifier CLIP ViT-L/14"
+        clip = tower(self.clip, self.clip, device, dtype, what, self.embedding)
+        self._classifier = ColorClassifier(clip)
+
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+        """EvaluatorError if a GenEval record is malformed or the detector breaks its contract."""
+        todo = [sample for sample in samples if is_geneval(sample.metadata)]
+        for sample in todo:
+            wrong = what_is_wrong(sample.metadata, self.classes)
+            if wrong is not None:
+                raise EvaluatorError(
+                    f"GenEval's record of the prompt {sample.prompt!r} is malformed: {wrong}"
+                )
+        kept = [
+            objects
+            for start in range(0, len(todo), _DETECT)
+            for objects in self._detect(todo[start : start + _DETECT])
+        ]
+        colors = self._classify(todo, kept)
+        judged = iter([self._judge(*of) for of in zip(todo, kept, colors, strict=True)])
+        unscored = Score(None, unscored="the prompt has no GenEval task")
+        return [
+            next(judged)
+            if is_geneval(sample.metadata)
+            else {m.name: unscored for m in self.metrics}
+            for sample in samples
+        ]
+
+    def _detect(self, samples: Sequence[Sample]) -> list[Kept]:
+        """The objects that count, image by image."""
+        found = self.detector.detect([sample.image for sample in samples])
+        if len(found) != len(samples):
+            raise EvaluatorError(
+                f"the detector {self.detector.name} returned objects of {len(found)} images for "
+                f"{len(samples)}: report this to its author"
+            )
+        for sample, objects in zip(samples, found, strict=True):
+            for o in objects:
+                if o.mask is not None and o.mask.shape != sample.image.shape[:2]:
+                    raise EvaluatorError(
+                        f"the detector {self.detector.name} gave a mask of {list(o.mask.shape)} "
+                        f"for an image of {list(sample.image.shape[:2])}: report this to its author"
+                    )
+        return [
+            keep_as_official(objects, sample.metadata["tag"])
+            for sample, objects in zip(samples, found, strict=True)
+        ]
+
+    def _classify(self, samples: Sequence[Sample], kept: Sequence[Kept]) -> list[Colors]:
+        """For each sample the colours that a rule will ask for: the whole batch in one pass."""
+        colors: list[Colors] = [{} for _ in samples]
+        wanted: dict[tuple[int, int], Cutout] = {}
+        for index, (sample, objects) in enumerate(zip(samples, kept, strict=True)):
+            for clause in sample.metadata["include"]:
+                best = objects.get(clause["class"], ())[: clause["count"]]
+                if "color" not in clause or len(best) < clause["count"]:
+                    continue
+                for o in best:
+                    if o.color is not None:
+                        colors[index][id(o)] = o.color
+                    else:
+                        wanted[index, id(o)] = Cutout(sample.image, o.box, o.mask, o.label)
+        if wanted:
+            assert self._classifier is not None, "load first"
+            named = self._classifier.classify(list(wanted.values()))
+            for (index, key), color in zip(wanted, named, strict=True):
+                colors[index][key] = color
+        return colors
+
+    def _judge(self, sample: Sample, objects: Kept, colors: Colors) -> dict[str, Score]:
+        def colors_of(asked: Sequence[Detection], _label: str) -> list[str | None]:
+            return [colors[id(o)] for o in asked]
+
+        verdict = judge_kept(sample.metadata, objects, colors_of)
+        findings = credit.examine(sample.metadata, objects, colors_of)
+        strict = self.protocol.strict(sample.metadata, objects, findings)
+        main, exact, partial = (metric.name for metric in self.metrics)
+        return {
+            main: Score(float(verdict.correct), details=_details(verdict, objects, colors)),
+            exact: Score(float(strict)),
+            partial: Score(self.protocol.soft(findings)),
+        }
+
+
+def _details(verdict: Verdict, objects: Kept, colors: Colors) -> dict[str, Any]:
+    """Why, and what was seen: objects above the threshold, with the colour where it was asked."""
+    detections = []
+    for o in (o for found in objects.values() for o in found):
+        plain: dict[str, Any] = {
+            "label": o.label,
+            "score": round(float(o.score), 4),
+            "box": [round(float(edge), 1) for edge in o.box],
+        }
+        if id(o) in colors:
+            plain["color"] = colors[id(o)]
+        detections.append(plain)
+    details: dict[str, Any] = {"detections": detections}
+    if not verdict.correct:
+        details["reasons"] = list(verdict.reasons)
+    return details
+
+
+def _metrics(protocol: GenEvalProtocol, detector: Detector) -> tuple[Metric, ...]:
+    stem, remark, source = protocol.metric, protocol.remark, protocol.source
+    seen_by = f"Mask2Former Swin-S handed {protocol.channels.upper()}"
+    if not detector.comparable:
+        stem = f"{stem}_{_word(detector, '_')}"
+        remark += (
+            f" Objects found by {detector.name}: not comparable with published GenEval numbers."
+        )
+        source += f"; detector {detector.name}"
+        seen_by = f"detector {detector.name}"
+    ways: tuple[tuple[str, str, tuple[float, float], str], ...] = (
+        (
+            "",
+            "share of images that are right",
+            (0.0, 1.0),
+            "At least the objects asked for, the best of them in the right colour and place.",
+        ),
+        (
+            "_strict",
+            "share of images that are right",
+            (0.0, 1.0),
+            "Exactly the objects asked for and no more, all in the right colour and place.",
+        ),
+        (
+            "_soft",
+            "partial credit",
+            _SOFT_RANGE,
+            "Mean of partial credits for counts, colours and places; objects too many cost credit.",
+        ),
+    )
+    return tuple(
+        Metric(
+            name=stem + suffix,
+            unit=unit,
+            range=limits,
+            higher_is_better=True,
+            version=f"{protocol.version}, {seen_by}, CLIP float32",
+            source=source,
+            description=f"{rule} {remark}",
+            aggregate=protocol.aggregate,
+            licence="MIT (GenEval's code); Apache-2.0 (Mask2Former); MIT (CLIP)"
+            if detector.comparable
+            else "MIT (GenEval's code and CLIP); the detector's own",
+        )
+        for suffix, unit, limits, rule in ways
+    )
+
+
+def _word(detector: Detector, joint: str) -> str:
+    """The detector's name as a part of other names."""
+    return re.sub(r"[^0-9a-z]+", joint, detector.name.lower()).strip(joint)
+
+
+def geneval() -> GenEval:
+    """Official GenEval with the official detector's weights in transformers."""
+    from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
+
+    return GenEval(Mask2FormerSwinS(weights=MASK2FORMER, channels="bgr"))
+
+
+def geneval_mmdet() -> GenEval:
+    """Official GenEval with the official detector in mmdet itself.
+
+    Its metrics have the names that ``geneval`` gives them, since rules, weights and the channels'
+    order are the same; the identity tells the backends apart.
+    """
+    from evaluators.geneval.detectors.mmdet_backend import MmdetDetector
+
+    return GenEval(MmdetDetector(), name="geneval-mmdet")
+
+
+def geneval_flow_grpo() -> GenEval:
+    """GenEval as the Flow-GRPO family computes it: RGB to a detector made for BGR."""
+    from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
+
+    return GenEval(Mask2FormerSwinS(weights=MASK2FORMER, channels="rgb"), protocol=FLOW_GRPO)

@@ -1,0 +1,84 @@
+"""GenEval's record of a prompt: what it may say, and what is wrong with one that says else.
+
+A misspelled class or colour would be an image that is never right: no score must come of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from evaluators.geneval.colors import COLORS
+from evaluators.geneval.detectors.names import OBJECT_NAMES
+from evaluators.geneval.rules import RELATIONS, TASKS
+
+_CLAUSE_KEYS = {"include": ("class", "count", "color", "position"), "exclude": ("class", "count")}
+
+
+def is_geneval(metadata: Mapping[str, Any]) -> bool:
+    """Whether the metadata is a record of one of the six tasks."""
+    return metadata.get("tag") in TASKS
+
+
+def what_is_wrong(
+    metadata: Mapping[str, Any], classes: Collection[str] = OBJECT_NAMES
+) -> str | None:
+    """The first thing that is wrong with a record, in words; None if it can be judged.
+
+    ``classes`` are the names that the detector knows.
+    """
+    include = metadata.get("include")
+    if not _is_list(include) or not include:
+        return "it has no include clauses"
+    if not _is_list(metadata.get("exclude", [])):
+        return "exclude is no list of clauses"
+    for part in ("include", "exclude"):
+        for number, clause in enumerate(metadata.get(part, [])):
+            wrong = _wrong_clause(clause, part, number, classes)
+            if wrong is not None:
+                return f"{part} clause {number + 1} {wrong}"
+    return None
+
+
+def _wrong_clause(clause: Any, part: str, number: int, classes: Collection[str]) -> str | None:
+    if not isinstance(clause, Mapping):
+        return f"is {clause!r}, not a class and a count"
+    allowed = _CLAUSE_KEYS[part]
+    for key in clause:
+        if key not in allowed:
+            return f"has {key!r}; it may have {', '.join(allowed)}"
+    name, count = clause.get("class"), clause.get("count")
+    if name not in classes:
+        return f"asks for the unknown class {name!r}{_hint(name, classes)}"
+    if not _is_whole(count, 1):
+        return f"has the count {count!r}, not a whole number from 1"
+    if "color" in clause and clause["color"] not in COLORS:
+        return f"asks for the unknown colour {clause['color']!r} (known: {', '.join(COLORS)})"
+    if "position" in clause:
+        return _wrong_position(clause["position"], number)
+    return None
+
+
+def _wrong_position(position: Any, number: int) -> str | None:
+    if not _is_list(position) or len(position) != 2:
+        return f"has the position {position!r}, not a relation and a clause's index"
+    relation, target = position
+    if relation not in RELATIONS:
+        return f"asks for the unknown relation {relation!r} (known: {', '.join(RELATIONS)})"
+    if not _is_whole(target, 0) or target >= number:
+        return f"is {relation} clause index {target!r}, which is no clause before it"
+    return None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _hint(name: Any, names: Collection[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(names), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -1,0 +1,296 @@
+"""The contract that every evaluator keeps, as one function to call from its tests.
+
+    from evaluators.testing import check_evaluator, sample_images
+    from evaluators.types import Sample
+
+    def test_it_keeps_the_contract():
+        samples = [Sample(image, f"a photo of {name}") for name, image in sample_images().items()]
+        check_evaluator(MyEvaluator, samples)
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from evaluators.declaration import fault
+from evaluators.types import Evaluator, EvaluatorError, Sample, Score
+
+Factory = Callable[[], Evaluator]
+Scores = list[dict[str, Score]]
+
+#: What making an evaluator and its ``check()`` may take together once its files are known, in
+#: seconds; loading a model takes longer.
+CHEAP = 5.0
+
+
+def sample_images() -> dict[str, np.ndarray]:
+    """Varied uint8 RGB images [H, W, 3] by name, always the same: flat, noisy, smooth; square,
+    wide, tall, tiny (8 x 8), and large (512 x 512).
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    return {
+        "grey": np.full((64, 64, 3), 128, np.uint8),
+        "black": np.zeros((64, 64, 3), np.uint8),
+        "noise": noise,
+        "tiny noise": noise[:8, :8].copy(),
+        "a wide gradient": _gradient(48, 160),
+        "tall stripes": np.where((np.arange(150) // 10 % 2)[:, None, None], noise[:1, :40], 20)
+        .astype(np.uint8),
+        "a large gradient": _gradient(512, 512),
+    }  # fmt: skip
+
+
+def check_evaluator(
+    factory: Factory, samples: Sequence[Sample], *, tolerance: float = 1e-5, processes: bool = True
+) -> None:
+    """Asserts, on the CPU, that what ``factory`` makes keeps the contract of an Evaluator.
+
+    ``factory`` is the class, or a function without arguments that a module defines. ``samples``
+    should hold images of several sizes, and one that stays unscored if the evaluator leaves any
+    unscored. Values may differ by ``tolerance``, relative to the value where that exceeds 1.
+    ``processes=False`` leaves out the two processes that are started to compare scores.
+
+    AssertionError with a sentence for the first clause that is broken; EvaluatorError if the
+    evaluator cannot run here.
+    """
+    samples = list(samples)
+    assert samples, "give at least one sample to check an evaluator with"
+    evaluator = _made(factory)
+    identity, metrics = _identity(evaluator), evaluator.metrics
+    _check_is_cheap(factory)
+    assert _identity(factory()) == identity, "identity() must be the same for every instance"
+    _call(lambda: evaluator.load("cpu", evaluator.dtypes[0]), "load()")
+    case = _Case(evaluator, samples, tolerance)
+    reference = case.first()
+    case.same(reference, case.score(samples), "when it is scored again after one load()")
+    empty = _call(lambda: evaluator.score([]), "score([])")
+    assert empty == [], f"score([]) must give [], not {empty!r}"
+    case.same(reference, [case.score([s])[0] for s in samples], "alone and in a batch")
+    case.same(reference, case.score(samples[::-1])[::-1], "in another order")
+    beside = case.score([samples[0], samples[-1], samples[0]])
+    case.same([reference[i] for i in (0, -1, 0)], beside, "beside a copy of itself")
+    case.same(reference, case.score([_as_png(s) for s in samples]), "saved as PNG and read back")
+    after = _identity(evaluator)
+    assert after == identity, (
+        f"identity() must stay the same after load() and score(), not {identity} then {after}"
+    )
+    assert evaluator.metrics == metrics, "metrics must stay the same after load() and score()"
+    if processes:
+        case.check_processes(factory, reference, identity)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A loaded evaluator and the samples it is asked about."""
+
+    evaluator: Evaluator
+    samples: list[Sample]
+    tolerance: float
+
+    def score(self, samples: list[Sample]) -> Scores:
+        expected = len(samples)
+        results = _call(lambda: self.evaluator.score(samples), "score()")
+        assert isinstance(results, list), f"score() must return a list, not {_type(results)}"
+        assert len(results) == expected, (
+            f"score() must return one dict for each sample, not {len(results)} for {expected}"
+        )
+        self.check_results(results)
+        return results
+
+    def first(self) -> Scores:
+        """Scores of all samples, which must not change by it."""
+        given = list(self.samples)
+        copies = [copy.deepcopy(sample) for sample in self.samples]
+        results = self.score(given)
+        unchanged = len(given) == len(copies) and all(
+            now is first
+            and np.array_equal(now.image, was.image)
+            and (now.prompt, now.metadata) == (was.prompt, was.metadata)
+            for now, first, was in zip(given, self.samples, copies, strict=True)
+        )
+        assert unchanged, "score() must not change its list of samples, their images or metadata"
+        return results
+
+    def check_results(self, results: Scores) -> None:
+        metrics = {metric.name: metric for metric in self.evaluator.metrics}
+        for row, scores in enumerate(results):
+            assert isinstance(scores, dict) and set(scores) == set(metrics), (
+                f"score() must give every sample a dict with the metrics {', '.join(metrics)}, "
+                f"but sample {row} has {_keys(scores)}"
+            )
+            for name, score in scores.items():
+                what = f"{name} of sample {row}"
+                assert isinstance(score, Score), f"{what} must be a Score, not {_type(score)}"
+                _check_is_json(score, what)
+                if score.value is None:
+                    continue
+                low, high = metrics[name].range
+                room = self._room(score.value)
+                assert low - room <= score.value <= high + room, (
+                    f"{what} is {score.value}, outside the declared range {low} to {high}"
+                )
+
+    def check_processes(
+        self, factory: Factory, reference: Scores, identity: dict[str, str]
+    ) -> None:
+        """Every second sample in one new process, the others in another."""
+        sent = [replace(sample, metadata=dict(sample.metadata)) for sample in self.samples]
+        reports = _in_processes(factory, [sent[::2], sent[1::2]])
+        for report in reports:
+            assert not report.error, report.error
+            assert report.identity == identity, (
+                f"identity() must be the same in every process, not {identity} "
+                f"and {report.identity}"
+            )
+        found = [reports[row % 2].scores[row // 2] for row in range(len(sent))]
+        self.check_results(found)
+        self.same(reference, found, "in two other processes")
+
+    def same(self, reference: Scores, others: Scores, when: str) -> None:
+        for row, (a, b) in enumerate(zip(reference, others, strict=True)):
+            for name, first in a.items():
+                second = b[name]
+                assert (first.value is None) == (second.value is None), (
+                    f"{name} of sample {row} must be scored or unscored whatever the batch: "
+                    f"it is {_said(first)} and {_said(second)} {when}"
+                )
+                if first.value is None or second.value is None:
+                    continue
+                assert abs(first.value - second.value) <= self._room(first.value), (
+                    f"{name} of sample {row} must be the same {when}: "
+                    f"it is {first.value} and {second.value}"
+                )
+
+    def _room(self, value: float) -> float:
+        return self.tolerance * max(1.0, abs(value))
+
+
+def _call(call: Callable[[], Any], what: str) -> Any:
+    """The call's result; what it raises becomes the broken clause, except EvaluatorError."""
+    try:
+        return call()
+    except EvaluatorError:
+        raise
+    except Exception as error:
+        raise AssertionError(f"{what} must not raise {error!r}") from error
+
+
+def _made(factory: Factory) -> Evaluator:
+    evaluator = _call(factory, "making an evaluator")
+    wrong = fault(evaluator)
+    assert not wrong, f"the evaluator {wrong}"
+    return evaluator
+
+
+def _check_is_cheap(factory: Factory) -> None:
+    """The quickest of three, so that neither the first look at a file nor a busy machine counts."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        _call(lambda: factory().check(), "check() before load()")
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < CHEAP, (
+        f"making an evaluator and check() must be cheap, but take {min(seconds):.1f} s: "
+        "load what is heavy in load()"
+    )
+
+
+def _identity(evaluator: Evaluator) -> dict[str, str]:
+    found = _call(evaluator.identity, "identity()")
+    texts = isinstance(found, dict) and all(
+        isinstance(text, str) for pair in found.items() for text in pair
+    )
+    assert texts, f"identity() must be a dict of texts, not {found!r}"
+    return dict(found)
+
+
+def _check_is_json(score: Score, what: str) -> None:
+    plain = {"value": score.value, "details": score.details}
+    try:
+        plain["details"] = dict(score.details)
+        back = json.loads(json.dumps(plain, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise AssertionError(
+            f"value and details of {what} must be of JSON's types ({error}): {plain}"
+        ) from None
+    assert back == plain, (
+        f"value and details of {what} must be of JSON's types (lists, texts as keys): {plain}"
+    )
+
+
+def _as_png(sample: Sample) -> Sample:
+    stream = io.BytesIO()
+    Image.fromarray(sample.image).save(stream, "PNG")
+    with Image.open(stream) as picture:
+        return replace(sample, image=np.asarray(picture))
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What a process found; plain data, so that it travels."""
+
+    error: str = ""
+    scores: Scores = field(default_factory=list)
+    identity: dict[str, str] = field(default_factory=dict)
+
+
+def _in_processes(factory: Factory, parts: list[list[Sample]]) -> list[_Report]:
+    """Each part in a new process of its own, at the same time."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(parts), mp_context=context) as pool:
+        futures = [pool.submit(_work, factory, part) for part in parts]
+        try:
+            return [future.result() for future in futures]
+        except Exception as error:
+            raise AssertionError(
+                f"the factory must work in other processes ({error!r}): give a class or a "
+                "function that a module defines, or processes=False"
+            ) from error
+
+
+def _work(factory: Factory, samples: list[Sample]) -> _Report:
+    imported = "torch" in sys.modules  # by the module that the factory comes from
+    try:
+        evaluator = factory()
+        evaluator.check()
+        if "torch" in sys.modules and not imported:
+            return _Report("making an evaluator and check() must not import torch: load() may")
+        evaluator.load("cpu", evaluator.dtypes[0])
+        results = evaluator.score(samples)
+        plain = [
+            {name: Score(s.value, s.unscored) for name, s in scores.items()} for scores in results
+        ]
+        return _Report("", plain, evaluator.identity())
+    except Exception as error:
+        return _Report(f"an evaluator must work in a process of its own, which raised {error!r}")
+
+
+def _gradient(height: int, width: int) -> np.ndarray:
+    down, right = np.mgrid[0 : 255 : height * 1j, 0 : 255 : width * 1j]
+    return np.stack([right, down, 255 - right], axis=-1).astype(np.uint8)
+
+
+def _said(score: Score) -> str:
+    return f"unscored ({score.unscored})" if score.value is None else f"{score.value}"
+
+
+def _keys(scores: object) -> str:
+    return ", ".join(map(str, scores)) if isinstance(scores, dict) else _type(scores)
+
+
+def _type(value: object) -> str:
+    return type(value).__name__
