@@ -32,15 +32,24 @@ _RED_CIRCLE: dict[str, Any] = {
         {"class": "square", "count": 1, "color": "blue"},
     ],
 }
-_BIRD: dict[str, Any] = {
+#: What the tiny detector takes for beds, tennis rackets and ties, and the tiny CLIP for a colour.
+_BED: dict[str, Any] = {"tag": "counting", "include": [{"class": "bed", "count": 4}]}
+_RACKET: dict[str, Any] = {
+    "tag": "position",
+    "include": [
+        {"class": "tennis racket", "count": 1},
+        {"class": "donut", "count": 3, "position": ["left of", 0]},
+    ],
+}
+_TIE: dict[str, Any] = {
     "tag": "colors",
-    "include": [{"class": "bird", "count": 1, "color": "red"}],
+    "include": [{"class": "tie", "count": 2, "color": "yellow"}],
 }
 _SAMPLES: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("stripes.png", "a photo of a red bird", _BIRD),
-    ("disc.png", "the ball on the mat, at night", _BIRD),
+    ("stripes.png", "a photo of a red bird", _BED),
+    ("disc.png", "the ball on the mat, at night", _RACKET),
     ("shapes.png", "a red circle and a blue square", _RED_CIRCLE),
-    ("sign.png", 'a sign that says "SOAR"', _BIRD),
+    ("sign.png", 'a sign that says "SOAR"', _TIE),
 )
 
 
@@ -129,6 +138,45 @@ def _image_reward(folder: Path) -> Evaluator:
     return ImageReward(weights, words, ARCHITECTURE)
 
 
+def _detector(folder: Path) -> Any:
+    from evaluators.golden.geneval import write_mask2former
+
+    write_mask2former(folder / "detector")
+    return catalogue.MASK2FORMER.at(folder / "detector")
+
+
+def _geneval(folder: Path) -> Evaluator:
+    from evaluators.geneval.detectors.architecture import TINY as SMALL
+    from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
+    from evaluators.geneval.evaluator import GenEval
+    from evaluators.golden.clip import EMBEDDING
+
+    detector = Mask2FormerSwinS(weights=_detector(folder), architecture=SMALL)
+    return GenEval(detector, clip=_clip(folder), embedding=EMBEDDING, classes=_classes())
+
+
+def _geneval_flow_grpo(folder: Path) -> Evaluator:
+    from evaluators.geneval.detectors.architecture import TINY as SMALL
+    from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
+    from evaluators.geneval.evaluator import FLOW_GRPO, GenEval
+    from evaluators.golden.clip import EMBEDDING
+
+    detector = Mask2FormerSwinS(channels="rgb", weights=_detector(folder), architecture=SMALL)
+    return GenEval(
+        detector,
+        protocol=FLOW_GRPO,
+        clip=_clip(folder),
+        embedding=EMBEDDING,
+        classes=_classes(),
+    )
+
+
+def _classes() -> tuple[str, ...]:
+    from evaluators.geneval.detectors.names import OBJECT_NAMES
+
+    return (*OBJECT_NAMES, "circle", "square")
+
+
 def _as_it_is(name: str) -> Callable[[Path], Evaluator]:
     """An evaluator whose weights, if it has any, come with its package."""
     return lambda _folder: registry.create(name)
@@ -136,6 +184,8 @@ def _as_it_is(name: str) -> Callable[[Path], Evaluator]:
 
 #: By evaluator: one over tiny weights that it writes into the folder. Making one loads nothing.
 TINY: Mapping[str, Callable[[Path], Evaluator]] = {
+    "geneval": _geneval,
+    "geneval-flow-grpo": _geneval_flow_grpo,
     "pickscore": _pickscore,
     "hpsv21": _hps("hpsv21"),
     "hpsv21-no-antialias": _hps("hpsv21-no-antialias"),

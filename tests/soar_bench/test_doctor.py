@@ -1,0 +1,142 @@
+"""``soar-bench doctor`` says what runs here, and notices what is broken."""
+
+import json
+
+import pytest
+
+from evaluators.golden import cases
+from evaluators.types import EvaluatorError
+from soar_bench import doctor as examination
+from soar_bench.doctor import State, examine
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path))
+    return tmp_path
+
+
+def findings(**options):
+    return {(f.section, f.name): f for f in examine(golden=False, **options)}
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """only(names) leaves just these evaluators for the doctor to look at."""
+    return lambda *names: monkeypatch.setattr(examination.registry, "names", lambda: list(names))
+
+
+def test_it_names_the_machine_and_every_evaluator(home):
+    found = findings()
+    assert found["machine", "torch"].state is State.ok
+    assert found["evaluators", "shapes-geneval"].state is State.ok
+    assert str(home) in found["machine", "home"].text
+    from evaluators import registry
+
+    assert {name for section, name in found if section == "evaluators"} == set(registry.names())
+
+
+def test_absent_weights_are_no_fault_and_it_says_what_to_fetch(home):
+    found = findings()
+    assert found["weights", "pickscore"].state is State.absent
+    judged = found["evaluators", "pickscore"]
+    assert judged.state is State.absent
+    assert judged.text == "soar-bench fetch pickscore clip-tokenizer"
+    assert not [f for f in found.values() if f.state is State.broken]
+
+
+def test_weights_in_part_and_damaged_weights_are_told_apart(home):
+    folder = home / "weights" / "clip-vit-l-14"
+    folder.mkdir(parents=True)
+    (folder / "merges.txt").write_text("damaged")
+    assert "in part" in findings()["weights", "clip-vit-l-14"].text
+    head = home / "weights" / "aesthetic"
+    head.mkdir()
+    (head / "sac+logos+ava1-l14-linearMSE.pth").write_bytes(b"damaged")
+    found = findings()["weights", "aesthetic"]
+    assert found.state is State.broken
+    assert "soar-bench fetch aesthetic" in found.text
+
+
+def test_an_unusable_device_is_broken(home, only):
+    only()
+    found = findings(device="cuda:99")
+    assert found["machine", "device"].state is State.broken
+
+
+@pytest.mark.parametrize(
+    ("installed", "name", "words"),
+    [
+        ({"mmcv": "2.2.0"}, "mmcv", "below 2.2"),
+        ({"opencv-python": "4", "opencv-contrib-python": "4"}, "opencv", "overwrite each other"),
+    ],
+)
+def test_known_conflicts_are_named(home, only, monkeypatch, installed, name, words):
+    only()
+    monkeypatch.setattr(examination, "_version", installed.get)
+    found = findings()["packages", name]
+    assert found.state is State.broken
+    assert words in found.text
+
+
+def golden(name):
+    return next(f for f in examine() if f.section == "golden" and f.name == name)
+
+
+def test_the_golden_check_passes_here(home, only):
+    only("clipscore")
+    assert golden("clipscore").state is State.ok
+
+
+def test_a_machine_that_computes_otherwise_is_found(home, only, monkeypatch):
+    only("clipscore")
+    recorded = cases.expected()
+    recorded["clipscore"]["clipscore"][0] += 0.01
+    monkeypatch.setattr(cases, "expected", lambda: recorded)
+    found = golden("clipscore")
+    assert found.state is State.broken
+    assert "clipscore of stripes.png is" in found.text
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(EvaluatorError("install it"), State.absent), (RuntimeError("boom"), State.broken)],
+)
+def test_what_cannot_run_is_absent_and_what_crashes_is_broken(
+    home, only, monkeypatch, error, state
+):
+    def fail(*_):
+        raise error
+
+    only("clipscore")
+    monkeypatch.setattr(cases, "measure", fail)
+    assert golden("clipscore").state is state
+
+
+def run(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
+    from soar_bench.cli import main
+
+    monkeypatch.setattr("sys.argv", ["soar-bench", "doctor", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    out = capsys.readouterr()
+    return int(end.value.code or 0), out.out, out.err
+
+
+def test_the_command_prints_a_screen_and_ends_well(home, only, monkeypatch, capsys):
+    only("shapes-geneval", "pickscore")
+    code, out, _ = run(monkeypatch, capsys)
+    assert code == 0
+    assert len(out.splitlines()) < 50
+    assert "golden" in out and "can run here" in out
+
+
+def test_the_command_fails_where_something_is_broken(home, only, monkeypatch, capsys):
+    only("shapes-geneval")
+    monkeypatch.setattr(examination, "_version", {"mmcv": "2.2.0"}.get)
+    code, out, err = run(monkeypatch, capsys, "--json", "--no-golden")
+    assert code == 1
+    assert "broken here: packages mmcv" in err
+    assert ("packages", "mmcv", "broken") in {
+        (one["section"], one["name"], one["state"]) for one in json.loads(out)
+    }
