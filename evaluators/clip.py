@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Images that go through a tower at once; scores do not depend on it.
 BATCH = 32
+#: Texts are padded to a multiple of so many tokens.
+_STEP = 8
 
 
 class Tokenizer:
@@ -51,6 +53,11 @@ class Tokenizer:
                 f"the tokenizer in {folder} has {len(vocabulary)} tokens where the model has "
                 f"{vocabulary_size}: fetch it again"
             )
+
+    @property
+    def end(self) -> int:
+        """The end token, at which a text's embedding is read."""
+        return int(self._tokenizer.eos_token_id)
 
     def __call__(self, texts: Sequence[str], length: int) -> torch.Tensor:
         """Token ids [B, length]; longer texts are cut, shorter ones padded after the end token."""
@@ -123,14 +130,29 @@ class Tower:
         import torch
 
         distinct = list(dict.fromkeys(texts))
-        length = self.model.config.text_config.max_position_embeddings
-        rows = []
-        for i in range(0, len(distinct), BATCH):
-            ids = self.tokenizer(distinct[i : i + BATCH], length).to(self.device)
-            with torch.inference_mode():
-                rows.append(_unit(self.model.get_text_features(input_ids=ids).pooler_output))
+        ids = self.tokenizer(distinct, self.model.config.text_config.max_position_embeddings)
+        lengths = self._lengths(ids)
+        rows = torch.empty(len(distinct), self.model.config.projection_dim)
+        for length in sorted(set(lengths)):
+            alike = [i for i, other in enumerate(lengths) if other == length]
+            for start in range(0, len(alike), BATCH):
+                chosen = alike[start : start + BATCH]
+                tokens = ids[chosen, :length].to(self.device)
+                with torch.inference_mode():
+                    features = self.model.get_text_features(input_ids=tokens).pooler_output
+                rows[chosen] = _unit(features)
         index = {text: row for row, text in enumerate(distinct)}
-        return torch.cat(rows)[[index[text] for text in texts]]
+        return rows[[index[text] for text in texts]]
+
+    def _lengths(self, ids: torch.Tensor) -> list[int]:
+        """How many tokens of each row are worth computing: those up to its end token, rounded up.
+
+        What is padded after the end token cannot be seen from it (the attention is causal), and
+        would be most of the work. The number depends on the text alone, not on its batch.
+        """
+        ends = (ids == self.tokenizer.end).int().argmax(-1)
+        rounded = (ends // _STEP + 1) * _STEP
+        return rounded.clamp(max=ids.shape[1]).tolist()
 
     @property
     def image_size(self) -> int:

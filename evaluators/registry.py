@@ -41,6 +41,7 @@ BUILT_IN: dict[str, str] = {
     "geneval-flow-grpo": "evaluators.geneval.evaluator:geneval_flow_grpo",
     "ocr": "evaluators.ocr.evaluator:OcrAccuracy",
     "ocr-paddle": "evaluators.ocr.evaluator:ocr_paddle",
+    "ocr-paddle-flow-grpo": "evaluators.ocr.evaluator:ocr_paddle_flow_grpo",
     "ocr-tesseract": "evaluators.ocr.evaluator:ocr_tesseract",
     "pickscore": "evaluators.pickscore:PickScore",
     "hpsv21": "evaluators.hpsv2:HpsV21",

@@ -44,7 +44,6 @@ _PACKAGES: tuple[tuple[str, str], ...] = (
     ("onnxruntime", "ocr"),
     ("paddleocr", "ocr-paddle (published numbers: 2.9.1)"),
     ("paddlepaddle", "ocr-paddle"),
-    ("pytesseract", "ocr-tesseract"),
     ("mmdet", "geneval-mmdet"),
     ("mmcv", "geneval-mmdet (below 2.2), or mmcv-lite"),
     ("mmcv-lite", "geneval-mmdet"),

@@ -151,7 +151,7 @@ def _geneval(folder: Path) -> Evaluator:
     from evaluators.geneval.evaluator import GenEval
     from evaluators.golden.clip import EMBEDDING
 
-    detector = Mask2FormerSwinS(weights=_detector(folder), architecture=SMALL)
+    detector = Mask2FormerSwinS("bgr", "mmdet2", _detector(folder), SMALL)
     return GenEval(detector, clip=_clip(folder), embedding=EMBEDDING, classes=_classes())
 
 
@@ -161,7 +161,7 @@ def _geneval_flow_grpo(folder: Path) -> Evaluator:
     from evaluators.geneval.evaluator import FLOW_GRPO, GenEval
     from evaluators.golden.clip import EMBEDDING
 
-    detector = Mask2FormerSwinS(channels="rgb", weights=_detector(folder), architecture=SMALL)
+    detector = Mask2FormerSwinS("rgb", "mmdet2", _detector(folder), SMALL)
     return GenEval(
         detector,
         protocol=FLOW_GRPO,
@@ -197,7 +197,14 @@ TINY: Mapping[str, Callable[[Path], Evaluator]] = {
     "clipscore-processor": _clipscore("clipscore-processor"),
     **{
         name: _as_it_is(name)
-        for name in ("ocr", "ocr-paddle", "ocr-tesseract", "shapes-geneval", "shapes-clipscore")
+        for name in (
+            "ocr",
+            "ocr-paddle",
+            "ocr-paddle-flow-grpo",
+            "ocr-tesseract",
+            "shapes-geneval",
+            "shapes-clipscore",
+        )
     },
 }
 

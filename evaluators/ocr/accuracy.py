@@ -1,20 +1,23 @@
 """OCR accuracy as the Flow-GRPO family computes it, as pure functions over text.
 
-Source: Liu et al., "Flow-GRPO" (arXiv 2505.05470), OCR reward: one minus the edit distance between
-the wanted and the recognised text, capped at the wanted text's length, over that length.
+Source: Liu et al., "Flow-GRPO" (arXiv 2505.05470), OCR reward, yifan123/flow_grpo
+``flow_grpo/ocr.py``: one minus the edit distance between the wanted and the recognised text, capped
+at the wanted text's length, over that length.
 """
 
 from __future__ import annotations
 
 
 def target_of(prompt: str) -> str | None:
-    """The text between the prompt's first two double quotes, or None if there is no such pair."""
+    """The text between the prompt's first two straight double quotes, or None if there is no such
+    pair. Further quoted texts do not count, and curly quotes are no quotes.
+    """
     parts = prompt.split('"')
     return parts[1] if len(parts) >= 3 else None
 
 
 def normalise(text: str) -> str:
-    """Spaces removed, lower case; punctuation stays."""
+    """Spaces removed, lower case; punctuation and other white space stay."""
     return text.replace(" ", "").lower()
 
 
@@ -32,8 +35,13 @@ def edit_distance(a: str, b: str) -> int:
 
 
 def accuracy(target: str, recognised: str) -> float:
-    """1 - min(distance, length) / length; 1 if the target is contained. ``target`` is not empty."""
+    """1 - min(distance, length) / length; 1 if the target is contained.
+
+    ValueError if nothing is left of ``target`` without its spaces.
+    """
     wanted, seen = normalise(target), normalise(recognised)
+    if not wanted:
+        raise ValueError("an empty target has no accuracy")
     if wanted in seen:
         return 1.0
     return 1 - min(edit_distance(wanted, seen), len(wanted)) / len(wanted)

@@ -1,30 +1,55 @@
-"""OCR engines behind one call: an image in, the recognised lines out."""
+"""OCR engines behind one interface: an image in, the recognised lines out.
+
+All run on the CPU in one thread, so that what is read depends neither on the machine nor on how
+many processes share the images.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from evaluators.types import EvaluatorError
 
+#: The lines of text on a uint8 RGB image [H, W, 3], in the engine's order. An empty list says that
+#: the engine saw no text; an engine that fails raises.
+Read = Callable[[np.ndarray], list[str]]
+
 
 class Engine(Protocol):
-    name: str
+    """A way to read. An engine is only settings: it is cheap and can be sent to a process."""
+
+    @property
+    def name(self) -> str:
+        """Part of the metric's version: engines of one name read alike."""
+        ...
 
     def check(self) -> None:
-        """Raises EvaluatorError if the engine cannot run here."""
+        """Raises EvaluatorError if the engine cannot run here, saying what to install."""
 
     def identity(self) -> dict[str, str]:
-        """Package versions that decide what is read."""
+        """What decides what is read: versions of packages and programs, digests of models."""
         ...
 
-    def load(self) -> None: ...
-
-    def read(self, image: np.ndarray) -> list[str]:
-        """The lines of text on a uint8 RGB image [H, W, 3], in the engine's order."""
+    def load(self) -> Read:
+        """The engine made ready, in this process. EvaluatorError if it does not start."""
         ...
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed package, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def bgr(image: np.ndarray) -> np.ndarray:
+    """Channels swapped, contiguous: as OpenCV reads files, and the engines' models expect."""
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 class RapidOcr:
@@ -33,36 +58,32 @@ class RapidOcr:
     name = "rapidocr"
     _packages = ("rapidocr", "onnxruntime")
 
-    def __init__(self) -> None:
-        self._engine: Any = None
-
     def check(self) -> None:
-        missing = [name for name in self._packages if _version(name) is None]
+        missing = [name for name in self._packages if installed(name) is None]
         if missing:
             raise EvaluatorError(
                 f"the ocr evaluator needs {' and '.join(missing)}: pip install 'soar-bench[ocr]'"
             )
 
     def identity(self) -> dict[str, str]:
-        return {name: _version(name) or "missing" for name in self._packages}
+        return {name: installed(name) or "missing" for name in self._packages}
 
-    def load(self) -> None:
+    def load(self) -> Read:
         self.check()
         import logging
 
         from rapidocr import RapidOCR
 
-        # No angle classifier, as in the published protocol.
-        self._engine = RapidOCR(params={"Global.use_cls": False})
+        engine = RapidOCR(
+            params={
+                "Global.use_cls": False,  # no angle classifier, as in the published protocol
+                "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            }
+        )
         logging.getLogger("RapidOCR").setLevel(logging.ERROR)
 
-    def read(self, image: np.ndarray) -> list[str]:
-        result = self._engine(np.ascontiguousarray(image[..., ::-1]))  # it expects BGR
-        return list(result.txts or ())
+        def read(image: np.ndarray) -> list[str]:
+            return list(engine(bgr(image)).txts or ())
 
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+        return read

@@ -22,6 +22,7 @@ from evaluators.geneval.detectors.postprocessing import instances
 from evaluators.geneval.detectors.preprocessing import Channels, Prepared, Preprocessing, prepare
 from evaluators.geneval.detectors.types import Instance
 from evaluators.loading import load_strictly
+from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import EvaluatorError
 from evaluators.weights import Weights
 
@@ -123,6 +124,8 @@ def build(
 ) -> torch.nn.Module:
     """transformers' model with weights by mmdet 3's keys that came from ``file``."""
     import torch
+
+    mend_torchvision()
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
     a = architecture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from evaluators.geneval.detectors.names import OBJECT_NAMES
 from evaluators.geneval.detectors.preprocessing import Channels
 from evaluators.geneval.detectors.types import Instance
 from evaluators.loading import load_strictly
+from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import EvaluatorError
 from evaluators.weights import Weights
 
@@ -87,21 +89,23 @@ class MmdetDetector:
         file = weights.file(weights.files[0].path)
         state = to_mmdet3(read_mmdet_checkpoint(file), Architecture(), file)
         do_without_operators()
+        mend_torchvision()
         import mmdet
         from mmdet.apis import init_detector
 
         config = Path(mmdet.__file__).parent / ".mim" / "configs" / CONFIG
-        model = init_detector(str(config), None, device=device)
+        with warnings.catch_warnings(record=True):  # it warns of the weights that come below
+            model = init_detector(str(config), None, device=device)
         computed = {n: t for n, t in model.state_dict().items() if is_computed(n)}
         load_strictly(model, {**computed, **state}, file, "mmdet's Mask2Former")
         self._model = model
 
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
         """All objects on each uint8 RGB image [H, W, 3], best first, with masks."""
-        from mmdet.apis import inference_detector
-
         if self._model is None:
             raise EvaluatorError("GenEval's detector must be loaded before it detects")
+        from mmdet.apis import inference_detector
+
         found = []
         for image in images:
             handed = image[..., ::-1] if self.channels == "bgr" else image

@@ -49,7 +49,8 @@ def instances(
     found = []
     for score, query, label in zip(scores.tolist(), queries, labels, strict=True):
         mask, sureness, box = masks[query]
-        found.append(Instance(OBJECT_NAMES[label], score * sureness, box, mask=mask))
+        product = float(np.float32(score) * np.float32(sureness))  # in float32, as mmdet has it
+        found.append(Instance(OBJECT_NAMES[label], product, box, mask=mask))
     return sorted(found, key=lambda instance: -instance.score)
 
 

@@ -1,0 +1,243 @@
+"""PaddleOCR, which published numbers use, through the calls of version 2 and of version 3.
+
+Version 2 is taken as Flow-GRPO takes it (2.9.1, English, no angle classifier, its defaults).
+Version 3 has other defaults with each release, so everything is named: the recogniser of 2.9.1,
+the mobile detector of its time, and the sizes and thresholds of 2.9.1.
+
+PaddleOCR downloads models that it misses when it starts. Here it is always given the folders, and
+they are looked at before, so nothing is ever downloaded while images are scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from evaluators.ocr.engines import Read, bgr, installed
+from evaluators.types import EvaluatorError
+from evaluators.weights import file_digest
+
+MODELS_VARIABLE = "SOAR_BENCH_PADDLEOCR_MODELS"
+_PACKAGES = ("paddlepaddle", "paddlepaddle-gpu")
+
+
+@dataclass(frozen=True)
+class _Release:
+    """What a major version needs on disk."""
+
+    detector: str
+    recogniser: str
+    files: tuple[str, ...]
+    #: Python that makes PaddleOCR download its models
+    fetch: str
+
+
+_RELEASES = {
+    "2": _Release(
+        detector="en_PP-OCRv3_det_infer",
+        recogniser="en_PP-OCRv4_rec_infer",
+        files=("inference.pdmodel", "inference.pdiparams"),
+        fetch='from paddleocr import PaddleOCR; PaddleOCR(lang="en", ocr_version="PP-OCRv4")',
+    ),
+    "3": _Release(
+        detector="PP-OCRv4_mobile_det",
+        recogniser="en_PP-OCRv4_mobile_rec",
+        files=("inference.json", "inference.pdiparams", "inference.yml"),
+        fetch='from paddleocr import PaddleOCR; PaddleOCR(lang="en", ocr_version="PP-OCRv4", '
+        "use_doc_orientation_classify=False, use_doc_unwarping=False, "
+        "use_textline_orientation=False)",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PaddleOcr:
+    """PaddleOCR on the CPU.
+
+    ``models`` is a folder that holds the two models' folders, by their names; without it,
+    ``$SOAR_BENCH_PADDLEOCR_MODELS``, and without that the place where PaddleOCR itself keeps them.
+    ``channels`` is the order in which an image is handed over: "bgr", which the models expect, or
+    "rgb", as the Flow-GRPO family's code does.
+    """
+
+    models: Path | None = None
+    channels: Literal["bgr", "rgb"] = "bgr"
+
+    @property
+    def name(self) -> str:
+        return "paddleocr" if self.channels == "bgr" else "paddleocr given RGB"
+
+    def check(self) -> None:
+        missing = [] if _paddle_version() else ["paddlepaddle"]
+        if installed("paddleocr") is None:
+            missing.insert(0, "paddleocr")
+        if missing:
+            raise EvaluatorError(
+                f"the ocr-paddle evaluator needs {' and '.join(missing)}: "
+                "pip install 'soar-bench[paddleocr]'"
+            )
+        _, release = _release()
+        for folder in self._folders():
+            lacking = [file for file in release.files if not (folder / file).is_file()]
+            if lacking:
+                raise EvaluatorError(
+                    f"PaddleOCR's models are not here ({folder} lacks {', '.join(lacking)}): run "
+                    f"`python -c '{release.fetch}'` with a network, or name a folder that holds "
+                    f"{release.detector} and {release.recogniser} in {MODELS_VARIABLE}"
+                )
+
+    def identity(self) -> dict[str, str]:
+        """Versions of both packages, and a digest of each model by its name."""
+        self.check()
+        _, release = _release()
+        found = {"paddleocr": installed("paddleocr") or "", "paddlepaddle": _paddle_version()}
+        for folder in self._folders():
+            lines = "".join(f"{file_digest(folder, file)}  {file}\n" for file in release.files)
+            found[folder.name] = hashlib.sha256(lines.encode("utf-8")).hexdigest()
+        return found
+
+    def load(self) -> Read:
+        self.check()
+        major, _ = _release()
+        detector, recogniser = (str(folder) for folder in self._folders())
+        start = _start_2 if major == "2" else _start_3
+        try:
+            engine = start(detector, recogniser)
+        except (Exception, SystemExit) as error:  # its many dependencies fail in many ways
+            raise EvaluatorError(
+                f"PaddleOCR {installed('paddleocr')} does not start here ({error!r}): see "
+                "docs/metrics/ocr.md for versions that work together"
+            ) from error
+        arrange = bgr if self.channels == "bgr" else np.array
+
+        def read(image: np.ndarray) -> list[str]:
+            if major == "2":
+                return lines_2(engine.ocr(arrange(image), cls=False))
+            return lines_3(engine.predict(arrange(image)))
+
+        return read
+
+    def _folders(self) -> tuple[Path, Path]:
+        """Where the detector and the recogniser are looked for."""
+        major, release = _release()
+        named = os.environ.get(MODELS_VARIABLE)
+        home = self.models or (Path(named).expanduser() if named else None)
+        if home is not None:
+            return home / release.detector, home / release.recogniser
+        if major == "2":
+            home = Path.home() / ".paddleocr" / "whl"
+            return home / "det" / "en" / release.detector, home / "rec" / "en" / release.recogniser
+        cache = os.environ.get("PADDLE_PDX_CACHE_HOME")
+        home = (Path(cache) if cache else Path.home() / ".paddlex") / "official_models"
+        return home / release.detector, home / release.recogniser
+
+
+def lines_2(result: Sequence[Sequence[Any] | None]) -> list[str]:
+    """The lines in what version 2 returns for one image: [[box, (text, confidence)], ...] in a
+    list, where an image without text is None or an empty list. Lines without any confidence do
+    not count, as in Flow-GRPO.
+    """
+    return [
+        text
+        for page in result
+        for _box, (text, confidence) in page or ()  # [4, 2] corners of the line
+        if confidence > 0
+    ]
+
+
+def lines_3(result: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The lines in what version 3 returns for one image: a mapping with ``rec_texts`` in a list;
+    an image without text has none.
+    """
+    return [text for page in result for text in page["rec_texts"]]
+
+
+def _start_2(detector: str, recogniser: str) -> Any:
+    with _sctypes():
+        from paddleocr import PaddleOCR
+
+    return PaddleOCR(
+        use_angle_cls=False,
+        lang="en",
+        use_gpu=False,
+        show_log=False,
+        ocr_version="PP-OCRv4",
+        det_model_dir=detector,
+        rec_model_dir=recogniser,
+        # It looks for the classifier's files, and downloads them, even if it never uses them.
+        cls_model_dir=detector,
+    )
+
+
+def _start_3(detector: str, recogniser: str) -> Any:
+    import logging
+
+    from paddleocr import PaddleOCR
+
+    logging.getLogger("paddlex").setLevel(logging.WARNING)
+    release = _RELEASES["3"]
+    return PaddleOCR(
+        text_detection_model_name=release.detector,
+        text_detection_model_dir=detector,
+        text_recognition_model_name=release.recogniser,
+        text_recognition_model_dir=recogniser,
+        text_recognition_batch_size=6,
+        use_doc_orientation_classify=False,
+        use_doc_unwarping=False,
+        use_textline_orientation=False,
+        text_det_limit_side_len=960,
+        text_det_limit_type="max",
+        text_det_thresh=0.3,
+        text_det_box_thresh=0.6,
+        text_det_unclip_ratio=1.5,
+        text_rec_score_thresh=0.5,
+        device="cpu",
+        enable_mkldnn=False,
+        cpu_threads=1,
+    )
+
+
+@contextmanager
+def _sctypes() -> Iterator[None]:
+    """NumPy 1's table of types. Version 2 imports imgaug, which looks there when it is imported,
+    though only training uses it: nothing else keeps version 2 from running beside NumPy 2.
+    """
+    if hasattr(np, "sctypes"):
+        yield
+        return
+    table = {
+        "int": [np.int8, np.int16, np.int32, np.int64],
+        "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
+        "float": [np.float16, np.float32, np.float64],
+    }
+    np.sctypes = table  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        del np.sctypes  # type: ignore[attr-defined]
+
+
+def _paddle_version() -> str:
+    """The version of Paddle itself, whichever build is installed; empty if none is."""
+    return next((found for name in _PACKAGES if (found := installed(name))), "")
+
+
+def _release() -> tuple[str, _Release]:
+    """The installed major version and what it needs. EvaluatorError for one never tried."""
+    version = installed("paddleocr") or ""
+    major, _, rest = version.partition(".")
+    minor = rest.partition(".")[0]
+    too_old = major == "2" and minor.isdecimal() and int(minor) < 7
+    if major not in _RELEASES or too_old:
+        raise EvaluatorError(
+            f"PaddleOCR {version} is not one that soar-bench can call (2.7 to 3.x): "
+            "pip install 'soar-bench[paddleocr]'"
+        )
+    return major, _RELEASES[major]

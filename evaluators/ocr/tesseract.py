@@ -1,0 +1,95 @@
+"""Tesseract, the program: an engine unlike the PP-OCR family, for a second opinion."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from evaluators.ocr.engines import Read
+from evaluators.types import EvaluatorError
+from evaluators.weights import file_digest
+
+PROGRAM = "tesseract"
+LANGUAGE = "eng"
+#: Automatic page segmentation. The modes for sparse text invent letters on noise.
+PAGE_MODE = "3"
+_SECONDS = 120
+
+
+class Tesseract:
+    """Page segmentation mode 3, English. Needs no Python package, only the program."""
+
+    name = "tesseract"
+
+    def check(self) -> None:
+        if shutil.which(PROGRAM) is None:
+            raise EvaluatorError(
+                f"the ocr-tesseract evaluator needs the program {PROGRAM}: install it from your "
+                "system's packages (Debian and Ubuntu: apt-get install tesseract-ocr)"
+            )
+        folder, languages = _languages()
+        if LANGUAGE not in languages:
+            raise EvaluatorError(
+                f"{PROGRAM} has no data for English ({LANGUAGE}.traineddata is not in "
+                f"{folder or 'its folder'}): install it (Debian and Ubuntu: "
+                "apt-get install tesseract-ocr-eng)"
+            )
+
+    def identity(self) -> dict[str, str]:
+        """The program's version, and the digest of its English data where it is found."""
+        self.check()
+        found = {PROGRAM: _run("--version").split("\n")[0].removeprefix(PROGRAM).strip()}
+        data = f"{LANGUAGE}.traineddata"
+        folder, _ = _languages()
+        if folder is not None and (folder / data).is_file():
+            found[data] = file_digest(folder, data)
+        return found
+
+    def load(self) -> Read:
+        self.check()
+        return read
+
+
+def read(image: np.ndarray) -> list[str]:
+    """The lines on a uint8 RGB image [H, W, 3]."""
+    picture = BytesIO()
+    Image.fromarray(image).save(picture, "PNG")
+    text = _run("stdin", "stdout", "--psm", PAGE_MODE, "-l", LANGUAGE, given=picture.getvalue())
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _languages() -> tuple[Path | None, list[str]]:
+    """The folder of language data, where the program tells it, and the languages in it.
+
+    It prints a line with the folder in quotes (from version 5) and then the languages, one a line.
+    """
+    heading, *languages = _run("--list-langs").strip().split("\n")
+    parts = heading.split('"')
+    return (Path(parts[1]) if len(parts) == 3 else None), languages
+
+
+def _run(*arguments: str, given: bytes = b"") -> str:
+    """What the program prints."""
+    try:
+        done = subprocess.run(
+            [PROGRAM, *arguments],
+            input=given,
+            capture_output=True,
+            timeout=_SECONDS,
+            check=True,
+            env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+        )
+    except FileNotFoundError:
+        raise EvaluatorError(f"the program {PROGRAM} has gone: install it again") from None
+    except subprocess.TimeoutExpired:
+        raise EvaluatorError(f"{PROGRAM} did not finish in {_SECONDS} s") from None
+    except subprocess.CalledProcessError as error:
+        said = " ".join(error.stderr.decode("utf-8", "replace").split())
+        raise EvaluatorError(f"{PROGRAM} ended with {error.returncode}: {said}") from None
+    return done.stdout.decode("utf-8", "replace")

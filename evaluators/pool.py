@@ -1,0 +1,191 @@
+"""Work for the CPU shared out over processes, with the answers in order.
+
+Whatever takes one thread and no GPU (an OCR engine) goes faster only in several processes. Each
+process loads what it needs once and keeps it. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from evaluators.types import EvaluatorError
+
+PROCESSES_VARIABLE = "SOAR_BENCH_PROCESSES"
+#: Items for which starting one more process is worth the seconds that takes.
+ITEMS_A_PROCESS = 4
+#: Bytes of memory that one process is expected to take unless its pool knows better.
+MEMORY_A_PROCESS = 1 << 30
+#: What libraries look at, when they are loaded, to know how many threads to start.
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OMP_THREAD_LIMIT",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+def processes(memory_each: int = MEMORY_A_PROCESS) -> int:
+    """How many processes to use: ``$SOAR_BENCH_PROCESSES``, or one for each CPU that this process
+    may use, as far as free memory goes (``memory_each`` bytes each).
+    """
+    named = os.environ.get(PROCESSES_VARIABLE)
+    if named:
+        if not named.isdecimal() or int(named) < 1:
+            raise EvaluatorError(
+                f"{PROCESSES_VARIABLE} must be a whole number from 1, not {named!r}: correct or "
+                "unset it"
+            )
+        return int(named)
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    free = _free_memory()
+    return cpus if free is None else max(1, min(cpus, free // memory_each))
+
+
+def _free_memory(file: Path = Path("/proc/meminfo")) -> int | None:
+    """Bytes that new processes can have; None where the system does not say."""
+    try:
+        lines = file.read_text("ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    for line in lines:
+        words = line.split()
+        if len(words) == 3 and words[0] == "MemAvailable:" and words[1].isdecimal():
+            return int(words[1]) * 1024
+    return None
+
+
+class Pool(Generic[Item, Answer]):
+    """Applies a function to items, in this process or in several.
+
+    ``make`` is called once in each process and gives the function; it must be importable there: a
+    function of a module, or a method of a plain object. ``what`` names the work in errors. Nothing
+    starts before there are items enough for two processes; the processes then stay until
+    :meth:`close`, or until the pool is collected or this process ends. Each uses one thread.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Callable[[Item], Answer]],
+        what: str,
+        memory_each: int = MEMORY_A_PROCESS,
+    ) -> None:
+        self._make = make
+        self._what = what
+        self._memory_each = memory_each
+        self._here = _Worker(make)
+        self._executor: ProcessPoolExecutor | None = None
+        self._size = 0
+        self._stop: Callable[[], object] = lambda: None
+
+    def map(self, items: Sequence[Item], names: Sequence[str]) -> list[Answer]:
+        """The answers, in order. ``names`` say what the items are.
+
+        EvaluatorError, naming the item, if the function fails on one; and if a process dies. The
+        pool can be used again after either.
+        """
+        named = list(zip(items, names, strict=True))
+        size = min(processes(self._memory_each), len(named) // ITEMS_A_PROCESS)
+        if self._executor is None and size < 2:
+            return [self._answer(self._here(item), name) for item, name in named]
+        try:
+            executor = self._start(size)
+            futures = [executor.submit(_work, item) for item, _ in named]
+            return [
+                self._answer(future.result(), name)
+                for future, (_, name) in zip(futures, named, strict=True)
+            ]
+        except BrokenProcessPool:
+            self.close()
+            raise EvaluatorError(
+                f"a process of {self._what} died (killed, perhaps for want of memory): set "
+                f"{PROCESSES_VARIABLE} to a smaller number, or to 1, and run again"
+            ) from None
+        except BaseException:
+            self.close()  # what is queued is not wanted any more
+            raise
+
+    def close(self) -> None:
+        """Ends the processes after what they are at. The next ``map`` starts new ones."""
+        self._stop()
+        self._executor = None
+
+    def _start(self, size: int) -> ProcessPoolExecutor:
+        if self._executor is None or size > self._size:
+            self.close()
+            # Not forked: libraries with threads of their own hang in forked processes.
+            self._executor = ProcessPoolExecutor(
+                size, get_context("spawn"), initializer=_begin, initargs=(self._make,)
+            )
+            self._size = size
+            self._stop = weakref.finalize(
+                self, self._executor.shutdown, wait=False, cancel_futures=True
+            )
+        return self._executor
+
+    def _answer(self, outcome: _Outcome, name: str) -> Answer:
+        if not outcome.error:
+            return outcome.value
+        if not outcome.started:
+            raise EvaluatorError(outcome.error)
+        raise EvaluatorError(f"{self._what} failed on {name}: {outcome.error}")
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """An answer or what went wrong: exceptions of libraries may not survive the way back."""
+
+    value: Any = None
+    error: str = ""
+    #: whether there was a function to call
+    started: bool = True
+
+
+class _Worker:
+    """Holds the function of one process, made when it is first needed."""
+
+    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
+        self._make = make
+        self._function: Callable[[Any], Any] | None = None
+
+    def __call__(self, item: Any) -> _Outcome:
+        started = self._function is not None
+        try:
+            if self._function is None:
+                self._function = self._make()
+            started = True
+            return _Outcome(self._function(item))
+        except (Exception, SystemExit) as error:  # some libraries call exit on bad input
+            said = str(error) if isinstance(error, EvaluatorError) else repr(error)
+            return _Outcome(error=said, started=started)
+
+
+_worker: _Worker | None = None
+
+
+def _begin(make: Callable[[], Callable[[Any], Any]]) -> None:
+    """First thing in a new process."""
+    global _worker
+    for name in _THREADS:
+        os.environ[name] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    _worker = _Worker(make)
+
+
+def _work(item: Any) -> _Outcome:
+    if _worker is None:
+        raise RuntimeError("the process was not begun")
+    return _worker(item)
