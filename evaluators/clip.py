@@ -23,10 +23,16 @@ from evaluators.weights import Weights
 if TYPE_CHECKING:
     import torch
 
-#: Images that go through a tower at once; scores do not depend on it.
-BATCH = 32
 #: Texts are padded to a multiple of so many tokens.
 _STEP = 8
+
+
+def at_once(device: str) -> int:
+    """How many images or texts go through a large model together; scores do not depend on it.
+
+    A GPU is idle with few; a CPU gains nothing from more than a few, and pays in memory.
+    """
+    return 8 if device == "cpu" else 64
 
 
 class Tokenizer:
@@ -77,6 +83,7 @@ class Tower:
         self.model = model
         self.tokenizer = tokenizer
         self.device = device
+        self.batch = at_once(device)
         self._seen: dict[tuple[View, int], tuple[np.ndarray, torch.Tensor]] = {}
 
     @property
@@ -105,8 +112,8 @@ class Tower:
         if fresh:
             rows = torch.cat(
                 [
-                    self.embed_pixels(stack(fresh[i : i + BATCH], view, self.image_size))
-                    for i in range(0, len(fresh), BATCH)
+                    self.embed_pixels(stack(fresh[i : i + self.batch], view, self.image_size))
+                    for i in range(0, len(fresh), self.batch)
                 ]
             )
             for image, row in zip(fresh, rows, strict=True):
@@ -135,8 +142,8 @@ class Tower:
         rows = torch.empty(len(distinct), self.model.config.projection_dim)
         for length in sorted(set(lengths)):
             alike = [i for i, other in enumerate(lengths) if other == length]
-            for start in range(0, len(alike), BATCH):
-                chosen = alike[start : start + BATCH]
+            for start in range(0, len(alike), self.batch):
+                chosen = alike[start : start + self.batch]
                 tokens = ids[chosen, :length].to(self.device)
                 with torch.inference_mode():
                     features = self.model.get_text_features(input_ids=tokens).pooler_output

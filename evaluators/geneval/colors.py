@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from evaluators.clip import BATCH, Tower
+from evaluators.clip import Tower
 from evaluators.images import pillow_view, stack
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ class ColorClassifier:
         """
         colors: list[str | None] = [None] * len(cutouts)
         seen = [i for i, cutout in enumerate(cutouts) if not cutout.empty]
-        for start in range(0, len(seen), BATCH):
-            chunk = seen[start : start + BATCH]
+        for start in range(0, len(seen), self._tower.batch):
+            chunk = seen[start : start + self._tower.batch]
             pictures = [cutouts[i].pixels() for i in chunk]
             rows = self._tower.embed_pixels(stack(pictures, _VIEW, self._tower.image_size))
             for i, row in zip(chunk, rows, strict=True):

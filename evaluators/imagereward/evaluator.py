@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from evaluators import catalogue
+from evaluators.clip import at_once
 from evaluators.imagereward.layout import OFFICIAL, Architecture
 from evaluators.images import pillow_view, stack
 from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from evaluators.imagereward.model import Model
     from evaluators.imagereward.tokenizer import Tokenizer
 
-#: Pairs that go through the model at once; scores do not depend on it.
-BATCH = 32
 _VIEW = pillow_view("round")
 
 
@@ -56,12 +55,14 @@ class ImageReward(Evaluator):
         self._architecture = architecture
         self._model: Model | None = None
         self._tokenizer: Tokenizer | None = None
+        self._batch = 1
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
         from evaluators.imagereward import model
         from evaluators.imagereward.tokenizer import Tokenizer
 
         self.check()
+        self._batch = at_once(device)
         weights, words = self.weights
         self._tokenizer = Tokenizer(words.file("vocab.txt"), self._architecture.vocabulary)
         self._model = model.load(weights.file("ImageReward.pt"), self._architecture, device, dtype)
@@ -71,8 +72,8 @@ class ImageReward(Evaluator):
         say by how much (``tokens_cut``). An empty prompt is scored as any other.
         """
         scores: list[dict[str, Score]] = []
-        for start in range(0, len(samples), BATCH):
-            scores += self._score(samples[start : start + BATCH])
+        for start in range(0, len(samples), self._batch):
+            scores += self._score(samples[start : start + self._batch])
         return scores
 
     def _score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:

@@ -45,6 +45,9 @@ def test_help_names_every_command_and_imports_no_torch():
         "suites",
         "evaluators",
         "quickstart",
+        "fetch",
+        "score",
+        "doctor",
     ):
         assert command in done.stdout
     code = "import sys, soar_bench.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from evaluators.catalogue import CLIP_VIT_L_14
-from evaluators.clip import BATCH, Tower, tower
+from evaluators.clip import Tower, at_once, tower
 from evaluators.geneval.colors import COLORS, ColorClassifier, Cutout
 from evaluators.golden.clip import write_clip
 
@@ -174,16 +174,16 @@ def test_all_objects_go_through_the_tower_together_and_names_are_embedded_once(t
             return super().embed_texts(sentences)
 
     classifier = ColorClassifier(Counting(tiny.model, tiny.tokenizer, "cpu"))
-    cutouts = things(BATCH + 5)
+    cutouts = things(at_once("cpu") + 5)
     classifier.classify(cutouts)
-    assert images == [BATCH, 5]
+    assert images == [at_once("cpu"), 5]
     assert texts == [30] * len({cutout.name for cutout in cutouts})
     classifier.classify(cutouts)
     assert len(texts) == len({cutout.name for cutout in cutouts})
 
 
 def test_colours_do_not_depend_on_the_batch_or_its_order(tiny):
-    cutouts = things(BATCH + 3, seed=2)
+    cutouts = things(at_once("cpu") + 3, seed=2)
     together = ColorClassifier(tiny).classify(cutouts)
     assert ColorClassifier(tiny).classify(cutouts[::-1]) == together[::-1]
     assert [ColorClassifier(tiny).classify([cutout])[0] for cutout in cutouts] == together

@@ -34,7 +34,7 @@ def test_the_score_is_the_samples_own(scorer, samples):
 
 def test_more_samples_than_a_batch_come_back_in_order(scorer, samples, monkeypatch):
     together = values(scorer, samples)
-    monkeypatch.setattr(module, "BATCH", 4)
+    monkeypatch.setattr(module, "at_once", lambda device: 4)
     np.testing.assert_allclose(values(scorer, samples), together, atol=1e-5)
     assert scorer.score([]) == []
 
