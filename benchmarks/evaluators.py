@@ -33,6 +33,7 @@ from evaluators.golden import clip as tiny  # noqa: E402
 from evaluators.types import Evaluator, Sample  # noqa: E402
 
 SIZE = 512
+ROWS = ("single", "clip", "family", "pairs", "colours")
 #: As in the suites of papers.
 _PER_PROMPT = 4
 
@@ -298,6 +299,28 @@ def crops_together(bench: Bench, samples: list[Sample], _names: Sequence[str]) -
     return [float(COLORS.index(str(name))) for name in names]
 
 
+def plain_family(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[float]:
+    return one_at_a_time(bench, samples, names) + a_loader_an_object(bench, samples, ("4",))
+
+
+def our_family(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[float]:
+    """All that needs a CLIP in an evaluation: the scorers, and GenEval's colours on their tower."""
+    group = [name for name in names if bench.evaluator(name).shares]
+    kept = bench.evaluator(group[0])  # as in a group, the tower stays for all of it
+    kept.load(bench.device)
+    found = dict(zip(group, _split(together(bench, samples, group), len(group)), strict=True))
+    colours = crops_together(bench, samples, ())
+    del kept
+    alone = [name for name in names if name not in group]
+    found |= zip(alone, _split(together(bench, samples, alone), len(alone)), strict=True)
+    return [value for name in names for value in found[name]] + colours
+
+
+def _split(found: list[float], parts: int) -> list[list[float]]:
+    size = len(found) // parts
+    return [found[i * size : (i + 1) * size] for i in range(parts)]
+
+
 Way = Callable[[Bench, list[Sample], Sequence[str]], list[float]]
 
 
@@ -359,6 +382,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=SCALES, default="small")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     options = parser.parse_args()
     count = options.images
     with tempfile.TemporaryDirectory() as folder:
@@ -367,17 +391,23 @@ def main() -> None:
         print(f"{options.scale} models on {options.device}, {count} pictures of {SIZE}x{SIZE}\n")
         print("| what | N | plain, s | ours, s | times faster | plain, MB | ours, MB | memory |")
         print("|---|---|---|---|---|---|---|---|")
-        for name in ("pickscore", "hpsv21", "clipscore", "aesthetic", "image-reward"):
-            compare(name, bench, count, one_at_a_time, (name,), together, (name,), 1e-3)
-        family = ("pickscore", "hpsv21", "clipscore", "clipscore-processor", "aesthetic")
-        compare("CLIP family", bench, count, one_at_a_time, family, together, family, 1e-3)
+        if "single" in options.rows:
+            for name in ("pickscore", "hpsv21", "clipscore", "aesthetic", "image-reward"):
+                compare(name, bench, count, one_at_a_time, (name,), together, (name,), 1e-3)
+        scorers = ("pickscore", "hpsv21", "clipscore", "clipscore-processor", "aesthetic")
+        if "clip" in options.rows:
+            compare("CLIP scorers", bench, count, one_at_a_time, scorers, together, scorers, 1e-3)
+        if "family" in options.rows:
+            what = "CLIP scorers and colours"
+            compare(what, bench, count, plain_family, scorers, our_family, scorers, 1e-3)
         pairs = ("image-reward",)
-        compare("ImageReward, N x N", bench, count, all_pairs, pairs, together, pairs, 1e-3)
-        compare("its inference_rank", bench, count, inference_rank, pairs, together, pairs, 1e-3)
-        what = "colours, a loader an object"
-        for workers in ("4", "0"):
-            named = f"{what}, {workers} workers"
-            compare(named, bench, count, a_loader_an_object, (workers,), crops_together, (), 0)
+        if "pairs" in options.rows:
+            compare("ImageReward, N x N", bench, count, all_pairs, pairs, together, pairs, 1e-3)
+            what = "ImageReward, its inference_rank"
+            compare(what, bench, count, inference_rank, pairs, together, pairs, 1e-3)
+        for workers in ("4", "0") if "colours" in options.rows else ():
+            what = f"colours, a loader an object, {workers} workers"
+            compare(what, bench, count, a_loader_an_object, (workers,), crops_together, (), 0)
 
 
 if __name__ == "__main__":

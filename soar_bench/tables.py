@@ -15,7 +15,9 @@ from soar_bench.stats import estimate
 
 def run_table(runs: Sequence[Run]) -> Table:
     """One row a run and metric: value ± standard error, samples, unscored."""
-    table = Table("checkpoint", "suite", "protocol", "metric", "value ± s.e.", "n", "unscored")
+    table = Table("checkpoint", "suite", "protocol")
+    for name in ("metric", "value ± s.e.", "n", "unscored"):
+        table.add_column(name, no_wrap=True)
     for run in runs:
         scores = run.scores()
         for name, metric in metrics_of(run):
