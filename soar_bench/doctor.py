@@ -181,16 +181,19 @@ def _golden(name: str, device: str) -> Iterator[Finding]:
         return
     with tempfile.TemporaryDirectory() as folder:
         try:
-            metrics, values = measure(name, Path(folder), device)
-        except EvaluatorError as error:
-            yield Finding("golden", name, State.absent, str(error))
-            return
+            evaluator = TINY[name](Path(folder))
+            try:
+                evaluator.check()
+            except EvaluatorError as error:  # a package that is not here is no fault
+                yield Finding("golden", name, State.absent, str(error))
+                return
+            values = measure(evaluator, device)
         except Exception as error:  # whatever a broken library does is a finding
             reason = (str(error).splitlines() or [""])[0]
             text = f"does not run: {type(error).__name__}: {reason}"
             yield Finding("golden", name, State.broken, text)
             return
-    wrong = difference(metrics, values, recorded)
+    wrong = difference(evaluator.metrics, values, recorded)
     if wrong:
         yield Finding("golden", name, State.broken, f"{wrong}: this machine computes otherwise")
     else:

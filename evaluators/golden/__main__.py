@@ -19,11 +19,13 @@ def main() -> None:
     recorded = expected() if EXPECTED_FILE.exists() else {}
     for name in TINY:
         with tempfile.TemporaryDirectory() as folder:
+            evaluator = TINY[name](Path(folder))
             try:
-                _, values = measure(name, Path(folder))
+                evaluator.check()
             except EvaluatorError as error:
                 print(f"{name}: kept, because {error}", file=sys.stderr)
                 continue
+            values = measure(evaluator)
         recorded[name] = {
             metric: [None if v is None else round(v, 7) for v in column]
             for metric, column in values.items()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from evaluators.golden import cases
-from evaluators.types import EvaluatorError
+from evaluators.types import Evaluator, EvaluatorError
 from soar_bench import doctor as examination
 from soar_bench.doctor import State, examine
 
@@ -98,19 +98,35 @@ def test_a_machine_that_computes_otherwise_is_found(home, only, monkeypatch):
     assert "clipscore of stripes.png is" in found.text
 
 
-@pytest.mark.parametrize(
-    ("error", "state"),
-    [(EvaluatorError("install it"), State.absent), (RuntimeError("boom"), State.broken)],
-)
-def test_what_cannot_run_is_absent_and_what_crashes_is_broken(
-    home, only, monkeypatch, error, state
-):
+def test_what_lacks_a_package_is_absent(home, only, monkeypatch):
+    def absent(_folder):
+        class Absent(Evaluator):
+            name = "clipscore"
+            metrics = ()
+
+            def check(self):
+                raise EvaluatorError("install it")
+
+            def score(self, samples):
+                return []
+
+        return Absent()
+
+    only("clipscore")
+    monkeypatch.setattr(cases, "TINY", {"clipscore": absent})
+    assert golden("clipscore").state is State.absent
+
+
+@pytest.mark.parametrize("error", [EvaluatorError("another model"), RuntimeError("boom")])
+def test_what_fails_at_work_is_broken(home, only, monkeypatch, error):
     def fail(*_):
         raise error
 
     only("clipscore")
     monkeypatch.setattr(cases, "measure", fail)
-    assert golden("clipscore").state is state
+    found = golden("clipscore")
+    assert found.state is State.broken
+    assert str(error) in found.text
 
 
 def run(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
