@@ -60,8 +60,9 @@ SHAPES_PROTOCOL = Protocol(
     name="shapes", steps=20, guidance=3.0, resolution=64, max_sequence_length=MAX_TOKENS
 )
 
-#: Of the published table (arXiv 2604.12617). Its evaluation calls the pipeline with its default of
-#: 256 tokens; Flow-GRPO's own evaluation during training uses 128, and is another protocol.
+#: Of the published table (arXiv 2604.12617). The paper does not say how many tokens; DiffusionNFT's
+#: evaluation, from which its own descends, uses the pipeline's default of 256. (Flow-GRPO's
+#: evaluation during training uses 128, and is another protocol.)
 SOAR_PAPER_PROTOCOL = Protocol(
     name="soar-paper",
     steps=40,

@@ -48,7 +48,9 @@ _COLORS = {"ok": "green", "absent": "yellow", "broken": "red"}
 
 
 def doctor_tables(findings: Sequence[Finding]) -> list[Table]:
-    """One table a section; an evaluator's golden check stands in its row."""
+    """One table a section, short enough for one screen: what is absent of packages and weights shares
+    a line, and an evaluator's golden check stands in its row.
+    """
     golden = {f.name: f for f in findings if f.section == "golden"}
     tables = []
     for section in dict.fromkeys(f.section for f in findings if f.section != "golden"):
@@ -60,7 +62,9 @@ def doctor_tables(findings: Sequence[Finding]) -> list[Table]:
         if judged:
             table.add_column("golden", no_wrap=True)
         table.add_column("", overflow="fold")
-        for finding in (f for f in findings if f.section == section):
+        shown = [f for f in findings if f.section == section]
+        together = [f for f in shown if f.state == "absent" and section in ("packages", "weights")]
+        for finding in (f for f in shown if f not in together):
             row = [_state(finding), escape(finding.name)]
             text = escape(finding.text)
             if judged:
@@ -69,6 +73,11 @@ def doctor_tables(findings: Sequence[Finding]) -> list[Table]:
                 if check is not None and check.state == "broken":
                     text += f"; {escape(check.text)}"
             table.add_row(*row, text)
+        if together:
+            names = [escape(f.name) for f in together]
+            fetch = f"soar-bench fetch {' '.join(names)}"
+            text = fetch if section == "weights" else ", ".join(names)
+            table.add_row(_state(together[0]), "", text)
         tables.append(table)
     return tables
 

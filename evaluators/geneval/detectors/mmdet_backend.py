@@ -58,7 +58,7 @@ class MmdetDetector:
         missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
             raise EvaluatorError(
-                f"the mmdet detector needs {' and '.join(missing)}: "
+                f"the mmdet detector needs {', '.join(missing)}: "
                 "run `pip install 'soar-bench[mmdet]'`"
             )
         found = version("mmdet")
