@@ -163,7 +163,7 @@ def test_missing_and_wrong_packages_are_named_with_the_extra(mmdet, weights, mon
         "find_spec",
         lambda name: None if name in ("mmcv", "mmdet") else present(name),
     )
-    with pytest.raises(EvaluatorError, match=r"needs mmcv and mmdet: .*soar-bench\[mmdet\]"):
+    with pytest.raises(EvaluatorError, match=r"needs mmcv, mmdet: .*soar-bench\[mmdet\]"):
         MmdetDetector(weights=weights).check()
 
 
