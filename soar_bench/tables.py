@@ -48,8 +48,8 @@ _COLORS = {"ok": "green", "absent": "yellow", "broken": "red"}
 
 
 def doctor_tables(findings: Sequence[Finding]) -> list[Table]:
-    """One table a section, short enough for one screen: absent packages share a line, absent weights
-    too, and an evaluator's golden check stands in its row.
+    """One table a section, for one screen: absent packages share a line, absent weights another,
+    and an evaluator's golden check stands in its row.
     """
     golden = {f.name: f for f in findings if f.section == "golden"}
     tables = []
