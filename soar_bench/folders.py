@@ -10,23 +10,15 @@ import csv
 import io
 import json
 import os
-import struct
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-
+from soar_bench.pixels import READABLE
 from soar_bench.types import PlannedSample, Prompt, SoarBenchError, digest_of
 
-#: Raised when the same file would give other pixels.
-READING = 1
-#: What is read, by content; a file's name only decides whether it counts as an image.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-_READABLE = "PNG, JPEG, WebP or BMP"
+#: What counts as an image; what it is in truth, its content says.
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 #: Images too, so that they are refused and not passed over.
 _OTHER_SUFFIXES = (".gif", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".ppm")
@@ -42,8 +34,6 @@ _PROMPT_COLUMNS = ("prompt", "text")
 _GENEVAL_RECORD = "metadata.jsonl"
 _GENEVAL_SAMPLES = "samples"
 _GENEVAL_OVERVIEW = "grid.png"
-#: More than this is no picture that a model made, but may fill the memory.
-_MAX_PIXELS = 1 << 26
 _SHOWN = 5
 
 
@@ -98,7 +88,7 @@ def open_folder(folder: Path, prompts: Path | None = None) -> Images:
         raise SoarBenchError(f"there is no list of prompts at {prompts}")
     images = _find_images(folder)
     if not images:
-        raise SoarBenchError(f"{folder} holds no images ({_READABLE})")
+        raise SoarBenchError(f"{folder} holds no images ({READABLE})")
     listed = [prompts] if prompts else [folder / n for n in LISTS if (folder / n).is_file()]
     if len(listed) > 1:
         raise SoarBenchError(
@@ -429,62 +419,3 @@ def _different(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
     """The keys in which two records differ."""
     keys = sorted(left.keys() | right.keys())
     return _some(k for k in keys if k not in left or k not in right or left[k] != right[k])
-
-
-# Pixels
-
-
-def read_pixels(file: Path) -> tuple[np.ndarray, str]:
-    """uint8 RGB [H, W, 3] and the format (one of FORMATS). What this returns is what is scored.
-
-    Grey and palette images become RGB and an EXIF orientation is applied, as viewers do. Colour
-    profiles are not applied. Refused, because no conversion is the obvious one: transparency that
-    is used, more than 8 bits a channel, CMYK, animations. SoarBenchError names the file and why.
-    """
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(25)
-            stream.seek(0)
-            with Image.open(stream, formats=FORMATS) as image:
-                kind = str(image.format)
-                if image.width * image.height > _MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                image.load()
-                # Pillow reads 16-bit colour PNGs as 8-bit ones; the header says what they are.
-                wide = kind == "PNG" and head[24] == 16
-                return _rgb(image, wide, file), "JPEG" if kind == "MPO" else kind
-    except FileNotFoundError:
-        raise SoarBenchError(f"the image {file} has gone: put it back") from None
-    except PermissionError:
-        raise SoarBenchError(f"{file} may not be read: change its permissions") from None
-    except UnidentifiedImageError:
-        raise SoarBenchError(
-            f"{file} is no {_READABLE} image: convert it or make it again"
-        ) from None
-    except Image.DecompressionBombError:
-        raise SoarBenchError(
-            f"{file} has more than {_MAX_PIXELS} pixels: make it smaller"
-        ) from None
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
-        raise SoarBenchError(
-            f"{file} is cut off or damaged ({error}): copy it or make it again"
-        ) from None
-
-
-def _rgb(image: Image.Image, wide: bool, file: Path) -> np.ndarray:
-    if wide or image.mode in ("I", "F") or image.mode.startswith("I;"):
-        raise SoarBenchError(f"{file} has more than 8 bits a channel: save it with 8")
-    frames = getattr(image, "n_frames", 1)
-    if image.format in ("PNG", "WEBP") and frames > 1:
-        raise SoarBenchError(f"{file} is an animation of {frames} frames: save one of them")
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
-        upright = upright.convert("RGBA")
-        if np.asarray(upright)[:, :, 3].min() < 255:
-            raise SoarBenchError(
-                f"{file} has transparent pixels, and what is behind them would be scored: put it "
-                "on a background first"
-            )
-    elif upright.mode not in ("RGB", "L", "1", "P"):
-        raise SoarBenchError(f"{file} has the colours {upright.mode}: convert it to RGB")
-    return np.asarray(upright.convert("RGB"))

@@ -28,8 +28,9 @@ from soar_bench.evaluate import (
     summary,
     table,
 )
-from soar_bench.folders import READING, Images, open_folder, read_pixels
+from soar_bench.folders import Images, open_folder
 from soar_bench.generate import digest_image
+from soar_bench.pixels import READING, read_pixels
 from soar_bench.records import IMPORTED, Run, folder_of, write_run
 from soar_bench.scoring import Judge, sample_key
 from soar_bench.types import PlannedSample, SoarBenchError, digest_of

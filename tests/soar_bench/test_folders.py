@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soar_bench.folders import open_folder, read_pixels
+from soar_bench.folders import open_folder
+from soar_bench.pixels import read_pixels
 from soar_bench.types import SoarBenchError
 
 
