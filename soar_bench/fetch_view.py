@@ -23,7 +23,8 @@ from rich.table import Table
 from evaluators import registry
 from evaluators.types import EvaluatorError
 from soar_bench.download import human
-from soar_bench.fetch import FileSet, Item, Say
+from soar_bench.fetch import Say
+from soar_bench.file_sets import FileSet, Item
 
 #: Seconds between lines where there is no terminal.
 _EVERY = 10.0

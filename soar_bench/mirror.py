@@ -16,7 +16,8 @@ from urllib.parse import quote, urlsplit
 from evaluators.weights import DIGESTS_FILE, recorded
 from soar_bench import download
 from soar_bench.download import FetchError, NotThere
-from soar_bench.fetch import FileSet, Item, Source, sha256_of
+from soar_bench.fetch import Source, sha256_of
+from soar_bench.file_sets import FileSet, Item
 from soar_bench.types import SoarBenchError
 
 _CHUNK = 1 << 22

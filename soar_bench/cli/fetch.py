@@ -27,20 +27,20 @@ def fetch(
     from rich.console import Console
 
     from evaluators.weights import home
-    from soar_bench import download
+    from soar_bench import download, file_sets
     from soar_bench import fetch as work
     from soar_bench.fetch_view import listing, progress
     from soar_bench.mirror import AddressMirror, open_mirror
     from soar_bench.types import SoarBenchError
 
-    wanted = [s for name in names or [] for s in work.named(name)]
-    wanted += [s for name in suite for s in work.of_suite(name)]
-    wanted += work.everything() if everything else []
-    wanted = work.distinct(wanted)
+    wanted = [s for name in names or [] for s in file_sets.named(name)]
+    wanted += [s for name in suite for s in file_sets.of_suite(name)]
+    wanted += file_sets.everything() if everything else []
+    wanted = file_sets.distinct(wanted)
     if not (names or suite or everything):
         if mirror is not None:
             raise SoarBenchError("say what to take from the mirror: names, --suite or --all")
-        Console().print(listing(work.everything(), _say))
+        Console().print(listing(file_sets.everything(), _say))
         typer.echo(f"They are kept in {home()}.")
         return
 

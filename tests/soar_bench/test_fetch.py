@@ -23,7 +23,7 @@ import pytest
 from evaluators import catalogue, registry, weights
 from evaluators.types import Evaluator, EvaluatorError, Metric
 from evaluators.weights import WeightFile, Weights
-from soar_bench import cli, download, fetch, prompts, suites
+from soar_bench import cli, download, fetch, file_sets, prompts, suites
 
 
 def some_bytes(size, seed=0):
@@ -284,12 +284,12 @@ def test_a_suite_names_its_prompts_and_its_evaluators_weights(
 
 def test_weights_that_a_user_brought_are_not_fetched(catalogued, judge, tmp_path):
     judge(catalogued().at(tmp_path / "mine"))
-    assert fetch.named("judge") == []
+    assert file_sets.named("judge") == []
 
 
 def test_all_is_every_weight_set_and_every_prompt_set(catalogued, home):
     catalogued("one")
-    names = [(s.kind, s.name) for s in fetch.everything()]
+    names = [(s.kind, s.name) for s in file_sets.everything()]
     assert names[0] == ("weights", "one")
     assert {("prompts", name) for name in prompts.PROMPT_SETS} <= set(names)
 
@@ -302,7 +302,7 @@ def test_an_unknown_name_is_named_with_the_nearest(catalogued, run):
 
 def test_a_name_of_several_things_fetches_them_all(catalogued):
     catalogued("pickscore")
-    assert [s.kind for s in fetch.named("pickscore")] == ["weights", "prompts"]
+    assert [s.kind for s in file_sets.named("pickscore")] == ["weights", "prompts"]
 
 
 # Digests
