@@ -11,7 +11,8 @@ import pytest
 from evaluators import registry
 from evaluators.golden import cases
 from evaluators.golden.fill import fill
-from evaluators.types import EvaluatorError
+from evaluators.testing import check_evaluator, sample_images
+from evaluators.types import EvaluatorError, Sample
 
 #: Evaluators over tiny weights that need nothing but the core.
 CORE = tuple(name for name in cases.TINY if not name.startswith("ocr") and "package" not in name
@@ -71,3 +72,12 @@ def test_two_processes_give_what_one_gives(tmp_path):
         for metric, values in alone.items():
             merged = [halves[i % 2][name][metric][i // 2] for i in range(len(values))]
             assert merged == pytest.approx(values, abs=1e-5), name
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_it_keeps_the_contract(name, tmp_path):
+    """Processes apart, which the test above looks at for all at once."""
+    varied = [Sample(image, f"a photo of {what}") for what, image in sample_images().items()]
+    # a detector makes every image the same size first, and takes long
+    samples = cases.samples(name) + ([] if name.startswith("geneval") else varied)
+    check_evaluator(lambda: cases.TINY[name](tmp_path), samples, processes=False)
