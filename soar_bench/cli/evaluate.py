@@ -98,9 +98,13 @@ def suites() -> None:
     from soar_bench.suites import DEFAULT_PROTOCOL, FETCHED, declared, get_suite, names
     from soar_bench.types import SoarBenchError
 
-    table = Table("suite", "prompts", "images each", "evaluators", "protocol", "what it asks")
+    table = Table(box=None, pad_edge=False)
+    for name in ("suite", "prompts", "images", "protocol"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("evaluators, and what is asked", overflow="fold")
     for name in names():
         suite = declared(name)
+        asked = f"[dim]{escape(suite.description)}[/]"
         if name not in FETCHED:
             prompts = str(len(suite.prompts))
         elif not is_fetched(name):
@@ -109,13 +113,12 @@ def suites() -> None:
             try:
                 prompts = str(len(get_suite(name).prompts))
             except SoarBenchError as error:
-                prompts = escape(str(error))
+                prompts, asked = "damaged", f"[red]{escape(str(error))}[/]"
         table.add_row(
             name,
             prompts,
             str(suite.images_per_prompt),
-            ", ".join(suite.evaluators),
             DEFAULT_PROTOCOL[name],
-            suite.description,
+            f"{', '.join(suite.evaluators)}\n{asked}",
         )
     Console().print(table)
