@@ -14,18 +14,24 @@ from soar_bench.stats import estimate
 
 
 def run_table(runs: Sequence[Run]) -> Table:
-    """One row a run and metric: value ± standard error, samples, unscored."""
-    table = Table("checkpoint", "suite", "protocol")
+    """One row a run and metric: value ± standard error, samples, unscored. Suite and protocol stand
+    above the table if all runs have the same.
+    """
+    places = [f"{r.record['suite']['name']} under {r.record['protocol']['name']}" for r in runs]
+    common = len(set(places)) == 1
+    table = Table(title=escape(places[0]) if common else None, title_justify="left")
+    table.add_column("checkpoint", overflow="fold")
+    if not common:
+        table.add_column("suite and protocol", overflow="fold")
     for name in ("metric", "value ± s.e.", "n", "unscored"):
         table.add_column(name, no_wrap=True)
-    for run in runs:
+    for run, place in zip(runs, places, strict=True):
         scores = run.scores()
         for name, metric in metrics_of(run):
             found = estimate(scores[scores["metric"] == name], metric["aggregate"])
             table.add_row(
                 escape(run.label),
-                escape(run.record["suite"]["name"]),
-                escape(run.record["protocol"]["name"]),
+                *([] if common else [escape(place)]),
                 escape(name),
                 format_value(found),
                 str(found.scored),
