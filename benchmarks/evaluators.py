@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import resource
 import sys
 import tempfile
@@ -33,7 +34,7 @@ from evaluators.golden import clip as tiny  # noqa: E402
 from evaluators.types import Evaluator, Sample  # noqa: E402
 
 SIZE = 512
-ROWS = ("single", "clip", "family", "pairs", "colours")
+ROWS = ("single", "clip", "family", "pairs", "colours", "ocr")
 #: As in the suites of papers.
 _PER_PROMPT = 4
 
@@ -321,6 +322,34 @@ def _split(found: list[float], parts: int) -> list[list[float]]:
     return [found[i * size : (i + 1) * size] for i in range(parts)]
 
 
+def signs(count: int) -> list[Sample]:
+    """Pictures with a word to read."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    found = []
+    for index in range(count):
+        picture = Image.new("RGB", (SIZE, SIZE), (230, 220, 200))
+        word = f"SIGN {index}"
+        ImageDraw.Draw(picture).text((60, 200), word, fill="black", font=ImageFont.load_default(72))
+        found.append(Sample(np.asarray(picture), f'a sign that says "{word}"'))
+    return found
+
+
+def read_in_one_process(_bench: Bench, samples: list[Sample], _names: Sequence[str]) -> list[float]:
+    os.environ["SOAR_BENCH_PROCESSES"] = "1"
+    return read_in_several(_bench, samples, _names)
+
+
+def read_in_several(_bench: Bench, samples: list[Sample], _names: Sequence[str]) -> list[float]:
+    from evaluators.ocr.evaluator import OcrAccuracy
+
+    evaluator = OcrAccuracy()
+    _alive.append(evaluator)  # its processes are counted before they end
+    evaluator.load()
+    return values(evaluator, signs(len(samples)))
+
+
+_alive: list[Evaluator] = []
 Way = Callable[[Bench, list[Sample], Sequence[str]], list[float]]
 
 
@@ -332,13 +361,19 @@ def _run(way: Way, bench: Bench, count: int, names: Sequence[str], pipe: Any) ->
     before = _now()
     clock = time.perf_counter()
     found = way(bench, samples, names)
-    pipe.send((time.perf_counter() - clock, _peak() - before, found))
+    seconds = time.perf_counter() - clock
+    pipe.send((seconds, _peak() - before, found))
 
 
 def _peak() -> float:
-    """The most memory this process has held, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    """The most memory that this process and those it has started have held, in MB."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    others = 0.0
+    for process in multiprocessing.active_children():
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                others += int(line.split()[1]) / 1024
+    return (own + others) * 1.048576
 
 
 def _now() -> float:
@@ -405,6 +440,8 @@ def main() -> None:
             compare("ImageReward, N x N", bench, count, all_pairs, pairs, together, pairs, 1e-3)
             what = "ImageReward, its inference_rank"
             compare(what, bench, count, inference_rank, pairs, together, pairs, 1e-3)
+        if "ocr" in options.rows:
+            compare("ocr", bench, count, read_in_one_process, (), read_in_several, (), 0)
         for workers in ("4", "0") if "colours" in options.rows else ():
             what = f"colours, a loader an object, {workers} workers"
             compare(what, bench, count, a_loader_an_object, (workers,), crops_together, (), 0)

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -134,6 +135,10 @@ class Pool(Generic[Item, Answer]):
             self._stop = weakref.finalize(
                 self, self._executor.shutdown, wait=False, cancel_futures=True
             )
+            # A process that multiprocessing has started waits at its end for those that it has
+            # started itself: there the pool must end before, and before its queues are closed,
+            # which has priority 10.
+            Finalize(None, self._executor.shutdown, (True,), {"cancel_futures": True}, 100)
         return self._executor
 
     def _answer(self, outcome: _Outcome, name: str) -> Answer:

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,31 @@ def test_free_memory_is_read_from_the_system(tmp_path):
     file.write_text("MemTotal:  100 kB\n", encoding="ascii")
     assert pool._free_memory(file) is None
     assert pool._free_memory(tmp_path / "absent") is None
+
+
+def _length(text: str) -> int:
+    return len(text)
+
+
+def _make_length():
+    return _length
+
+
+_kept = []
+
+
+def _use_a_pool_and_end(answers) -> None:
+    pool = Pool(_make_length, "counting")
+    _kept.append(pool)  # not collected before this process ends
+    answers.put(pool.map(["a", "bb"] * 8, ["word"] * 16))
+
+
+def test_a_process_of_multiprocessing_ends_although_it_keeps_a_pool(monkeypatch):
+    monkeypatch.setenv("SOAR_BENCH_PROCESSES", "2")
+    context = get_context("spawn")
+    answers = context.SimpleQueue()
+    process = context.Process(target=_use_a_pool_and_end, args=(answers,))
+    process.start()
+    assert answers.get() == [1, 2] * 8
+    process.join(60)
+    assert process.exitcode == 0
