@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evaluators import catalogue
 from evaluators.clip import Tower, build
@@ -11,6 +13,9 @@ from evaluators.loading import read_checkpoint
 from evaluators.openclip import Architecture, clean, to_transformers
 from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 from evaluators.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
 
 FILE = "HPS_v2.1_compressed.pt"
 _VIEWS = {
@@ -61,14 +66,9 @@ class HpsV21(Evaluator):
         weights, tokenizer = self.weights
         self.check()
         file = weights.file(FILE)
-        state = read_checkpoint(file)
-        if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
-            raise EvaluatorError(
-                f"{file} has no state_dict, as HPSv2.1 is published: fetch it again"
-            )
         self._tower = build(
             self._architecture.config(),
-            to_transformers(state["state_dict"]),
+            to_transformers(read_state(file)),
             file,
             tokenizer,
             device,
@@ -83,6 +83,15 @@ class HpsV21(Evaluator):
         images = self._tower.embed_images([s.image for s in samples], _VIEWS[self.name])
         texts = self._tower.embed_texts([clean(s.prompt) for s in samples])
         return [{self.metrics[0].name: Score(v)} for v in (images * texts).sum(-1).tolist()]
+
+
+def read_state(file: Path) -> dict[str, torch.Tensor]:
+    """The published file's tensors, under open_clip's names. EvaluatorError if it holds none."""
+    content = read_checkpoint(file)
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise EvaluatorError(f"{file} has no state_dict, as HPSv2.1 is published: fetch it again")
+    return state
 
 
 def hpsv21_no_antialias() -> HpsV21:

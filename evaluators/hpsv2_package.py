@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 
 from evaluators import catalogue
-from evaluators.hpsv2 import FILE
-from evaluators.loading import load_strictly, read_checkpoint
+from evaluators.hpsv2 import FILE, read_state
+from evaluators.loading import load_strictly
 from evaluators.openclip import Architecture
 from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
@@ -98,12 +98,7 @@ class HpsV21Package(Evaluator):
         )
         (weights,) = self.weights
         file = weights.file(FILE)
-        state = read_checkpoint(file)
-        if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
-            raise EvaluatorError(
-                f"{file} has no state_dict, as HPSv2.1 is published: fetch it again"
-            )
-        load_strictly(model, state["state_dict"], file, "HPSv2.1's CLIP ViT-H/14")
+        load_strictly(model, read_state(file), file, "HPSv2.1's CLIP ViT-H/14")
         self._model = model.to(device).eval()
         self._device = device
         self._tokenize = self._tokenize or tokenize

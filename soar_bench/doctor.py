@@ -166,6 +166,9 @@ def _evaluator(name: str, device: str, golden: bool) -> Iterator[Finding]:
             yield Finding("evaluators", name, State.absent, text)
     except EvaluatorError as error:
         yield Finding("evaluators", name, State.absent, str(error))
+    except Exception as error:  # a plug-in may fail in any way, and stops nothing else
+        text = f"its check() fails: {type(error).__name__}: {error}"
+        yield Finding("evaluators", name, State.broken, text)
     if golden:
         yield from _golden(name, device)
 

@@ -129,6 +129,28 @@ def test_what_fails_at_work_is_broken(home, only, monkeypatch, error):
     assert str(error) in found.text
 
 
+def test_a_plug_in_whose_check_crashes_stops_nothing_else(home, only, monkeypatch):
+    class Broken(Evaluator):
+        name = "broken"
+        metrics = ()
+
+        def check(self):
+            raise RuntimeError("boom")
+
+        def score(self, samples):
+            return []
+
+    only("broken", "shapes-geneval")
+    create = examination.registry.create
+    monkeypatch.setattr(
+        examination.registry, "create", lambda name: Broken() if name == "broken" else create(name)
+    )
+    found = findings()
+    assert found["evaluators", "broken"].state is State.broken
+    assert "boom" in found["evaluators", "broken"].text
+    assert found["evaluators", "shapes-geneval"].state is State.ok
+
+
 def run(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
     from soar_bench.cli import main
 
