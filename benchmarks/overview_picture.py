@@ -15,10 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 from soar_bench.checkpoints import resolve
 from soar_bench.compare import entrants, format_difference, format_value
 from soar_bench.gallery import strip
-from soar_bench.generate import image_file, image_folder, read_image
+from soar_bench.image_store import ImageStore
+from soar_bench.protocols import SHAPES_PROTOCOL
 from soar_bench.records import read_runs
 from soar_bench.stats import paired_difference
-from soar_bench.suites import SHAPES_PROTOCOL, get_suite
+from soar_bench.suites import get_suite
 from soar_bench.types import PlannedSample
 
 CACHE, OUTPUT = Path("outputs/cache"), Path("docs/images/overview.png")
@@ -79,9 +80,10 @@ def pictures() -> Image.Image:
             for prompt in ([p for p in of_task if p.metadata["held_out"]] or of_task)[:1]:
                 prompts.append(prompt.text)
                 for row, checkpoint in zip(images, names.values(), strict=True):
-                    folder = image_folder(CACHE, checkpoint, suite, SHAPES_PROTOCOL)
-                    image = read_image(image_file(folder, PlannedSample(prompt, 0)))
-                    assert image is not None, f"no image of {prompt.id} in {folder}"
+                    settings = SHAPES_PROTOCOL.settings()
+                    store = ImageStore.of(CACHE, checkpoint.digest, settings, suite.seed)
+                    image = store.read(PlannedSample(prompt, 0))
+                    assert image is not None, f"no image of {prompt.id} in {store.folder}"
                     row.append(image)
     return strip(list(SHOWN.values()), prompts, images)
 

@@ -23,9 +23,10 @@ from soar_bench.data import open_data
 from soar_bench.evaluate import Options, prepare, run
 from soar_bench.markdown import table as markdown_table
 from soar_bench.progress import stages
+from soar_bench.protocols import SHAPES_PROTOCOL
 from soar_bench.records import read_runs
 from soar_bench.stats import paired_difference
-from soar_bench.suites import SHAPES_PROTOCOL, get_suite
+from soar_bench.suites import get_suite
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 OUTPUT = Path("outputs/sweep")

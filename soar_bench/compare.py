@@ -81,6 +81,12 @@ def metrics_of(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from sorted(evaluator["metrics"].items())
 
 
+def primary_metric(run: Run) -> tuple[str, dict[str, Any]]:
+    """The metric to rank by: the one that counts tasks, or else the first."""
+    metrics = list(metrics_of(run))
+    return next((m for m in metrics if m[1]["aggregate"] == "task_mean"), metrics[0])
+
+
 def check_same_board(runs: Sequence[Run]) -> None:
     """Raises SoarBenchError naming the settings in which runs differ that must not."""
     first = runs[0]

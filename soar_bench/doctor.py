@@ -92,11 +92,11 @@ def _machine(device: str) -> Iterator[Finding]:
     else:
         yield Finding(section, "cuda", State.absent, "no GPU that this torch can use")
     if device != "cpu":
-        from soar_bench.evaluate import check_device
+        from soar_bench.devices import choose
         from soar_bench.types import SoarBenchError
 
         try:
-            check_device(device)
+            choose(device)
             yield Finding(section, "device", State.ok, device)
         except SoarBenchError as error:
             yield Finding(section, "device", State.broken, str(error))

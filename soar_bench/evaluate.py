@@ -7,26 +7,36 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from evaluators import registry
-from soar_bench.checkpoints import Checkpoint
-from soar_bench.generate import generate, image_folder, missing
+from soar_bench.checkpoints import Checkpoint, image_size
+from soar_bench.devices import AUTO, choose, describe
+from soar_bench.distributed import ALONE, Group
+from soar_bench.image_store import ImageGone, ImageStore
+from soar_bench.journal import Scores
+from soar_bench.memory import image_budget, peak
 from soar_bench.noise import noise_key
-from soar_bench.records import Run, write_run
-from soar_bench.scoring import Judge, Pictures, Scores, generated, score
-from soar_bench.stats import estimate
+from soar_bench.records import Run, folder_of, read_run, score_frame, write_run
+from soar_bench.scoring import BATCH, Decoded, Generated, Judge, Pictures, sample_key, score
 from soar_bench.types import PlannedSample, Protocol, SoarBenchError, Suite, plan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Called with a stage ("generate" or an evaluator's name), samples done and samples in all.
 Observer = Callable[[str, int, int], None]
+#: Called with a sentence for a person.
+Note = Callable[[str], None]
+
+#: Images that vanish while they are scored are made again so many times.
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -40,10 +50,14 @@ class Options:
     cache: Path
     images_per_prompt: int | None = None
     evaluators: tuple[str, ...] | None = None
-    batch_size: int = 32
+    #: images made at once; None finds how many fit
+    batch_size: int | None = 32
+    #: a device of torch, or ``auto``
     device: str = "cpu"
     #: precision of the evaluators that have a choice; None is their own, float32
     evaluator_dtype: str | None = None
+    #: make and score again what is there
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,36 +68,62 @@ class Work:
     suite: Suite
     protocol: Protocol
     samples: list[PlannedSample]
+    #: as named, in order
     evaluators: tuple[str, ...]
-    folder: Path
+    store: ImageStore
     to_generate: list[PlannedSample]
+    #: by evaluator: samples that have no score yet
+    to_score: dict[str, int]
+    #: by evaluator: why it cannot run here and what to do; nothing starts while there are any
+    problems: dict[str, str]
 
 
 def prepare(checkpoint: Checkpoint, suite: Suite, protocol: Protocol, options: Options) -> Work:
-    """Checks everything that can be checked before the expensive work begins."""
+    """Checks everything that can be checked before the expensive work begins, and compares the plan
+    with what is there. Evaluators that cannot run are among ``Work.problems``.
+    """
     count = options.images_per_prompt or suite.images_per_prompt
-    evaluators = check_evaluators(options.evaluators or suite.evaluators)
-    check_device(options.device)
-    folder = image_folder(options.cache, checkpoint, suite, protocol)
-    make_folders(options.results, folder)
+    image_size(checkpoint, protocol)
+    evaluators = distinct(options.evaluators or suite.evaluators)
+    problems = {name: why for name in evaluators if (why := _problem(name))}
+    store = ImageStore.of(options.cache, checkpoint.digest, protocol.settings(), suite.seed)
+    make_folders(options.results, options.cache)
     samples = plan(suite, count)
-    return Work(checkpoint, suite, protocol, samples, evaluators, folder, missing(folder, samples))
+    digests = [None if options.force else store.digest(sample) for sample in samples]
+    to_generate = [s for s, digest in zip(samples, digests, strict=True) if digest is None]
+    keys = [sample_key(s, d) for s, d in zip(samples, digests, strict=True) if d is not None]
+    to_score = {}
+    for given in evaluators:
+        lacking = len(keys)
+        if given not in problems:
+            judge = Judge.of(
+                registry.create(given), options.evaluator_dtype, options.cache, store.folder.name
+            )
+            lacking = len(judge.missing(keys))
+        to_score[registry.create(given).name] = len(to_generate) + lacking
+    if to_generate or any(to_score.values()):
+        choose(options.device)
+    return Work(
+        checkpoint, suite, protocol, samples, evaluators, store, to_generate, to_score, problems
+    )
 
 
-def check_evaluators(names: Iterable[str]) -> tuple[str, ...]:
-    """The evaluators' names without repetition, once each of them can run here."""
+def distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """The evaluators' names without repetition. SoarBenchError if two give one metric."""
     evaluators = tuple(dict.fromkeys(names))
     declared: dict[str, str] = {}
     for name in evaluators:
-        evaluator = registry.create(name)
-        evaluator.check()
-        for metric in evaluator.metrics:
+        for metric in registry.create(name).metrics:
             if declared.setdefault(metric.name, name) != name:
                 raise SoarBenchError(
                     f"{declared[metric.name]} and {name} both give the metric {metric.name}: "
                     "choose one of them"
                 )
     return evaluators
+
+
+def _problem(name: str) -> str:
+    return registry.cannot_run(registry.create(name))
 
 
 def make_folders(*places: Path) -> None:
@@ -94,54 +134,117 @@ def make_folders(*places: Path) -> None:
             raise SoarBenchError(f"nothing can be written to {place}: {error.strerror}") from None
 
 
-def check_device(name: str) -> None:
-    import torch
+def run(
+    work: Work,
+    options: Options,
+    observe: Observer = lambda stage, done, total: None,
+    note: Note = lambda words: None,
+    group: Group = ALONE,
+) -> Run:
+    """Generates and scores what is missing, and writes the record.
 
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise SoarBenchError(f"the device {name!r} cannot be used here: {reason}") from None
-
-
-def run(work: Work, options: Options, observe: Observer = lambda stage, done, total: None) -> Run:
-    """Generates and scores what is missing, and writes the record."""
+    With several processes each calls this with the same work; the main one writes, all return the
+    record.
+    """
+    if work.problems:
+        raise SoarBenchError("; ".join(work.problems.values()))
     started = datetime.now(UTC)
-    seconds: dict[str, float] = {}
-    clock = time.monotonic()
-    generate(
-        work.checkpoint,
-        work.suite,
-        work.protocol,
-        work.to_generate,
-        work.folder,
-        batch_size=options.batch_size,
-        device=options.device,
-        observe=partial(observe, "generate"),
-    )
-    seconds["generate"] = round(time.monotonic() - clock, 3)
-    judged = judge(
-        work.evaluators,
-        work.samples,
-        generated(work.folder),
-        options.cache,
-        work.folder.name,
-        device=options.device,
-        dtype=options.evaluator_dtype,
-        observe=observe,
-    )
-    scores = table(
-        work.samples,
-        judged,
-        lambda sample: f"{noise_key(work.suite.seed, sample.prompt.id, sample.index):032x}",
-    )
-    record = _record(work, judged, scores)
-    record["made"] = {
-        **made(started, seconds | judged.seconds, options.device),
-        "generated": len(work.to_generate),
-        "batch_size": options.batch_size,
+    device = group.device(_device(work, options))
+    images, batch_size, seconds = 0, options.batch_size, 0.0
+    forget = options.force
+    for _ in range(_ATTEMPTS):
+        clock = time.monotonic()
+        made, batch_size = _generate(work, options, device, forget, observe, note, group)
+        seconds += time.monotonic() - clock
+        images += made
+        judged = judge(
+            work.evaluators,
+            work.samples,
+            Generated(work.store),
+            options.cache,
+            work.store.folder.name,
+            device=device,
+            dtype=options.evaluator_dtype,
+            force=forget,
+            observe=observe,
+            group=group,
+        )
+        if not judged.gone:
+            break
+        forget = False
+        note(f"{len(judged.gone)} images have gone or are damaged: making them again")
+    else:
+        raise ImageGone(
+            f"images keep vanishing from {work.store.folder}: see what deletes or damages them, "
+            "and run the same command again"
+        )
+    done: dict[str, Any] = {
+        "generated": images,
+        "scored": judged.scored,
+        "failed": judged.failed,
+        "processes": group.size,
+        "batch_size": batch_size,
     }
-    return write_run(options.results, record, scores)
+    if (memory := peak(device)) is not None:
+        done["memory"] = memory
+    if not group.main:
+        return read_run(Path(group.share("")))
+    scores = table(work.samples, judged, partial(_noise, work.suite.seed))
+    record = _record(work, judged, scores)
+    known = None if images or any(judged.scored.values()) else _same(options, record, scores)
+    if known is None:
+        record["made"] = made_by(started, {"generate": round(seconds, 3)} | judged.seconds, device)
+        record["made"] |= done
+        known = write_run(options.results, record, scores)
+    group.share(str(known.folder))
+    return known
+
+
+def _device(work: Work, options: Options) -> str:
+    """The device to work on; where nothing is left to do, torch need not be asked for one."""
+    idle = not work.to_generate and not any(work.to_score.values())
+    return "cpu" if options.device == AUTO and idle else choose(options.device)
+
+
+def _noise(seed: int, sample: PlannedSample) -> str:
+    return f"{noise_key(seed, sample.prompt.id, sample.index):032x}"
+
+
+def _generate(
+    work: Work,
+    options: Options,
+    device: str,
+    force: bool,
+    observe: Observer,
+    note: Note,
+    group: Group,
+) -> tuple[int, int | None]:
+    """Makes missing images; how many were made by all processes, and how many at once."""
+    if not group.share(force or bool(work.store.missing(work.samples))):
+        return 0, options.batch_size
+    from soar_bench.generate import generate
+    from soar_bench.sampler import Sampler
+
+    waiting = partial(note, "waiting for another soar-bench that makes the same images")
+    sampler = Sampler(work.checkpoint, work.protocol, device)
+    with work.store.lock(waiting) if group.main else nullcontext():
+        if force and group.main:
+            work.store.remove(work.samples)
+        try:
+            made = generate(
+                sampler,
+                work.samples,
+                work.store,
+                work.suite.seed,
+                batch_size=options.batch_size,
+                device=device,
+                group=group,
+                observe=partial(observe, "generate"),
+                note=note,
+            )
+        finally:
+            sampler.close()
+        return sum(group.gather(made.images)), made.batch_size
 
 
 @dataclass(frozen=True)
@@ -149,13 +252,19 @@ class Judged:
     """What evaluators said of samples."""
 
     #: of the pixels of each sample, in order
-    digests: list[str]
+    digests: list[str] = field(default_factory=list)
     #: by evaluator: the scores of each sample, in order
-    results: dict[str, list[Scores]]
+    results: dict[str, list[Scores]] = field(default_factory=dict)
     #: by evaluator: what goes into the record about it
-    declared: dict[str, dict[str, Any]]
-    #: by evaluator
-    seconds: dict[str, float]
+    declared: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: by stage: decoding and each evaluator
+    seconds: dict[str, float] = field(default_factory=dict)
+    #: by evaluator: samples scored now
+    scored: dict[str, int] = field(default_factory=dict)
+    #: by evaluator: samples on which it failed
+    failed: dict[str, int] = field(default_factory=dict)
+    #: samples whose image is not there any more; if there are any, all else is incomplete
+    gone: list[PlannedSample] = field(default_factory=list)
 
 
 def judge(
@@ -165,32 +274,96 @@ def judge(
     cache: Path,
     journal: str,
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     device: str = "cpu",
     dtype: str | None = None,
+    force: bool = False,
     observe: Observer = lambda stage, done, total: None,
+    group: Group = ALONE,
 ) -> Judged:
     """Scores what is missing; ``journal`` names the images' journals in the cache."""
-    judged = Judged([], {}, {}, {})
-    for group in _groups(
-        evaluators
-    ):  # let go at the end of its turn: one group in memory at a time
-        judges = [Judge.of(registry.create(given), dtype, cache, journal) for given in group]
-        judged.digests[:], columns = score(
-            judges, samples, pictures, batch_size=batch_size, device=device, observe=observe
+    digests, lost = group.share(_digests(samples, pictures))
+    judged = Judged(digests, gone=lost)
+    if lost:
+        return judged
+    keys = [sample_key(sample, digest) for sample, digest in zip(samples, digests, strict=True)]
+    decoded = Decoded(pictures, image_budget())
+    for given in _groups(evaluators):  # let go at the end of its turn: one in memory at a time
+        judges = [Judge.of(registry.create(name), dtype, cache, journal) for name in given]
+        if force:
+            for one in judges:
+                if group.main:
+                    one.journal.forget(keys)
+                group.gather(None)
+            judges = [Judge.of(registry.create(name), dtype, cache, journal) for name in given]
+        gone = score(
+            judges,
+            samples,
+            keys,
+            decoded,
+            batch_size=batch_size,
+            device=device,
+            group=group,
+            observe=observe,
         )
-        for one, column in zip(judges, columns, strict=True):
-            name = one.evaluator.name  # what was given may be a file's path
-            judged.declared[name] = one.declared
-            judged.results[name] = column
-            judged.seconds[name] = round(one.seconds, 3)
+        judged.gone.extend(s for part in group.gather(gone) for s in part)
+        if judged.gone:
+            return judged
+        for name, one in zip(given, judges, strict=True):
+            _collect(judged, name, one, keys, group)
+    reading = max(group.gather(decoded.seconds))
     names = [registry.create(given).name for given in evaluators]  # in the order they were named
     return Judged(
         judged.digests,
         {name: judged.results[name] for name in names},
         {name: judged.declared[name] for name in names},
-        judged.seconds,
+        {"decode": round(reading, 3)} | {name: judged.seconds[name] for name in names},
+        {name: judged.scored[name] for name in names},
+        {name: count for name, count in judged.failed.items() if count},
     )
+
+
+def _digests(
+    samples: Sequence[PlannedSample], pictures: Pictures
+) -> tuple[list[str], list[PlannedSample]]:
+    """The digests of all images, and the samples that have none."""
+    digests, gone = [], []
+    for sample in samples:
+        try:
+            digests.append(pictures.digest(sample))
+        except ImageGone:
+            gone.append(sample)
+    return digests, gone
+
+
+def _collect(judged: Judged, given: str, one: Judge, keys: Sequence[str], group: Group) -> None:
+    """Adds to ``judged`` what all processes have of one evaluator."""
+    seconds = 0.0
+    for new, failed, spent in group.gather((one.new, one.failed, one.seconds)):
+        one.new |= new
+        one.failed |= failed
+        seconds = max(seconds, spent)
+    name = one.evaluator.name  # what was given may be a file's path
+    found = [one.get(key) for key in keys]
+    judged.results[name] = [scores for scores in found if scores is not None]
+    judged.declared[name] = {
+        "given": given,
+        "version": _version(registry.find(given).origin),
+        **one.declared,
+    }
+    judged.seconds[name] = round(seconds, 3)
+    judged.scored[name] = sum(key in one.new for key in keys)
+    judged.failed[name] = sum(key in one.failed for key in keys)
+
+
+def _version(origin: str) -> str:
+    """The version of the package that an evaluator comes from; empty for a file."""
+    if origin == "built in":
+        return version("soar-bench")
+    try:
+        return version(origin.removeprefix("package "))
+    except PackageNotFoundError:
+        return ""
 
 
 def _groups(evaluators: Sequence[str]) -> list[list[str]]:
@@ -201,13 +374,13 @@ def _groups(evaluators: Sequence[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def made(started: datetime, seconds: dict[str, float], device: str) -> dict[str, Any]:
+def made_by(started: datetime, seconds: dict[str, float], device: str) -> dict[str, Any]:
     """When, where and with what a record was made, now that it is finished."""
     return {
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": seconds,
-        "device": device,
+        "device": describe(device),
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": _versions(),
         "commit": _commit(),
@@ -237,12 +410,13 @@ def table(
                         "details": json.dumps(dict(got.details), ensure_ascii=False),
                     }
                 )
-    frame = pd.DataFrame(rows)
-    return frame.astype({"value": "float64", "index": "int64"})
+    return score_frame(rows)
 
 
 def summary(judged: Judged, scores: pd.DataFrame) -> dict[str, Any]:
     """Each metric's value over the samples, for the record."""
+    from soar_bench.stats import estimate
+
     metrics: dict[str, Any] = {}
     for evaluator in judged.declared.values():
         for metric, declaration in evaluator["metrics"].items():
@@ -266,11 +440,15 @@ def summary(judged: Judged, scores: pd.DataFrame) -> dict[str, Any]:
 def _record(work: Work, judged: Judged, scores: pd.DataFrame) -> dict[str, Any]:
     """What identifies the run and what it found: the same for the same run, whenever made."""
     checkpoint = work.checkpoint
+    base = checkpoint.base
     return {
         "checkpoint": {
             "label": checkpoint.label,
             "name": checkpoint.name,
+            "form": checkpoint.form,
             "digest": checkpoint.digest,
+            "base": None if base is None else {"name": base[0], "digest": base[1]},
+            "revision": checkpoint.revision,
             "story": checkpoint.story,
         },
         "suite": {
@@ -279,11 +457,23 @@ def _record(work: Work, judged: Judged, scores: pd.DataFrame) -> dict[str, Any]:
             "seed": work.suite.seed,
             "prompts": len(work.suite.prompts),
             "images_per_prompt": len(work.samples) // max(len(work.suite.prompts), 1),
+            "source": work.suite.source,
         },
         "protocol": {"name": work.protocol.name, "settings": work.protocol.settings()},
         "evaluators": judged.declared,
         "metrics": summary(judged, scores),
     }
+
+
+def _same(options: Options, record: dict[str, Any], scores: pd.DataFrame) -> Run | None:
+    """The record that is there, if it says the same: it still knows when the work was done."""
+    try:
+        there = read_run(folder_of(options.results, record))
+        if not there.scores().equals(scores):
+            return None
+    except SoarBenchError:  # none, or damaged
+        return None
+    return there if all(there.record[key] == part for key, part in record.items()) else None
 
 
 def _plain(value: float) -> float | None:
@@ -293,7 +483,16 @@ def _plain(value: float) -> float | None:
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in ("soar-bench", "torch", "diffusers", "transformers", "numpy", "pillow"):
+    for package in (
+        "soar-bench",
+        "torch",
+        "diffusers",
+        "transformers",
+        "accelerate",
+        "peft",
+        "numpy",
+        "pillow",
+    ):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -1,163 +1,144 @@
-"""Images from a checkpoint: every planned sample as one lossless PNG in a folder of its own kind.
+"""Images from a checkpoint: every planned sample that is missing, and only those.
 
-The folder's name is a digest of everything that decides the images (weights, settings, seed), a
-file's name one of everything that decides the sample (prompt, index). So an image that is there is
-the right one, whatever run made it, and a change of anything leads to another folder.
+The plan is cut into batches once, by position. A batch that lacks an image is made as a whole, and
+what it lacked is saved: so an image comes out of the same batch whether or not the work was stopped
+in between and however many processes share it, and is the same to the last bit on the same machine.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from evaluators.torchvision_import import mend_torchvision
-from soar_bench.checkpoints import Checkpoint
-from soar_bench.noise import initial_noise
-from soar_bench.types import PlannedSample, Protocol, SoarBenchError, Suite, digest_of
-from training.files import replace_atomically
+from soar_bench.distributed import ALONE, Group
+from soar_bench.image_store import ImageStore
+from soar_bench.memory import USUAL_BATCH, Peak, out_of_memory, release
+from soar_bench.types import PlannedSample, SoarBenchError
 
-#: Raised when this module would make other images from the same inputs.
-VERSION = 1
-
-
-def image_folder(cache: Path, checkpoint: Checkpoint, suite: Suite, protocol: Protocol) -> Path:
-    kind = {
-        "generator": VERSION,
-        "checkpoint": checkpoint.digest,
-        "protocol": protocol.settings(),
-        "seed": suite.seed,
-    }
-    return cache / "images" / digest_of(kind)[:32]
+#: Texts embedded together, in the suite's order: apart from the batch size, so that this does not
+#: change an embedding's rounding.
+EMBEDDED_TOGETHER = 32
 
 
-def image_file(folder: Path, sample: PlannedSample) -> Path:
-    # A digest rather than the id: ids come from files and could hold anything.
-    key = digest_of([sample.prompt.id, sample.prompt.text, sample.index])
-    return folder / f"{key[:32]}.png"
+class Sampler(Protocol):
+    """What makes images; :class:`soar_bench.sampler.Sampler` is the real one."""
+
+    @property
+    def embeds(self) -> bool: ...
+    def embed(self, texts: Sequence[str]) -> None: ...
+    def sample(self, samples: Sequence[PlannedSample], seed: int) -> np.ndarray: ...
 
 
-def read_image(file: Path) -> np.ndarray | None:
-    """uint8 RGB [H, W, 3], or None if there is no whole image there."""
-    try:
-        with Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
-    except PermissionError:
-        raise SoarBenchError(f"{file} may not be read: change its permissions") from None
-    except (UnidentifiedImageError, OSError, SyntaxError):  # absent, cut off or not a PNG
-        return None
+@dataclass(frozen=True)
+class Made:
+    """What one process did."""
 
-
-def digest_image(image: np.ndarray) -> str:
-    """SHA-256 of the pixels, independent of the file format."""
-    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-
-
-def missing(folder: Path, samples: Sequence[PlannedSample]) -> list[PlannedSample]:
-    """Samples without a whole image."""
-    return [s for s in samples if read_image(image_file(folder, s)) is None]
-
-
-def load_checkpoint(checkpoint: Checkpoint, protocol: Protocol, device: str) -> Any:
-    """The pipeline with the checkpoint's transformer in it, ready to sample on a device."""
-    import torch
-
-    mend_torchvision()
-    from diffusers import SD3Transformer2DModel
-
-    from training.pipeline import load_pipeline
-
-    dtype = getattr(torch, protocol.dtype)
-    pipeline = load_pipeline(checkpoint.pipeline, dtype)
-    if checkpoint.transformer is not None:
-        transformer = SD3Transformer2DModel.from_pretrained(
-            checkpoint.transformer, dtype=dtype, local_files_only=True, use_safetensors=True
-        )
-        here, there = transformer.config, pipeline.transformer.config
-        different = [
-            key
-            for key, value in there.items()
-            if not key.startswith("_") and here.get(key) != value
-        ]
-        if different:
-            raise SoarBenchError(
-                f"{checkpoint.transformer} does not fit its base {checkpoint.pipeline}: "
-                f"{', '.join(f'{k} is {here.get(k)}, not {there[k]}' for k in different)}"
-            )
-        pipeline.transformer = transformer.eval()
-    return pipeline.to(device)
+    #: images that were missing and are there now
+    images: int
+    #: images made at once, as asked for or found
+    batch_size: int
 
 
 def generate(
-    checkpoint: Checkpoint,
-    suite: Suite,
-    protocol: Protocol,
+    sampler: Sampler,
     samples: Sequence[PlannedSample],
-    folder: Path,
+    store: ImageStore,
+    seed: int,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = USUAL_BATCH,
     device: str = "cpu",
+    group: Group = ALONE,
     observe: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
-    """Makes the images of ``samples`` in ``folder``; a file appears whole or not at all."""
-    if not samples:
+    note: Callable[[str], None] = lambda words: None,
+) -> Made:
+    """Makes what ``store`` lacks of ``samples``, the whole plan; ``seed`` is the suite's.
+
+    ``batch_size`` None finds one that fits. ``observe`` hears of this process's share, ``note`` of
+    what a person should know. SoarBenchError if not even one image fits into memory.
+    """
+    missing = set(group.share([i for i, s in enumerate(samples) if store.digest(s) is None]))
+    if not missing:
+        return Made(0, batch_size or USUAL_BATCH)
+    limit = batch_size
+    if limit is None:
+        # Which samples are this process's depends on the batch size, which only a batch can tell.
+        _embed(sampler, samples, set(range(len(samples))))
+        first = samples[min(missing)]
+        peak = Peak(device)
+        if peak.known:
+            sampler.sample([first], seed)  # loads what has to be loaded
+            peak.start()
+            sampler.sample([first], seed)
+        limit = min(group.gather(peak.batch()))
+    batches = [range(i, min(i + limit, len(samples))) for i in range(0, len(samples), limit)]
+    mine = group.mine([batch for batch in batches if not missing.isdisjoint(batch)])
+    if batch_size is not None:
+        _embed(sampler, samples, {i for batch in mine for i in batch})
+    shrinking = _Shrinking(sampler, seed, limit, note)
+    total = sum(i in missing for batch in mine for i in batch)
+    done = 0
+    for batch in mine:
+        images = shrinking.sample([samples[i] for i in batch])
+        for i, image in zip(batch, images, strict=True):
+            if i in missing:
+                store.add(samples[i], image)
+                done += 1
+        observe(done, total)
+    return Made(done, limit)
+
+
+def _embed(sampler: Sampler, samples: Sequence[PlannedSample], wanted: set[int]) -> None:
+    """Embeds the texts of the wanted samples, together with their neighbours in the suite."""
+    if not sampler.embeds:
         return
-    import torch
-
-    pipeline = load_checkpoint(checkpoint, protocol, device)
-    embeds = _embed(pipeline, [s.prompt.text for s in samples], protocol, batch_size)
-    config = pipeline.transformer.config
-    side = protocol.resolution // pipeline.vae_scale_factor
-    for start in range(0, len(samples), batch_size):
-        batch = samples[start : start + batch_size]
-        noise = np.stack(
-            [
-                initial_noise(suite.seed, s.prompt.id, s.index, (config.in_channels, side, side))
-                for s in batch
-            ]
-        )
-        prompt, pooled = (
-            torch.stack(e) for e in zip(*(embeds[s.prompt.text] for s in batch), strict=True)
-        )
-        empty, empty_pooled = (e.expand(len(batch), *e.shape) for e in embeds[""])
-        with torch.inference_mode():
-            images = pipeline(
-                prompt_embeds=prompt,
-                pooled_prompt_embeds=pooled,
-                negative_prompt_embeds=empty,
-                negative_pooled_prompt_embeds=empty_pooled,
-                latents=torch.from_numpy(noise).to(device, pipeline.transformer.dtype),
-                num_inference_steps=protocol.steps,
-                guidance_scale=protocol.guidance,
-                height=protocol.resolution,
-                width=protocol.resolution,
-                output_type="np",
-            ).images
-        if not np.isfinite(images).all():
-            raise SoarBenchError(
-                f"{checkpoint.name} made images that are not numbers: its weights are damaged or "
-                f"{protocol.dtype} is too narrow for them"
-            )
-        for sample, image in zip(batch, np.rint(images * 255).astype(np.uint8), strict=True):
-            with replace_atomically(image_file(folder, sample)) as aside:
-                Image.fromarray(image).save(aside, format="PNG")
-        observe(start + len(batch), len(samples))
+    texts = [*dict.fromkeys(sample.prompt.text for sample in samples if sample.prompt.text), ""]
+    needed = {samples[i].prompt.text for i in wanted} | {""}
+    for start in range(0, len(texts), EMBEDDED_TOGETHER):
+        chunk = texts[start : start + EMBEDDED_TOGETHER]
+        if not needed.isdisjoint(chunk):
+            sampler.embed(chunk)
 
 
-def _embed(pipeline: Any, texts: list[str], protocol: Protocol, batch_size: int) -> dict[str, Any]:
-    """Token and pooled embeddings of each distinct text and of the empty one."""
-    from training.pipeline import encode_prompts
+class _Shrinking:
+    """Makes batches in parts that fit into memory, which it learns once."""
 
-    distinct = [*dict.fromkeys(texts), ""]
-    embeds = {}
-    for start in range(0, len(distinct), batch_size):
-        batch = distinct[start : start + batch_size]
-        tokens, pooled = encode_prompts(pipeline, batch, protocol.max_sequence_length)
-        dtype = pipeline.transformer.dtype
-        for text, one, two in zip(batch, tokens.to(dtype), pooled.to(dtype), strict=True):
-            embeds[text] = (one, two)
-    return embeds
+    def __init__(
+        self, sampler: Sampler, seed: int, limit: int, note: Callable[[str], None]
+    ) -> None:
+        self._sampler, self._seed, self._limit, self._note = sampler, seed, limit, note
+
+    def sample(self, batch: Sequence[PlannedSample]) -> np.ndarray:
+        """uint8 RGB [B, H, W, 3]."""
+        parts: list[np.ndarray] = []
+        start = 0
+        while start < len(batch):
+            part = batch[start : start + self._limit]
+            images = self._try(part)
+            if images is None:
+                self._limit = -(-len(part) // 2)
+                release()
+                self._note(
+                    f"{len(part)} images at once do not fit into memory: going on with "
+                    f"{self._limit}"
+                )
+                continue
+            parts.append(images)
+            start += len(part)
+        return np.concatenate(parts)
+
+    def _try(self, part: Sequence[PlannedSample]) -> np.ndarray | None:
+        """The images, or None if they did not fit; what they took is free again on return."""
+        try:
+            return self._sampler.sample(part, self._seed)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if len(part) == 1:
+                raise SoarBenchError(
+                    "not even one image fits into memory: close what else uses the device, or "
+                    "choose a smaller --resolution or --dtype bfloat16"
+                ) from None
+            return None

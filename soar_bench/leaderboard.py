@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from soar_bench.compare import (
     CONFIDENCE,
@@ -17,6 +18,7 @@ from soar_bench.compare import (
     format_difference,
     format_value,
     metrics_of,
+    primary_metric,
 )
 from soar_bench.markdown import escape, table
 from soar_bench.records import Run
@@ -62,9 +64,9 @@ def _relative(path: Path, page: Path) -> str:
 def _section(group: list[Run], page: Path) -> str:
     first = group[0]
     suite, protocol = first.record["suite"], first.record["protocol"]
-    settings = escape(", ".join(f"{k} {v}" for k, v in protocol["settings"].items()))
+    settings = escape(", ".join(f"{k} {v}" for k, v in _shown(protocol["settings"])))
     metrics = list(metrics_of(first))
-    primary, declared = _primary(metrics)
+    primary, declared = primary_metric(first)
     board = sorted(entrants(sorted(group, key=lambda r: r.folder.as_posix())), key=lambda e: e.name)
     values = {id(e): e.value(primary, declared["aggregate"]) for e in board}
     sign = -1 if declared["higher_is_better"] else 1
@@ -105,9 +107,10 @@ def _section(group: list[Run], page: Path) -> str:
     return text
 
 
-def _primary(metrics: list[tuple[str, dict]]) -> tuple[str, dict]:  # type: ignore[type-arg]
-    """The metric to rank by: the one that counts tasks, or else the first."""
-    return next((m for m in metrics if m[1]["aggregate"] == "task_mean"), metrics[0])
+def _shown(settings: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Settings by name; the precision of decoding only where it is another than the rest's."""
+    same = settings.get("vae_dtype") == settings.get("dtype")
+    return [(k, v) for k, v in sorted(settings.items()) if not (same and k == "vae_dtype")]
 
 
 def _last(value: float) -> float:
@@ -116,8 +119,8 @@ def _last(value: float) -> float:
 
 
 def _base_of(entrant: Entrant) -> str:
-    """The digest of the base a checkpoint was trained from; empty for a base."""
-    return str(entrant.runs[0].record["checkpoint"]["story"].get("base", {}).get("digest", ""))
+    """The digest of the base a checkpoint stands on; empty for a base."""
+    return entrant.runs[0].base
 
 
 def _difference(entrant: Entrant, base: Entrant | None, metric: str, aggregate: str) -> str:

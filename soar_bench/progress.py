@@ -6,17 +6,21 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 #: Seconds between lines where there is no terminal.
 _EVERY = 10.0
@@ -30,6 +34,11 @@ class Stages:
         self._bar = bar
         self._tasks: dict[str, TaskID] = {}
         self._last: dict[str, float] = {}
+        self._first: dict[str, tuple[float, int]] = {}
+
+    def note(self, words: str) -> None:
+        """A sentence between the stages."""
+        self._console.print(words, highlight=False, markup=False)
 
     def __call__(
         self, stage: str, done: int, total: int, figures: Mapping[str, float] | None = None
@@ -41,15 +50,36 @@ class Stages:
             self._bar.update(self._tasks[stage], completed=done, total=total, figures=text)
             return
         now = time.monotonic()
+        self._first.setdefault(stage, (now, done))
         if done >= total or now - self._last.get(stage, -_EVERY) >= _EVERY:
             self._last[stage] = now
-            self._console.print(f"{stage}: {done}/{total}  {text}".rstrip(), highlight=False)
+            parts = (f"{stage}: {done}/{total}", self._rate(stage, now, done, total), text)
+            self.note("  ".join(part for part in parts if part))
+
+    def _rate(self, stage: str, now: float, done: int, total: int) -> str:
+        """How fast the stage is since it was first heard of, and how long it will take."""
+        start, before = self._first[stage]
+        if done <= before or now <= start:
+            return ""
+        rate = (done - before) / (now - start)
+        left = f", {timedelta(seconds=round((total - done) / rate))} left" if done < total else ""
+        return f"{rate:.3g}/s{left}"
+
+
+class _Rate(ProgressColumn):
+    """Samples a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.3g}/s")
 
 
 @contextmanager
-def stages(console: Console | None = None) -> Iterator[Stages]:
-    """Progress on the error stream, so that a command's output can be piped."""
-    console = console or Console(file=sys.stderr)
+def stages(console: Console | None = None, *, quiet: bool = False) -> Iterator[Stages]:
+    """Progress on the error stream, so that a command's output can be piped. ``quiet`` shows
+    nothing, where another process speaks for all.
+    """
+    console = console or Console(file=sys.stderr, quiet=quiet)
     if not console.is_terminal:
         yield Stages(console, None)
         return
@@ -57,6 +87,7 @@ def stages(console: Console | None = None) -> Iterator[Stages]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
+        _Rate(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

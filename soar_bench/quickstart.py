@@ -16,11 +16,12 @@ from soar_bench.config import load_config
 from soar_bench.data import open_data
 from soar_bench.evaluate import Options, prepare, run
 from soar_bench.gallery import grid
-from soar_bench.generate import image_file, image_folder, read_image
+from soar_bench.image_store import ImageStore
 from soar_bench.leaderboard import leaderboard
 from soar_bench.progress import Stages
+from soar_bench.protocols import SHAPES_PROTOCOL
 from soar_bench.records import Run
-from soar_bench.suites import SHAPES_PROTOCOL, get_suite
+from soar_bench.suites import get_suite
 from soar_bench.types import PlannedSample, Prompt, SoarBenchError, Suite
 from training.files import replace_atomically, write_text
 
@@ -111,10 +112,11 @@ def _picture(
 
 
 def _image(checkpoint: Checkpoint, suite: Suite, prompt: Prompt, options: Options) -> np.ndarray:
-    folder = image_folder(options.cache, checkpoint, suite, SHAPES_PROTOCOL)
-    image = read_image(image_file(folder, PlannedSample(prompt, 0)))
+    settings = SHAPES_PROTOCOL.settings()
+    store = ImageStore.of(options.cache, checkpoint.digest, settings, suite.seed)
+    image = store.read(PlannedSample(prompt, 0))
     if image is None:
-        raise SoarBenchError(f"an image has gone from {folder}: run the same command again")
+        raise SoarBenchError(f"an image has gone from {store.folder}: run the same command again")
     return image
 
 

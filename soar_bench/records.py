@@ -6,23 +6,31 @@ are those of :data:`COLUMNS`. docs/records.md describes both files.
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import io
 import json
+import math
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from soar_bench.schemas import SCHEMA, fault, upgraded
 from soar_bench.types import SoarBenchError, digest_of
 from training.files import replace_atomically, write_text
 
-SCHEMA = 1
 RUN_FILE = "run.json"
 SCORES_FILE = "scores.parquet"
-#: The key of a checkpoint's story that marks images from elsewhere.
+#: The key of a checkpoint's story that says how images from elsewhere were found.
 IMPORTED = "imported"
+#: The form of a checkpoint that is images from elsewhere.
+IMAGES = "images"
 
 #: prompt_id, index: the sample; task: the group in whose mean it counts; prompt: its text;
 #: noise: key of its starting noise (hexadecimal), empty for images from elsewhere; image: digest
@@ -39,6 +47,9 @@ COLUMNS = (
     "unscored",
     "details",
 )
+
+#: Longest name of a folder, in characters; file systems allow 255 bytes.
+_LONGEST = 120
 
 
 def deciding(evaluator: dict[str, Any]) -> dict[str, Any]:
@@ -57,19 +68,39 @@ class Run:
     """A finished run as it stands on disk."""
 
     folder: Path
+    #: in the layout of today's schema, whatever schema the file has
     record: dict[str, Any]
 
     def scores(self) -> pd.DataFrame:
-        """The samples' scores, one row a sample and metric."""
+        """The samples' scores, one row a sample and metric.
+
+        SoarBenchError unless the file is the one that the record was written with.
+        """
         file = self.folder / SCORES_FILE
+        content = self._score_bytes()
         try:
-            frame = pd.read_parquet(file)
+            frame = pd.read_parquet(io.BytesIO(content))
         except (OSError, ValueError) as error:
             raise SoarBenchError(f"{file} cannot be read ({error}): run that eval again") from None
         lacking = set(COLUMNS) - set(frame.columns)
         if lacking:
             raise SoarBenchError(f"{file} lacks the columns {', '.join(sorted(lacking))}")
         return frame
+
+    def check(self) -> None:
+        """SoarBenchError if scores.parquet is missing or another than the record names."""
+        self._score_bytes()
+
+    def _score_bytes(self) -> bytes:
+        file = self.folder / SCORES_FILE
+        content = _read(file)
+        known = self.record["scores"].get("sha256")
+        if known is not None and known != hashlib.sha256(content).hexdigest():
+            raise SoarBenchError(
+                f"{file} cannot be read: it is cut off, damaged or not the one that {RUN_FILE} "
+                "names; run that eval again"
+            )
+        return content
 
     @property
     def label(self) -> str:
@@ -95,12 +126,17 @@ class Run:
     @property
     def imported(self) -> bool:
         """Whether the images came from elsewhere and were only scored here."""
-        return IMPORTED in self.record["checkpoint"]["story"]
+        return bool(self.record["checkpoint"]["form"] == IMAGES)
 
     @property
     def training(self) -> dict[str, Any]:
-        """The trainer's story; empty for a base and for images from elsewhere."""
+        """The trainer's story; empty for what was not trained here."""
         return {} if self.imported else self.record["checkpoint"]["story"]
+
+    @property
+    def base(self) -> str:
+        """The digest of the pipeline that the checkpoint stands on; empty for a pipeline."""
+        return str((self.record["checkpoint"]["base"] or {}).get("digest", ""))
 
     @property
     def group(self) -> str:
@@ -127,57 +163,216 @@ class Run:
 
 
 def folder_of(results: Path, record: dict[str, Any]) -> Path:
-    """results/SUITE/PROTOCOL/LABEL-DIGEST; the digest tells apart what the names do not."""
-    evaluators = {name: deciding(one) for name, one in record["evaluators"].items()}
+    """results/SUITE/PROTOCOL/LABEL-DIGEST; the digest tells apart what the names do not.
+
+    Only what decides the numbers goes into it, so that a run that is made again stands in the place
+    of its older record. Precision of decoding counts where it is another than the rest's: schema 1
+    had one precision for both, and its folders keep their names.
+    """
+    suite, protocol = record["suite"], record["protocol"]
+    settings = dict(protocol["settings"])
+    if settings.get("vae_dtype") == settings.get("dtype"):
+        settings.pop("vae_dtype", None)
     key = digest_of(
-        [record["checkpoint"]["digest"], record["suite"], record["protocol"], evaluators]
+        [
+            record["checkpoint"]["digest"],
+            {k: suite[k] for k in ("name", "digest", "seed", "prompts", "images_per_prompt")},
+            {"name": protocol["name"], "settings": settings},
+            {name: deciding(one) for name, one in record["evaluators"].items()},
+        ]
     )
-    parts = [record["suite"]["name"], record["protocol"]["name"]]
-    parts.append(f"{record['checkpoint']['label']}-{key[:8]}")
-    return results.joinpath(*(re.sub(r"[^A-Za-z0-9._+=-]+", "_", p).lstrip(".") for p in parts))
+    label = _plain(record["checkpoint"]["label"])
+    return results / _plain(suite["name"]) / _plain(protocol["name"]) / f"{label}-{key[:8]}"
+
+
+def _plain(name: str) -> str:
+    """A name as a folder's: letters, digits and a few signs, never empty, hidden or a path."""
+    return re.sub(r"[^A-Za-z0-9._+=-]+", "_", name).lstrip(".")[:_LONGEST] or "_"
 
 
 def write_run(results: Path, record: dict[str, Any], scores: pd.DataFrame) -> Run:
-    """Writes the record whole or not at all, in the place of an older one of the same run."""
+    """Writes the record whole or not at all, in the place of an older one of the same run.
+
+    ``record`` is what docs/records.md describes, without ``schema`` and ``scores``, which are added
+    here. The same scores give the same bytes, and a file that has them already is left alone.
+    A bound that is infinite is null in the file, since JSON has no such number. Characters that
+    UTF-8 does not have (halves of surrogate pairs) are written as their JSON escape.
+    """
     folder = folder_of(results, record)
-    # An older record of the same run has the same scores, so file by file is safe, and there is
-    # no moment without one. A folder counts as a run once it has its run.json.
-    with replace_atomically(folder / SCORES_FILE) as aside:
-        scores[list(COLUMNS)].to_parquet(aside, index=False, compression="zstd")
-    text = json.dumps({"schema": SCHEMA, **record}, indent=2, sort_keys=True, ensure_ascii=False)
-    write_text(folder / RUN_FILE, text + "\n")
-    return read_run(folder)
+    content = _parquet(scores)
+    whole = {
+        **record,
+        "schema": SCHEMA,
+        "scores": _described(content, len(scores)),
+    }
+    lacking = fault(whole)
+    if lacking:
+        raise ValueError(f"a record to write lacks {lacking}")
+    text = json_text(whole).encode("utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        # The two files change names one after the other, with nothing in between. Who is killed
+        # right there leaves scores that are not those that run.json names, which readers refuse.
+        with replace_atomically(folder / RUN_FILE) as aside:
+            aside.write_bytes(text)
+            if not _holds(folder / SCORES_FILE, content):
+                with replace_atomically(folder / SCORES_FILE) as other:
+                    other.write_bytes(content)
+        return read_run(folder)
+
+
+def _described(content: bytes, rows: int) -> dict[str, Any]:
+    """What run.json says of scores.parquet."""
+    return {"file": SCORES_FILE, "sha256": hashlib.sha256(content).hexdigest(), "rows": rows}
+
+
+def upgrade_run(folder: Path) -> bool:
+    """Writes the record of a folder in today's schema, with the digest of the scores as they are;
+    whether it was older. SoarBenchError if it is broken.
+    """
+    run = read_run(folder)
+    if run.record["scores"]:
+        return False
+    rows = len(run.scores())
+    content = _read(folder / SCORES_FILE)
+    run.record["scores"] = _described(content, rows)
+    write_text(folder / RUN_FILE, json_text(run.record))
+    return True
+
+
+def _parquet(scores: pd.DataFrame) -> bytes:
+    target = io.BytesIO()
+    score_frame(scores).to_parquet(target, index=False, compression="zstd")
+    return target.getvalue()
+
+
+def score_frame(rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows with the keys :data:`COLUMNS` as a table with the columns' types.
+
+    Unlike pandas' own way to a table it takes any text: halves of surrogate pairs, which UTF-8 does
+    not have, become their JSON escape.
+    """
+    frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    for column in frame.columns.difference(["index", "value"]):
+        texts = [_encodable(text) for text in frame[column]]
+        frame[column] = pd.Series(texts, index=frame.index, dtype="str")
+    return frame.astype({"index": "int64", "value": "float64"})
+
+
+def _encodable(text: str) -> str:
+    """The text with halves of surrogate pairs as their JSON escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def json_text(value: Any) -> str:
+    """A JSON value as a file of this project: indented, sorted, in UTF-8, with a last newline."""
+    text = json.dumps(_finite(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return _encodable(text) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return value
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    try:
+        return file.read_bytes() == content
+    except OSError:
+        return False
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One writer of a folder at a time; and what a killed one left aside is removed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: the files are still whole each
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            for name in (RUN_FILE, SCORES_FILE):
+                for left in folder.glob(f".{name}.*"):
+                    left.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _beside(file: Path) -> Path:
+    """The other file of a record."""
+    return file.with_name(SCORES_FILE if file.name == RUN_FILE else RUN_FILE)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        if _beside(file).exists():
+            raise SoarBenchError(f"{file} is missing: run that eval again") from None
+        raise SoarBenchError(
+            f"{file.parent} is not a run's record: it has no {file.name}"
+        ) from None
+    except PermissionError:
+        raise SoarBenchError(f"{file} may not be read: change its permissions") from None
+    except OSError as error:
+        raise SoarBenchError(
+            f"{file} cannot be read ({error.strerror}): run that eval again"
+        ) from None
 
 
 def read_run(folder: Path) -> Run:
+    """The run in a folder; its scores are read and checked by :meth:`Run.scores`.
+
+    Schema 1 is upgraded. SoarBenchError if the folder holds no record, a damaged one, or one of a
+    newer soar-bench.
+    """
     file = folder / RUN_FILE
     try:
-        record = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise SoarBenchError(f"{folder} is not a run's record: it has no {RUN_FILE}") from None
-    except (OSError, ValueError) as error:
+        record = json.loads(_read(file))
+    except ValueError as error:
         raise SoarBenchError(f"{file} cannot be read ({error}): run that eval again") from None
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+    schema = record.get("schema") if isinstance(record, dict) else "?"
+    if schema not in range(1, SCHEMA + 1):
+        newer = isinstance(schema, int) and schema > SCHEMA
         raise SoarBenchError(
-            f"{file} has schema {record.get('schema') if isinstance(record, dict) else '?'}, "
-            f"this soar-bench reads {SCHEMA}: run that eval again"
+            f"{file} has schema {schema}, this soar-bench reads 1 to {SCHEMA}: "
+            + ("install a newer soar-bench" if newer else "run that eval again")
         )
-    lacking = {"checkpoint", "suite", "protocol", "evaluators", "metrics"} - set(record)
+    if schema == 1:
+        with suppress(KeyError, TypeError, AttributeError):  # then it stays 1 and is refused
+            record = upgraded(record)
+    lacking = fault(record)
     if lacking:
-        raise SoarBenchError(
-            f"{file} lacks {', '.join(sorted(lacking))}: it is damaged, run that eval again"
-        )
+        raise SoarBenchError(f"{file} lacks {lacking}: it is damaged, run that eval again")
+    for evaluator in record["evaluators"].values():
+        for metric in evaluator["metrics"].values():
+            low, high = metric["range"]
+            metric["range"] = [
+                -math.inf if low is None else low,
+                math.inf if high is None else high,
+            ]
     return Run(folder, record)
 
 
 def read_runs(results: Path) -> list[Run]:
-    """Every run under ``results``, by folder name."""
-    return list(_find(results))
+    """Every run under ``results``, by folder name. SoarBenchError if one cannot be read."""
+    return [read_run(folder) for folder in run_folders(results)]
 
 
-def _find(results: Path) -> Iterator[Run]:
+def run_folders(results: Path) -> list[Path]:
+    """Every folder under ``results`` that holds a record or a part of one, by name; not hidden
+    ones, but also folders that cannot be looked into. SoarBenchError if there are no results.
+    """
     if not results.is_dir():
         raise SoarBenchError(f"there are no results in {results}: run soar-bench eval first")
-    for file in sorted(results.rglob(RUN_FILE)):
-        if not any(part.startswith(".") for part in file.relative_to(results).parts):
-            yield read_run(file.parent)
+    found = set()
+    closed: list[OSError] = []
+    for place, folders, files in os.walk(results, onerror=closed.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if RUN_FILE in files or SCORES_FILE in files:
+            found.add(Path(place))
+    return sorted(found | {Path(error.filename) for error in closed})

@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 
 from evaluators import registry
+from soar_bench.devices import choose
 from soar_bench.evaluate import (
     Observer,
-    check_device,
-    check_evaluators,
+    distinct,
     judge,
-    made,
+    made_by,
     make_folders,
     summary,
     table,
 )
 from soar_bench.folders import Images, open_folder
-from soar_bench.generate import digest_image
+from soar_bench.image_store import digest_image
 from soar_bench.pixels import READING, read_pixels
-from soar_bench.records import IMPORTED, Run, folder_of, write_run
+from soar_bench.records import IMAGES, IMPORTED, Run, folder_of, write_run
 from soar_bench.scoring import Judge, sample_key
 from soar_bench.types import PlannedSample, SoarBenchError, digest_of
 from training.files import replace_atomically
@@ -125,8 +125,10 @@ def prepare(
         raise SoarBenchError(
             f"name what is to judge with --evaluators (known: {', '.join(registry.names())})"
         )
-    evaluators = check_evaluators(options.evaluators)
-    check_device(options.device)
+    evaluators = distinct(options.evaluators)
+    for name in evaluators:
+        registry.create(name).check()
+    choose(options.device)
     images = open_folder(folder, options.prompts)
     make_folders(options.results, options.cache)
     found = _read_all(
@@ -191,11 +193,11 @@ def run(work: Work, options: Options, observe: Observer = lambda stage, done, to
     judged = judge(
         work.evaluators,
         work.images.samples,
-        _pictures(work),
+        _Checked(work),
         options.cache,
         work.journal,
         batch_size=options.batch_size,
-        device=options.device,
+        device=choose(options.device),
         dtype=options.evaluator_dtype,
         observe=observe,
     )
@@ -204,6 +206,9 @@ def run(work: Work, options: Options, observe: Observer = lambda stage, done, to
         "checkpoint": {
             "label": work.label,
             "name": str(work.images.folder),
+            "form": IMAGES,
+            "base": None,
+            "revision": "",
             "digest": digest_of([one.digest for one in work.found]),
             "story": {
                 IMPORTED: {
@@ -219,13 +224,17 @@ def run(work: Work, options: Options, observe: Observer = lambda stage, done, to
             "seed": None,
             "prompts": len(work.images.prompts),
             "images_per_prompt": _images_per_prompt(work.images),
+            "source": "",
         },
         "protocol": PROTOCOL,
         "evaluators": judged.declared,
         "metrics": summary(judged, scores),
         "made": {
-            **made(started, judged.seconds, options.device),
-            "scored": dict(work.missing),
+            **made_by(started, judged.seconds, choose(options.device)),
+            "generated": 0,
+            "scored": judged.scored,
+            "failed": judged.failed,
+            "processes": 1,
             "batch_size": options.batch_size,
         },
     }
@@ -243,29 +252,28 @@ def reasons(run: Run) -> list[str]:
     return lines
 
 
-def _pictures(work: Work) -> Callable[[PlannedSample], tuple[str, Callable[[], np.ndarray]]]:
-    """The images as they were when they were checked; only those without a score are read again."""
-    files = {
-        (sample.prompt.id, sample.index): (work.images.folder / file, one.digest)
-        for sample, file, one in zip(
-            work.images.samples, work.images.files, work.found, strict=True
-        )
-    }
+class _Checked:
+    """The images as they were when they were checked."""
 
-    def picture(sample: PlannedSample) -> tuple[str, Callable[[], np.ndarray]]:
-        file, digest = files[sample.prompt.id, sample.index]
+    def __init__(self, work: Work) -> None:
+        self._files = {
+            (sample.prompt.id, sample.index): (work.images.folder / file, one.digest)
+            for sample, file, one in zip(
+                work.images.samples, work.images.files, work.found, strict=True
+            )
+        }
 
-        def pixels() -> np.ndarray:
-            image, _ = read_pixels(file)
-            if digest_image(image) != digest:
-                raise SoarBenchError(
-                    f"{file} was changed while the images were scored: run the same command again"
-                )
-            return image
+    def digest(self, sample: PlannedSample) -> str:
+        return self._files[sample.prompt.id, sample.index][1]
 
-        return digest, pixels
-
-    return picture
+    def pixels(self, sample: PlannedSample) -> np.ndarray:
+        file, digest = self._files[sample.prompt.id, sample.index]
+        image, _ = read_pixels(file)
+        if digest_image(image) != digest:
+            raise SoarBenchError(
+                f"{file} was changed while the images were scored: run the same command again"
+            )
+        return image
 
 
 def _images_per_prompt(images: Images) -> float:

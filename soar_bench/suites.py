@@ -1,15 +1,16 @@
-"""Every suite by name."""
+"""Every suite by name, and a user's own from a file. Imports no torch."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from soar_bench import prompts
 from soar_bench.shapes import suites as shapes_suites
-from soar_bench.shapes.captions import MAX_TOKENS
-from soar_bench.types import Protocol, SoarBenchError, Suite
+from soar_bench.suite_files import PREFERENCE, SUFFIXES, read_suite
+from soar_bench.types import SoarBenchError, Suite
 
 #: Suites that are part of the project.
 SUITES: dict[str, Callable[[], Suite]] = {
@@ -17,8 +18,6 @@ SUITES: dict[str, Callable[[], Suite]] = {
     "shapes-dev": shapes_suites.shapes_dev,
     "shapes-signs": shapes_suites.shapes_signs,
 }
-
-_PREFERENCE = ("pickscore", "clipscore", "hpsv21", "aesthetic", "image-reward")
 
 #: Suites whose prompts are fetched (soar_bench.prompts has a set of each name); here without them.
 FETCHED: dict[str, Suite] = {
@@ -42,76 +41,87 @@ FETCHED: dict[str, Suite] = {
             name="drawbench",
             description="DrawBench's 200 prompts under the preference scorers",
             prompts=(),
-            evaluators=_PREFERENCE,
+            evaluators=PREFERENCE,
             images_per_prompt=5,  # as often as the published file repeats each prompt
         ),
         Suite(
             name="pickscore",
             description="Pick-a-Pic's test prompts under the preference scorers",
             prompts=(),
-            evaluators=_PREFERENCE,
+            evaluators=PREFERENCE,
             images_per_prompt=1,
         ),
     )
 }
 
-#: The embedded world's protocol; 20 steps are enough for its base to have converged.
-SHAPES_PROTOCOL = Protocol(
-    name="shapes", steps=20, guidance=3.0, resolution=64, max_sequence_length=MAX_TOKENS
-)
-
-#: Of the published table (arXiv 2604.12617). The paper does not say how many tokens; DiffusionNFT's
-#: evaluation, from which its own descends, uses the pipeline's default of 256. (Flow-GRPO's
-#: evaluation during training uses 128, and is another protocol.)
-SOAR_PAPER_PROTOCOL = Protocol(
-    name="soar-paper",
-    steps=40,
-    guidance=4.5,
-    resolution=512,
-    max_sequence_length=256,
-    dtype="bfloat16",
-)
-
-PROTOCOLS: dict[str, Protocol] = {p.name: p for p in (SHAPES_PROTOCOL, SOAR_PAPER_PROTOCOL)}
-
-#: The protocol a suite is evaluated under unless another is named.
-DEFAULT_PROTOCOL: dict[str, str] = {
-    **dict.fromkeys(SUITES, SHAPES_PROTOCOL.name),
-    **dict.fromkeys(FETCHED, SOAR_PAPER_PROTOCOL.name),
-}
-
 
 def unknown(kind: str, name: str, known: list[str]) -> SoarBenchError:
     """The error for a name that is not in a list, with the nearest that is."""
+    return SoarBenchError(f"no {kind} is named {name!r}{_hint(name, known)} ({_listed(known)})")
+
+
+def _hint(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return SoarBenchError(f"no {kind} is named {name!r}{hint} (known: {', '.join(known)})")
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _listed(known: list[str]) -> str:
+    return f"known: {', '.join(known)}"
 
 
 def names() -> list[str]:
-    """Every suite, fetched or not."""
+    """Every named suite, fetched or not."""
     return [*SUITES, *FETCHED]
 
 
 def declared(name: str) -> Suite:
     """The suite without a look at fetched files: a suite that has not been fetched has no prompts.
 
-    SoarBenchError if there is none of that name.
+    ``name`` is a suite's, or a file of prompts. SoarBenchError if it is neither.
     """
     if name in FETCHED:
         return FETCHED[name]
-    if name not in SUITES:
-        raise unknown("suite", name, names())
-    return SUITES[name]()
+    if name in SUITES:
+        return SUITES[name]()
+    if Path(name).suffix.lower() in SUFFIXES and Path(name).is_file():
+        return read_suite(name)
+    raise _no_suite(name)
 
 
-def get_suite(name: str) -> Suite:
-    """The suite with its prompts. SoarBenchError if there is none, or its prompts are not here."""
-    suite = declared(name)
-    return replace(suite, prompts=prompts.read(name)) if name in FETCHED else suite
+def _no_suite(name: str) -> SoarBenchError:
+    """The error for what is neither a suite nor a file of prompts."""
+    path, endings = Path(name), f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+    if path.is_dir():
+        return SoarBenchError(f"{name} is a folder, not a suite: name a file of prompts in it")
+    if path.suffix.lower() in SUFFIXES:
+        if path.exists():
+            return SoarBenchError(f"{name} is not a regular file")
+        near = difflib.get_close_matches(path.name, _files_in(path.parent), n=1)
+        hint = f"; did you mean {path.with_name(near[0])}?" if near else ""
+        return SoarBenchError(f"there is no file of prompts at {name}{hint} ({_listed(names())})")
+    if path.is_file():
+        return SoarBenchError(f"{name} is no file of prompts: its name must end in {endings}")
+    near = [name + suffix for suffix in SUFFIXES if Path(name + suffix).is_file()]
+    hint = f"; did you mean {near[0]}?" if near else _hint(name, names())
+    return SoarBenchError(
+        f"no suite is named {name!r}{hint} ({_listed(names())}; or a file of prompts that ends in "
+        f"{endings})"
+    )
 
 
-def get_protocol(name: str) -> Protocol:
-    if name not in PROTOCOLS:
-        raise unknown("protocol", name, list(PROTOCOLS))
-    return PROTOCOLS[name]
+def _files_in(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(f.name for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+
+
+def get_suite(name_or_file: str, seed: int | None = None) -> Suite:
+    """The suite with its prompts, and with another seed where one is given.
+
+    SoarBenchError if there is no such suite or file, if its prompts are not here, or if a file is
+    not as it should be.
+    """
+    suite = declared(name_or_file)
+    if name_or_file in FETCHED:
+        suite = replace(suite, prompts=prompts.read(name_or_file))
+    return suite if seed is None else replace(suite, seed=seed)

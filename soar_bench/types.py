@@ -46,6 +46,8 @@ class Suite:
     #: from which, with prompt id and index, the noise of every sample comes
     seed: int = 0
     images_per_prompt: int = 4
+    #: the user's own file that it was read from; empty for a named suite
+    source: str = ""
 
     def digest(self) -> str:
         """Identifies prompts, metadata and seed; not how many images are made of each."""
@@ -66,12 +68,14 @@ class Protocol:
     steps: int
     #: classifier-free guidance scale; 1 is none
     guidance: float
-    #: side of the square images, in pixels
-    resolution: int
-    #: tokens of a prompt that the T5 encoder sees
+    #: side of the square images, in pixels; None is the pipeline's own default
+    resolution: int | None
+    #: tokens of a prompt that the T5 encoder sees, in pipelines that have one
     max_sequence_length: int
-    #: precision of the weights and the sampler
+    #: precision of the denoiser, the text encoders and the sampler
     dtype: str = "float32"
+    #: precision in which latents are decoded
+    vae_dtype: str = "float32"
     #: how a sample's noise is drawn; see soar_bench.noise
     noise: str = "philox-1"
 
@@ -84,8 +88,13 @@ class Protocol:
     def override(self, **changes: Any) -> Protocol:
         """This protocol with other settings, and a name that says which."""
         changes = {k: v for k, v in changes.items() if v is not None and v != getattr(self, k)}
-        suffix = "".join(f"+{key}={value:g}" for key, value in sorted(changes.items()))
+        suffix = "".join(f"+{key}={_plain(value)}" for key, value in sorted(changes.items()))
         return replace(self, name=self.name + suffix, **changes)
+
+
+def _plain(value: Any) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value)
 
 
 @dataclass(frozen=True)

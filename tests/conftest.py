@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is remembered between commands is kept apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "SOAR_BENCH_HOME" not in os.environ:
+            patch.setenv("SOAR_BENCH_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(scope="session")

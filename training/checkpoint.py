@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,8 @@ def digest_weights(files: Iterable[Path]) -> str:
 
     It does not depend on how tensors are ordered or divided among files, nor on file metadata.
     """
-    import torch
     from safetensors import SafetensorError, safe_open
 
-    digest = hashlib.sha256()
     with ExitStack() as stack:
         where: dict[str, Any] = {}
         for file in files:
@@ -39,10 +37,22 @@ def digest_weights(files: Iterable[Path]) -> str:
             except SafetensorError as error:
                 raise TrainingError(f"{file} is damaged: {error}") from None
             where |= dict.fromkeys(opened.keys(), opened)
-        for name in sorted(where):
-            tensor = where[name].get_tensor(name).contiguous()
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+        return _digest((name, where[name].get_tensor(name)) for name in sorted(where))
+
+
+def digest_tensors(tensors: Mapping[str, Any]) -> str:
+    """The same of tensors in memory."""
+    return _digest((name, tensors[name].detach().cpu()) for name in sorted(tensors))
+
+
+def _digest(tensors: Iterable[tuple[str, Any]]) -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        tensor = tensor.contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -19,8 +19,10 @@ from soar_bench.cli import (
     evaluators,
     fetch,
     quickstart,
+    runs,
     score,
     shapes,
+    suites,
     train,
 )
 
@@ -35,12 +37,14 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("score")(score.score)
+app.command("rerun")(runs.rerun)
 app.command("compare")(board.compare)
 app.command("leaderboard")(board.leaderboard)
-app.command("suites")(evaluate.suites)
+app.command("suites")(suites.suites)
 app.command("fetch")(fetch.fetch)
 app.command("quickstart")(quickstart.quickstart)
 app.command("doctor")(doctor.doctor)
+app.add_typer(runs.app, name="runs")
 app.add_typer(evaluators.app, name="evaluators")
 app.add_typer(shapes.app, name="shapes")
 

@@ -1,4 +1,4 @@
-"""``soar-bench eval`` and ``suites``."""
+"""``soar-bench eval``."""
 
 from __future__ import annotations
 
@@ -6,119 +6,124 @@ from pathlib import Path
 
 import typer
 
-from soar_bench.cli.options import Precision, split
+from soar_bench.cli.options import Precision, files_or_names, numbers, split
+from soar_bench.cli.outcome import complain
 
 
 def evaluate(
     checkpoints: list[str] = typer.Argument(
-        help="Checkpoints: `shapes`, a pipeline's folder, or what `soar-bench train` wrote."
+        help="Checkpoints: `shapes`, a pipeline's folder, a transformer, a LoRA, a .safetensors "
+        "file, what `soar-bench train` wrote, or ORG/NAME[@REVISION] of the hub."
     ),
-    suite: str = typer.Option(
-        "shapes", help="Suites, separated by commas (see `soar-bench suites`)."
+    base: str | None = typer.Option(
+        None, help="The pipeline that a transformer or a LoRA stands on, where it does not say."
+    ),
+    suite: list[str] = typer.Option(
+        ["shapes"],
+        help="Suites, separated by commas (see `soar-bench suites`); or a file of prompts: "
+        ".txt, .csv, .jsonl.",
     ),
     protocol: str | None = typer.Option(None, help="Named settings.  [default: the suite's]"),
-    steps: int | None = typer.Option(None, min=1, help="Sampler steps, other than the protocol's."),
-    guidance: float | None = typer.Option(
-        None, min=1, help="Guidance, other than the protocol's; 1 is none."
+    steps: str = typer.Option("", help="Sampler steps; several, as 20,50,100, are a sweep."),
+    guidance: str = typer.Option("", help="Guidance, 1 is none; several, as 1,4.5,7, are a sweep."),
+    resolution: int | None = typer.Option(None, min=8, help="Side of the images in pixels."),
+    max_sequence_length: int | None = typer.Option(
+        None, min=1, help="Tokens of a prompt that the T5 encoder sees."
     ),
+    dtype: Precision | None = typer.Option(None, help="Precision of the model."),
     images: int | None = typer.Option(None, min=1, help="Images a prompt.  [default: the suite's]"),
+    seed: int | None = typer.Option(None, min=0, help="Of the noise.  [default: the suite's]"),
     evaluator: list[str] = typer.Option(
         [],
         "--evaluator",
         "--evaluators",
         help="Evaluators, separated by commas.  [default: the suite's]",
     ),
-    batch_size: int = typer.Option(32, min=1, help="Images made at once; changes no number."),
-    device: str = typer.Option("cpu", help="Where images are made: cpu, cuda, mps."),
     evaluator_dtype: Precision = typer.Option(
         Precision.float32,
         help="Precision of the learned evaluators; other than float32 it is recorded and makes "
         "another board.",
     ),
+    batch_size: str = typer.Option("auto", help="Images made at once; changes no number."),
+    device: str = typer.Option("auto", help="Where the work is done: cpu, cuda, mps."),
     results: Path = typer.Option(Path("results"), help="Where records are written."),
     cache: Path = typer.Option(Path("outputs/cache"), help="Where images and scores are kept."),
+    force: bool = typer.Option(False, "--force", help="Make and score again what is there."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Check everything and show the plan."),
+    as_json: bool = typer.Option(False, "--json", help="Records (or the plan) as JSON."),
 ) -> None:
     """Generate and score images of checkpoints; write a record of each run.
 
-    Samples that exist are not made again: interrupted, the same command goes on.
+    What exists is not made again: interrupted or killed, the same command goes on. Under torchrun
+    or `accelerate launch` the processes share the work.
     """
     from rich.console import Console
 
     from soar_bench.checkpoints import resolve
+    from soar_bench.cli.signals import terminate_as_interrupt
+    from soar_bench.distributed import join, leave
     from soar_bench.evaluate import Options, prepare, run
+    from soar_bench.plan import plan_record, plan_table, problems
     from soar_bench.progress import stages
-    from soar_bench.suites import DEFAULT_PROTOCOL, get_protocol, get_suite
+    from soar_bench.protocols import default_protocol, get_protocol, sweep
+    from soar_bench.records import json_text
+    from soar_bench.suites import get_suite
     from soar_bench.tables import run_table
+    from soar_bench.types import SoarBenchError
 
     options = Options(
         results,
         cache,
         images,
         tuple(split(evaluator)) or None,
-        batch_size=batch_size,
+        batch_size=None if batch_size == "auto" else numbers("--batch-size", batch_size, int, 1)[0],
         device=device,
         evaluator_dtype=evaluator_dtype.value,
+        force=force,
     )
-    suites = [get_suite(name.strip()) for name in suite.split(",")]
-    judged = [resolve(name) for name in checkpoints]
+    settings = {
+        "resolution": resolution,
+        "max_sequence_length": max_sequence_length,
+        "dtype": dtype and dtype.value,
+    }
+    all_steps = numbers("--steps", steps, int, 1)
+    all_guidance = numbers("--guidance", guidance, float, 0)
+    terminate_as_interrupt()
+    group = join()
+    suites = [get_suite(name, seed=seed) for name in files_or_names(suite)]
+    judged = [resolve(name, base) for name in checkpoints]
     work = [
-        prepare(
-            checkpoint,
-            one,
-            get_protocol(protocol or DEFAULT_PROTOCOL[one.name]).override(
-                steps=steps, guidance=guidance
-            ),
-            options,
-        )
+        prepare(checkpoint, one, setting, options)
         for one in suites
+        for setting in sweep(
+            get_protocol(protocol) if protocol else default_protocol(one),
+            all_steps,
+            all_guidance,
+            **settings,
+        )
         for checkpoint in judged
     ]
-    for item in work:
-        typer.echo(
-            f"{item.checkpoint.label} on {item.suite.name} under {item.protocol.name}: "
-            f"{len(item.to_generate)} of {len(item.samples)} images to make",
-            err=True,
-        )
+    errors = Console(stderr=True)
+    if group.main:
+        if dry_run and as_json:
+            typer.echo(json_text(plan_record(work)), nl=False)
+        else:
+            errors.print(plan_table(work))
+    if problems(work):
+        raise SoarBenchError("nothing was started: " + "; ".join(problems(work)))
+    if dry_run:
+        return
     runs = []
     for item in work:
-        with stages() as show:
-            runs.append(run(item, options, show))
-    Console().print(run_table(runs))
-    for finished in runs:
-        typer.echo(finished.folder)
-
-
-def suites() -> None:
-    """List the suites: prompts, images a prompt and evaluators."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from soar_bench.prompts import is_fetched
-    from soar_bench.suites import DEFAULT_PROTOCOL, FETCHED, declared, get_suite, names
-    from soar_bench.types import SoarBenchError
-
-    table = Table(box=None, pad_edge=False)
-    for name in ("suite", "prompts", "images", "protocol"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("evaluators, and what is asked", overflow="fold")
-    for name in names():
-        suite = declared(name)
-        asked = f"[dim]{escape(suite.description)}[/]"
-        if name not in FETCHED:
-            prompts = str(len(suite.prompts))
-        elif not is_fetched(name):
-            prompts = "not fetched"
-        else:
-            try:
-                prompts = str(len(get_suite(name).prompts))
-            except SoarBenchError as error:
-                prompts, asked = "damaged", f"[red]{escape(str(error))}[/]"
-        table.add_row(
-            name,
-            prompts,
-            str(suite.images_per_prompt),
-            DEFAULT_PROTOCOL[name],
-            f"{', '.join(suite.evaluators)}\n{asked}",
-        )
-    Console().print(table)
+        with stages(quiet=not group.main) as show:
+            runs.append(run(item, options, show, show.note, group))
+    leave(group)
+    if not group.main:
+        return
+    if as_json:
+        typer.echo(json_text([{"folder": str(r.folder), **r.record} for r in runs]), nl=False)
+    else:
+        Console().print(run_table(runs))
+        for finished in runs:
+            typer.echo(finished.folder)
+    complain(runs)

@@ -13,6 +13,11 @@ def fetch(
         [], help="A suite: its prompts and the weights of its evaluators."
     ),
     everything: bool = typer.Option(False, "--all", help="All weights and prompt sets."),
+    checkpoint: list[str] = typer.Option(
+        [],
+        metavar="ID",
+        help="A checkpoint of the Hugging Face hub: org/name or org/name@revision.",
+    ),
     mirror: str | None = typer.Option(
         None, metavar="FOLDER|ADDRESS", help="Somebody's copy to take the files from."
     ),
@@ -20,7 +25,9 @@ def fetch(
         False, "--offline", help="Never use the network; only verify and say what is missing."
     ),
 ) -> None:
-    """Download weights and prompt sets, verified against their SHA-256.
+    """Download weights, prompt sets and checkpoints.
+
+    Weights and prompt sets are verified against their SHA-256.
 
     Files that are there and whole are left alone. Interrupted, the same command goes on.
     """
@@ -37,7 +44,7 @@ def fetch(
     wanted += [s for name in suite for s in file_sets.of_suite(name)]
     wanted += file_sets.everything() if everything else []
     wanted = file_sets.distinct(wanted)
-    if not (names or suite or everything):
+    if not (names or suite or everything or checkpoint):
         if mirror is not None:
             raise SoarBenchError("say what to take from the mirror: names, --suite or --all")
         Console().print(listing(file_sets.everything(), _say))
@@ -45,6 +52,9 @@ def fetch(
         return
 
     offline = offline or download.offline()
+    _checkpoints(checkpoint, offline)
+    if checkpoint and not (names or suite or everything):
+        return
     source: work.Source | None = None if offline else work.Published()
     if mirror is not None:
         source = open_mirror(mirror)
@@ -78,6 +88,34 @@ def fetch(
         if report.untried:
             last += f" (files that were not tried then: {len(report.untried)})"
         _fail(last)
+
+
+def _checkpoints(names: list[str], offline: bool) -> None:
+    """Brings checkpoints into the hub's cache, or says which are there."""
+    from soar_bench import hub
+    from soar_bench.types import SoarBenchError
+
+    wanted = []
+    for name in dict.fromkeys(names):
+        one = hub.parse(name)
+        if one is None:
+            raise SoarBenchError(f"{name!r} is no hub id: write org/name or org/name@revision")
+        wanted.append(one)
+    absent = [one for one in wanted if offline and not hub.is_here(one)]
+    if absent:
+        ids = " ".join(f"--checkpoint {one}" for one in absent)
+        _fail(
+            f"offline, so nothing was fetched: run `soar-bench fetch {ids}` where there is "
+            "internet, and bring the hub's cache here (the folder that HF_HUB_CACHE names)"
+        )
+    for one in wanted:
+        if offline:
+            typer.echo(f"{one}: here ({hub.find(one)[0]})")
+            continue
+        planned = hub.plan(one)
+        typer.echo(planned.summary())
+        hub.check_space(planned)
+        typer.echo(f"{one}: fetched ({hub.fetch(planned)})")
 
 
 def _say(words: str) -> None:

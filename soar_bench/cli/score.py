@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from soar_bench.cli.options import Precision, split
+from soar_bench.cli.outcome import complain
 
 
 def score(
@@ -30,7 +31,7 @@ def score(
         None, help="What the prompts are called.  [default: after their content]"
     ),
     batch_size: int = typer.Option(32, min=1, help="Images judged at once; changes no number."),
-    device: str = typer.Option("cpu", help="Where images are judged: cpu, cuda, mps."),
+    device: str = typer.Option("auto", help="Where images are judged: cpu, cuda, mps."),
     evaluator_dtype: Precision = typer.Option(
         Precision.float32,
         help="Precision of the learned evaluators; other than float32 it is recorded and makes "
@@ -70,3 +71,4 @@ def score(
     for line in reasons(finished):
         typer.echo(line, err=True)
     typer.echo(finished.folder)
+    complain([finished])

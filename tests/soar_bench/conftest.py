@@ -34,13 +34,18 @@ def quick():
 
 @pytest.fixture()
 def evaluate(tmp_path: Path, small_suite, quick):
-    """evaluate(checkpoint name, **options) -> the finished run; same folders every time."""
+    """evaluate(checkpoint name, **options) -> the finished run; same folders every time.
+
+    ``evaluate.generated`` is how many images the last one had to make.
+    """
     from soar_bench.checkpoints import resolve
     from soar_bench.evaluate import Options, prepare, run
 
     def go(name, suite=small_suite, protocol=quick, observe=None, **options):
-        settings = Options(tmp_path / "results", tmp_path / "cache", **options)
+        places = {"results": tmp_path / "results", "cache": tmp_path / "cache"}
+        settings = Options(**(places | options))
         work = prepare(resolve(str(name)), suite, protocol, settings)
+        go.generated = len(work.to_generate)
         return run(work, settings, observe) if observe else run(work, settings)
 
     return go

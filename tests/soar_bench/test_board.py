@@ -17,6 +17,8 @@ from soar_bench.types import SoarBenchError
 
 METRICS = {
     "shapes-geneval": {
+        "given": "shapes-geneval",
+        "version": "1",
         "identity": {},
         "metrics": {
             "shapes_geneval": {
@@ -29,13 +31,22 @@ METRICS = {
 
 
 def record(label, digest, story=None, steps=20, suite="shapes"):
+    story = story or {}
     return {
-        "checkpoint": {"label": label, "name": label, "digest": digest, "story": story or {}},
-        "suite": {"name": suite, "digest": "s", "seed": 1, "prompts": 30, "images_per_prompt": 2},
+        "checkpoint": {
+            "label": label, "name": label, "digest": digest, "revision": "", "story": story,
+            "form": "transformer" if story else "pipeline",
+            "base": {"name": "base", **story["base"]} if story else None,
+        },
+        "suite": {
+            "name": suite, "digest": "s", "seed": 1, "prompts": 30, "images_per_prompt": 2,
+            "source": "",
+        },
         "protocol": {"name": "shapes", "settings": {"steps": steps, "guidance": 3.0}},
         "evaluators": METRICS,
         "metrics": {},
-    }
+        "made": {},
+    }  # fmt: skip
 
 
 def story(name, seed, method="soar", base="base", step=400):

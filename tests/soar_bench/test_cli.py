@@ -64,7 +64,7 @@ def test_help_answers_at_once():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["eval", "nowhere"], ["no pipeline folder", "'nowhere'", "shapes"]),
+        (["eval", "nowhere"], ["no checkpoint", "'nowhere'", "shapes"]),
         (["eval", "shapse"], ["did you mean shapes?"]),
         (["eval", "shapes", "--suite", "shape"], ["no suite", "did you mean shapes"]),
         (["eval", "shapes", "--protocol", "soar"], ["no protocol", "'soar'"]),
@@ -84,7 +84,14 @@ def test_help_answers_at_once():
         (["train", "sft", "--config", "."], ["config file . cannot be read"]),
         (["train", "sft"], ["the setting 'base' is missing"]),
         (["eval", "shapes", "--device", "gpu"], ["the device 'gpu' cannot be used here"]),
-        (["eval", "shapes", "--guidance", "0.5"], ["greater than or equal to 1"]),
+        (["eval", "shapes", "--guidance=-1"], ["--guidance takes numbers from 0, not '-1'"]),
+        (["eval", "shapes", "--steps", "20,x"], ["--steps takes whole numbers from 1"]),
+        (["eval", "shapes", "--batch-size", "0"], ["--batch-size takes whole numbers from 1"]),
+        (["eval", "shapes", "--resolution", "65"], ["65"]),
+        (["eval", "shapes", "--suite", "geneval"], ["soar-bench fetch --suite geneval"]),
+        (["eval", "shapes", "--evaluator", "geneval"], ["nothing was started", "fetch"]),
+        (["rerun", "nowhere"], ["there are no results in results"]),
+        (["runs", "show", "nowhere"], ["there are no results in results"]),
         (["compare", "nowhere"], ["there is no run in nowhere"]),
         (["leaderboard"], ["there are no results in results"]),
         (["shapes", "pretrain", "--config", "absent.yaml"], ["no config file absent.yaml"]),
@@ -104,11 +111,10 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, words, tmp_path):
 def test_a_pipeline_of_another_class_is_refused(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    assert_refused(
-        soar_bench("eval", tmp_path / "other"), "FluxPipeline", "StableDiffusion3Pipeline"
-    )
+    train = ("train", "sft", "--data", "shapes-clean", "--base", tmp_path / "other")
+    assert_refused(soar_bench(*train), "FluxPipeline", "StableDiffusion3Pipeline")
     (tmp_path / "other" / "model_index.json").write_text("{")
-    assert_refused(soar_bench("eval", tmp_path / "other"), "model_index.json", "not a pipeline")
+    assert_refused(soar_bench("eval", tmp_path / "other"), "model_index.json", "is damaged")
 
 
 def test_a_recipe_for_another_method_is_refused(tmp_path):

@@ -10,9 +10,12 @@ import pytest
 
 from soar_bench.checkpoints import EMBEDDED, resolve
 from soar_bench.evaluate import Options, prepare, run
-from soar_bench.generate import generate, image_file, read_image
+from soar_bench.generate import generate
+from soar_bench.image_store import ImageStore
+from soar_bench.protocols import SHAPES_PROTOCOL
 from soar_bench.records import read_runs
-from soar_bench.suites import SHAPES_PROTOCOL, get_suite
+from soar_bench.sampler import Sampler
+from soar_bench.suites import get_suite
 from soar_bench.types import plan
 
 ROOT = Path(__file__).parents[2]
@@ -128,9 +131,10 @@ def test_batch_one_and_batch_64_give_the_same_images_and_scores(tmp_path):
     samples = plan(suite, 1)[::4]
     made, scores = [], []
     for batch in (1, 64):
-        folder = tmp_path / str(batch)
-        generate(resolve("shapes"), suite, SHAPES_PROTOCOL, samples, folder, batch_size=batch)
-        images = [read_image(image_file(folder, s)) for s in samples]
+        store = ImageStore(tmp_path / str(batch))
+        sampler = Sampler(resolve("shapes"), SHAPES_PROTOCOL, "cpu")
+        generate(sampler, samples, store, suite.seed, batch_size=batch)
+        images = [store.read(s) for s in samples]
         judged = [
             Sample(i, s.prompt.text, s.prompt.metadata)
             for i, s in zip(images, samples, strict=True)

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -17,8 +12,10 @@ import pytest
 from PIL import Image
 
 from soar_bench.checkpoints import resolve
-from soar_bench.generate import generate, image_file, image_folder, read_image
+from soar_bench.generate import generate
+from soar_bench.image_store import ImageStore
 from soar_bench.noise import initial_noise
+from soar_bench.sampler import Sampler
 from soar_bench.types import SoarBenchError, plan
 
 
@@ -37,7 +34,7 @@ def test_a_run_is_recorded_with_everything_that_made_it(
     assert scores["value"].isin([0.0, 1.0]).all()
     assert scores.groupby("prompt_id")["noise"].nunique().eq(2).all()
     record = json.loads((run.folder / "run.json").read_text())
-    assert record["schema"] == 1
+    assert record["schema"] == 2
     assert record["checkpoint"]["digest"] == resolve(str(tiny_pipeline)).digest
     assert record["protocol"]["settings"]["steps"] == 4
     assert record["suite"]["digest"] == small_suite.digest()
@@ -67,7 +64,7 @@ def test_the_same_command_twice_gives_the_same_numbers_and_generates_nothing(
 ):
     first = evaluate(tiny_pipeline)
     again = evaluate(tiny_pipeline)
-    assert again.record["made"]["generated"] == 0
+    assert evaluate.generated == 0
     assert again.folder == first.folder
     pd.testing.assert_frame_equal(first.scores(), again.scores())
 
@@ -109,12 +106,13 @@ def test_images_do_not_depend_on_batch_or_order(tiny_pipeline, small_suite, quic
     checkpoint = resolve(str(tiny_pipeline))
     samples = plan(small_suite, 2)
     made = {}
-    for name, batch, order in (("one", 1, 1), ("all", 64, 1), ("back", 5, -1)):
-        folder = tmp_path / name
-        generate(checkpoint, small_suite, quick, samples[::order], folder, batch_size=batch)
-        made[name] = np.stack([read_image(image_file(folder, s)) for s in samples]).astype(int)
-    assert np.abs(made["one"] - made["all"]).max() <= 1
-    assert np.abs(made["one"] - made["back"]).max() <= 1
+    for name, batch, order in (("one", 1, 1), ("eight", 8, 1), ("all", 64, 1), ("back", 5, -1)):
+        store = ImageStore(tmp_path / name)
+        sampler = Sampler(checkpoint, quick, "cpu")
+        generate(sampler, samples[::order], store, small_suite.seed, batch_size=batch)
+        made[name] = np.stack([store.read(s) for s in samples]).astype(int)
+    for other in ("eight", "all", "back"):
+        assert np.abs(made["one"] - made[other]).max() <= 1
     assert len(np.unique(made["one"].reshape(len(samples), -1), axis=0)) == len(samples)
 
 
@@ -125,7 +123,9 @@ def test_generation_equals_the_pipelines_own_call(tiny_pipeline, small_suite, qu
     from training.pipeline import load_pipeline
 
     sample = plan(small_suite, 1)[3]
-    generate(resolve(str(tiny_pipeline)), small_suite, quick, [sample], tmp_path)
+    store = ImageStore(tmp_path)
+    sampler = Sampler(resolve(str(tiny_pipeline)), quick, "cpu")
+    generate(sampler, [sample], store, small_suite.seed)
     noise = initial_noise(small_suite.seed, sample.prompt.id, sample.index, (4, 16, 16))
     expected = load_pipeline(tiny_pipeline)(
         sample.prompt.text,
@@ -136,7 +136,7 @@ def test_generation_equals_the_pipelines_own_call(tiny_pipeline, small_suite, qu
         width=64,
         max_sequence_length=14,
     ).images[0]
-    made = read_image(image_file(tmp_path, sample)).astype(int)
+    made = store.read(sample).astype(int)
     assert np.abs(made - np.asarray(expected).astype(int)).max() <= 1
 
 
@@ -145,19 +145,19 @@ def test_a_change_of_anything_invalidates_what_depends_on_it(
 ):
     base = evaluate(tiny_pipeline)
     steps = evaluate(tiny_pipeline, protocol=quick.override(steps=3))
-    assert steps.record["made"]["generated"] == 12
+    assert evaluate.generated == 12
     assert steps.record["protocol"]["name"] == "quick+steps=3"
     assert steps.folder != base.folder
-    seed = evaluate(tiny_pipeline, suite=dataclasses.replace(small_suite, seed=1))
-    assert seed.record["made"]["generated"] == 12
-    more = evaluate(tiny_pipeline, images_per_prompt=3)
-    assert more.record["made"]["generated"] == 6, "the images of the first two indices stay"
+    evaluate(tiny_pipeline, suite=dataclasses.replace(small_suite, seed=1))
+    assert evaluate.generated == 12
+    evaluate(tiny_pipeline, images_per_prompt=3)
+    assert evaluate.generated == 6, "the images of the first two indices stay"
 
 
 def test_an_evaluator_added_later_scores_images_that_exist(evaluate, tiny_pipeline):
     evaluate(tiny_pipeline)
     both = evaluate(tiny_pipeline, evaluators=("shapes-geneval", "ocr"))
-    assert both.record["made"]["generated"] == 0
+    assert evaluate.generated == 0
     ocr = both.scores().query("metric == 'ocr_accuracy'")
     assert ocr["value"].isna().all()
     assert ocr["unscored"].str.startswith("the prompt quotes no text").all()
@@ -176,25 +176,19 @@ def test_a_damaged_image_is_made_again_and_never_scored(damage, evaluate, tiny_p
     else:
         victim.unlink()
     again = evaluate(tiny_pipeline)
-    assert again.record["made"]["generated"] == 1
+    assert evaluate.generated == 1
     pd.testing.assert_frame_equal(whole.scores(), again.scores())
 
 
-def test_a_replaced_image_gets_a_score_of_its_own(
-    evaluate, tiny_pipeline, tmp_path, small_suite, quick
-):
-    """A stale score must not stand for other pixels."""
-    from soar_bench.shapes.render import Scene, Thing, render
-
-    evaluate(tiny_pipeline)
-    sample = plan(small_suite, 1)[0]
-    folder = image_folder(tmp_path / "cache", resolve(str(tiny_pipeline)), small_suite, quick)
-    shape = sample.prompt.metadata["include"][0]["class"]
-    picture = render(Scene("white", (Thing(shape, "red", 32, 32, 9),)))
-    Image.fromarray(picture).save(image_file(folder, sample))
-    scores = evaluate(tiny_pipeline).scores()
-    row = scores[(scores["prompt_id"] == sample.prompt.id) & (scores["index"] == 0)]
-    assert row["value"].tolist() == [1.0]
+def test_an_image_put_in_the_place_of_another_is_made_again(evaluate, tiny_pipeline, tmp_path):
+    """A picture from elsewhere, or another sample's, must not be scored as this sample's."""
+    whole = evaluate(tiny_pipeline)
+    one, two = images_of(tmp_path)[:2]
+    one.write_bytes(two.read_bytes())
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(two)
+    again = evaluate(tiny_pipeline)
+    assert evaluate.generated == 2
+    pd.testing.assert_frame_equal(whole.scores(), again.scores())
 
 
 def test_a_torn_journal_line_is_scored_again(evaluate, tiny_pipeline, tmp_path):
@@ -203,45 +197,9 @@ def test_a_torn_journal_line_is_scored_again(evaluate, tiny_pipeline, tmp_path):
     journal.write_bytes(journal.read_bytes()[:-40])
     again = evaluate(tiny_pipeline)
     pd.testing.assert_frame_equal(whole.scores(), again.scores())
-    whole_lines = [line for line in journal.read_text().split("\n") if line.endswith("}}}")]
-    assert len(whole_lines) >= 12
-
-
-def test_killed_at_any_point_the_same_command_finishes_the_same_record(
-    evaluate, tiny_pipeline, tmp_path, small_suite, quick
-):
-    """A real process, SIGKILLed while it generates; then the rest is made, and only the rest."""
-    whole = evaluate(tiny_pipeline)
-    shutil.rmtree(tmp_path / "cache")
-    shutil.rmtree(tmp_path / "results")
-    script = (
-        "import sys; from pathlib import Path\n"
-        "from soar_bench.checkpoints import resolve\n"
-        "from soar_bench.generate import generate, image_folder\n"
-        "from soar_bench.types import Protocol, plan\n"
-        "import pickle; suite, protocol = pickle.loads(sys.stdin.buffer.read())\n"
-        "c = resolve(sys.argv[1]); folder = image_folder(Path(sys.argv[2]), c, suite, protocol)\n"
-        "generate(c, suite, protocol, plan(suite, 2), folder, batch_size=1)\n"
-    )
-    import pickle
-
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tiny_pipeline), str(tmp_path / "cache")],
-        stdin=subprocess.PIPE,
-    )
-    process.stdin.write(pickle.dumps((small_suite, quick)))
-    process.stdin.close()
-    deadline = time.monotonic() + 120
-    while len(images_of(tmp_path)) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    made = len(images_of(tmp_path))
-    assert 3 <= made < 12
-    again = evaluate(tiny_pipeline)
-    assert 0 < again.record["made"]["generated"] <= 12 - 3
-    left = again.scores().drop(columns="image")
-    pd.testing.assert_frame_equal(whole.scores().drop(columns="image"), left)
+    files = (tmp_path / "cache" / "scores").rglob("*.jsonl")
+    lines = [line for file in files for line in file.read_text().split("\n")]
+    assert sum(line.endswith("}}}") for line in lines) == 12
 
 
 def test_everything_is_checked_before_any_image_is_made(evaluate, tiny_pipeline, tmp_path):
@@ -266,6 +224,44 @@ def test_an_evaluator_named_twice_counts_once_and_two_of_one_metric_are_refused(
         evaluate(tiny_pipeline, evaluators=("shapes-geneval", "double"))
 
 
+def test_made_again_by_force_the_record_is_the_same(evaluate, tiny_pipeline, tmp_path):
+    whole = evaluate(tiny_pipeline)
+    times = [file.stat().st_mtime_ns for file in images_of(tmp_path)]
+    again = evaluate(tiny_pipeline, force=True)
+    assert evaluate.generated == again.record["made"]["generated"] == 12
+    assert again.record["made"]["scored"] == {"shapes-geneval": 12}
+    now = [file.stat().st_mtime_ns for file in images_of(tmp_path)]
+    assert all(new > old for new, old in zip(now, times, strict=True))
+    pd.testing.assert_frame_equal(whole.scores(), again.scores())
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(evaluate, tiny_pipeline, tmp_path, monkeypatch):
+    """A device that holds three images at once, however many are asked for."""
+    whole = evaluate(tiny_pipeline, batch_size=12).scores()
+    shutil.rmtree(tmp_path / "cache")
+    sample, seen = Sampler.sample, []
+
+    def small(self, samples, seed):
+        seen.append(len(samples))
+        if len(samples) > 3:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return sample(self, samples, seed)
+
+    monkeypatch.setattr(Sampler, "sample", small)
+    again = evaluate(tiny_pipeline, batch_size=12).scores()
+    assert seen == [12, 6, 3, 3, 3, 3]
+    assert again["value"].tolist() == whole["value"].tolist()
+    monkeypatch.setattr(Sampler, "sample", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(SoarBenchError, match="not even one image fits into memory"):
+        evaluate(tiny_pipeline, force=True)
+
+
+def test_without_a_batch_size_one_is_found(evaluate, tiny_pipeline):
+    run = evaluate(tiny_pipeline, batch_size=None)
+    assert run.record["made"]["batch_size"] == 32
+    assert run.record["made"]["generated"] == 12
+
+
 def test_a_device_that_is_not_here_is_refused_before_any_work(evaluate, tiny_pipeline, tmp_path):
     with pytest.raises(SoarBenchError, match="the device 'gpu' cannot be used here"):
         evaluate(tiny_pipeline, device="gpu")
@@ -288,11 +284,11 @@ def test_images_that_are_no_numbers_are_never_saved(tiny_pipeline, evaluate, tmp
 
 def test_text_with_line_separators_survives_the_journal(tmp_path):
     from evaluators.types import Score
-    from soar_bench.scoring import Journal
+    from soar_bench.journal import Journal
 
     text = "a\u2028b\u0085c\nd"
-    Journal(tmp_path / "j.jsonl").add([("k", {"m": Score(1.0, details={"text": text})})])
-    (score,) = Journal(tmp_path / "j.jsonl").get("k").values()
+    Journal(tmp_path).add([("k", {"m": Score(1.0, details={"text": text})})])
+    (score,) = Journal(tmp_path).get("k").values()
     assert score.details["text"] == text
 
 

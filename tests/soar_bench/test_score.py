@@ -100,13 +100,12 @@ def made(tmp_path_factory, tiny_pipeline, small_suite, quick):
     """A run that ``eval`` made, and the file of each of its samples by prompt id and index."""
     from soar_bench.checkpoints import resolve
     from soar_bench.evaluate import Options, prepare, run
-    from soar_bench.generate import image_file
 
     place = tmp_path_factory.mktemp("made")
     options = Options(place / "results", place / "cache", evaluators=BOTH)
     work = prepare(resolve(str(tiny_pipeline)), small_suite, quick, options)
     finished = run(work, options)
-    return finished, [(sample, image_file(work.folder, sample)) for sample in work.samples]
+    return finished, [(sample, work.store.file(sample)) for sample in work.samples]
 
 
 class Counting(Evaluator):
@@ -309,7 +308,7 @@ def test_an_evaluator_added_later_and_an_image_changed_later_cost_only_themselve
     before = printed.run
     Image.fromarray(picture(RECORDS[0], seed=99)).save(tmp_path / "a/00000/samples/0001.png")
     after = score("a", evaluators="shapes-geneval,brightness").run
-    assert brightness.judged == 7
+    assert after.record["made"]["scored"] == {"shapes-geneval": 1, "brightness": 1}
     assert after.folder != before.folder, "other images are another entrant"
     changed = by_sample(after, "value")["value"]
     assert changed["shapes_geneval", "00000", 1] == 1.0
@@ -319,13 +318,17 @@ def test_an_evaluator_added_later_and_an_image_changed_later_cost_only_themselve
 def test_an_evaluator_that_fails_halfway_loses_nothing_that_was_scored(score, tmp_path, brightness):
     write_geneval(tmp_path / "a")
     brightness.fails_after = 4
-    with pytest.raises(EvaluatorError, match="out of order"):
+    with pytest.raises(SystemExit) as end:
         score("a", "--batch-size", "2", evaluators="brightness")
-    assert not list(tmp_path.rglob("run.json"))
+    assert end.value.code == 1
+    (file,) = tmp_path.rglob("scores.parquet")
+    reasons = pd.read_parquet(file)["unscored"]
+    assert reasons.tolist() == [""] * 4 + ["the evaluator failed: EvaluatorError: out of order"] * 2
     brightness.fails_after = 1_000_000
-    printed = score("a", evaluators="brightness")
+    printed = score("a", "--batch-size", "2", evaluators="brightness")
     assert "brightness: 2 of 6 images to score" in printed
     assert brightness.judged == 6
+    assert printed.run.scores()["value"].notna().all()
 
 
 def test_an_image_that_changes_while_it_is_scored_is_refused_and_the_others_are_kept(
@@ -382,13 +385,13 @@ def test_killed_while_it_scores_the_same_command_does_only_the_rest(score, tmp_p
     kept = 0
     while kept < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
-        kept = sum(f.read_text().count('"key"') for f in tmp_path.rglob("brightness-*/*.jsonl"))
+        kept = sum(f.read_text().count('"key"') for f in tmp_path.rglob("brightness-*/*/*.jsonl"))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert 2 <= kept < 6
     assert not list(tmp_path.rglob("run.json"))
     run = score("a", evaluators="brightness").run
-    assert brightness.judged == run.record["made"]["scored"]["brightness"] <= 4
+    assert run.record["made"]["scored"]["brightness"] == 6 - kept <= 4
     assert by_sample(run, "value")["value"].tolist() == [
         shown(prompt, index).mean() for prompt in range(3) for index in range(2)
     ]

@@ -9,9 +9,11 @@ from evaluators import registry
 from evaluators.types import Evaluator, Metric, Score
 from soar_bench import evaluate
 from soar_bench.evaluate import judge
-from soar_bench.generate import digest_image
+from soar_bench.image_store import digest_image
+from soar_bench.journal import Journal
+from soar_bench.memory import fitting_batch
 from soar_bench.scoring import evaluator_identity, precision
-from soar_bench.types import PlannedSample, Prompt
+from soar_bench.types import PlannedSample, Prompt, SoarBenchError
 
 
 class Recorder(Evaluator):
@@ -36,19 +38,33 @@ def events(monkeypatch):
     found: list[str] = []
     shares = {"a": "tower", "b": "", "c": "tower"}
     monkeypatch.setattr(registry, "create", lambda name: Recorder(name, shares[name], found))
+    monkeypatch.setattr(registry, "find", lambda name: registry.Entry(name, name, "local"))
     return found
 
 
 SAMPLES = [PlannedSample(Prompt(f"p{i}", f"prompt {i}"), 0) for i in range(5)]
 
 
-def pictures(sample):
-    image = np.full((4, 4, 3), 10 * int(sample.prompt.id[1:]), np.uint8)
-    return digest_image(image), lambda: image
+class Grey:
+    """Images of one grey each, and how often each was decoded."""
+
+    def __init__(self):
+        self.decoded: list[str] = []
+
+    def digest(self, sample):
+        return digest_image(self._image(sample))
+
+    def pixels(self, sample):
+        self.decoded.append(sample.prompt.id)
+        return self._image(sample)
+
+    def _image(self, sample):
+        return np.full((4, 4, 3), 10 * int(sample.prompt.id[1:]), np.uint8)
 
 
-def work(cache: Path, names, **options):
-    return judge(names, SAMPLES, pictures, cache, "images", batch_size=3, **options)
+def work(cache: Path, names, pictures=None, samples=SAMPLES, **options):
+    pictures = pictures or Grey()
+    return judge(names, samples, pictures, cache, "images", batch_size=3, **options)
 
 
 def stages(events):
@@ -117,3 +133,109 @@ def test_a_score_outside_its_range_stops_the_run(events, tmp_path, monkeypatch):
     )
     with pytest.raises(Exception, match=r"gave a = 2\.0, outside its range"):
         work(tmp_path, ["a"])
+
+
+def test_an_image_is_decoded_once_for_all_evaluators_where_memory_allows(
+    events, tmp_path, monkeypatch
+):
+    pictures = Grey()
+    work(tmp_path / "much", ["a", "b", "c"], pictures)
+    assert sorted(pictures.decoded) == ["p0", "p1", "p2", "p3", "p4"]
+    monkeypatch.setattr(evaluate, "image_budget", lambda: 2 * 4 * 4 * 3)
+    pictures = Grey()
+    judged = work(tmp_path / "little", ["a", "b", "c"], pictures)
+    assert len(pictures.decoded) == 8, "two images are kept, three decoded for each of two groups"
+    assert [s["b"].value for s in judged.results["b"]] == [
+        s["a"].value for s in judged.results["a"]
+    ]
+
+
+class Failing(Recorder):
+    """Fails wherever it sees an image of grey 20."""
+
+    error: Exception = ValueError("cannot read <this> image")
+
+    def score(self, samples):
+        if any(s.image[0, 0, 0] == 20 for s in samples):
+            raise self.error
+        return super().score(samples)
+
+
+def test_a_sample_on_which_an_evaluator_fails_is_unscored_and_the_rest_goes_on(
+    events, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(registry, "create", lambda name: Failing(name, "", events))
+    judged = work(tmp_path, ["a"])
+    values = [scores["a"].value for scores in judged.results["a"]]
+    assert values == pytest.approx([0, 10 / 255, None, 30 / 255, 40 / 255])
+    reason = judged.results["a"][2]["a"].unscored
+    assert reason == "the evaluator failed: ValueError: cannot read <this> image"
+    assert judged.failed == {"a": 1}
+
+
+def test_a_failure_is_tried_again_and_not_kept(events, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "create", lambda name: Failing(name, "", events))
+    work(tmp_path, ["a"])
+    monkeypatch.setattr(registry, "create", lambda name: Recorder(name, "", events))
+    judged = work(tmp_path, ["a"])
+    assert judged.scored == {"a": 1}
+    assert judged.failed == {}
+    assert judged.results["a"][2]["a"].value == pytest.approx(20 / 255)
+
+
+def test_an_evaluator_that_fails_on_everything_stops_the_run(events, tmp_path, monkeypatch):
+    def fails(self, samples):
+        raise KeyError("no such model")
+
+    monkeypatch.setattr(Recorder, "score", fails)
+    many = [PlannedSample(Prompt(f"p{i}", f"prompt {i}"), 0) for i in range(20)]
+    with pytest.raises(SoarBenchError, match=r"failed on each of 10 samples .*no such model"):
+        judge(["a"], many, Grey(), tmp_path, "images", batch_size=10)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_scored_in_parts(events, tmp_path, monkeypatch):
+    class Small(Recorder):
+        def score(self, samples):
+            if len(samples) > 1:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+            return super().score(samples)
+
+    monkeypatch.setattr(registry, "create", lambda name: Small(name, "", events))
+    judged = work(tmp_path, ["a"])
+    values = [scores["a"].value for scores in judged.results["a"]]
+    assert values == pytest.approx([10 * i / 255 for i in range(5)])
+    assert judged.failed == {}
+
+
+def test_a_batch_that_lacks_one_score_is_scored_as_it_was_and_keeps_the_others(events, tmp_path):
+    """So that a score does not depend on where the work was stopped."""
+    whole = work(tmp_path / "whole", ["a"])
+    part = work(tmp_path / "part", ["a"], samples=SAMPLES[:2])
+    assert part.scored == {"a": 2}
+    events.clear()
+    rest = work(tmp_path / "part", ["a"])
+    assert stages(events) == ["a loads float32", "a scores 3", "a scores 2"]
+    assert rest.scored == {"a": 3}
+    assert rest.results == whole.results
+
+
+def test_journals_of_several_processes_are_one(tmp_path):
+    one, two = Journal(tmp_path), Journal(tmp_path)
+    one.add([("k1", {"m": Score(1.0)})])
+    two.add([("k2", {"m": Score(None, "no text")})])
+    again = Journal(tmp_path)
+    assert again.get("k1") == {"m": Score(1.0)}
+    assert again.get("k2") == {"m": Score(None, "no text")}
+    again.forget(["k1"])
+    assert Journal(tmp_path).get("k1") is None
+    assert Journal(tmp_path).get("k2") == {"m": Score(None, "no text")}
+    assert len(list(tmp_path.glob("*.jsonl"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("free", "one", "size"),
+    [(100, 10, 8), (100, 81, 1), (10, 100, 1), (1 << 40, 1, 64), (50, 0, 32)],
+)
+def test_an_automatic_batch_is_the_largest_power_of_two_that_fits(free, one, size):
+    """Into four fifths of what is free, 64 at most."""
+    assert fitting_batch(free, one) == size

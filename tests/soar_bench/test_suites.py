@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from soar_bench.noise import noise_key
-from soar_bench.suites import DEFAULT_PROTOCOL, PROTOCOLS, SUITES, get_suite
+from soar_bench.suites import SUITES, get_suite
 from soar_bench.types import plan
 
 
@@ -18,7 +18,6 @@ def test_ids_and_prompts_are_unique_and_the_digest_is_stable(name):
     assert len({p.text for p in suite.prompts}) == len(suite.prompts)
     assert suite.digest() == get_suite(name).digest()
     assert suite.digest()[:12] == DIGESTS[name], "committed records were made with other prompts"
-    assert DEFAULT_PROTOCOL[name] in PROTOCOLS
 
 
 DIGESTS = {"shapes": "25a1a20fa418", "shapes-dev": "8d3fa30bef15", "shapes-signs": "be625fdc5602"}
@@ -52,10 +51,3 @@ def test_a_plan_has_every_sample_once_and_all_first_images_first():
     assert len(samples) == 3 * len(suite.prompts)
     assert len({(s.prompt.id, s.index) for s in samples}) == len(samples)
     assert [s.index for s in samples] == sorted(s.index for s in samples)
-
-
-def test_overriding_a_protocol_names_what_differs():
-    protocol = PROTOCOLS["shapes"]
-    assert protocol.override(steps=10, guidance=None).name == "shapes+steps=10"
-    assert protocol.override(steps=20) == protocol
-    assert protocol.override(steps=5, guidance=4.5).name == "shapes+guidance=4.5+steps=5"

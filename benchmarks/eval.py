@@ -1,0 +1,184 @@
+"""Where the time of ``soar-bench eval`` goes, and what the same command costs a second time.
+
+    python benchmarks/eval.py                          # the embedded world, on this machine
+    python benchmarks/eval.py --sd35m --device cuda    # SD3.5-Medium's shape with random weights
+
+Runs the real command in processes of its own and reads the record it writes. With ``--sd35m`` a
+pipeline of SD3.5-Medium's shape (2.2B transformer, two CLIPs, T5-XXL; 16 GB in bfloat16) is written
+first; its pictures are noise, its speed and memory are the real ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+
+def evaluate(arguments: list[str], place: Path) -> tuple[float, Path, dict[str, Any]]:
+    """Seconds of wall clock, the record's file and the record of one ``soar-bench eval``."""
+    command = [sys.executable, "-m", "soar_bench", "eval", *arguments]
+    command += ["--results", str(place / "results"), "--cache", str(place / "cache")]
+    clock = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    wall = time.monotonic() - clock
+    (file,) = (place / "results").rglob("run.json")
+    return wall, file, json.loads(file.read_text("utf-8"))
+
+
+def report(arguments: list[str], place: Path) -> None:
+    wall, file, record = evaluate(arguments, place)
+    made = record["made"]
+    stages = {"start, plan, record": wall - sum(made["seconds"].values()), **made["seconds"]}
+    print(f"\n{made['generated']} images, batches of {made['batch_size']}, {made['device']}")
+    print(f"{'stage':<22}{'seconds':>9}{'share':>8}{'per image':>12}")
+    for stage, seconds in stages.items():
+        each = f"{1000 * seconds / made['generated']:.1f} ms"
+        print(f"{stage:<22}{seconds:>9.1f}{seconds / wall:>8.0%}{each:>12}")
+    print(f"{'all':<22}{wall:>9.1f}   {made['generated'] / wall:.3g} images/s")
+    if "memory" in made:
+        print(f"peak memory of the device: {made['memory'] / 2**30:.1f} GiB")
+    before = file.stat().st_mtime_ns
+    again, _, _ = evaluate(arguments, place)
+    state = "left as it was" if file.stat().st_mtime_ns == before else "written anew"
+    print(f"the same command again: {again:.1f} s, record {state} ({wall / again:.0f} times less)")
+
+
+def write_sd35m(folder: Path, device: str, tiny: bool) -> None:
+    """A pipeline of SD3.5-Medium's shape with random bfloat16 weights; ``tiny`` for trying this
+    program.
+    """
+    import torch
+
+    from evaluators.torchvision_import import mend_torchvision
+
+    mend_torchvision()
+    from diffusers import (
+        AutoencoderKL,
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModelWithProjection,
+        T5Config,
+        T5EncoderModel,
+    )
+
+    from soar_bench.checkpoints import pipeline_folder
+    from training.pipeline import load_pipeline
+
+    def clip(width: int, layers: int, heads: int, activation: str) -> CLIPTextModelWithProjection:
+        return CLIPTextModelWithProjection(
+            CLIPTextConfig(
+                hidden_size=width,
+                intermediate_size=4 * width,
+                num_hidden_layers=1 if tiny else layers,
+                num_attention_heads=heads,
+                projection_dim=width,
+                hidden_act=activation,
+                vocab_size=49408,
+            )
+        )
+
+    words = load_pipeline(pipeline_folder("shapes"))  # its tokenizers: any ids will do
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device(device):
+        transformer = SD3Transformer2DModel(
+            sample_size=128,
+            patch_size=2,
+            in_channels=16,
+            num_layers=2 if tiny else 24,
+            attention_head_dim=64,
+            num_attention_heads=24,
+            joint_attention_dim=4096,
+            caption_projection_dim=1536,
+            pooled_projection_dim=2048,
+            out_channels=16,
+            pos_embed_max_size=384,
+            dual_attention_layers=(0,) if tiny else tuple(range(13)),
+            qk_norm="rms_norm",
+        )
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(32, 32, 32, 32) if tiny else (128, 256, 512, 512),
+            layers_per_block=2,
+            latent_channels=16,
+            scaling_factor=1.5305,
+            shift_factor=0.0609,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        )
+        encoders = (
+            clip(768, 12, 12, "quick_gelu"),
+            clip(1280, 32, 20, "gelu"),
+            T5EncoderModel(
+                T5Config(
+                    d_model=4096,
+                    d_kv=64,
+                    d_ff=10240,
+                    num_layers=1 if tiny else 24,
+                    num_heads=64,
+                    vocab_size=32128,
+                    feed_forward_proj="gated-gelu",
+                )
+            ),
+        )
+    torch.set_default_dtype(torch.float32)
+    StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae,
+        text_encoder=encoders[0],
+        tokenizer=words.tokenizer,
+        text_encoder_2=encoders[1],
+        tokenizer_2=words.tokenizer_2,
+        text_encoder_3=encoders[2],
+        tokenizer_3=words.tokenizer_3,
+    ).to("cpu").save_pretrained(folder, safe_serialization=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, default=1, help="images a prompt")
+    parser.add_argument("--sd35m", action="store_true", help="SD3.5-Medium's shape, random weights")
+    parser.add_argument("--prompts", type=int, default=64, help="how many, with --sd35m")
+    parser.add_argument("--steps", default="", help="sampler steps, other than the protocol's")
+    parser.add_argument("--tiny", action="store_true", help="a thin --sd35m, to try this program")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch-size", default="auto")
+    parser.add_argument("--place", type=Path, help="where to work  [default: a temporary folder]")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        place = given.place or Path(temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        options = ["--device", given.device, "--batch-size", given.batch_size]
+        options += ["--images", str(given.images)]
+        if given.steps:
+            options += ["--steps", given.steps]
+        if not given.sd35m:
+            report(["shapes", *options], place)
+            return
+        pipeline = place / "sd35m-random"
+        if not (pipeline / "model_index.json").exists():
+            import torch
+
+            best = "cuda" if torch.cuda.is_available() else "cpu"
+            write_sd35m(pipeline, best if given.device == "auto" else given.device, given.tiny)
+        prompts = place / "prompts.txt"
+        prompts.write_text("".join(f"a photo of {n} things\n" for n in range(given.prompts)))
+        options += ["--suite", str(prompts), "--protocol", "soar-paper"]
+        report([str(pipeline), *options, "--evaluators", "shapes-clipscore"], place)
+
+
+if __name__ == "__main__":
+    main()

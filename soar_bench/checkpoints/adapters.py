@@ -1,0 +1,314 @@
+"""LoRA adapters: peft's layout (a folder) and diffusers' (one file, also of other trainers).
+
+Both are brought onto a base by their own library. What was brought is then read off the models and
+compared with the file, tensor by tensor name, so that nothing is passed over in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soar_bench.checkpoints.fit import empty_model, pipeline_class
+from soar_bench.checkpoints.pipelines import Pipeline
+from soar_bench.checkpoints.weights import convert_first, read_header, read_json, some
+from soar_bench.types import SoarBenchError
+
+PEFT_CONFIG = "adapter_config.json"
+PEFT_WEIGHTS = "adapter_model.safetensors"
+DIFFUSERS_WEIGHTS = "pytorch_lora_weights.safetensors"
+#: What the adapter is called on the models it is brought onto.
+_NAME = "judged"
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+_MAGNITUDE = (".lora_magnitude_vector", ".lora_magnitude_vector.weight")
+#: Ways to start training that leave the base as it was; the others need a changed base.
+_PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What an adapter does, whatever its layout."""
+
+    #: by ``component.module.lora_A.weight`` and the like
+    tensors: Mapping[str, Any]
+    #: by ``component.module``: alpha over rank, by which its product is multiplied
+    scales: Mapping[str, float]
+
+    @property
+    def components(self) -> set[str]:
+        """The parts of the pipeline that it changes."""
+        return {name.split(".", 1)[0] for name in self.tensors}
+
+    @property
+    def changes_something(self) -> bool:
+        return any(
+            scale != 0 and self.tensors[name + _A].any() and self.tensors[name + _B].any()
+            for name, scale in self.scales.items()
+        )
+
+
+def is_lora_name(key: str) -> bool:
+    """Whether a tensor's name is an adapter's, in any trainer's spelling."""
+    return ".lora" in key or key.startswith("lora_") or "_lora." in key or ".lokr_" in key
+
+
+def check_adapter(pipeline: Pipeline, weights: Path) -> Adapter:
+    """The adapter, if it fits the pipeline and changes something. SoarBenchError if not."""
+    tensors = read_adapter(pipeline, weights)
+    models = {name: empty_model(pipeline, name) for name in _components(pipeline, tensors)}
+    _check_places(pipeline, weights, tensors, models)
+    assembled = _assemble(pipeline, models)
+    bring(assembled, pipeline, weights)
+    scales = {
+        f"{component}.{module}": scale
+        for component, model in models.items()
+        for module, _, scale in _layers(model)
+    }
+    adapter = Adapter(tensors, scales)
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise SoarBenchError(f"{weights} is damaged: {name} holds values that are not numbers")
+    if not adapter.changes_something:
+        raise SoarBenchError(
+            f"{weights} changes nothing: in every layer one of its matrices or its alpha is zero, "
+            "so its images would be the base's; was it saved before training?"
+        )
+    return adapter
+
+
+def bring(assembled: Any, pipeline: Pipeline, weights: Path, dtype: Any = None) -> None:
+    """Puts the adapter onto the loaded models of a diffusers pipeline, active and not merged.
+
+    SoarBenchError if anything of the file found no place.
+    """
+    models = {
+        name: model
+        for name in pipeline.models()
+        if (model := getattr(assembled, name, None)) is not None
+    }
+    try:
+        if weights.is_dir():
+            _bring_peft(models[pipeline.denoiser], weights)
+        else:
+            assembled.load_lora_weights(
+                str(weights.parent),
+                weight_name=weights.name,
+                adapter_name=_NAME,
+                local_files_only=True,
+                use_safetensors=True,
+            )
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SoarBenchError(
+            f"{weights} cannot be brought onto {pipeline.folder}: {reason}"
+        ) from None
+    found: set[str] = set()
+    for component, model in models.items():
+        for module, layer, _ in _layers(model):
+            if layer.disable_adapters or _NAME not in layer.active_adapters:
+                raise SoarBenchError(f"{weights} was brought onto {component} but is not active")
+            found |= {f"{component}.{module}{_A}", f"{component}.{module}{_B}"}
+            if dtype is not None:
+                for held in (layer.lora_A, layer.lora_B, layer.lora_magnitude_vector):
+                    if _NAME in held:
+                        held[_NAME].to(dtype)
+    wanted = {name for name in read_adapter(pipeline, weights) if name.endswith((_A, _B))}
+    if wanted != found:
+        faults = sorted(wanted ^ found)
+        raise SoarBenchError(f"{weights} does not fit {pipeline.folder}: {some(faults)}")
+
+
+def base_of(weights: Path) -> str:
+    """The base that an adapter's own settings name; empty if they name none."""
+    if not weights.is_dir():
+        return ""
+    return str(read_json(weights / PEFT_CONFIG).get("base_model_name_or_path") or "")
+
+
+def read_adapter(pipeline: Pipeline, weights: Path) -> dict[str, Any]:
+    """The adapter's tensors by ``component.module.lora_A.weight`` and the like.
+
+    SoarBenchError if it holds something else.
+    """
+    if weights.is_dir():
+        return _read_peft(pipeline, weights)
+    return _read_diffusers(pipeline, weights)
+
+
+def _read_peft(pipeline: Pipeline, folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    settings = read_json(folder / PEFT_CONFIG)
+    kind = settings.get("peft_type")
+    if kind != "LORA":
+        raise SoarBenchError(f"{folder} is an adapter of the kind {kind}; only LORA can be judged")
+    start = settings.get("init_lora_weights", True)
+    if start not in _PLAIN_STARTS or settings.get("layer_replication"):
+        raise SoarBenchError(
+            f"{folder} stands on a base that was changed when training began "
+            f"(init_lora_weights={start!r}): convert it to an ordinary LoRA with peft first"
+        )
+    file = folder / PEFT_WEIGHTS
+    if not file.is_file():
+        others = sorted(folder.glob("adapter_model.*"))
+        raise convert_first(others[0]) if others else SoarBenchError(f"{file} is missing")
+    read_header(file)
+    tensors = {
+        f"{pipeline.denoiser}.{name.removeprefix('base_model.model.')}": tensor
+        for name, tensor in load_file(file).items()
+    }
+    return _only_lora(folder, tensors, (_A, _B, *_MAGNITUDE))
+
+
+def _bring_peft(model: Any, folder: Path) -> None:
+    from peft import PeftModel
+
+    PeftModel.from_pretrained(
+        model,
+        str(folder),
+        adapter_name=_NAME,
+        is_trainable=False,
+        torch_device="cpu",
+        autocast_adapter_dtype=False,
+        low_cpu_mem_usage=True,
+    )
+
+
+def _read_diffusers(pipeline: Pipeline, file: Path) -> dict[str, Any]:
+    from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
+
+    header = read_header(file)
+    if any("dora_scale" in name or ".lokr_" in name for name in header.shapes):
+        raise SoarBenchError(
+            f"{file} is a DoRA or LoKr adapter, of which diffusers would load a part or none: save "
+            "it in peft's layout, or merge it into a transformer"
+        )
+    found = pipeline_class(pipeline)
+    if not hasattr(found, "lora_state_dict"):
+        raise SoarBenchError(f"diffusers loads no LoRA onto a {pipeline.class_name}")
+    extra = {}
+    if issubclass(found, StableDiffusionXLLoraLoaderMixin):
+        extra["unet_config"] = empty_model(pipeline, pipeline.denoiser).config
+    try:
+        tensors, *_ = found.lora_state_dict(
+            str(file.parent),
+            weight_name=file.name,
+            local_files_only=True,
+            use_safetensors=True,
+            return_lora_metadata=True,
+            return_alphas=True,
+            **extra,
+        )
+        whole = _peft_names(pipeline, file, tensors)
+    except (ValueError, KeyError, RuntimeError, AttributeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SoarBenchError(
+            f"{file} is no LoRA for a {pipeline.class_name} that diffusers knows: {reason}"
+        ) from None
+    return _only_lora(file, whole, (_A, _B))
+
+
+def _peft_names(pipeline: Pipeline, file: Path, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The same tensors under ``component.module.lora_A.weight`` and the like."""
+    from diffusers.utils import convert_unet_state_dict_to_peft
+
+    parts: dict[str, dict[str, Any]] = {}
+    astray = []
+    for name, tensor in tensors.items():
+        component, _, rest = name.partition(".")
+        if component in pipeline.components:
+            parts.setdefault(component, {})[rest] = tensor
+        else:
+            astray.append(name)
+    if astray:
+        raise SoarBenchError(
+            f"{file} has tensors for no part of {pipeline.folder}: {some(sorted(astray))}; was it "
+            "trained for another kind of pipeline?"
+        )
+    whole: dict[str, Any] = {}
+    for component, part in parts.items():
+        if component.startswith("text_encoder"):
+            part = _text_names(pipeline, component, part)
+        elif not all(".lora_A" in name or ".lora_B" in name for name in part):
+            part = convert_unet_state_dict_to_peft(part)
+        whole |= {f"{component}.{name}": tensor for name, tensor in part.items()}
+    return whole
+
+
+def _text_names(pipeline: Pipeline, component: str, part: dict[str, Any]) -> dict[str, Any]:
+    """Names as the installed transformers has them: older ones have one level more."""
+    from diffusers.utils import convert_state_dict_to_diffusers, convert_state_dict_to_peft
+
+    part = convert_state_dict_to_peft(convert_state_dict_to_diffusers(part))
+    if not hasattr(empty_model(pipeline, component), "text_model"):
+        part = {name.removeprefix("text_model."): tensor for name, tensor in part.items()}
+    return part
+
+
+def _only_lora(what: Path, tensors: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+    others = sorted(name for name in tensors if not name.endswith(known))
+    if others or not tensors:
+        words = f"tensors that are no LoRA's: {some(others)}" if others else "no tensors"
+        raise SoarBenchError(f"{what} holds {words}; only LoRA matrices can be judged")
+    lonely = sorted(
+        name for name in tensors if name.endswith((_A, _B)) and _other(name) not in tensors
+    )
+    if lonely:
+        raise SoarBenchError(f"{what} is damaged: without its other half: {some(lonely)}")
+    return tensors
+
+
+def _other(name: str) -> str:
+    return name.removesuffix(_A) + _B if name.endswith(_A) else name.removesuffix(_B) + _A
+
+
+def _components(pipeline: Pipeline, tensors: Mapping[str, Any]) -> list[str]:
+    """The denoiser and whatever else the adapter changes."""
+    changed = {name.split(".", 1)[0] for name in tensors}
+    return [c for c in pipeline.models() if c == pipeline.denoiser or c in changed]
+
+
+def _check_places(
+    pipeline: Pipeline, weights: Path, tensors: Mapping[str, Any], models: Mapping[str, Any]
+) -> None:
+    """SoarBenchError unless every pair of matrices has a layer of its size."""
+    missing, wrong = [], []
+    layers = {component: dict(model.named_modules()) for component, model in models.items()}
+    for name in sorted(name for name in tensors if name.endswith(_A)):
+        component, _, module = name.removesuffix(_A).partition(".")
+        layer = layers[component].get(module)
+        place = getattr(layer, "weight", None)
+        a, b = tensors[name], tensors[_other(name)]
+        if place is None:
+            missing.append(f"{component}.{module}")
+        elif (b.shape[0], a.shape[1], a.shape[0]) != (place.shape[0], place.shape[1], b.shape[1]):
+            wrong.append(
+                f"{component}.{module} is {place.shape[0]}x{place.shape[1]}, its matrices make "
+                f"{b.shape[0]}x{a.shape[1]}"
+            )
+    if missing or wrong:
+        words = [f"the base has no {some(missing)}"] if missing else []
+        words += [some(wrong)] if wrong else []
+        raise SoarBenchError(
+            f"{weights} does not fit its base {pipeline.folder}: {'; '.join(words)}; name the base "
+            "it was trained from with --base"
+        )
+
+
+def _assemble(pipeline: Pipeline, models: Mapping[str, Any]) -> Any:
+    """A diffusers pipeline of these models alone."""
+    parts = {name: models.get(name) for name in pipeline.components if name != "scheduler"}
+    if "safety_checker" in pipeline.index:
+        parts |= {"safety_checker": None, "requires_safety_checker": False}
+    return pipeline_class(pipeline).from_pretrained(pipeline.folder, local_files_only=True, **parts)
+
+
+def _layers(model: Any) -> Iterator[tuple[str, Any, float]]:
+    """Name, layer and scale wherever the adapter lies on a model."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, layer in model.named_modules():
+        if isinstance(layer, LoraLayer) and _NAME in layer.lora_A:
+            yield name, layer, float(layer.scaling[_NAME])

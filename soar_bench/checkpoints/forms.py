@@ -1,0 +1,120 @@
+"""What lies at a name: which form of checkpoint, found by its files alone. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from soar_bench import hub
+from soar_bench.checkpoints.adapters import (
+    DIFFUSERS_WEIGHTS,
+    PEFT_CONFIG,
+    PEFT_WEIGHTS,
+    is_lora_name,
+)
+from soar_bench.checkpoints.pipelines import INDEX, pipeline_folder
+from soar_bench.checkpoints.types import EMBEDDED
+from soar_bench.checkpoints.weights import OTHER_FORMATS, convert_first, read_header, some
+from soar_bench.suites import unknown
+from soar_bench.types import SoarBenchError
+from training.checkpoint import CHECKPOINT_FILE, latest_checkpoint
+
+#: Names of folders and files that say what is in them and not whose it is.
+_GENERIC = re.compile(
+    r"transformer|unet|lora|checkpoint[-_]?\d*|(global_?)?step[-_]?\d+|adapter(_model)?|model"
+    r"|weights|final|last|best|pytorch_lora_weights|diffusion_pytorch_model(\.\w+)?"
+)
+#: Where trainers put the denoiser or its adapter inside what they save.
+_INSIDE = ("lora", "transformer", "unet")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies at a name."""
+
+    #: ``pipeline``, ``trained`` (by soar-bench), ``transformer`` or ``lora``
+    kind: str
+    #: the pipeline's folder, the checkpoint's, or the folder or file of weights
+    path: Path
+    label: str
+    #: commit of a hub repository; empty otherwise
+    revision: str = ""
+
+
+def find(name: str) -> Found:
+    """SoarBenchError if there is nothing, or nothing that can be judged."""
+    if name in EMBEDDED:
+        return Found("pipeline", pipeline_folder(name), name)
+    path = Path(name)
+    if path.exists():
+        return _at(path, _label(path))
+    repository = hub.parse(name)
+    if repository is None:
+        raise unknown("checkpoint's file or folder, or embedded base", name, list(EMBEDDED))
+    place, commit = hub.find(repository)
+    label = repository.repo.rpartition("/")[2]
+    if repository.inside:
+        label += "-" + Path(repository.inside).stem
+    found = _at(place, label)
+    return Found(found.kind, found.path, label, commit)
+
+
+def _at(path: Path, label: str) -> Found:
+    if path.is_file():
+        return _file(path, label)
+    if not path.is_dir():
+        raise SoarBenchError(f"{path} is neither a file nor a folder")
+    if (path / INDEX).exists():
+        return Found("pipeline", path, label)
+    if (path / CHECKPOINT_FILE).exists():
+        return Found("trained", path, label)
+    latest = latest_checkpoint(path)
+    if latest is not None:
+        return Found("trained", latest, label)
+    for folder in (path, *(path / inside for inside in _INSIDE)):
+        if (folder / PEFT_CONFIG).exists():
+            return Found("lora", folder, label)
+        if (folder / "config.json").exists():
+            return Found("transformer", folder, label)
+    if (path / DIFFUSERS_WEIGHTS).exists():
+        return _file(path / DIFFUSERS_WEIGHTS, label)
+    files = sorted(path.glob("*.safetensors"))
+    if len(files) == 1:
+        return _file(files[0], label)
+    if files:
+        raise SoarBenchError(
+            f"{path} holds several weight files ({some([f.name for f in files])}): name one of them"
+        )
+    others = sorted(f for f in path.glob("*") if f.suffix in OTHER_FORMATS)
+    if others:
+        raise convert_first(others[0])
+    raise SoarBenchError(
+        f"{path} is no checkpoint: it has neither {INDEX} (a pipeline) nor {CHECKPOINT_FILE} (what "
+        f"soar-bench train writes), no config.json (a transformer) or {PEFT_CONFIG} (a LoRA), also "
+        f"not in {', '.join(_INSIDE)}, and no .safetensors file"
+    )
+
+
+def _file(file: Path, label: str) -> Found:
+    if file.suffix != ".safetensors":
+        if file.suffix in OTHER_FORMATS:
+            raise convert_first(file)
+        raise SoarBenchError(f"{file} is no safetensors file: only those and folders can be judged")
+    if file.name == PEFT_WEIGHTS and (file.parent / PEFT_CONFIG).exists():
+        return Found("lora", file.parent, label)
+    names = read_header(file).shapes
+    if any(is_lora_name(name) for name in names):
+        return Found("lora", file, label)
+    return Found("transformer", file, label)
+
+
+def _label(path: Path) -> str:
+    """The name, with those of the folders above as long as it says nothing by itself."""
+    path = path.resolve()
+    words = [path.stem if path.is_file() else path.name]
+    for folder in path.parents:
+        if not _GENERIC.fullmatch(words[0]) or not folder.name:
+            break
+        words.insert(0, folder.name)
+    return "-".join(words)

@@ -1,0 +1,198 @@
+"""Diffusers pipeline directories: what they consist of, their digest, and whether they are whole.
+
+Nothing here runs code that lies in a folder: classes come from the installed diffusers and
+transformers alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from soar_bench.checkpoints.remembered import remember, stamp, versions
+from soar_bench.checkpoints.types import EMBEDDED
+from soar_bench.checkpoints.weights import (
+    OTHER_FORMATS,
+    WeightFiles,
+    model_files,
+    read_header,
+    read_json,
+)
+from soar_bench.suites import unknown
+from soar_bench.types import SoarBenchError, digest_of
+from training.checkpoint import digest_weights
+
+INDEX = "model_index.json"
+#: Judges finished images and blackens some; it is not loaded, and no part of what makes an image.
+_NOT_LOADED = ("safety_checker",)
+#: Whose digests do not name the class: they were published before there were others.
+_FIRST_CLASS = "StableDiffusion3Pipeline"
+#: One of these is in every tokenizer's folder; transformers makes an empty one without a word.
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline's folder, as its model_index.json describes it."""
+
+    folder: Path
+
+    @cached_property
+    def index(self) -> dict[str, Any]:
+        index = self.folder / INDEX
+        if not index.is_file():
+            raise SoarBenchError(f"{self.folder} is not a diffusers pipeline: it has no {INDEX}")
+        return read_json(index)
+
+    @property
+    def class_name(self) -> str:
+        """SoarBenchError if the folder asks for its own code."""
+        name = self.index.get("_class_name")
+        if isinstance(name, list):
+            raise SoarBenchError(
+                f"{self.folder} wants to run code of its own ({name[-1]}), which is never done: "
+                "only pipeline classes of diffusers can be evaluated"
+            )
+        if not isinstance(name, str):
+            raise SoarBenchError(f"{self.folder / INDEX} is damaged: it names no _class_name")
+        return name
+
+    @property
+    def components(self) -> dict[str, tuple[str, str]]:
+        """Library and class of every component that is loaded, by name."""
+        return {
+            name: (str(value[0]), str(value[1]))
+            for name, value in self.index.items()
+            if not name.startswith("_")
+            and isinstance(value, list)
+            and len(value) == 2
+            and value[0] is not None
+            and name not in _NOT_LOADED
+        }
+
+    @property
+    def denoiser(self) -> str:
+        """The component that is trained: ``transformer`` or ``unet``."""
+        for name in ("transformer", "unet"):
+            if name in self.components:
+                return name
+        raise SoarBenchError(f"{self.folder} has neither a transformer nor a unet")
+
+    def config(self, component: str) -> dict[str, Any]:
+        """Settings of a model."""
+        return read_json(self.folder / component / "config.json")
+
+    def models(self) -> list[str]:
+        """The components with weights."""
+        return [name for name in self.components if (self.folder / name / "config.json").is_file()]
+
+    def files(self) -> list[Path]:
+        """Every file that decides the images: settings, vocabularies, and the weights that are
+        loaded. SoarBenchError if weights are missing.
+        """
+        files = [self.folder / INDEX]
+        for name in self.components:
+            part = self.folder / name
+            if not part.is_dir():
+                raise SoarBenchError(f"{self.folder} lacks the folder {name} that {INDEX} names")
+            files += [f for f in sorted(part.rglob("*")) if f.is_file() and _counts(f, part)]
+        for name in self.models():
+            files += self.weight_files(name).files
+        return files
+
+    def weight_files(self, component: str) -> WeightFiles:
+        return model_files(self.folder / component)
+
+
+def _counts(file: Path, folder: Path) -> bool:
+    """Whether a file that holds no weights is part of what a component is."""
+    name = file.relative_to(folder).as_posix()
+    if any(part.startswith(".") for part in name.split("/")) or ".safetensors" in file.name:
+        return False
+    weights = file.suffix in OTHER_FORMATS or ".bin.index." in file.name
+    return not weights and file.suffix != ".md"
+
+
+def digest_pipeline(folder: Path) -> str:
+    """SHA-256 of a pipeline: every component's tensors, settings and vocabularies.
+
+    Only components that model_index.json names count, and of their weights only those that are
+    loaded. Keys of settings that begin with an underscore only tell who saved them, and do not
+    count. SoarBenchError if a file is damaged.
+    """
+    files = Pipeline(folder).files()
+    subject = f"digest of the pipeline {folder.resolve()}"
+    return remember(subject, stamp(files), lambda: _digest(Pipeline(folder), files))
+
+
+def _digest(pipeline: Pipeline, files: list[Path]) -> str:
+    folder = pipeline.folder
+    parts: dict[str, Any] = {}
+    for file in files:
+        name = file.relative_to(folder).as_posix()
+        if file.suffix == ".safetensors":
+            continue
+        if file.suffix == ".json" and "tokenizer" not in name:
+            try:
+                settings = json.loads(file.read_text("utf-8"))
+            except ValueError as error:
+                raise SoarBenchError(f"{file} is damaged: {error}") from None
+            if isinstance(settings, dict):
+                settings = {k: v for k, v in settings.items() if not k.startswith("_")}
+            parts[name] = settings
+        else:
+            parts[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    if pipeline.class_name != _FIRST_CLASS:
+        parts["class"] = pipeline.class_name
+    for name in pipeline.models():
+        weights = pipeline.weight_files(name).files
+        for file in weights:
+            read_header(file)
+        parts[f"{name}/weights"] = digest_weights(weights)
+    return digest_of(parts)
+
+
+def pipeline_folder(name: str) -> Path:
+    """The folder of a pipeline given by name or path, looked at but not checked.
+
+    SoarBenchError if it is none.
+    """
+    folder = EMBEDDED.get(name, Path(name))
+    if not folder.is_dir():
+        if name in EMBEDDED:
+            raise SoarBenchError(
+                f"the weights of {name!r} are missing ({folder}); install soar-bench again"
+            )
+        raise unknown("pipeline folder or embedded base", name, list(EMBEDDED))
+    _ = Pipeline(folder).class_name
+    return folder
+
+
+def check_pipeline(folder: Path) -> None:
+    """Raises SoarBenchError unless diffusers can make images from text with what is in the folder.
+
+    Loads no weights; a folder that was found right is not looked at again until it changes.
+    """
+    pipeline = Pipeline(folder)
+    name, files = pipeline.class_name, pipeline.files()
+
+    def check() -> str:
+        from soar_bench.checkpoints.fit import check_component, pipeline_class
+
+        pipeline_class(pipeline)
+        _ = pipeline.denoiser
+        for component, (_library, class_name) in pipeline.components.items():
+            part = folder / component
+            if "Tokenizer" in class_name and not any(any(part.glob(v)) for v in _VOCABULARIES):
+                raise SoarBenchError(f"{part} holds no vocabulary: the copy is incomplete")
+        for component in pipeline.models():
+            for file in pipeline.weight_files(component).files:
+                read_header(file)
+            check_component(pipeline, component)
+        return name
+
+    remember(f"check of the pipeline {folder.resolve()}", [stamp(files), versions()], check)

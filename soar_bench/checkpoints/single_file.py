@@ -1,0 +1,73 @@
+"""A transformer or UNet in one safetensors file, in diffusers' names or in the original ones.
+
+Original files may hold a whole pipeline; only the denoiser is taken out of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from soar_bench.checkpoints.fit import empty_denoiser, model_class, shapes_of
+from soar_bench.checkpoints.pipelines import Pipeline
+from soar_bench.checkpoints.weights import read_header
+from soar_bench.types import SoarBenchError
+
+#: What original checkpoints call the denoiser among their parts.
+_ORIGINAL = "model.diffusion_model."
+
+
+def in_diffusers_names(pipeline: Pipeline, file: Path) -> bool:
+    """Whether most of the denoiser's tensors are there under their diffusers names."""
+    expected = set(shapes_of(empty_denoiser(pipeline)))
+    return 2 * len(expected & set(read_header(file).shapes)) > len(expected)
+
+
+def converted_shapes(pipeline: Pipeline, file: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of an original file's denoiser once it is converted; reads its header."""
+    import torch
+
+    header = read_header(file)
+    names = _denoiser_names(header.shapes)
+    empty = {name: torch.empty(header.shapes[name], device="meta") for name in names}
+    return {name: tuple(t.shape) for name, t in _convert(pipeline, file, empty).items()}
+
+
+def converted(pipeline: Pipeline, file: Path) -> dict[str, Any]:
+    """The denoiser's tensors of an original file, under diffusers' names."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in _denoiser_names(opened.keys())}
+    return _convert(pipeline, file, tensors)
+
+
+def _denoiser_names(names: Any) -> list[str]:
+    """The denoiser's, where a file holds other parts as well."""
+    names = sorted(names)
+    parts = [name for name in names if name.startswith(_ORIGINAL)]
+    return parts or names
+
+
+def _convert(pipeline: Pipeline, file: Path, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Renames with diffusers' own table for the class."""
+    loaders = importlib.import_module("diffusers.loaders.single_file_model")
+    found = model_class(pipeline, pipeline.denoiser)
+    name = loaders._get_single_file_loadable_mapping_class(found)
+    if name is None:
+        raise SoarBenchError(
+            f"{file} is not a {found.__name__} in diffusers' names, and diffusers cannot convert "
+            "other names for that class: convert it to a diffusers folder"
+        )
+    rename = loaders.SINGLE_FILE_LOADABLE_CLASSES[name]["checkpoint_mapping_fn"]
+    config = {k: v for k, v in pipeline.config(pipeline.denoiser).items() if k[:1] != "_"}
+    try:
+        renamed = rename(config=config, checkpoint=dict(tensors))
+    except (KeyError, IndexError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise SoarBenchError(
+            f"{file} is not the {found.__name__} of {pipeline.folder}, neither in diffusers' names "
+            f"nor in the original ones ({reason}): name the base it was trained from with --base"
+        ) from None
+    return dict(renamed)

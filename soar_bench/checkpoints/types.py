@@ -1,0 +1,36 @@
+"""What a checkpoint is. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: Pipelines that come with the package.
+EMBEDDED: dict[str, Path] = {
+    "shapes": Path(__file__).parents[1] / "shapes" / "weights" / "base",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights to be judged."""
+
+    #: short name for tables
+    label: str
+    #: as the user named it
+    name: str
+    #: what its weights are: ``pipeline``, ``transformer`` (or a UNet) or ``lora``
+    form: str
+    #: the diffusers pipeline it stands on; its own folder if it is one
+    pipeline: Path
+    #: identifies the weights that make the images, wherever they lie
+    digest: str
+    #: name and digest of the pipeline it stands on; None for a pipeline
+    base: tuple[str, str] | None = None
+    #: folder or single file of the transformer or adapter; None for a pipeline
+    weights: Path | None = None
+    #: commit of a hub repository; empty otherwise
+    revision: str = ""
+    #: the trainer's checkpoint.json; empty for everything else
+    story: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,97 @@
+"""Several processes at one evaluation, as ``torchrun`` and ``accelerate launch`` start them.
+
+They share a file system. What they tell each other is small (which samples, which scores), so it
+goes over gloo, which needs no accelerator and never shares one with the work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from soar_bench.types import SoarBenchError
+
+T = TypeVar("T")
+
+#: A process waits this long for the others; one that fails makes the launcher end them all.
+_PATIENCE = timedelta(days=14)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of one command; by default one alone."""
+
+    rank: int = 0
+    size: int = 1
+    #: number among the processes of this machine: which of its devices to use
+    local_rank: int = 0
+
+    @property
+    def main(self) -> bool:
+        """Whether this process speaks for all: it plans, shows progress and writes the record."""
+        return self.rank == 0
+
+    def mine(self, items: Sequence[T]) -> list[T]:
+        """This process's part: every item goes to exactly one process, without padding."""
+        return list(items[self.rank :: self.size])
+
+    def share(self, value: T) -> T:
+        """The main process's value, in every process."""
+        if self.size == 1:
+            return value
+        import torch.distributed as dist
+
+        box: list[Any] = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, by rank, in every process. Waits for all of them."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        box: list[Any] = [None] * self.size
+        dist.all_gather_object(box, value)
+        return box
+
+    def device(self, name: str) -> str:
+        """The device of this process: cuda becomes one GPU a process."""
+        if name == "cuda" and self.size > 1:
+            return f"cuda:{self.local_rank}"
+        return name
+
+
+ALONE = Group()
+
+
+def join() -> Group:
+    """The group that a launcher's environment describes; one process where there is none."""
+    size = _number("WORLD_SIZE", 1)
+    if size == 1:
+        return ALONE
+    import torch.distributed as dist
+
+    group = Group(_number("RANK", 0), size, _number("LOCAL_RANK", 0))
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", timeout=_PATIENCE)
+    return group
+
+
+def leave(group: Group) -> None:
+    """Ends what :func:`join` began."""
+    if group.size > 1:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _number(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal():
+        raise SoarBenchError(f"the environment has {variable}={text!r}, which is no number")
+    return int(text)

@@ -1,0 +1,359 @@
+"""``soar-bench rerun``: a run made again from nothing but its record, and what differs.
+
+Images and scores are made in a folder of their own, so that nothing kept from before helps; the
+record and its cache are only read. A rerun that was stopped goes on; one that is finished is made
+anew.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from soar_bench import hub
+from soar_bench.compare import metrics_of
+from soar_bench.protocols import from_settings
+from soar_bench.records import RUN_FILE, Run, deciding
+from soar_bench.suites import get_suite
+from soar_bench.types import Protocol, SoarBenchError, Suite
+from training.differences import differences
+
+if TYPE_CHECKING:
+    from soar_bench.checkpoints import Checkpoint
+    from soar_bench.evaluate import Options, Work
+
+#: Scores are equal if they differ by no more than this part of their metric's scale.
+TOLERANCE = 1e-5
+
+_SAMPLE = ["prompt_id", "index"]
+
+
+@dataclass(frozen=True)
+class Again:
+    """A run to be made again, resolved and compared with what is here now."""
+
+    original: Run
+    checkpoint: Checkpoint
+    suite: Suite
+    protocol: Protocol
+    options: Options
+    #: what is another checkpoint or suite now, a sentence each
+    others: tuple[str, ...]
+    #: what else differs already, a sentence each
+    changes: tuple[str, ...]
+
+    def prepare(self) -> Work:
+        """Checks everything that can be checked before the expensive work begins."""
+        from soar_bench.evaluate import prepare
+
+        return prepare(self.checkpoint, self.suite, self.protocol, self.options)
+
+
+def plan_again(
+    run: Run,
+    output: Path,
+    *,
+    results: Path | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+) -> Again:
+    """What a record says to make, found here, with what differs already. ``results`` is where
+    records are, so that the rerun does not stand among them; the device and the batch size are the
+    recorded ones unless given.
+
+    SoarBenchError if the record is of images from elsewhere or anything that it names is not here.
+    """
+    if run.imported:
+        raise SoarBenchError(_score_command(run))
+    if results is not None and results.resolve() in (output.resolve(), *output.resolve().parents):
+        raise SoarBenchError(
+            f"{output} is inside {results}, where a rerun would pass for a run: choose another "
+            "--output"
+        )
+    from soar_bench.checkpoints import resolve
+    from soar_bench.devices import choose
+    from soar_bench.evaluate import Options
+
+    record = run.record
+    recorded, suite = record["checkpoint"], record["suite"]
+    base = recorded["base"]["name"] if recorded["base"] else None
+    checkpoint = resolve(_named(recorded), base)
+    prompts = get_suite(suite["source"] or suite["name"], seed=suite["seed"])
+    place = output / run.folder.resolve().name
+    made = record["made"]
+    chosen = choose(device or _kind(made.get("device", "cpu")))
+    options = Options(
+        results=place / "results",
+        cache=place / "cache",
+        images_per_prompt=suite["images_per_prompt"],
+        evaluators=tuple(one["given"] for one in record["evaluators"].values()),
+        batch_size=batch_size or made.get("batch_size"),
+        device=chosen,
+        evaluator_dtype=_precision(record),
+    )
+    others = []
+    if checkpoint.digest != recorded["digest"]:
+        others.append(_another("checkpoint", recorded, checkpoint.digest))
+    if prompts.digest() != suite["digest"]:
+        others.append(_another("suite", suite, prompts.digest()))
+    return Again(
+        original=run,
+        checkpoint=checkpoint,
+        suite=prompts,
+        protocol=from_settings(record["protocol"]["name"], record["protocol"]["settings"]),
+        options=options,
+        others=tuple(others),
+        changes=tuple(_changes(record, options)),
+    )
+
+
+def _named(checkpoint: dict[str, Any]) -> str:
+    """The checkpoint's name, at the recorded commit if it is a hub repository's."""
+    name = str(checkpoint["name"])
+    repository = hub.parse(name) if checkpoint["revision"] else None
+    return str(replace(repository, revision=checkpoint["revision"])) if repository else name
+
+
+def _kind(device: str) -> str:
+    """The device without the model of a GPU."""
+    return device.partition(" ")[0]
+
+
+def _another(what: str, recorded: dict[str, Any], digest: str) -> str:
+    return (
+        f"the {what} {recorded.get('source') or recorded['name']} is another one now "
+        f"(digest {digest[:12]}, recorded {recorded['digest'][:12]})"
+    )
+
+
+def _precision(record: dict[str, Any]) -> str | None:
+    """The evaluators' precision, where it was chosen: it is then part of an identity."""
+    found = [one["identity"].get("dtype") for one in record["evaluators"].values()]
+    return next((dtype for dtype in found if dtype), None)
+
+
+def _changes(record: dict[str, Any], options: Options) -> Iterator[str]:
+    from evaluators import registry
+    from soar_bench.devices import describe
+    from soar_bench.scoring import evaluator_identity, precision
+
+    for name, recorded in record["evaluators"].items():
+        evaluator = registry.create(recorded["given"])
+        now = evaluator_identity(evaluator, precision(evaluator, options.evaluator_dtype))
+        for key, before, here in differences(deciding(recorded), deciding(now)):
+            yield f"the evaluator {name} is another one: {key} was {before}, is {here}"
+        here = _version_from(registry.find(recorded["given"]).origin)
+        if recorded["version"] and recorded["version"] != here:
+            yield f"the evaluator {name} was of version {recorded['version']}, is of {here}"
+    made = record["made"]
+    for package, before in made.get("versions", {}).items():
+        here = _installed(package)
+        if here != before:
+            yield f"{package} was {before}, is {here}"
+    before, here = made.get("device"), describe(options.device)
+    if before != here:
+        yield f"the device was {before}, is {here}"
+    if made.get("batch_size") != options.batch_size:
+        yield f"the batch size was {made.get('batch_size')}, is {options.batch_size}"
+    if made.get("processes", 1) != 1:
+        yield f"it was made by {made['processes']} processes, now by one"
+
+
+def _version_from(origin: str) -> str:
+    """The version of the package that an evaluator comes from; ``absent`` for a file."""
+    return _installed("soar-bench" if origin == "built in" else origin.removeprefix("package "))
+
+
+def _installed(package: str) -> str:
+    if package == "python":
+        return platform.python_version()
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _score_command(run: Run) -> str:
+    record = run.record
+    evaluators = ",".join(one["given"] for one in record["evaluators"].values())
+    return (
+        f"the images of {run.label} were made elsewhere, so only their scores can be made again: "
+        f"soar-bench score {record['checkpoint']['name']!r} --evaluators {evaluators} "
+        f"--label {run.label!r} --suite {record['suite']['name']!r} --results outputs/reruns"
+    )
+
+
+def start(again: Again) -> None:
+    """Makes room: what a finished rerun left is removed, what a stopped one left stays."""
+    place = again.options.results.parent
+    if any(again.options.results.rglob(RUN_FILE)):
+        shutil.rmtree(place)
+
+
+@dataclass(frozen=True)
+class MetricDifference:
+    """One metric in the record and made again."""
+
+    metric: str
+    #: scores within the tolerance, of all samples that both have
+    equal: int
+    samples: int
+    #: the greatest difference of two scores, and what it may be
+    greatest: float
+    allowed: float
+    #: samples scored in one and unscored in the other
+    unscored: int
+    #: the metric's value in the record and made again; None where there is none
+    recorded: float | None
+    again: float | None
+
+    @property
+    def same(self) -> bool:
+        return self.equal == self.samples
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A record beside the same run made again."""
+
+    original: Run
+    made: Run
+    #: images with equal pixels, of all that both have
+    images: int
+    samples: int
+    #: samples that only one of them has
+    unmatched: int
+    metrics: tuple[MetricDifference, ...]
+    #: what differed before it was made
+    changes: tuple[str, ...] = field(default=())
+
+    @property
+    def same(self) -> bool:
+        """Whether all scores are equal within the tolerance."""
+        return not self.unmatched and all(metric.same for metric in self.metrics)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "same": self.same,
+            "record": str(self.original.folder),
+            "rerun": str(self.made.folder),
+            "changes": list(self.changes),
+            "images": {"equal": self.images, "samples": self.samples, "unmatched": self.unmatched},
+            "tolerance": TOLERANCE,
+            "metrics": {
+                one.metric: {
+                    "equal": one.equal,
+                    "samples": one.samples,
+                    "greatest_difference": one.greatest,
+                    "allowed_difference": one.allowed,
+                    "unscored_differs": one.unscored,
+                    "recorded": one.recorded,
+                    "again": one.again,
+                }
+                for one in self.metrics
+            },
+        }
+
+
+def compare_runs(original: Run, made: Run, changes: Sequence[str] = ()) -> Comparison:
+    """Sample by sample: images by their digests, scores within :data:`TOLERANCE`."""
+    left, right = original.scores(), made.scores()
+    images = _images(left).merge(_images(right), on=_SAMPLE, suffixes=("_a", "_b"))
+    there = len(_images(left)) + len(_images(right))
+    return Comparison(
+        original=original,
+        made=made,
+        images=int((images["image_a"] == images["image_b"]).sum()),
+        samples=len(images),
+        unmatched=there - 2 * len(images),
+        metrics=tuple(
+            _difference(original, made, metric, declared["range"], left, right)
+            for metric, declared in metrics_of(original)
+        ),
+        changes=tuple(changes),
+    )
+
+
+def _images(scores: pd.DataFrame) -> pd.DataFrame:
+    return scores[[*_SAMPLE, "image"]].drop_duplicates(_SAMPLE)
+
+
+def _difference(
+    original: Run,
+    made: Run,
+    metric: str,
+    bounds: Sequence[float],
+    left: pd.DataFrame,
+    right: pd.DataFrame,
+) -> MetricDifference:
+    columns = [*_SAMPLE, "value"]
+    a, b = (scores.loc[scores["metric"] == metric, columns] for scores in (left, right))
+    both = a.merge(b, on=_SAMPLE, suffixes=("_a", "_b"), validate="one_to_one")
+    allowed = TOLERANCE * _scale(bounds, a["value"])
+    apart = (both["value_a"] - both["value_b"]).abs()
+    scored_a, scored_b = both["value_a"].notna(), both["value_b"].notna()
+    same = (apart <= allowed) | (~scored_a & ~scored_b)
+    return MetricDifference(
+        metric=metric,
+        equal=int(same.sum()),
+        samples=len(both),
+        greatest=float(apart.max()) if apart.notna().any() else 0.0,
+        allowed=allowed,
+        unscored=int((scored_a != scored_b).sum()),
+        recorded=_value(original, metric),
+        again=_value(made, metric),
+    )
+
+
+def _scale(bounds: Sequence[float], values: pd.Series[float]) -> float:
+    """A metric's scale: the width of its range or, where that is infinite, its largest value."""
+    width = bounds[1] - bounds[0]
+    if math.isfinite(width):
+        return width
+    largest = float(values.abs().max()) if values.notna().any() else 0.0
+    return largest or 1.0
+
+
+def _value(run: Run, metric: str) -> float | None:
+    value = run.record["metrics"].get(metric, {}).get("value")
+    return None if value is None else float(value)
+
+
+def lines(found: Comparison) -> Iterator[str]:
+    """The comparison for a reader."""
+    yield f"images: {found.images} of {found.samples} have equal pixels"
+    if found.unmatched:
+        yield f"samples: {found.unmatched} are in only one of the two"
+    for one in found.metrics:
+        yield (
+            f"{one.metric}: {_number(one.recorded)} recorded, {_number(one.again)} made again; "
+            f"{one.equal} of {one.samples} scores are equal; greatest difference "
+            f"{one.greatest:.3g} ({one.allowed:.3g} is allowed)"
+            + (f"; {one.unscored} are unscored in one of the two" if one.unscored else "")
+        )
+    yield "the record was made again" if found.same else "the record was NOT made again"
+
+
+def _number(value: float | None) -> str:
+    return "no value" if value is None else f"{value:.6f}"
+
+
+def make(
+    again: Again,
+    observe: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    note: Callable[[str], None] = lambda words: None,
+) -> Comparison:
+    """Makes images and scores, as far as a stopped rerun has not, and compares."""
+    from soar_bench.evaluate import run
+
+    work = again.prepare()
+    made = run(work, again.options, observe, note)
+    return compare_runs(again.original, made, (*again.others, *again.changes))
