@@ -110,6 +110,10 @@ class ImageStore:
         for sample in samples:
             self.file(sample).unlink(missing_ok=True)
 
+    @property
+    def lock_file(self) -> Path:
+        return self.folder.with_suffix(".lock")
+
     @contextmanager
     def lock(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Held while images are made, so that a second process waits for them rather than making
@@ -118,7 +122,7 @@ class ImageStore:
         from filelock import FileLock, Timeout
 
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder.with_suffix(".lock"))
+        lock = FileLock(self.lock_file)
         try:
             try:
                 lock.acquire(blocking=False)

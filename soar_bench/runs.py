@@ -227,6 +227,7 @@ def delete_cached(cached: Sequence[Cached]) -> tuple[int, int]:
             images += len(one.images)
             with suppress(OSError):  # not empty, or not there
                 one.store.folder.rmdir()
+                one.store.lock_file.unlink(missing_ok=True)
         for folder in one.scores:
             shutil.rmtree(folder, ignore_errors=True)
             scores += 1
