@@ -28,6 +28,8 @@ class Group:
     size: int = 1
     #: number among the processes of this machine: which of its devices to use
     local_rank: int = 0
+    #: processes on this machine, which share its memory
+    local_size: int = 1
 
     @property
     def main(self) -> bool:
@@ -75,7 +77,14 @@ def join() -> Group:
         return ALONE
     import torch.distributed as dist
 
-    group = Group(_number("RANK", 0), size, _number("LOCAL_RANK", 0))
+    if "MASTER_ADDR" not in os.environ:
+        raise SoarBenchError(
+            f"the environment has WORLD_SIZE={size} but no MASTER_ADDR: start with torchrun, which "
+            "sets both, or unset WORLD_SIZE"
+        )
+    group = Group(
+        _number("RANK", 0), size, _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1)
+    )
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=_PATIENCE)
     return group

@@ -287,7 +287,7 @@ def judge(
     if lost:
         return judged
     keys = [sample_key(sample, digest) for sample, digest in zip(samples, digests, strict=True)]
-    decoded = Decoded(pictures, image_budget())
+    decoded = Decoded(pictures, image_budget(group.local_size))
     for given in _groups(evaluators):  # let go at the end of its turn: one in memory at a time
         judges = [Judge.of(registry.create(name), dtype, cache, journal) for name in given]
         if force:

@@ -80,8 +80,10 @@ def peak(device: str) -> int | None:
     return int(torch.cuda.max_memory_allocated(device))
 
 
-def image_budget() -> int:
-    """Bytes of decoded images to keep between evaluators: a quarter of what is available now."""
+def image_budget(processes: int = 1) -> int:
+    """Bytes of decoded images to keep between evaluators: a quarter of what is available now,
+    divided among the processes of this machine.
+    """
     import psutil
 
-    return int(psutil.virtual_memory().available) // 4
+    return int(psutil.virtual_memory().available) // 4 // processes

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,18 @@ def evaluate(tmp_path: Path, small_suite, quick):
         return run(work, settings, observe) if observe else run(work, settings)
 
     return go
+
+
+@pytest.fixture()
+def small_disk(tmp_path):
+    """A real file system of two megabytes, where the machine lets us mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    if (
+        not shutil.which("mount")
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("mounting a small file system needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)

@@ -108,6 +108,11 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, words, tmp_path):
         assert word in " ".join(done.stderr.split()), done.stderr
 
 
+def test_half_a_launchers_environment_is_refused(tmp_path):
+    done = soar_bench("eval", "shapes", "--images", "1", cwd=tmp_path, WORLD_SIZE="2")
+    assert_refused(done, "WORLD_SIZE=2", "torchrun")
+
+
 def test_a_pipeline_of_another_class_is_refused(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
@@ -140,21 +145,6 @@ def test_a_full_disk_is_named_and_nothing_half_written_is_left(tmp_path):
     )  # fmt: skip
     assert_refused(done, "no space left on the disk", "run the same command again", code=1)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture()
-def small_disk(tmp_path):
-    """A real file system of two megabytes, where the machine lets us mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
-    if (
-        not shutil.which("mount")
-        or subprocess.run(mount, capture_output=True, check=False).returncode
-    ):
-        pytest.skip("mounting a small file system needs root")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def test_training_into_a_full_disk_is_named(small_disk, tiny_pipeline):

@@ -228,3 +228,24 @@ def test_interrupted_it_says_how_to_go_on_and_goes_on(number, server, forms, opt
     assert server.printed.strip().endswith("the same command goes on where it stopped")
     assert "Traceback" not in server.printed
     assert server.run("eval", forms["base"], *options, *long) == 0, server.printed
+
+
+def test_a_full_disk_is_named_and_what_was_made_is_kept(
+    server, forms, options, small_disk, tmp_path
+):
+    """Room for some of the images, then for none, then for all."""
+    arguments = ("eval", forms["base"], *options, "--images", 4, "--batch-size", 2)
+    elsewhere = ("--results", tmp_path / "results", "--cache", small_disk / "cache")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * (shutil.disk_usage(small_disk).free - 90_000))
+    assert server.run(*arguments, *elsewhere) == 1
+    assert "Traceback" not in server.printed
+    last = server.printed.strip().splitlines()[-1]
+    assert "no space left on the disk" in last
+    assert "run the same command again" in last
+    made = [f for f in small_disk.rglob("*.png") if not f.name.startswith(".")]
+    assert 0 < len(made) < 24
+    assert not [f for f in small_disk.rglob(".*") if f.is_file()], "nothing half written is left"
+    ballast.unlink()
+    assert server.run(*arguments, *elsewhere) == 0, server.printed
+    assert f"{24 - len(made)} of 24" in server.printed

@@ -299,3 +299,27 @@ def test_a_results_folder_that_cannot_be_made_is_named(tiny_pipeline, small_suit
     options = Options(tmp_path / "file" / "results", tmp_path / "cache")
     with pytest.raises(SoarBenchError, match="nothing can be written to"):
         prepare(resolve(str(tiny_pipeline)), small_suite, quick, options)
+
+
+def test_batches_of_1_8_and_64_give_the_same_samples_noise_and_scores(
+    evaluate, tiny_pipeline, tmp_path
+):
+    """Noise bit for bit; scores within 1e-5, although a grey level may differ by rounding."""
+    frames = [
+        evaluate(
+            tiny_pipeline,
+            results=tmp_path / f"results-{batch}",
+            cache=tmp_path / f"cache-{batch}",
+            evaluators=("shapes-geneval", "shapes-clipscore"),
+            batch_size=batch,
+        ).scores()
+        for batch in (1, 8, 64)
+    ]
+    for other in frames[1:]:
+        for column in ("metric", "prompt_id", "index", "task", "prompt", "noise"):
+            assert other[column].tolist() == frames[0][column].tolist()
+        np.testing.assert_allclose(other["value"], frames[0]["value"], atol=2e-3)
+        exact = frames[0]["image"] == other["image"]
+        np.testing.assert_allclose(
+            other["value"][exact], frames[0]["value"][exact], atol=1e-5, rtol=0
+        )

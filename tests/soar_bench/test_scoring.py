@@ -141,7 +141,7 @@ def test_an_image_is_decoded_once_for_all_evaluators_where_memory_allows(
     pictures = Grey()
     work(tmp_path / "much", ["a", "b", "c"], pictures)
     assert sorted(pictures.decoded) == ["p0", "p1", "p2", "p3", "p4"]
-    monkeypatch.setattr(evaluate, "image_budget", lambda: 2 * 4 * 4 * 3)
+    monkeypatch.setattr(evaluate, "image_budget", lambda processes: 2 * 4 * 4 * 3)
     pictures = Grey()
     judged = work(tmp_path / "little", ["a", "b", "c"], pictures)
     assert len(pictures.decoded) == 8, "two images are kept, three decoded for each of two groups"
