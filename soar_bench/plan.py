@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from evaluators import registry
 from soar_bench.evaluate import Work
 
 
@@ -35,8 +36,20 @@ def plan_table(work: Sequence[Work]) -> Table:
 
 
 def problems(work: Sequence[Work]) -> list[str]:
-    """What keeps the work from starting, each once."""
-    return list(dict.fromkeys(problem for one in work for problem in one.problems.values()))
+    """What keeps the work from starting and what to do, each once; missing weights in one command."""
+    found = {name: why for one in work for name, why in one.problems.items()}
+    sets: dict[str, None] = {}
+    others = []
+    for name, why in found.items():
+        missing = [w.name for w in registry.create(name).weights if w.missing()]
+        if missing and f"soar-bench fetch {missing[0]}" in why:
+            sets |= dict.fromkeys(missing)
+        else:
+            others.append(why)
+    if len(found) == 1 or not sets:
+        return list(dict.fromkeys(found.values()))
+    fetch = f"weights are missing: run `soar-bench fetch {' '.join(sets)}`"
+    return [fetch, *dict.fromkeys(others)]
 
 
 def plan_record(work: Sequence[Work]) -> list[dict[str, Any]]:
