@@ -70,21 +70,26 @@ class Group:
 ALONE = Group()
 
 
-def join() -> Group:
+def described() -> Group:
     """The group that a launcher's environment describes; one process where there is none."""
     size = _number("WORLD_SIZE", 1)
     if size == 1:
         return ALONE
-    import torch.distributed as dist
-
     if "MASTER_ADDR" not in os.environ:
         raise SoarBenchError(
             f"the environment has WORLD_SIZE={size} but no MASTER_ADDR: start with torchrun, which "
             "sets both, or unset WORLD_SIZE"
         )
-    group = Group(
-        _number("RANK", 0), size, _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1)
-    )
+    return Group(_number("RANK", 0), size, _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1))
+
+
+def join() -> Group:
+    """The described group, able to talk."""
+    group = described()
+    if group.size == 1:
+        return group
+    import torch.distributed as dist
+
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=_PATIENCE)
     return group

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from soar_bench.cli.options import numbers
+
 
 class Method(StrEnum):
     sft = "sft"
@@ -23,14 +25,20 @@ def train(
         None, help="A folder with metadata.jsonl, or shapes-clean[:COUNT]."
     ),
     output: Path | None = typer.Option(
-        None, help="Where the run is written.  [default: outputs/train/NAME-seedSEED]"
+        None,
+        help="Where the run is written; {seed} stands for the seed.  [default: "
+        "outputs/train/NAME-seedSEED]",
     ),
     name: str | None = typer.Option(None, help="What tables call the run.  [default: the method]"),
     steps: int | None = typer.Option(None, help="Optimizer steps."),
     batch_size: int | None = typer.Option(None, help="Samples a step and process."),
     seed: int | None = typer.Option(None, help="Training seed."),
+    seeds: str = typer.Option("", help="Several seeds, as 0,1,2: a run of its own for each."),
     assignments: list[str] = typer.Option(
         [], "--set", metavar="NAME=VALUE", help="Any other setting, for example soar.guidance=3."
+    ),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Check everything and show what would be trained."
     ),
 ) -> None:
     """Train a checkpoint with SFT or SOAR. Interrupted, the same command goes on."""
@@ -38,28 +46,54 @@ def train(
     from soar_bench.checkpoints import digest_pipeline, pipeline_folder
     from soar_bench.config import load_config
     from soar_bench.data import open_data
+    from soar_bench.distributed import described
     from soar_bench.progress import stages
+    from soar_bench.train_plan import TrainPlan, outputs_of
 
+    every: list[int | None] = [*dict.fromkeys(numbers("--seeds", seeds, int, 0))]
+    if every and seed is not None:
+        raise typer.BadParameter("give --seed or --seeds, not both")
+    if every:
+        try:
+            places = outputs_of(output, [s for s in every if s is not None])
+        except ValueError:
+            raise typer.BadParameter(
+                f"--output {output} is one folder for several seeds: put {{seed}} in its name"
+            ) from None
+    else:
+        every, places = [seed], [output]
     options = {
         "method": method.value,
         "base": base,
         "data": data,
-        "output": output,
         "name": name,
         "steps": steps,
         "batch_size": batch_size,
-        "seed": seed,
     }
-    settings = load_config(config, options, assignments)
+    runs = [
+        load_config(config, {**options, "seed": one, "output": place}, assignments)
+        for one, place in zip(every, places, strict=True)
+    ]
+    settings = runs[0]  # they differ by seed and output alone
     folder = pipeline_folder(settings.base)
     source = open_data(settings.data)
 
     mend_torchvision()
     from training.loop import Base
     from training.loop import train as run
-    from training.pipeline import load_pipeline
+    from training.pipeline import check_resolution, load_pipeline
 
-    start = Base(settings.base, load_pipeline(folder), digest_pipeline(folder))
-    with stages() as show:
-        checkpoint = run(settings, start, source, show)
-    typer.echo(f"{checkpoint}")
+    if dry_run:
+        pipeline = load_pipeline(folder)
+        check_resolution(pipeline, settings.resolution)
+        group = described()
+        count = sum(parameter.numel() for parameter in pipeline.transformer.parameters())
+        for one in runs:
+            for line in TrainPlan(one, count, len(source), group.size).lines():
+                typer.echo(line)
+        return
+    for one in runs:
+        # Loaded anew for each: training changes it.
+        start = Base(one.base, load_pipeline(folder), digest_pipeline(folder))
+        with stages() as show:
+            typer.echo(run(one, start, source, show))

@@ -1,0 +1,80 @@
+"""``soar-bench train`` as a user types it: several seeds as one command, and a look before."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import yaml
+from forks import serve
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("train")
+
+
+@pytest.fixture(scope="module")
+def server(place):
+    with serve(place) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def command(tiny_pipeline):
+    return (
+        "train", "soar", "--base", tiny_pipeline, "--data", "shapes-clean:12", "--steps", 2,
+        "--batch-size", 4, "--set", "resolution=64", "--set", "max_sequence_length=14", "--set",
+        "precision=fp32", "--set", "soar.points=2", "--set", "optimizer.lr=1e-3",
+    )  # fmt: skip
+
+
+def weights(folder):
+    return json.loads((folder / "checkpoint-000002" / "checkpoint.json").read_text())["weights"]
+
+
+def test_several_seeds_are_the_runs_that_single_seeds_make(server, command, place):
+    many = place / "many-{seed}"
+    assert server.run(*command, "--seeds", "3,4", "--output", many) == 0, server.printed
+    for seed in (3, 4):
+        single = place / f"single-{seed}"
+        assert server.run(*command, "--seed", seed, "--output", single) == 0, server.printed
+        assert weights(place / f"many-{seed}") == weights(single)
+    assert weights(place / "many-3") != weights(place / "many-4")
+
+
+def test_several_seeds_never_share_a_folder(server, command, place):
+    assert server.run(*command, "--seeds", "3,4", "--output", place / "shared") == 2
+    assert "put {seed} in its name" in server.printed
+    assert server.run(*command, "--seeds", "3", "--seed", "4") == 2
+    assert "not both" in server.printed
+    assert not (place / "shared").exists()
+
+
+def test_a_dry_run_shows_what_would_be_trained_and_writes_nothing(
+    server, command, place, tiny_pipeline
+):
+    from safetensors import safe_open
+
+    output = place / "dry"
+    assert server.run(*command, "--seed", 3, "--output", output, "--dry-run") == 0, server.printed
+    text = server.printed[server.printed.index("method:") :]
+    settings = yaml.safe_load(text)
+    assert settings["steps"] == 2
+    assert settings["soar"]["points"] == 2
+    file = tiny_pipeline / "transformer" / "diffusion_pytorch_model.safetensors"
+    with safe_open(file, "pt") as tensors:
+        names = [name for name in tensors.keys() if name != "pos_embed.pos_embed"]  # noqa: SIM118
+        count = sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+    stated = int(text.split(" parameters are trained")[0].rsplit("# ", 1)[1].replace(",", ""))
+    assert stated == count
+    assert "on 12 samples" in text
+    assert "0.667 times the data" in text
+    assert text.strip().endswith(": new")
+    assert not output.exists()
+
+
+def test_a_dry_run_refuses_what_training_would(server, command, place):
+    assert server.run(*command, "--set", "resolution=65", "--dry-run") == 2
+    assert "multiples of" in server.printed
