@@ -57,6 +57,7 @@ def tiny_config(tiny_pipeline: Path, tmp_path: Path):
             "resolution": 64,
             "max_sequence_length": 14,
             "precision": "fp32",
+            "cache": None,
             "save_every": 3,
             "log_every": 1,
             "soar": {"points": 2, "rollout_steps": 10, "guidance": 2.0},

@@ -2,19 +2,24 @@
 
 Rectified flow: ``z_sigma = (1 - sigma) z0 + sigma z1`` goes from the clean latent z0 (sigma = 0) to
 noise z1 (sigma = 1) at the velocity ``z1 - z0``. SOAR: Qin et al., arXiv 2604.12617; docs/method.md
-derives it in these names. Latents are float32 [B, C, H, W], noise levels float32 [B] in [0, 1].
-Nothing here knows of pipelines, devices, files or processes.
+derives it in these names. Latents are float32 [B, C, H, W], noise levels float32 [B] in [0, 1],
+whatever the precision of the model. Nothing here knows of pipelines, processes or files.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from training.types import NoiseLevels, Soar
+from training.types import NoiseLevels, Soar, Update
+
+#: entries of the training table of the sampler's levels
+TABLE_LENGTH = 1000
 
 
 class Velocity(Protocol):
@@ -28,8 +33,64 @@ class Velocity(Protocol):
 
 
 @dataclass(frozen=True)
+class Draws:
+    """Everything random in the objective of B samples, drawn beforehand."""
+
+    z1: Tensor  # [B, C, H, W], the noise end of each sample's line
+    t0: Tensor  # [B] in (0, 1)
+    fractions: Tensor  # [M, K, B] in (0, 1]: where each auxiliary level lies in its range
+    path_noise: Tensor  # [M - 1, B, C, H, W], what the stochastic steps add
+
+    def samples(self, which: slice) -> Draws:
+        """Those of some of the samples."""
+        return Draws(
+            self.z1[which],
+            self.t0[which],
+            self.fractions[:, :, which],
+            self.path_noise[:, which],
+        )
+
+    def to(self, device: torch.device) -> Draws:
+        return Draws(
+            self.z1.to(device),
+            self.t0.to(device),
+            self.fractions.to(device),
+            self.path_noise.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Points:
+    """States at which the model is supervised, and what it should say there. P of them."""
+
+    z: Tensor  # [P, C, H, W]
+    sigma: Tensor  # [P] in (0, 1]
+    rows: Tensor  # int64 [P], the sample each belongs to
+    target: Tensor  # [P, C, H, W], a velocity
+    weight: Tensor  # [P]; 0 leaves a point out of the sum
+
+    def split(self, size: int) -> Iterator[Points]:
+        """In order, ``size`` at a time; 0 is all at once."""
+        count = len(self.z)
+        for start in range(0, count, size or count):
+            part = slice(start, start + (size or count))
+            yield Points(
+                self.z[part], self.sigma[part], self.rows[part], self.target[part],
+                self.weight[part],
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Term:
+    """What one forward pass adds to the loss: the sum over its points of |v - target|^2."""
+
+    sum: Tensor
+    auxiliary: bool
+
+
+@dataclass(frozen=True)
 class LossSums:
-    """Sums over points of a batch, to be divided by counts over all batches and processes."""
+    """Sums over points of batches, to be divided by counts over all batches and processes."""
 
     #: sum over samples of |v - (z1 - z0)|^2, averaged over the latent's elements
     base: Tensor
@@ -40,13 +101,22 @@ class LossSums:
 
     def loss(self, weight: float, base_points: float, auxiliary_points: float) -> Tensor:
         """(base + lambda auxiliary) / (n_base + lambda n_aux), the counts taken over everything."""
+        total = normaliser(weight, base_points, auxiliary_points)
         if weight == 0:
-            return self.base / base_points
-        return (self.base + weight * self.auxiliary) / (base_points + weight * auxiliary_points)
+            return self.base / total
+        return (self.base + weight * self.auxiliary) / total
+
+
+def normaliser(weight: float, base_points: float, auxiliary_points: float) -> float:
+    """n_base + lambda n_aux."""
+    return base_points + weight * auxiliary_points if weight else base_points
 
 
 def shift_sigma(t: Tensor, shift: float) -> Tensor:
-    """The sampler's noise level at time t: ``shift t / (1 + (shift - 1) t)`` (SD3, eq. 23)."""
+    """The sampler's noise level at time t: ``shift t / (1 + (shift - 1) t)`` (SD3, eq. 23).
+
+    At t = i / 1000 this is the sampler's own table; between entries it is the table's formula.
+    """
     return shift * t / (1 + (shift - 1) * t)
 
 
@@ -65,9 +135,73 @@ def draw_time(count: int, levels: NoiseLevels, generator: torch.Generator) -> Te
     return torch.sigmoid(levels.logit_mean + levels.logit_std * normal)
 
 
+def draw_paths(z1: Tensor, settings: Soar, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """``fractions`` and ``path_noise`` of :class:`Draws` for the samples of ``z1``.
+
+    The ODE path's come first, so that it is the same whatever the number of paths.
+    """
+    device, size = generator.device, (settings.points, len(z1))
+    # In (0, 1]: a level of exactly 0, by which the target would divide, cannot be drawn.
+    fractions = [1 - torch.rand(size, generator=generator, device=device)]
+    noise = [torch.empty(0, *z1.shape, device=device)]
+    for _ in range(settings.paths - 1):
+        noise.append(torch.randn(1, *z1.shape, generator=generator, device=device))
+        fractions.append(1 - torch.rand(size, generator=generator, device=device))
+    return torch.stack(fractions), torch.cat(noise)
+
+
 def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance: ``v_uncond + w (v_cond - v_uncond)``."""
     return unconditional + scale * (conditional - unconditional)
+
+
+def ode_step(z: Tensor, v: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    """The sampler's own Euler step: ``z + (sigma' - sigma) v``."""
+    return z + _wide(sigma_next - sigma) * v
+
+
+def stochastic_step(
+    z: Tensor,
+    v: Tensor,
+    sigma: Tensor,
+    sigma_next: Tensor,
+    noise: Tensor,
+    update: Update,
+    noise_scale: float,
+    sigma_max: float,
+) -> Tensor:
+    """A sampler's step down from ``sigma`` to ``sigma_next`` that adds ``noise``: [B, C, H, W].
+
+    With the ends that v points at, ``z0_hat = z - sigma v`` and ``z1_hat = z + (1 - sigma) v``,
+    d = sigma - sigma', noise e and its scale eta:
+
+    - ``simple``: ``z - d v + eta sqrt(d) e``. Noise on top: variance grows by eta^2 d.
+    - ``sde``: ``(1 - sigma') z0_hat + sigma' e``. All noise is new; eta has no say.
+    - ``flow_sde``: ``z - d (v + c z1_hat) + eta sqrt(sigma d / (1 - sigma)) e`` with
+      ``c = eta^2 / (2 (1 - sigma))``: one Euler-Maruyama step of the SDE with the flow's marginals
+      (Flow-GRPO, arXiv 2505.05470). Exact as d goes to 0; a step of size d has
+      ``(2 c + c^2) d^2`` too much variance about a point mass.
+    - ``cps``: ``(1 - sigma') z0_hat + sigma' (cos(theta) z1_hat + sin(theta) e)`` with
+      ``theta = eta pi / 2``: part of the noise is new and its share of the state stays sigma'
+      (Flow-CPS, arXiv 2509.05952).
+
+    ``flow_sde`` divides by 1 - sigma; levels above ``sigma_max``, the second of the sampler's
+    table, count as that one there.
+    """
+    d, s, s_next = _wide(sigma - sigma_next), _wide(sigma), _wide(sigma_next)
+    if update == "simple":
+        return z - d * v + noise_scale * d.sqrt() * noise
+    clean = z - s * v  # z0_hat
+    if update == "sde":
+        return (1 - s_next) * clean + s_next * noise
+    noisy = z + (1 - s) * v  # z1_hat
+    if update == "cps":
+        theta = noise_scale * math.pi / 2
+        mixed = math.cos(theta) * noisy + math.sin(theta) * noise
+        return (1 - s_next) * clean + s_next * mixed
+    rest = 1 - s.clamp(max=sigma_max)
+    drift = v + noise_scale**2 / (2 * rest) * noisy
+    return z - d * drift + noise_scale * (s / rest * d).sqrt() * noise
 
 
 def renoise(z: Tensor, sigma: Tensor, z1: Tensor, sigma_new: Tensor) -> Tensor:
@@ -84,54 +218,110 @@ def corrected_target(z: Tensor, sigma: Tensor, z0: Tensor) -> Tensor:
     return (z - z0) / _wide(sigma)
 
 
-def _squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean over the latent's elements, then the sum over points: a float32 scalar."""
-    return (prediction.float() - target).square().mean(dim=(1, 2, 3)).sum()
+def next_time(t0: Tensor, rollout_steps: int) -> Tensor:
+    """Where the rollout's step ends: ``max(t0 - 1/N, 0)``."""
+    return (t0 - 1 / rollout_steps).clamp(min=0)
 
 
-def _auxiliary_levels(sigma1: Tensor, settings: Soar, generator: torch.Generator) -> Tensor:
-    """K levels for each sample, uniform between its sigma_1 (or the floor) and 1: [K * B]."""
-    low = sigma1.clamp(min=settings.sigma_floor).repeat(settings.points)
-    # In (0, 1]: a level of exactly 0, by which the target would divide, cannot be drawn.
-    fraction = 1 - torch.rand(len(low), generator=generator, device=generator.device)
-    return low + (1 - low) * fraction.to(low.device)
+def count_points(t0: Tensor, settings: Soar) -> tuple[int, int]:
+    """n_base and n_aux of samples at times ``t0``, which are known before any pass of the model.
+
+    A sample has K points on each of its M paths, or on the ODE path alone where that ends at 0.
+    """
+    if settings.weight == 0:
+        return len(t0), 0
+    goes_on = int((next_time(t0, settings.rollout_steps) > 0).sum())
+    return len(t0), settings.points * (len(t0) + (settings.paths - 1) * goes_on)
 
 
-def soar_loss(
+def count_terms(samples: int, settings: Soar) -> int:
+    """How many terms :func:`soar_terms` gives for so many samples, whatever was drawn."""
+    if settings.weight == 0:
+        return 1
+    points = settings.paths * settings.points * samples
+    return 1 + math.ceil(points / (settings.aux_chunk or points))
+
+
+def rollout(
+    z: Tensor, v: Tensor, sigma: Tensor, sigma_next: Tensor, shift: float, draws: Draws,
+    settings: Soar,
+) -> Tensor:  # fmt: skip
+    """The states after one step on each path, the ODE's first: [M, B, C, H, W].
+
+    Samples whose step ends at 0 have the ODE's state on every path.
+    """
+    paths = [ode_step(z, v, sigma, sigma_next)]
+    top = float(shift_sigma(torch.tensor(1 - 1 / TABLE_LENGTH), shift))
+    for noise in draws.path_noise:
+        off = stochastic_step(
+            z, v, sigma, sigma_next, noise, settings.update, settings.noise_scale, top
+        )
+        paths.append(torch.where(_wide(sigma_next > 0), off, paths[0]))
+    return torch.stack(paths)
+
+
+def auxiliary_points(z: Tensor, sigma: Tensor, z0: Tensor, draws: Draws, settings: Soar) -> Points:
+    """K points on each path from the rollout's states ``z`` [M, B, C, H, W] of levels [B].
+
+    Levels are uniform between the state's, or ``sigma_floor`` where that is higher, and 1. There
+    are M * K * B points; those of stochastic paths that end at 0 are left out by weight, so that
+    shapes do not depend on what was drawn.
+    """
+    paths, count = len(z), len(z0)
+    low = sigma.clamp(min=settings.sigma_floor)
+    level = (low + (1 - low) * draws.fractions).flatten()  # [M * K * B]
+    rows = torch.arange(count, device=z0.device).repeat(paths * settings.points)
+    z_sigma1 = z.repeat_interleave(settings.points, dim=0).flatten(0, 1)
+    z_new = renoise(z_sigma1, sigma[rows], draws.z1[rows], level)
+    weight = torch.ones(paths, settings.points, count, device=z0.device)
+    weight[1:] = (sigma > 0).to(weight)
+    return Points(z_new, level, rows, corrected_target(z_new, level, z0[rows]), weight.flatten())
+
+
+def squared_error(prediction: Tensor, points: Points) -> Tensor:
+    """Mean over the latent's elements, then the weighted sum over points: a scalar."""
+    error = (prediction.to(points.target.dtype) - points.target).square().mean(dim=(1, 2, 3))
+    return (points.weight * error).sum()
+
+
+def soar_terms(
     velocity: Velocity,
     z0: Tensor,
-    z1: Tensor,
-    t0: Tensor,
+    draws: Draws,
     shift: float,
     settings: Soar,
-    generator: torch.Generator,
-) -> LossSums:
-    """The SOAR objective on one batch; with ``settings.weight == 0`` it is SFT and nothing more.
+    reuse: bool = True,
+) -> Iterator[Term]:
+    """The SOAR objective on one batch, a forward pass at a time.
 
-    ``z0`` clean latents, ``z1`` noise [B, C, H, W]; ``t0`` the samples' times [B]; ``shift`` the
-    sampler's; ``generator`` draws the auxiliary levels.
+    First the base term; with ``settings.weight == 0`` that is all, and it is SFT. Then auxiliary
+    points, ``settings.aux_chunk`` at a time. Whoever takes the next term may have run backward on
+    the ones before, and then no more than one pass's activations are ever held. The sum of the
+    gradients is that of all terms at once; the rollout between them keeps none.
+
+    ``z0`` clean latents [B, C, H, W]; ``shift`` the sampler's. ``reuse`` takes the base prediction
+    as the conditional half of the rollout's step; say False where a pass with gradients is not what
+    the sampler would do, as with dropout: ``velocity`` is then asked again with gradients off.
     """
     rows = torch.arange(len(z0), device=z0.device)
-    sigma0 = shift_sigma(t0, shift)
-    z_sigma0 = interpolate(z0, z1, sigma0)
+    sigma0 = shift_sigma(draws.t0, shift)
+    z_sigma0 = interpolate(z0, draws.z1, sigma0)
+    base = Points(z_sigma0, sigma0, rows, draws.z1 - z0, torch.ones_like(sigma0))
     v_base = velocity(z_sigma0, sigma0, rows, True)
-    base = _squared_error(v_base, z1 - z0)
+    yield Term(squared_error(v_base, base), auxiliary=False)
     if settings.weight == 0:
-        return LossSums(base, torch.zeros_like(base), len(z0), 0)
+        return
 
     with torch.no_grad():
         # One guided step of the current model down its own sampler. The base prediction is the
         # conditional half: same weights, same state.
-        v_cfg = v_base.detach().float()
+        v_cfg = (v_base.detach() if reuse else velocity(z_sigma0, sigma0, rows, True)).to(z0)
         if settings.guidance != 1:
-            v_uncond = velocity(z_sigma0, sigma0, rows, False).float()
+            v_uncond = velocity(z_sigma0, sigma0, rows, False).to(z0)
             v_cfg = guided(v_cfg, v_uncond, settings.guidance)
-        sigma1 = shift_sigma((t0 - 1 / settings.rollout_steps).clamp(min=0), shift)
-        z_sigma1 = z_sigma0 + _wide(sigma1 - sigma0) * v_cfg
-
-        many = rows.repeat(settings.points)  # [K * B]
-        sigma = _auxiliary_levels(sigma1, settings, generator)
-        z = renoise(z_sigma1[many], sigma1[many], z1[many], sigma)
-        v_corr = corrected_target(z, sigma, z0[many])
-    auxiliary = _squared_error(velocity(z, sigma, many, True), v_corr)
-    return LossSums(base, auxiliary, len(z0), len(many))
+        sigma1 = shift_sigma(next_time(draws.t0, settings.rollout_steps), shift)
+        z_sigma1 = rollout(z_sigma0, v_cfg, sigma0, sigma1, shift, draws, settings)
+        points = auxiliary_points(z_sigma1, sigma1, z0, draws, settings)
+    for part in points.split(settings.aux_chunk):
+        prediction = velocity(part.z, part.sigma, part.rows, True)
+        yield Term(squared_error(prediction, part), auxiliary=True)

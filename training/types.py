@@ -7,9 +7,9 @@ Every option of a training run stands here, once, with its default. The defaults
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 class TrainingError(Exception):
@@ -38,6 +38,10 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+#: one-step updates of stochastic rollout paths
+Update = Literal["flow_sde", "cps", "sde", "simple"]
+
+
 class Soar(_Section):
     """The auxiliary part of the objective. Symbols are those of docs/method.md."""
 
@@ -49,9 +53,33 @@ class Soar(_Section):
     rollout_steps: int = Field(default=40, ge=1)
     #: w, the guidance scale of the rollout step
     guidance: NotNegative = 4.5
+    #: M, rollout paths per sample: one of the ODE and M - 1 stochastic ones
+    paths: int = Field(default=1, ge=1)
+    #: the one-step update of the stochastic paths
+    update: Update = "flow_sde"
+    #: eta, the noise scale of the stochastic paths
+    noise_scale: NotNegative = 0.5
+    #: auxiliary points in one forward and backward pass; 0: all of a micro-batch. Peak memory is
+    #: that of the larger of such a chunk and the base pass; gradients are the same to rounding
+    aux_chunk: int = Field(default=0, ge=0)
     #: smallest noise level at which a point is supervised; its target divides by that level. 0 is
     #: the published rule
     sigma_floor: BelowOne = 0.0
+
+    @field_validator("update", "noise_scale")
+    @classmethod
+    def _has_an_effect(cls, value: Any, info: ValidationInfo) -> Any:
+        """No setting is accepted that would change nothing."""
+        if value == cls.model_fields[str(info.field_name)].default:
+            return value
+        if info.data.get("paths") == 1:
+            raise ValueError("only stochastic paths use it: set soar.paths to 2 or more")
+        update = info.data.get("update")
+        if info.field_name == "noise_scale" and update == "sde":
+            raise ValueError("the update sde has no noise scale: all its noise is new")
+        if info.field_name == "noise_scale" and update == "cps" and value > 1:
+            raise ValueError("it is a share of a right angle for the update cps: at most 1")
+        return value
 
 
 class NoiseLevels(_Section):
@@ -74,6 +102,43 @@ class Optimizer(_Section):
     warmup_steps: int = Field(default=0, ge=0)
 
 
+class Images(_Section):
+    """How captioned images are found, checked, cut and flipped. See docs/data.md."""
+
+    #: where the images are that a .jsonl or .csv file names; empty: the folder the file is in
+    folder: str = ""
+    #: column, key or tar member of the image; empty: the form's own name for it
+    image: str = ""
+    #: the same of the caption
+    caption: str = ""
+    #: which split of a saved dataset that has several
+    split: str = "train"
+    #: what a broken or missing image is: an error, or a record less, which is counted
+    on_broken: Literal["error", "drop"] = "error"
+    #: train on several aspect ratios, each about resolution^2 in area, instead of squares
+    buckets: bool = False
+    #: sides of buckets are multiples of this, in pixels
+    bucket_step: int = Field(default=64, ge=8)
+    #: which part stays of an image that is cut to size
+    crop: Literal["centre", "random"] = "centre"
+    #: every other crop of an image is mirrored; never for captions that say left or right
+    flip: bool = False
+    #: variants (crop and flip) of an image that are encoded; each epoch sees another one
+    crops: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _variants_differ(self) -> Self:
+        most = 2 if self.flip else 1
+        if self.flip and self.crops % 2:
+            raise ValueError("flip mirrors every other crop: set images.crops to an even number")
+        if self.crop == "centre" and self.crops > most:
+            raise ValueError("more crops than these are all alike: set images.crop to random")
+        return self
+
+
+DEFAULT_IMAGES = Images()
+
+
 class Config(_Section):
     """One training run."""
 
@@ -83,14 +148,21 @@ class Config(_Section):
     name: str = ""
     #: the pipeline to start from: a folder, or ``shapes`` for the embedded one
     base: str
-    #: an image folder with ``metadata.jsonl``, or ``shapes-clean[:COUNT]`` and the like
+    #: a folder of captioned images, a ``.jsonl`` or ``.tar``, or ``shapes-clean[:COUNT]`` and the
+    #: like: see docs/data.md
     data: str
+    images: Images = Images()
+    #: folder of latents and embeddings, which every run of the same data shares; none: they are
+    #: made again by every run, and kept in memory
+    cache: Path | None = Path("outputs/cache/encodings")
     #: where checkpoints, metrics and the state to resume from are written
     output: Path
     seed: int = Field(default=42, ge=0)
     steps: int = Field(default=5_000, ge=1)
-    #: samples a step and process
+    #: samples a micro-batch and process
     batch_size: int = Field(default=4, ge=1)
+    #: micro-batches of one optimizer step, whose gradient is that of one batch of all of them
+    accumulate: int = Field(default=1, ge=1)
     #: side of the square training images, in pixels; others are resized and cropped to it
     resolution: int = Field(default=512, ge=8)
     #: tokens of a prompt that the T5 encoder sees
@@ -100,6 +172,8 @@ class Config(_Section):
     precision: Literal["fp32", "bf16"] = "bf16"
     #: compile the transformer: minutes at the start, then faster steps; needs a C++ compiler
     compile: bool = False
+    #: recompute activations in the backward pass: less memory, about a third more time
+    gradient_checkpointing: bool = False
     #: decay of the moving average of the weights, which is then what a checkpoint holds; 0, the
     #: published recipe, keeps no average
     ema_decay: BelowOne = 0.0

@@ -22,7 +22,7 @@ def train(
         None, help="The pipeline to start from: a folder, or `shapes`."
     ),
     data: str | None = typer.Option(
-        None, help="A folder with metadata.jsonl, or shapes-clean[:COUNT]."
+        None, help="A folder, .jsonl, .csv, .tar, or shapes-clean[:COUNT]: see docs/data.md."
     ),
     output: Path | None = typer.Option(
         None,
@@ -31,7 +31,7 @@ def train(
     ),
     name: str | None = typer.Option(None, help="What tables call the run.  [default: the method]"),
     steps: int | None = typer.Option(None, help="Optimizer steps."),
-    batch_size: int | None = typer.Option(None, help="Samples a step and process."),
+    batch_size: int | None = typer.Option(None, help="Samples a micro-batch and process."),
     seed: int | None = typer.Option(None, help="Training seed."),
     seeds: str = typer.Option("", help="Several seeds, as 0,1,2: a run of its own for each."),
     assignments: list[str] = typer.Option(
@@ -76,16 +76,17 @@ def train(
     ]
     settings = runs[0]  # they differ by seed and output alone
     folder = pipeline_folder(settings.base)
-    source = open_data(settings.data)
+    source = open_data(settings.data, settings.images)
 
     mend_torchvision()
+    from training.encoders import Pipeline
     from training.loop import Base
     from training.loop import train as run
-    from training.pipeline import check_resolution, load_pipeline
+    from training.pipeline import check_resolution
 
     if dry_run:
-        pipeline = load_pipeline(folder)
-        check_resolution(pipeline, settings.resolution)
+        pipeline = Pipeline(folder)
+        check_resolution(pipeline.outline, settings.resolution)
         group = described()
         count = sum(parameter.numel() for parameter in pipeline.transformer.parameters())
         for one in runs:
@@ -94,6 +95,6 @@ def train(
         return
     for one in runs:
         # Loaded anew for each: training changes it.
-        start = Base(one.base, load_pipeline(folder), digest_pipeline(folder))
+        start = Base(one.base, Pipeline(folder), digest_pipeline(folder))
         with stages() as show:
             typer.echo(run(one, start, source, show))

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import ImageFolder, encode, fit_to, rows_of_step
+from training.data import ImageFolder
+from training.data.encoding import encode
+from training.data.order import rows_of_step
+from training.data.views import fit_to
+from training.encoders import LoadedEncoders
 from training.pipeline import load_pipeline
 from training.types import TrainingError
 
@@ -61,7 +65,7 @@ def test_a_bad_record_is_named(folder, line, message):
 def test_a_broken_image_is_an_error_and_no_black_square(folder):
     data = (folder / "2.png").read_bytes()
     (folder / "2.png").write_bytes(data[: len(data) // 2])
-    with pytest.raises(TrainingError, match=r"2\.png is not a readable image"):
+    with pytest.raises(TrainingError, match=r"line 3 names 2\.png, which is not a readable image"):
         ImageFolder(folder)[2]
 
 
@@ -99,10 +103,11 @@ def test_encoding_matches_the_pipelines_own(folder, tiny_pipeline):
 
     pipeline = load_pipeline(tiny_pipeline)
     data = ImageFolder(folder)
-    encoded = encode(data, pipeline, 64, 14, batch_size=2)
-    assert encoded.latents.shape == (3, 4, 16, 16)
+    encoders = LoadedEncoders(pipeline, torch.device("cpu"))
+    encoded = encode(data, encoders, 64, 14, batch_size=2)
+    assert encoded.latents[torch.arange(3)].shape == (3, 4, 16, 16)
     assert encoded.captions.tolist() == [0, 1, 0]
-    assert encoded.prompt_embeds.shape == (3, 28, 128)  # two captions and the empty one
+    assert len(encoded.prompt_embeds) == 3  # two captions and the empty one
 
     pixels = pipeline.image_processor.preprocess(Image.fromarray(data[1][0]))
     with torch.no_grad():
@@ -111,9 +116,9 @@ def test_encoding_matches_the_pipelines_own(folder, tiny_pipeline):
         embeds, empty, pooled, _ = pipeline.encode_prompt(
             data[1][1], None, None, max_sequence_length=14
         )
-    torch.testing.assert_close(encoded.latents[1:2], expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(encoded.prompt_embeds[1:2], embeds, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(encoded.pooled_embeds[1:2], pooled, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoded.latents[1][None], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoded.prompt_embeds[1][None], embeds, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoded.pooled_embeds[1][None], pooled, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
         encoded.prompt_embeds[encoded.empty_caption][None], empty, rtol=1e-4, atol=1e-5
     )

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from training.checkpoint import read_checkpoint
-from training.loop import METRICS_FILE, STATE_FILE
+from training.loop import CONFIG_FILE, METRICS_FILE, STATE_FILE, Batch, add_gradients
+from training.objectives import Draws, count_points, draw_paths, shift_sigma
 from training.schedule import learning_rate
-from training.types import Diverged, Stopped, TrainingError
+from training.types import Diverged, Soar, Stopped, TrainingError
 
 
 def weights(checkpoint):
@@ -157,3 +163,242 @@ def test_learning_rate_schedules():
     assert constant == [0.25, 0.5, 1, 1, 1]
     cosine = [learning_rate(1.0, step, 10, cosine=True) for step in (0, 5, 10)]
     assert cosine == pytest.approx([1, 0.5, 0])
+
+
+def test_micro_batches_train_as_one_large_batch(tiny_config, tiny_train, tmp_path):
+    one = tiny_config(output=tmp_path / "one", batch_size=6, steps=2)
+    three = tiny_config(output=tmp_path / "three", batch_size=2, accumulate=3, steps=2)
+    tiny_train(one)
+    tiny_train(three)
+    for a, b in zip(metrics(one.output), metrics(three.output), strict=True):
+        for figure in ("loss", "loss_base", "loss_auxiliary", "grad_norm"):
+            assert b[figure] == pytest.approx(a[figure], rel=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 8])
+def test_chunks_train_as_all_points_at_once(chunk, tiny_config, tiny_train, tmp_path):
+    soar = {"points": 2, "rollout_steps": 10, "guidance": 2.0}
+    whole = tiny_config(output=tmp_path / "whole", soar=soar, steps=2)
+    cut = tiny_config(output=tmp_path / "cut", soar={**soar, "aux_chunk": chunk}, steps=2)
+    tiny_train(whole)
+    tiny_train(cut)
+    for a, b in zip(metrics(whole.output), metrics(cut.output), strict=True):
+        for figure in ("loss", "loss_base", "loss_auxiliary", "grad_norm"):
+            assert b[figure] == pytest.approx(a[figure], rel=1e-4)
+
+
+def test_gradient_checkpointing_changes_no_weight(tiny_config, tiny_train, tmp_path):
+    plain = tiny_train(tiny_config(output=tmp_path / "plain", steps=2))
+    config = tiny_config(output=tmp_path / "again", steps=2, gradient_checkpointing=True)
+    assert_same(plain, tiny_train(config))
+
+
+def test_stopped_and_resumed_is_bit_identical_with_every_new_setting(
+    tiny_config, tiny_train, tmp_path
+):
+    settings = {
+        "soar": {"points": 2, "guidance": 2.0, "paths": 2, "update": "cps", "aux_chunk": 3},
+        "accumulate": 2,
+        "batch_size": 2,
+        "gradient_checkpointing": True,
+    }
+    expected = tiny_train(tiny_config(output=tmp_path / "whole", **settings))
+    parts = tiny_config(output=tmp_path / "parts", **settings)
+
+    def interrupt(stage, done, total, figures):
+        if stage == "train" and done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        tiny_train(parts, observe=interrupt)
+    assert_same(expected, tiny_train(parts))
+
+
+def test_a_setting_that_came_later_is_part_of_a_run_only_where_it_is_used(tiny_config, tiny_train):
+    """A run from before such a setting existed goes on, and is a seed of the same training."""
+    config = tiny_config(steps=1)
+    tiny_train(config)
+    kept = json.loads((config.output / CONFIG_FILE).read_text())["settings"]
+    assert "accumulate" not in kept
+    assert set(kept["soar"]) == {"weight", "points", "rollout_steps", "guidance", "sigma_floor"}
+    with pytest.raises(TrainingError, match=r"accumulate: .* there, 2 here"):
+        tiny_train(tiny_config(steps=1, accumulate=2))
+
+
+class Recorder(torch.nn.Module):
+    """A transformer that keeps what it was handed, with dropout if asked."""
+
+    def __init__(self, dropout=0.0, dtype=torch.float32):
+        super().__init__()
+        torch.manual_seed(0)
+        self.mix = torch.nn.Linear(16 + 1 + 3 + 2, 16).to(dtype)
+        self.dropout = torch.nn.Dropout(dropout)
+        self.seen = []
+
+    def forward(
+        self, hidden_states, timestep, encoder_hidden_states, pooled_projections, return_dict
+    ):
+        self.seen.append((hidden_states, timestep, encoder_hidden_states, self.training))
+        inputs = torch.cat(
+            [
+                hidden_states.flatten(1),
+                timestep[:, None] / 1000,
+                encoder_hidden_states.mean(1),
+                pooled_projections,
+            ],
+            dim=1,
+        )
+        return (self.dropout(self.mix(inputs)).view_as(hidden_states),)
+
+
+def a_batch(model, count=8, settings=None, dtype=torch.float32):
+    """Samples with captions of their own; the first ends at sigma = 0."""
+    generator = torch.Generator().manual_seed(1)
+    z0, z1 = torch.randn(2, count, 1, 4, 4, generator=generator)
+    t0 = torch.linspace(0.02, 0.95, count)
+    paths = draw_paths(z1, settings or Soar(), generator)
+    captions = [torch.randn(count, 2, 3, generator=generator)]
+    captions += [torch.randn(count, 2, generator=generator)]
+    draws = Draws(*(part.to(dtype) for part in (z1, t0, *paths)))
+    captions = [e.to(dtype) for e in captions]
+    return Batch(model, z0.to(dtype), draws, captions, [torch.zeros_like(e[0]) for e in captions],
+                 1000)  # fmt: skip
+
+
+def part_of(batch, model, part):
+    return Batch(
+        model,
+        batch.z0[part],
+        batch.draws.samples(part),
+        [e[part] for e in batch._conditional],
+        batch._empty,
+        1000,
+    )
+
+
+def test_the_timestep_handed_to_the_model_is_that_of_the_level_used():
+    """Data 0 and noise 1 everywhere: an ideal state's value is its level."""
+    model = Recorder()
+    batch = a_batch(model)
+    draws = Draws(torch.ones_like(batch.z0), batch.draws.t0, batch.draws.fractions,
+                  batch.draws.path_noise)  # fmt: skip
+    batch = Batch(model, torch.zeros_like(batch.z0), draws, batch._conditional, batch._empty, 1000)
+    counts = count_points(draws.t0, Soar(guidance=1))
+    # v = 1 exactly: the rollout stays on the line.
+    torch.nn.init.zeros_(model.mix.weight)
+    torch.nn.init.ones_(model.mix.bias)
+    with torch.autocast("cpu", torch.bfloat16):
+        add_gradients(Accelerator(), model, [batch], 3.0, Soar(guidance=1), counts)
+    assert len(model.seen) == 2
+    for states, timestep, *_ in model.seen:
+        assert states.dtype == timestep.dtype == torch.float32
+        torch.testing.assert_close(states[:, 0, 0, 0] * 1000, timestep, rtol=1e-5, atol=1e-3)
+    assert torch.equal(model.seen[0][1], shift_sigma(draws.t0, 3.0) * 1000)
+
+
+def test_with_dropout_the_rollout_is_the_samplers_and_reuses_nothing():
+    from training.loop import _draws_in_training
+
+    settings = Soar(points=1)
+    for dropout, passes in ((0.0, 3), (0.5, 4)):
+        model = Recorder(dropout)
+        assert _draws_in_training(model) == (dropout > 0)
+        batch = a_batch(model, settings=settings)
+        counts = count_points(batch.draws.t0, settings)
+        reuse = not _draws_in_training(model)
+        add_gradients(Accelerator(), model, [batch], 3.0, settings, counts, reuse)
+        assert len(model.seen) == passes
+        trained = [training for *_, training in model.seen]
+        assert trained == ([True, True, True] if not dropout else [True, False, False, True])
+        assert model.training
+
+
+def test_where_a_caption_was_dropped_guidance_has_nothing_to_push():
+    """Both halves are then the prediction without caption, so reuse is exact there too."""
+    model, settings = Recorder(), Soar(points=1, guidance=4.5)
+    batch = a_batch(model, settings=settings)
+    empty = [torch.zeros_like(e) for e in batch._conditional]
+    dropped = Batch(model, batch.z0, batch.draws, empty, batch._empty, 1000)
+    counts = count_points(batch.draws.t0, settings)
+    add_gradients(Accelerator(), model, [dropped], 3.0, settings, counts)
+    guided_states = model.seen[-1][0]
+    model.seen.clear()
+    plain = settings.model_copy(update={"guidance": 1.0})
+    add_gradients(Accelerator(), model, [dropped], 3.0, plain, counts)
+    torch.testing.assert_close(guided_states, model.seen[-1][0], rtol=1e-5, atol=1e-6)
+
+
+TWO = Soar(points=3, paths=2, aux_chunk=4, weight=0.7)
+
+
+def gradients_of_a_process():
+    """Run in each of two processes: its half of the batch, in two micro-batches.
+
+    The gradients, and how often the processes exchanged any.
+    """
+    from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+    accelerator = Accelerator(cpu=True)
+    model = accelerator.prepare(Recorder(dtype=torch.float64))
+    exchanged = []
+
+    def note(group, bucket):
+        exchanged.append(bucket.index())
+        return allreduce_hook(group, bucket)
+
+    model.register_comm_hook(None, note)
+    whole = a_batch(model, settings=TWO, dtype=torch.float64)
+    rank = accelerator.process_index
+    halves = [slice(4 * rank + i, 4 * rank + i + 2) for i in (0, 2)]
+    batches = [part_of(whole, model, part) for part in halves]
+    counts = count_points(whole.draws.t0, TWO)
+    add_gradients(accelerator, model, batches, 3.0, TWO, counts)
+    return [p.grad for p in model.parameters()], len(exchanged)
+
+
+def test_two_processes_have_the_gradient_of_one_in_float64(tmp_path):
+    """The processes have unequal numbers of points: one sample ends at sigma = 0."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    here = Path(__file__).resolve()
+    code = (
+        "import sys, torch; sys.path[:0] = [sys.argv[1]];"
+        "import test_loop; torch.save(test_loop.gradients_of_a_process(), sys.argv[2])"
+    )
+    files = [tmp_path / f"{rank}.pt" for rank in (0, 1)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(here.parent), str(file)],
+            cwd=here.parents[2],
+            env=os.environ
+            | {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "LOCAL_WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "ACCELERATE_USE_CPU": "true",
+                "OMP_NUM_THREADS": "1",
+            },
+        )
+        for rank, file in enumerate(files)
+    ]
+    try:
+        assert [process.wait(timeout=120) for process in started] == [0, 0]
+    finally:
+        for process in started:
+            process.kill()
+
+    model = Recorder(dtype=torch.float64)
+    whole = a_batch(model, settings=TWO, dtype=torch.float64)
+    counts = count_points(whole.draws.t0, TWO)
+    assert counts == (8, 3 * (8 + 7))
+    plain = TWO.model_copy(update={"aux_chunk": 0})
+    add_gradients(Accelerator(), model, [whole], 3.0, plain, counts)
+    for file in files:
+        gradients, exchanges = torch.load(file)
+        assert exchanges == 1, "of the one bucket that so small a model has"
+        for got, expected in zip(gradients, model.parameters(), strict=True):
+            torch.testing.assert_close(got, expected.grad, rtol=1e-12, atol=1e-14)

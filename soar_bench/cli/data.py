@@ -1,0 +1,106 @@
+"""``soar-bench data``: training data looked at before it is trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+app = typer.Typer(
+    help="Check training data, describe it, and show what is encoded.", no_args_is_help=True
+)
+
+_DATA = typer.Argument(
+    help="A folder, a .jsonl or .csv, a .tar or {000..009}.tar, or shapes-clean[:COUNT]."
+)
+_FOLDER = typer.Option("", "--image-folder", help="Where the images of a .jsonl or .csv are.")
+_IMAGE = typer.Option("", "--image", help="The image's column, key or tar member.")
+_CAPTION = typer.Option("", "--caption", help="The caption's.")
+_SPLIT = typer.Option("train", help="Of a saved dataset with several.")
+_JSON = typer.Option(False, "--json", help="For a program.")
+
+
+@app.command()
+def check(
+    data: str = _DATA,
+    image_folder: str = _FOLDER,
+    image: str = _IMAGE,
+    caption: str = _CAPTION,
+    split: str = _SPLIT,
+    as_json: bool = _JSON,
+) -> None:
+    """Read every record and list what is missing or broken; exit code 1 if anything is."""
+    import json
+
+    from soar_bench import data_view
+    from soar_bench.progress import stages
+
+    images = _images(folder=image_folder, image=image, caption=caption, split=split)
+    with stages() as show:
+        found = data_view.check(data, images, lambda done, total: show("check", done, total))
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        for line in data_view.check_lines(found):
+            typer.echo(line)
+    if found["broken"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def stats(
+    data: str = _DATA,
+    resolution: int = typer.Option(512, min=8, help="Of training: gives the buckets."),
+    bucket_step: int = typer.Option(64, min=8, help="Sides of buckets are multiples of it."),
+    batch_size: int = typer.Option(4, min=1, help="Samples a step, of all processes together."),
+    image_folder: str = _FOLDER,
+    image: str = _IMAGE,
+    caption: str = _CAPTION,
+    split: str = _SPLIT,
+    as_json: bool = _JSON,
+) -> None:
+    """Count records, sizes, aspect ratios and their buckets, caption lengths and duplicates."""
+    import json
+
+    from soar_bench import data_view
+    from soar_bench.progress import stages
+    from soar_bench.types import SoarBenchError
+
+    if bucket_step > resolution:
+        raise SoarBenchError(f"--bucket-step {bucket_step} is more than --resolution {resolution}")
+    images = _images(
+        folder=image_folder, image=image, caption=caption, split=split, bucket_step=bucket_step
+    )
+    with stages() as show:
+        found = data_view.stats(
+            data, images, resolution, batch_size, lambda done, total: show("read", done, total)
+        )
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for line in data_view.stats_lines(found):
+        typer.echo(line)
+
+
+@app.command()
+def cache(
+    folder: Path = typer.Option(Path("outputs/cache/encodings"), help="The setting `cache`."),
+    clear: bool = typer.Option(False, "--clear", help="Delete them; they can be made again."),
+) -> None:
+    """Count the latents and embeddings that are kept on disk, or delete them."""
+    from soar_bench import data_view
+
+    if clear:
+        from training.cache import Cache
+
+        typer.echo(f"{folder}: {Cache(folder).clear()} files deleted")
+        return
+    for line in data_view.cache_lines(folder):
+        typer.echo(line)
+
+
+def _images(**settings: Any) -> Any:
+    from training.types import Images
+
+    return Images(**settings)

@@ -1,0 +1,122 @@
+"""Every record is read before the first step: what is broken is listed, not met on the way.
+
+What was found is kept beside the encodings, a file for some thousand records, named by their
+content: a data set is decoded once, by all processes together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from training.cache import ALONE, Cache, Processes, write_json
+from training.data.records import Fault, Listing, Source, in_threads, refuse, size_of
+from training.types import Images
+
+#: Records whose findings are one file.
+PART = 2048
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Findings:
+    """What reading every record of a listing found."""
+
+    #: width and height of each image, int [N, 2]; 0 where it is broken
+    sizes: np.ndarray
+    #: by record
+    faults: dict[int, Fault] = field(default_factory=dict)
+
+
+def inspect(
+    listing: Listing,
+    cache: Cache | None = None,
+    processes: Processes = ALONE,
+    progress: Progress | None = None,
+) -> Findings:
+    """Decodes every image in threads. With a cache, each content is decoded once ever, and the
+    processes share the work; without, each process reads everything.
+    """
+    count = len(listing)
+    parts = [range(start, min(start + PART, count)) for start in range(0, count, PART)]
+
+    def look(part: range) -> list[list[int] | str]:
+        found = list(in_threads(lambda index: _look(listing, index), part))
+        if progress is not None:
+            progress(part.stop, count)
+        return found
+
+    if cache is None:
+        return _gather(listing, parts, [look(part) for part in parts])
+    files = [cache.file("checked", [listing.key(i) for i in part], "json") for part in parts]
+    for number in processes.share(len(parts)):
+        if _read(files[number], parts[number]) is None:
+            write_json(files[number], look(parts[number]))
+    processes.wait()
+    # A part that is not there (a disk that the processes do not share) is read here as well.
+    read = [_read(file, part) for file, part in zip(files, parts, strict=True)]
+    found = [one or look(part) for one, part in zip(read, parts, strict=True)]
+    return _gather(listing, parts, found)
+
+
+def _look(listing: Listing, index: int) -> list[int] | str:
+    """Width and height of the image, or why it cannot be read."""
+    image = listing.decode(index)
+    return image if isinstance(image, str) else [image.shape[1], image.shape[0]]
+
+
+def _read(file: Path, part: range) -> list[list[int] | str] | None:
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):  # not made yet, or damaged and made again
+        return None
+    return content if isinstance(content, list) and len(content) == len(part) else None
+
+
+def _gather(listing: Listing, parts: list[range], found: list[list[list[int] | str]]) -> Findings:
+    findings = Findings(np.zeros((len(listing), 2), np.int64))
+    for part, results in zip(parts, found, strict=True):
+        for index, result in zip(part, results, strict=True):
+            if isinstance(result, str):
+                findings.faults[index] = listing.broken(index, result)
+            else:
+                findings.sizes[index] = result
+    return findings
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A source every record of which can be read."""
+
+    source: Source
+    #: width and height of each image, int [N, 2]; None where it was not asked for
+    sizes: np.ndarray | None = None
+    #: records left out because they are broken
+    dropped: int = 0
+
+
+def check(
+    source: Source,
+    images: Images,
+    cache: Cache | None = None,
+    processes: Processes = ALONE,
+    progress: Progress | None = None,
+) -> Checked:
+    """Reads every record. Raises TrainingError if one is broken, or leaves it out and counts it."""
+    if not isinstance(source, Listing):
+        if not images.buckets:
+            return Checked(source)
+        return Checked(source, np.array([size_of(source, i) for i in range(len(source))]))
+    findings = inspect(source, cache, processes, progress)
+    faults = list(findings.faults.values())
+    refuse(faults, source.name, images.on_broken)
+    sizes = findings.sizes
+    if faults:
+        source = source.without(findings.faults, faults)
+        sizes = np.delete(sizes, list(findings.faults), axis=0)
+    return Checked(source, sizes, len(source.faults))
