@@ -11,8 +11,9 @@ READY := $(VENV)/.ready
 quickstart: $(READY)
 	$(BIN)/soar-bench quickstart
 
+# A worker a core, each on one thread; a file's tests stay together, for what they share.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 # Everything, the long ones too; run before an issue is closed.
 test-slow: $(READY)

@@ -36,7 +36,7 @@ def plan_table(work: Sequence[Work]) -> Table:
 
 
 def problems(work: Sequence[Work]) -> list[str]:
-    """What keeps the work from starting and what to do, each once; missing weights in one command."""
+    """What keeps the work from starting, each once, and what to do; one command for all weights."""
     found = {name: why for one in work for name, why in one.problems.items()}
     sets: dict[str, None] = {}
     others = []

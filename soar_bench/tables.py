@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from soar_bench.compare import HEADER, Row, cells, format_value, metrics_of
+from soar_bench.compare import BETTER, WORSE, Row, format_value, metrics_of
+from soar_bench.compare_view import cells, header, line, words
 from soar_bench.doctor import Finding
 from soar_bench.records import Run
 from soar_bench.stats import estimate
@@ -40,14 +44,49 @@ def run_table(runs: Sequence[Run]) -> Table:
     return table
 
 
-def comparison_table(rows: Sequence[Row]) -> Table:
-    """The rows of a comparison, a line under each metric."""
-    table = Table(*HEADER)
-    for i, (row, texts) in enumerate(zip(rows, cells(rows), strict=True)):
-        if i and rows[i - 1].metric != row.metric:
-            table.add_section()
-        table.add_row(*(escape(text) for text in texts))
-    return table
+_INDENT = 4
+#: Space for a checkpoint's name at most; longer ones have a line of their own.
+_LONGEST_NAME = 24
+_STYLES = {BETTER: "green", WORSE: "red"}
+
+
+def comparison_table(rows: Sequence[Row], width: int = 80) -> Text:
+    """The rows of a comparison: under each metric's name, numbers in columns and, below each, what
+    they say in words, wrapped at ``width`` characters.
+    """
+    titles = header(rows)
+    columns = ("checkpoint", "value", "difference", "p")
+    texts = [cells(row) for row in rows]
+    widths = {key: max(cell_len(one[key]) for one in [titles, *texts]) for key in columns}
+    widths["checkpoint"] = min(widths["checkpoint"], _LONGEST_NAME)
+
+    def columned(one: Mapping[str, str]) -> str:
+        name = one["checkpoint"]
+        if cell_len(name) > _LONGEST_NAME:
+            name += "\n  " + " " * widths["checkpoint"]
+        name += " " * (widths["checkpoint"] - cell_len(one["checkpoint"]))
+        rest = ["  " + " " * (widths[k] - cell_len(one[k])) + one[k] for k in columns[1:]]
+        return "  " + name + "".join(rest)
+
+    page = Text().append(columned(titles) + "\n", style="bold")
+    for i, (row, one) in enumerate(zip(rows, texts, strict=True)):
+        if i == 0 or rows[i - 1].metric != row.metric:
+            page.append(f"\n{one['metric']}", style="bold")
+            page.append(f"  {line(row.unit)}\n")
+        page.append(columned(one) + "\n")
+        said = words(row)
+        if not said:
+            continue
+        lines = textwrap.wrap(
+            "; ".join(said), width - 1,
+            initial_indent=" " * _INDENT, subsequent_indent=" " * _INDENT,
+        )  # fmt: skip
+        below = Text("\n".join(lines) + "\n", style="dim")
+        if row.verdict:
+            style = next((s for word, s in _STYLES.items() if row.verdict.startswith(word)), "bold")
+            below.stylize(f"not dim {style}", _INDENT, _INDENT + len(said[0]))
+        page.append_text(below)
+    return page
 
 
 _COLORS = {"ok": "green", "absent": "yellow", "broken": "red"}

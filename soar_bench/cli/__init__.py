@@ -14,9 +14,12 @@ import typer
 
 from soar_bench.cli import (
     board,
+    compare,
+    data,
     doctor,
     evaluate,
     evaluators,
+    export,
     fetch,
     quickstart,
     runs,
@@ -38,13 +41,16 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("score")(score.score)
 app.command("rerun")(runs.rerun)
-app.command("compare")(board.compare)
+app.command("compare")(compare.compare)
 app.command("leaderboard")(board.leaderboard)
+app.add_typer(export.app, name="export")
+app.command("import")(export.import_)
 app.command("suites")(suites.suites)
 app.command("fetch")(fetch.fetch)
 app.command("quickstart")(quickstart.quickstart)
 app.command("doctor")(doctor.doctor)
 app.add_typer(runs.app, name="runs")
+app.add_typer(data.app, name="data")
 app.add_typer(evaluators.app, name="evaluators")
 app.add_typer(shapes.app, name="shapes")
 

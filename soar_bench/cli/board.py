@@ -1,4 +1,4 @@
-"""``soar-bench compare`` and ``soar-bench leaderboard``."""
+"""``soar-bench leaderboard``."""
 
 from __future__ import annotations
 
@@ -8,64 +8,41 @@ from pathlib import Path
 import typer
 
 
-class Format(StrEnum):
-    terminal = "terminal"
-    markdown = "markdown"
+class Form(StrEnum):
+    md = "md"
+    html = "html"
     csv = "csv"
-
-
-def compare(
-    runs: list[Path] = typer.Argument(
-        help="Runs' folders, or folders that hold runs; the first is what the others differ from."
-    ),
-    form: Format = typer.Option(Format.terminal, "--format", help="How to print the table."),
-) -> None:
-    """Compare runs of one suite and protocol, paired on the same prompts and noise.
-
-    Runs that differ by training seed alone become one row.
-    """
-    from soar_bench import compare as comparison
-    from soar_bench.markdown import escape, table
-    from soar_bench.records import RUN_FILE, read_run, read_runs
-    from soar_bench.types import SoarBenchError
-
-    found = []
-    for folder in runs:
-        if not folder.is_dir():
-            raise SoarBenchError(f"there is no run in {folder}")
-        found += [read_run(folder)] if (folder / RUN_FILE).exists() else read_runs(folder)
-    board = comparison.entrants(found)
-    if len(board) < 2:
-        raise SoarBenchError(f"comparing needs two checkpoints; {len(board)} found")
-    rows = comparison.compare(board)
-    if form is Format.markdown:
-        typer.echo(
-            table(comparison.HEADER, [[escape(c) for c in row] for row in comparison.cells(rows)])
-        )
-    elif form is Format.csv:
-        typer.echo(comparison.frame(rows).to_csv(index=False), nl=False)
-    else:
-        from rich.console import Console
-
-        from soar_bench.tables import comparison_table
-
-        Console().print(comparison_table(rows))
 
 
 def leaderboard(
     results: Path = typer.Option(Path("results"), help="Where the records are."),
-    output: Path = typer.Option(Path("leaderboard.md"), help="The page to write."),
-    check: bool = typer.Option(False, "--check", help="Only say whether the page is up to date."),
+    form: Form | None = typer.Option(
+        None, "--format", help="Markdown, one HTML file or a table.  [default: the output's ending]"
+    ),
+    output: Path | None = typer.Option(
+        None, help="The file to write.  [default: leaderboard.md, .html or .csv]"
+    ),
+    check: bool = typer.Option(
+        False, "--check", help="Write nothing; exit code 2 if the file is out of date."
+    ),
 ) -> None:
-    """Write leaderboard.md from the records in results/."""
+    """Write the leaderboard from the records in results/."""
     from soar_bench.leaderboard import leaderboard as page_of
-    from soar_bench.records import read_runs
+    from soar_bench.leaderboard import load
     from soar_bench.types import SoarBenchError
     from training.files import write_text
 
-    page = page_of(read_runs(results), results, output)
+    if form is None:
+        known = [f for f in Form if output is not None and output.suffix.lower() == f".{f}"]
+        if output is not None and not known:
+            raise SoarBenchError(f"{output} ends in none of .md, .html and .csv: name a --format")
+        form = known[0] if known else Form.md
+    file = output or Path(f"leaderboard.{form.value}")
+    page = page_of(load(results), results, file, form.value)
     if not check:
-        write_text(output, page)
-        typer.echo(output)
-    elif not output.exists() or output.read_text("utf-8") != page:
-        raise SoarBenchError(f"{output} is out of date: run soar-bench leaderboard")
+        write_text(file, page)
+        typer.echo(file)
+    elif not file.exists() or file.read_bytes() != page.encode("utf-8"):
+        said = "" if output is None and form is Form.md else f" --output {file}"
+        said += f" --format {form.value}" if output and output.suffix != f".{form.value}" else ""
+        raise SoarBenchError(f"{file} is out of date: run soar-bench leaderboard{said}")

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+import typer
+from scipy import stats as scipy_stats
+from typer.testing import CliRunner
 
+from soar_bench.cli.board import leaderboard as command
 from soar_bench.compare import compare, entrants, verdict
-from soar_bench.leaderboard import leaderboard
+from soar_bench.leaderboard import FORMS, boards, leaderboard, load
+from soar_bench.leaderboard.figures import Column, Layout, rank_ranges, rejected
 from soar_bench.markdown import escape, table
 from soar_bench.records import COLUMNS, RUN_FILE, SCORES_FILE, read_run, read_runs, write_run
-from soar_bench.stats import Estimate
+from soar_bench.stats import Estimate, over_seeds, paired_difference
 from soar_bench.types import SoarBenchError
 
 METRICS = {
@@ -194,8 +204,8 @@ def test_the_page_has_the_same_bytes_for_the_same_records(results, tmp_path):
     page = leaderboard(read_runs(results), results, tmp_path / "leaderboard.md")
     again = leaderboard(list(reversed(read_runs(results))), results, tmp_path / "leaderboard.md")
     assert page == again
-    lines = [line for line in page.splitlines() if line.startswith("| 1 |")]
-    assert "soar" in lines[0]
+    lines = [line for line in page.splitlines() if "| soar |" in line]
+    assert lines[0].startswith("| 1 |"), "better than both others beyond doubt"
     assert "**" in lines[0], "a difference whose interval excludes zero stands out"
     assert "seed 2" in lines[0]
     assert "](<results/shapes/shapes/soar-seed2-" in lines[0]
@@ -207,9 +217,10 @@ def test_the_difference_is_to_the_base_it_was_trained_from(results, tmp_path):
     write_run(results, record("x-seed0", "x", story("x", 0, base="strong")), scores(0.95, 5))
     write_run(results, record("y-seed0", "y", story("y", 0, base="absent")), scores(0.95, 6))
     page = leaderboard(read_runs(results), results, tmp_path / "leaderboard.md")
+    board = page.split("## ")[1].split("by task")[0]
     cells = {
         line.split(" | ")[1]: line.split(" | ")[4]
-        for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()
+        for line in board.splitlines() if line.startswith("| ") and line[2].isdigit()
     }  # fmt: skip
     assert cells["soar"].startswith("**+0.6")
     assert cells["x"].startswith("-0.0") or cells["x"].startswith("+0.0")
@@ -230,9 +241,295 @@ def test_a_hostile_name_shows_as_text(tmp_path):
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     rows = [line for line in page.splitlines() if "alert" in line]
-    header = next(line for line in page.splitlines() if line.startswith("|  | checkpoint"))
+    header = next(line for line in page.splitlines() if line.startswith("| rank | checkpoint"))
     unescaped = rows[0].replace("\\|", "")
     assert unescaped.count("|") == header.count("|")
+
+
+def grid(values, seed=0, tasks=1, images=2):
+    """A frame of one metric: prompts of each task in turn, ``images`` of each."""
+    prompts = len(values) // images
+    return pd.DataFrame(
+        {
+            "prompt_id": np.repeat([f"p{i:03d}" for i in range(prompts)], images),
+            "index": np.tile(np.arange(images), prompts),
+            "task": np.repeat([f"t{i % tasks}" for i in range(prompts)], images),
+            "metric": "m",
+            "value": values,
+        }
+    )
+
+
+def column_of(sides, aggregate):
+    """The leaderboard's column of entrants, each a list of its seeds' frames."""
+    frames = [frame for side in sides for frame in side]
+    order = frames[0].sort_values(["task", "prompt_id", "index"]).index
+    tasks, prompts = (pd.factorize(frames[0].loc[order, c])[0] for c in ("task", "prompt_id"))
+    owner = np.repeat(np.arange(len(sides)), [len(side) for side in sides])
+    values = np.array([frame.loc[order, "value"] for frame in frames])
+    return Column(Layout.of(tasks, prompts, aggregate == "task_mean"), values, owner)
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "task_mean"])
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_a_whole_board_has_the_figures_of_one_pair_at_a_time(aggregate, missing):
+    rng = np.random.default_rng(7)
+    hard = np.repeat(rng.random(40), 2)
+
+    def run(skill):
+        values = (rng.random(80) < hard * skill).astype(float)
+        return grid(np.where(rng.random(80) < missing, np.nan, values), tasks=3)
+
+    sides = [[run(0.5)], [run(0.9) for _ in range(3)], [run(0.6) for _ in range(2)], [run(1.0)]]
+    column = column_of(sides, aggregate)
+    own = column.own()
+    for i, side in enumerate(sides):
+        expected = over_seeds(side, aggregate)
+        assert own.value[i] == pytest.approx(expected.value)
+        assert own.standard_error[i] == pytest.approx(expected.standard_error)
+        assert (own.interval()[0][i], own.interval()[1][i]) == pytest.approx(expected.interval())
+        assert (own.scored[i], column.unscored[i]) == (expected.scored, expected.unscored)
+    for one, others, found in column.pairs(range(4)):
+        for j, other in enumerate(others):
+            expected = paired_difference(sides[other], sides[one], aggregate)
+            assert found.value[j] == pytest.approx(expected.value)
+            assert found.p_values()[j] == pytest.approx(expected.p_value())
+            assert found.scored[j] == expected.scored
+            assert column.lonely(one, others)[j] == expected.unscored
+
+
+def test_ranks_are_those_of_every_paired_t_test_with_holms_correction():
+    """Against scipy's paired t-test and Holm's steps by hand."""
+    rng = np.random.default_rng(8)
+    hard = rng.normal(size=60)
+    means = [0.0, 0.02, 0.25, 0.3, 0.8]
+    values = [mean + hard + rng.normal(scale=0.4, size=60) for mean in means]
+    ranges = rank_ranges(column_of([[grid(v, images=1)] for v in values], "mean"), True)
+    pairs = [(i, j) for i in range(5) for j in range(i)]
+    p = {pair: scipy_stats.ttest_rel(values[pair[0]], values[pair[1]]).pvalue for pair in pairs}
+    significant = []
+    for step, pair in enumerate(sorted(pairs, key=p.get)):
+        if p[pair] > 0.05 / (len(pairs) - step):
+            break
+        significant.append(pair)
+    assert 2 < len(significant) < len(pairs), "a case in which some ranks are open"
+    for i in range(5):
+        beaten_by = beats = 0
+        for a, b in significant:
+            winner = a if values[a].mean() > values[b].mean() else b
+            beats += winner == i
+            beaten_by += i in (a, b) and winner != i
+        assert ranges[i] == (1 + beaten_by, 5 - beats)
+
+
+def test_holm_by_hand():
+    """0.005 < 0.05/4 and 0.01 < 0.05/3 reject; 0.03 > 0.05/2 ends it, for 0.04 too."""
+    found = rejected(np.array([0.01, 0.04, math.nan, 0.03, 0.005]))
+    assert found.tolist() == [True, False, False, False, True]
+    assert rejected(np.array([])).tolist() == []
+
+
+def test_lower_is_better_turns_ranks_around():
+    rng = np.random.default_rng(1)
+    good, bad = rng.normal(size=50), rng.normal(size=50) + 3
+    column = column_of([[grid(good, images=1)], [grid(bad, images=1)]], "mean")
+    assert rank_ranges(column, False) == {0: (1, 1), 1: (2, 2)}
+    assert rank_ranges(column, True) == {0: (2, 2), 1: (1, 1)}
+
+
+def test_a_difference_that_never_varies_is_tested_by_its_signs():
+    """All of six prompts differ by 1: two of 64 sign patterns are as far from 0; of ten, 2/1024."""
+    for prompts, p in ((6, 2 / 64), (10, 2 / 1024)):
+        sides = [[grid(np.full(prompts, v), images=1)] for v in (0.0, 1.0)]
+        (_, _, found), *_ = column_of(sides, "mean").pairs([0, 1])
+        assert found.p_values().tolist() == [p]
+        assert all(np.isnan(end).all() for end in found.interval())
+
+
+def test_what_has_no_value_has_no_rank_and_stands_last(results, tmp_path):
+    nothing = scores(0.5)
+    nothing["value"], nothing["unscored"] = math.nan, "too dark"
+    write_run(results, record("aaa", "aaa"), nothing)
+    (board,) = boards(read_runs(results))
+    assert board.rows[-1].name == "aaa"
+    assert board.rows[-1].rank is None
+    assert {row.rank[1] <= 3 for row in board.rows[:-1]} == {True}
+    page = leaderboard(read_runs(results), results, tmp_path / "leaderboard.md")
+    assert "| - | aaa | 1 | - | - | 0 | 60 |" in page
+
+
+def test_a_board_of_one_is_first_and_last(tmp_path):
+    write_run(tmp_path, record("a", "a"), scores(0.5))
+    (board,) = boards(read_runs(tmp_path))
+    assert board.rows[0].rank == (1, 1)
+    assert not board.has_base or board.rows[0].cells["shapes_geneval"].difference is None
+
+
+def test_an_interval_ends_where_the_metric_does(tmp_path):
+    nearly = scores(1.0)
+    nearly.loc[0, "value"] = 0.0
+    write_run(tmp_path, record("a", "a"), nearly)
+    (board,) = boards(read_runs(tmp_path))
+    assert board.rows[0].cells["shapes_geneval"].value.high == 1.0
+
+
+def test_the_date_is_the_newest_records_day_in_utc(tmp_path):
+    for seed, finished in enumerate(["2026-11-20T10:00:00+00:00", "2026-11-22T23:30:00-02:00"]):
+        made = record(f"a{seed}", f"a{seed}", story("a", seed))
+        made["made"] = {"finished": finished}
+        write_run(tmp_path, made, scores(0.5, seed))
+    (board,) = boards(read_runs(tmp_path))
+    assert board.rows[0].date == "2026-11-23"
+
+
+def test_every_broken_record_is_named(results):
+    first, second, *_ = sorted(results.rglob(RUN_FILE))
+    first.write_text("{broken")
+    (second.parent / SCORES_FILE).write_bytes(b"PAR1")
+    with pytest.raises(SoarBenchError, match="2 records are broken") as raised:
+        load(results)
+    assert str(first) in str(raised.value)
+    assert str(second.parent / SCORES_FILE) in str(raised.value)
+    empty = results.parent / "empty"
+    empty.mkdir()
+    with pytest.raises(SoarBenchError, match="there are no runs in"):
+        load(empty)
+
+
+def test_published_numbers_stand_beside_their_boards_and_are_never_ranked(tmp_path):
+    """SD3.5-M + SOAR has GenEval 0.78 and OCR 0.67 in the paper's table."""
+    for suite, protocol in (("geneval", "soar-paper"), ("geneval", "flow-grpo"), ("ocr", "x")):
+        made = record("a", "a", suite=suite, steps=len(protocol))
+        made["protocol"]["name"] = protocol
+        write_run(tmp_path, made, scores(0.5))
+    page = leaderboard(read_runs(tmp_path), tmp_path, tmp_path / "leaderboard.md")
+    sections = {s.split("\n")[0]: s for s in page.split("## ")[1:]}
+    beside = sections["geneval under soar-paper"]
+    assert "not measured here and not ranked" in beside
+    assert "| SD3.5-M + SOAR | 10k | 0.78 |" in beside
+    for title in ("geneval under flow-grpo", "ocr under x"):
+        assert "SD3.5" not in sections[title]
+    assert (
+        "| SD3.5-M + SOAR | 10k | 0.78 | 0.67 | 22.86 |" in sections["Published, not measured here"]
+    )
+    for board in boards(read_runs(tmp_path)):
+        assert [row.name for row in board.rows] == ["a"]
+
+
+class _Page(HTMLParser):
+    """Tables as lists of cells' texts, and everything that a browser would load."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.loads, self.text, self.open = [], [], "", []
+        self.scopes, self.captions = [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+        if tag in ("script", "link", "img", "iframe") or "onerror" in found:
+            self.loads.append(tag)
+        self.captions += tag == "caption"
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag == "th":
+            self.scopes.append(found.get("scope"))
+        if tag in ("th", "td"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+        if {"th", "td"} & set(self.open):
+            self.tables[-1][-1][-1] += data
+
+
+def test_the_html_page_is_whole_by_itself_and_says_what_the_markdown_says(results, tmp_path):
+    name = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
+    write_run(results, record(name, "evil"), scores(0.2))
+    page = _Page(leaderboard(read_runs(results), results, tmp_path / "l.html", "html"))
+    assert page.loads == [] and page.open == []
+    assert name in page.text
+    assert set(page.scopes) == {"row", "col"}
+    assert page.captions == len(page.tables)
+    (board,) = boards(read_runs(results))
+    shown = [" ".join(row[0].split()) for row in page.tables[0][1:]]
+    assert shown == [row.name for row in board.rows]
+    best = board.rows[0].cells["shapes_geneval"].value
+    assert f"{best.value:.3f} [{best.low:.3f}, {best.high:.3f}]" in " ".join(
+        page.tables[0][1][2].split()
+    )
+
+
+def test_the_table_has_a_line_a_checkpoint_and_metric(results, tmp_path):
+    text = leaderboard(read_runs(results), results, tmp_path / "l.csv", "csv")
+    table = pd.read_csv(io.StringIO(text))
+    measured = table[table["source"] == "measured"].set_index("checkpoint")
+    assert sorted(measured.index) == ["sft", "shapes", "soar"]
+    soar = [scores(0.9, seed)["value"].to_numpy() for seed in range(3)]
+    task = scores(0.9)["task"].to_numpy()
+    by_task = [np.mean([s[task == t].mean() for s in soar]) for t in ("colors", "counting")]
+    assert measured.loc["soar", "value"] == pytest.approx(np.mean(by_task), rel=1e-5)
+    assert measured.loc["soar", "n"] == 180
+    assert (measured.loc["soar", ["rank_best", "rank_worst"]] == 1).all()
+    assert measured.loc["soar", "records"].count("results/shapes/shapes/soar-seed") == 3
+    published = table[table["source"] == "published"]
+    assert len(published) == 6 * 7 + 6
+    assert published["rank_best"].isna().all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_command_writes_the_page_and_says_when_it_is_out_of_date(results, tmp_path, form):
+    file = tmp_path / f"board.{form}"
+    app = typer.Typer()
+    app.command()(command)
+
+    def call(*options):
+        return CliRunner().invoke(app, ["--results", str(results), "--output", str(file), *options])
+
+    late = call("--check")
+    assert isinstance(late.exception, SoarBenchError)
+    assert "is out of date" in str(late.exception)
+    assert call().exit_code == 0
+    assert call("--check").exit_code == 0
+    write_run(results, record("new", "new"), scores(0.5))
+    assert "is out of date" in str(call("--check").exception)
+    assert call().exit_code == 0
+    assert call("--check").exit_code == 0
+    other = CliRunner().invoke(app, ["--results", str(results), "--output", str(tmp_path / "x.y")])
+    assert "name a --format" in str(other.exception)
+
+
+def test_neither_clock_nor_locale_nor_place_on_disk_changes_a_byte(results, tmp_path):
+    """The same command in processes of other zones and languages, over a copy made in reverse."""
+    copy = tmp_path / "copy" / "results"
+    for file in sorted(results.rglob("*"), reverse=True):
+        if file.is_file():
+            target = copy / file.relative_to(results)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    code = (
+        "import sys; from pathlib import Path; from soar_bench.leaderboard import *; "
+        "r = Path(sys.argv[1]); p = r.parent / 'leaderboard.md'; "
+        "[sys.stdout.buffer.write(leaderboard(load(r), r, p, f).encode()) for f in FORMS]"
+    )
+    pages = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(folder)],
+            env={**os.environ, "TZ": zone, "LC_ALL": language, "PYTHONHASHSEED": seed},
+            capture_output=True, check=True,
+        ).stdout
+        for folder, zone, language, seed in (
+            (results, "UTC", "C.UTF-8", "1"), (copy, "Asia/Tokyo", "de_DE.UTF-8", "2")
+        )
+    }  # fmt: skip
+    assert len(pages) == 1
 
 
 def test_markdown_escape_and_table():

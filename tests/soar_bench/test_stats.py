@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -9,7 +10,25 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from soar_bench.stats import estimate, over_seeds, paired_difference
+from soar_bench.stats import (
+    Pairs,
+    bootstrap_interval,
+    effect_size,
+    estimate,
+    holm,
+    images_needed,
+    mcnemar_p,
+    odds,
+    over_seeds,
+    paired_bootstrap,
+    paired_difference,
+    prompts_needed,
+    sign_flip_p,
+    wins,
+)
+from soar_bench.stats.bootstrap import resampled
+from soar_bench.stats.estimates import clusters_of
+from soar_bench.stats.permutation import sign_flip
 
 
 def frame(values, prompts=None, tasks=None, index=None):
@@ -147,52 +166,328 @@ def test_paired_seeds_by_hand():
     assert found.scored == 2
 
 
-def test_seed_intervals_cover_at_least_as_often_as_they_say():
-    """Seeds that differ and prompts that differ; the true difference is 0.05."""
-    rng = np.random.default_rng(6)
-    hits = 0
-    for _ in range(400):
-        hard = rng.normal(scale=0.3, size=40)
-        sides = []
-        for shift in (0.05, 0.0):
-            runs = []
-            for seed in rng.normal(scale=0.04, size=4):
-                noise = rng.normal(scale=0.2, size=40)
-                runs.append(frame(0.5 + shift + seed + hard + noise))
-            sides.append(runs)
-        low, high = paired_difference(*sides).interval()
-        hits += low <= 0.05 <= high
-    assert hits / 400 >= 0.93
+def test_clustered_error_of_unequal_clusters_is_that_of_statsmodels():
+    """Constants: statsmodels 0.14, OLS on a constant, cov_type="cluster", and by hand below."""
+    values, prompts = [1.0, 0.0, 1.0, 1.0, 0.0, 0.5], list("aabccc")
+    found = estimate(frame(values, prompts, index=[0, 1, 0, 0, 1, 2]))
+    mean = 3.5 / 6
+    residuals = (1 - 2 * mean, 1 - mean, 1.5 - 3 * mean)
+    by_hand = math.sqrt(3 / 2 * sum(r**2 for r in residuals)) / 6
+    assert found.standard_error == pytest.approx(by_hand)
+    models = pytest.importorskip("statsmodels.api")
+    fitted = models.OLS(values, np.ones(6)).fit(
+        cov_type="cluster", cov_kwds={"groups": pd.factorize(np.array(prompts))[0]}
+    )
+    assert found.standard_error == pytest.approx(fitted.bse[0])
 
 
-def simulate(rng, prompts=60, images=4):
-    """Clustered binary data: each prompt has a difficulty of its own; true mean 0.6."""
-    difficulty = rng.beta(1.8, 1.2, size=prompts)
-    values = rng.random((prompts, images)) < difficulty[:, None]
-    return frame(values.ravel().astype(float), np.repeat(np.arange(prompts), images))
+def test_an_infinite_score_is_no_score():
+    found = estimate(frame([1.0, math.inf, 0.0]))
+    assert (found.value, found.scored, found.unscored) == (0.5, 2, 1)
 
 
-def test_intervals_cover_as_often_as_they_say():
-    rng = np.random.default_rng(4)
-    hits = 0
-    for _ in range(2000):
-        low, high = estimate(simulate(rng)).interval()
-        hits += low <= 0.6 <= high
-    assert 0.93 <= hits / 2000 <= 0.97
+@pytest.mark.parametrize("value", [1.0, 0.1, 22.3])
+def test_constant_scores_have_no_interval_that_would_pass_for_certainty(value):
+    found = estimate(frame([value] * 12, [f"p{i // 3}" for i in range(12)]))
+    assert found.value == pytest.approx(value)
+    assert found.standard_error == 0
+    assert all(map(math.isnan, found.interval()))
+    assert math.isnan(found.p_value())
+    assert all(map(math.isnan, bootstrap_interval(frame([value] * 12))))
 
 
-def test_paired_tests_are_wrong_as_often_as_they_say():
-    rng = np.random.default_rng(5)
-    positives = 0
-    for _ in range(1500):
-        difficulty = rng.beta(1.8, 1.2, size=60)
-        a, b = (
-            frame(
-                (rng.random((60, 4)) < difficulty[:, None]).ravel().astype(float),
-                np.repeat(np.arange(60), 4),
-                index=np.tile(np.arange(4), 60),
-            )
-            for _ in range(2)
-        )
-        positives += paired_difference([a], [b]).p_value() < 0.05
-    assert 0.03 <= positives / 1500 <= 0.07
+def test_an_equal_difference_everywhere_has_no_interval_and_no_t():
+    base = np.linspace(20.0, 23.0, 7)
+    found = paired_difference([frame(base + 0.1)], [frame(base)])
+    assert found.value == pytest.approx(0.1)
+    assert found.standard_error == 0
+    assert math.isnan(found.p_value())
+    assert math.isnan(effect_size(found))
+    assert sign_flip_p([frame(base + 0.1)], [frame(base)]) == pytest.approx(2 / 2**7)
+
+
+def test_rounding_is_no_difference():
+    a, b = frame([0.1 + 0.2, 0.7]), frame([0.3, 0.7])
+    assert paired_difference([a], [b]).value == 0
+    assert wins([a], [b]) == (0, 2, 0)
+    assert sign_flip_p([a], [b]) == 1
+
+
+# Sign flips and McNemar
+
+
+def flipped_by_hand(a, b, aggregate):
+    """All 2^n flips of whole prompts, with the metric computed anew for each."""
+    both = a.merge(b, on=["prompt_id", "task", "index"], suffixes=("_a", "_b")).dropna()
+    both["difference"] = both["value_a"] - both["value_b"]
+    names = sorted(set(both["prompt_id"]))
+
+    def metric(signs):
+        flipped = both["difference"] * both["prompt_id"].map(dict(zip(names, signs, strict=True)))
+        if aggregate == "mean":
+            return flipped.mean()
+        return flipped.groupby(both["task"]).mean().mean()
+
+    observed = abs(metric([1] * len(names)))
+    all_flips = [abs(metric(s)) for s in itertools.product((1, -1), repeat=len(names))]
+    return np.mean([one >= observed - 1e-12 for one in all_flips])
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "task_mean"])
+@pytest.mark.parametrize("kind", ["binary", "any"])
+@pytest.mark.parametrize("seed", range(3))
+def test_sign_flips_are_exact_on_small_cases(aggregate, kind, seed):
+    """Eight prompts in three tasks, one to three images each, one of them unscored."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(1, 4, size=8)
+    prompts = np.repeat(np.arange(8), images)
+    tasks = np.array(["x", "y", "z"])[prompts % 3]
+    index = np.concatenate([np.arange(n) for n in images])
+    sides = []
+    for chance in (0.8, 0.3):
+        drawn = rng.random(len(prompts))
+        values = (drawn < chance).astype(float) if kind == "binary" else drawn + chance
+        sides.append(frame(values, prompts, tasks, index))
+    sides[0].loc[2, "value"] = math.nan
+    found, exact = sign_flip(Pairs.of([sides[0]], [sides[1]], aggregate))
+    assert exact
+    assert found == pytest.approx(flipped_by_hand(*sides, aggregate))
+
+
+def test_sign_flips_are_those_of_scipy():
+    rng = np.random.default_rng(8)
+    a, b = rng.normal(0.5, size=12), rng.normal(size=12)
+    expected = scipy_stats.permutation_test(
+        (a, b), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=10_000
+    )
+    assert sign_flip_p([frame(a)], [frame(b)]) == pytest.approx(expected.pvalue)
+
+
+def test_mcnemar_is_the_binomial_test_of_discordant_prompts():
+    """Ten prompts only a has right, two only b, five both: P(X <= 2 or X >= 10 of 12)."""
+    a = frame([1.0] * 10 + [0.0] * 2 + [1.0] * 5)
+    b = frame([0.0] * 10 + [1.0] * 2 + [1.0] * 5)
+    by_hand = 2 * (1 + 12 + 66) / 2**12
+    assert mcnemar_p([a], [b]) == pytest.approx(by_hand)
+    assert sign_flip_p([a], [b]) == pytest.approx(by_hand)
+    assert odds(Pairs.of([a], [b])) == 5
+    assert wins([a], [b]) == (10, 5, 2)
+    tables = pytest.importorskip("statsmodels.stats.contingency_tables")
+    assert tables.mcnemar([[5, 10], [2, 0]], exact=True).pvalue == pytest.approx(by_hand)
+
+
+def test_mcnemar_refuses_what_it_is_not_for():
+    several = frame([1.0, 0.0, 1.0], ["a", "a", "b"], index=[0, 1, 0])
+    with pytest.raises(ValueError, match="one image a prompt"):
+        mcnemar_p([several], [several])
+    with pytest.raises(ValueError, match=r"right \(1\) or wrong \(0\)"):
+        mcnemar_p([frame([0.5, 0.2])], [frame([0.1, 0.2])])
+
+
+def test_one_prompt_is_no_test():
+    a, b = frame([1.0, 1.0], ["a", "a"], index=[0, 1]), frame([0.0, 0.0], ["a", "a"], index=[0, 1])
+    assert math.isnan(sign_flip_p([a], [b]))
+    assert math.isnan(mcnemar_p([a.head(1)], [b.head(1)]))
+    assert math.isnan(sign_flip_p([a], [frame([1.0], ["other"])]))
+
+
+def geneval_like(rng, lift=0.0, lost=0):
+    """GenEval's six tasks, four images a prompt, as two sides of equal or shifted difficulty."""
+    sizes = [80, 99, 80, 94, 100, 100]
+    prompts = np.repeat(np.arange(553), 4)
+    tasks = np.repeat(np.repeat(list("abcdef"), sizes), 4)
+    index = np.tile(np.arange(4), 553)
+    chance = np.repeat(rng.beta(1.5, 1.0, size=553), 4)
+    sides = []
+    for add in (lift, 0.0):
+        values = (rng.random(len(prompts)) < chance + add).astype(float)
+        values[rng.choice(len(values), lost, replace=False)] = math.nan
+        sides.append(frame(values, prompts, tasks, index))
+    return sides
+
+
+@pytest.mark.parametrize("lost", [0, 25])
+@pytest.mark.parametrize("aggregate", ["mean", "task_mean"])
+def test_sign_flips_of_a_whole_geneval_are_exact_and_quick(aggregate, lost):
+    sides = geneval_like(np.random.default_rng(9), lift=0.02, lost=lost)
+    pairs = Pairs.of([sides[0]], [sides[1]], aggregate)
+    found, exact = sign_flip(pairs)
+    assert exact
+    drawn = sums_drawn(pairs, 20_000)
+    assert found == pytest.approx(drawn, abs=4 * math.sqrt(drawn / 20_000))
+
+
+def sums_drawn(pairs, draws):
+    """The p-value from random flips of each prompt's part of the metric."""
+    found = pairs.differences
+    tasks = pd.factorize(found.strata)[0]
+    images = np.bincount(tasks, weights=found.counts)
+    parts = found.sums / images[tasks] / len(images)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(draws, len(parts)))
+    return np.mean(np.abs(signs @ parts) >= abs(parts.sum()) - 1e-12)
+
+
+def test_many_prompts_with_any_scores_are_drawn_the_same_way_each_time():
+    rng = np.random.default_rng(10)
+    a, b = frame(rng.normal(0.2, size=100)), frame(rng.normal(size=100))
+    first, exact = sign_flip(Pairs.of([a], [b]), draws=9_999)
+    assert not exact
+    assert first == sign_flip_p([a], [b], draws=9_999)
+    assert first == pytest.approx(paired_difference([a], [b]).p_value(), abs=0.02)
+    sure = sign_flip_p([frame(np.arange(1.5, 101.5))], [frame(np.zeros(100))], draws=999)
+    assert sure == 1 / 1000, "never 0: nothing drawn was as extreme, and one is added"
+
+
+def test_flips_and_resamples_of_prompts_are_refused_for_several_seeds():
+    runs = [frame([0.0, 1.0, 1.0]), frame([1.0, 1.0, 0.0])]
+    for test in (sign_flip_p, paired_bootstrap):
+        with pytest.raises(ValueError, match="several training seeds"):
+            test(runs, [runs[0]])
+
+
+# Holm
+
+
+def test_holm_by_hand():
+    """Smallest times 4, next times 3, next times 2 (0.06), and none below the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_what_was_not_tested_is_not_corrected_for():
+    found = holm([0.01, math.nan, 0.02])
+    assert found[0] == 0.02
+    assert math.isnan(found[1])
+    assert found[2] == 0.02
+
+
+def test_holm_is_that_of_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    p_values = np.random.default_rng(11).random(9) ** 3
+    expected = multitest.multipletests(p_values, method="holm")[1]
+    assert holm(list(p_values)) == pytest.approx(expected)
+
+
+# Effect size and power
+
+
+def test_effect_size_is_mean_over_deviation_of_prompt_differences():
+    rng = np.random.default_rng(12)
+    a, b = rng.normal(0.3, size=(40, 4)), rng.normal(size=(40, 4))
+    prompts, index = np.repeat(np.arange(40), 4), np.tile(np.arange(4), 40)
+    sides = [frame(side.ravel(), prompts, index=index) for side in (a, b)]
+    by_prompt = (a - b).mean(1)
+    found = effect_size(paired_difference([sides[0]], [sides[1]]))
+    assert found == pytest.approx(by_prompt.mean() / by_prompt.std(ddof=1))
+
+
+def of_effect(d_z, prompts=50):
+    """A paired difference of exactly this effect size: deviation 1, mean ``d_z``."""
+    values = np.random.default_rng(13).normal(size=prompts)
+    values = (values - values.mean()) / values.std(ddof=1) + d_z
+    return paired_difference([frame(values)], [frame(np.zeros(prompts))])
+
+
+@pytest.mark.parametrize(("d_z", "prompts"), [(0.2, 199), (0.5, 34), (0.8, 15)])
+def test_prompts_needed_are_those_of_published_tables(d_z, prompts):
+    """Two-sided paired t-test, 5%, power 80%: G*Power's figures."""
+    assert prompts_needed(of_effect(d_z), d_z) == prompts
+    assert prompts_needed(of_effect(0.1), d_z) == prompts, "d need not be the one observed"
+    assert prompts_needed(of_effect(d_z), -d_z) == prompts
+
+
+def test_prompts_needed_are_those_of_statsmodels():
+    power = pytest.importorskip("statsmodels.stats.power")
+    exact = power.TTestPower().solve_power(effect_size=0.13, alpha=0.01, power=0.9)
+    assert prompts_needed(of_effect(0.1), 0.13, power=0.9, level=0.99) == math.ceil(exact)
+
+
+def test_no_number_of_prompts_shows_nothing():
+    assert prompts_needed(of_effect(0.0), 0.0) == math.inf
+    nothing = paired_difference([frame([1.0])], [frame([1.0])])
+    assert math.isnan(prompts_needed(nothing, 0.1))
+    assert math.isnan(prompts_needed(of_effect(0.3), math.nan))
+
+
+def test_seeds_that_differ_too_much_cannot_be_outweighed_by_prompts():
+    rng = np.random.default_rng(14)
+    hard = rng.normal(size=300)
+    sides = [
+        [frame(hard + seed + rng.normal(scale=0.1, size=300)) for seed in seeds]
+        for seeds in ((-0.3, 0.3), (0.2, -0.2))
+    ]
+    found = paired_difference(*sides)
+    assert prompts_needed(found, 0.05) == math.inf
+    assert 2 <= prompts_needed(found, 5.0) < 300
+
+
+def test_prompts_needed_give_the_power_that_was_asked_for():
+    rng = np.random.default_rng(15)
+    draws = rng.normal(0.25, 1.0, size=(3000, int(prompts_needed(of_effect(0.1, 80), 0.25))))
+    t = draws.mean(1) / scipy_stats.sem(draws, axis=1)
+    seen = np.abs(t) > scipy_stats.t.ppf(0.975, draws.shape[1] - 1)
+    assert seen.mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_images_needed_lower_only_what_images_can():
+    """Prompts differ with variance 0.04, images within them with 1; 60 prompts of 4 images each.
+
+    The wanted d needs the variance of a prompt's mean to be 60 d^2 / 2.85^2, so that images of
+    each prompt are 1 / (that - 0.04), for t quantiles that add up to about 2.85.
+    """
+    rng = np.random.default_rng(16)
+    prompts, index = np.repeat(np.arange(6000), 4), np.tile(np.arange(4), 6000)
+    values = np.repeat(rng.normal(scale=0.2, size=6000), 4) + rng.normal(size=24_000)
+    many = paired_difference([frame(values, prompts, index=index)],
+                             [frame(np.zeros(24_000), prompts, index=index)])  # fmt: skip
+    assert many.image_error == pytest.approx(math.sqrt(1 / 24_000), rel=0.03)
+    assert many.prompt_error == pytest.approx(math.sqrt((0.04 + 1 / 4) / 6000), rel=0.03)
+    needed = images_needed(many, 0.012)
+    assert needed == pytest.approx(1 / (6000 * 0.012**2 / 2.8016**2 - 0.04), rel=0.15)
+    assert images_needed(many, 0.005) == math.inf, "prompts differ too much"
+    single = paired_difference([frame([1.0, 0.0, 1.0])], [frame([0.0, 0.0, 0.0])])
+    assert math.isnan(images_needed(single, 0.1))
+
+
+# Bootstrap
+
+
+def test_resamples_vary_as_the_theory_says():
+    """Their variance is that of a mean of independent strata with n in place of n - 1."""
+    sides = geneval_like(np.random.default_rng(17))
+    for aggregate in ("mean", "task_mean"):
+        found, _ = clusters_of(sides[0], aggregate)
+        means = pd.Series(found.sums / found.counts).groupby(found.strata)
+        expected = math.sqrt(sum(means.var(ddof=0) / means.size())) / means.ngroups
+        drawn = resampled(found, draws=20_000)
+        assert drawn.std() == pytest.approx(expected, rel=0.02)
+        assert drawn.mean() == pytest.approx(estimate(sides[0], aggregate).value, abs=3e-4)
+
+
+def test_the_bootstrap_is_deterministic_and_agrees_with_t_where_scores_are_normal():
+    rng = np.random.default_rng(18)
+    values = frame(rng.normal(size=12))
+    first = bootstrap_interval(values)
+    assert first == bootstrap_interval(values)
+    assert first != bootstrap_interval(values, seed=1)
+    assert first == pytest.approx(estimate(values).interval(), abs=0.12)
+    narrow = bootstrap_interval(values, level=0.5)
+    assert first[0] < narrow[0] < narrow[1] < first[1]
+
+
+def test_the_bootstrap_resamples_prompts_whole():
+    """Copies of an image add nothing."""
+    values = [1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    once = bootstrap_interval(frame(values))
+    many = bootstrap_interval(frame(values * 4, [f"p{i}" for i in range(8)] * 4))
+    assert many == pytest.approx(once)
+
+
+def test_the_paired_bootstrap_is_of_differences():
+    rng = np.random.default_rng(19)
+    hard = rng.normal(size=60)
+    a, b = frame(hard + 0.1 + rng.normal(scale=0.05, size=60)), frame(hard)
+    low, high = paired_bootstrap([a], [b])
+    assert (low, high) == pytest.approx(paired_difference([a], [b]).interval(), abs=0.003)
+    assert all(map(math.isnan, paired_bootstrap([a], [frame([1.0], ["other"])])))

@@ -1,0 +1,160 @@
+"""Exact tests of paired scores: sign flips by prompt, and McNemar's test.
+
+If both checkpoints are alike, each prompt's difference is as likely as its negative. The p-value is
+the share of all 2^n ways to flip the signs of n prompts' differences in which the metric differs at
+least as much, in either direction, as it does (Fisher 1935; Good, Permutation, Parametric and
+Bootstrap Tests of Hypotheses, 3rd ed., section 3.2). Prompts are flipped whole, so that images of
+one prompt may depend on each other. In a mean of task means each prompt has its task's weight.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats as distributions
+
+from soar_bench.stats.pairs import Pairs
+
+DRAWS = 99_999
+#: As many sums are held in memory at most for an exact test.
+_MOST = 1 << 21
+#: Sums that differ by less of the greatest possible one are equal.
+_TIE = 1e-12
+_CHUNK = 4_096
+
+
+def sign_flip_p(
+    a: Sequence[pd.DataFrame],
+    b: Sequence[pd.DataFrame],
+    aggregate: str = "mean",
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> float:
+    """Two-sided p-value of the sign-flip test that ``a`` and ``b`` are alike.
+
+    Exact for whole-number scores such as right and wrong, and for any scores on a few prompts;
+    otherwise from ``draws`` random flips, (as extreme + 1) / (draws + 1), which is never too small
+    (Phipson and Smyth 2010, doi 10.2202/1544-6115.1585). NaN for less than two common prompts.
+
+    ValueError if a side has several training seeds: flipping prompts knows nothing of how seeds
+    differ.
+    """
+    pairs = Pairs.of(a, b, aggregate)
+    if pairs.over_seeds:
+        raise ValueError("sign flips are of prompts; with several training seeds use the t test")
+    return sign_flip(pairs, draws, seed)[0]
+
+
+def sign_flip(pairs: Pairs, draws: int = DRAWS, seed: int = 0) -> tuple[float, bool]:
+    """(p-value, whether it is exact)."""
+    found = pairs.differences
+    if found is None or len(found.sums) < 2:
+        return math.nan, True
+    sums = pairs.sums()
+    images = found.by_stratum(found.counts)[found.strata]
+    weighted = sums / images / len(found.by_stratum())  # what each prompt adds to the metric
+    bound = abs(float(weighted.sum())) - _TIE * float(np.abs(weighted).sum())
+    if bound <= 0:
+        return 1.0, True
+    exact = _exact(sums, images, bound * len(found.by_stratum()))
+    if exact is not None:
+        return min(exact, 1.0), True
+    return _drawn(weighted, bound, draws, seed), False
+
+
+def _exact(sums: np.ndarray, images: np.ndarray, bound: float) -> float | None:
+    """The share of all flips of ``sums``, [P], for which the sum of sums / images is ``bound`` or
+    more away from 0; None where there are too many.
+
+    The distribution is found apart for prompts whose tasks have equally many images, by adding
+    prompt after prompt; then all combinations of two halves of these parts are counted.
+    """
+    parts = []
+    for count in np.unique(images[sums != 0]):
+        of_count = sums[(images == count) & (sums != 0)]
+        part = _of_whole_numbers(of_count) if (of_count % 1 == 0).all() else _of_any(of_count)
+        if part is None:
+            return None
+        parts.append((part[0] / count, part[1]))
+    # Halves of about the same size, greatest parts first.
+    halves: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(1), np.ones(1)) for _ in range(2)]
+    for part in sorted(parts, key=lambda part: -len(part[0])):
+        halves.sort(key=lambda half: len(half[0]))
+        if len(halves[0][0]) * len(part[0]) > _MOST:
+            return None
+        halves[0] = _crossed(halves[0], part)
+    (small, small_shares), (large, large_shares) = halves
+    order = np.argsort(large)
+    above = np.concatenate([np.cumsum(large_shares[order][::-1])[::-1], [0.0]])
+    upper = above[np.searchsorted(large[order], bound - small)]
+    return float(2 * (small_shares * upper).sum())  # the distribution is symmetric
+
+
+def _crossed(
+    left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """All sums of two independent parts, with their shares."""
+    return (left[0][:, None] + right[0]).ravel(), (left[1][:, None] * right[1]).ravel()
+
+
+def _of_whole_numbers(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The values that flipped ``sums``, whole numbers other than 0, can add up to, and their
+    shares: one convolution a prompt.
+    """
+    sizes = np.abs(sums).astype(np.int64)
+    most = int(sizes.sum())
+    if most > _MOST or most * len(sizes) > 100 * _MOST:
+        return None
+    shares = np.zeros(most + 1)  # of the sum of those that are positive
+    shares[0] = 1
+    reached = 0
+    for size in sizes:
+        reached += size
+        moved = np.zeros(reached + 1)
+        moved[: reached - size + 1] = shares[: reached - size + 1] / 2
+        moved[size:] += shares[: reached - size + 1] / 2
+        shares[: reached + 1] = moved
+    possible = np.flatnonzero(shares)
+    return (2.0 * possible - most), shares[possible]
+
+
+def _of_any(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same for any numbers, by listing all flips."""
+    if 2 ** len(sums) > _MOST // 16:
+        return None
+    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(sums))))
+    return signs @ sums, np.full(len(signs), 1 / len(signs))
+
+
+def _drawn(weighted: np.ndarray, bound: float, draws: int, seed: int) -> float:
+    """The p-value from random flips."""
+    generator = np.random.default_rng(seed)
+    weighted = weighted[weighted != 0]
+    extreme = 0
+    for start in range(0, draws, _CHUNK):
+        size = (min(_CHUNK, draws - start), len(weighted))
+        signs = 2.0 * generator.integers(0, 2, size, dtype=np.int8) - 1
+        extreme += int((np.abs(signs @ weighted) >= bound).sum())
+    return (extreme + 1) / (draws + 1)
+
+
+def mcnemar_p(a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame]) -> float:
+    """Two-sided p-value of McNemar's exact test: of the prompts that only one of both has right, as
+    many belong to ``a`` as chance gives it, a half (McNemar 1947, Psychometrika 12:153).
+
+    For right and wrong with one image a prompt, where it equals :func:`sign_flip_p`; ValueError
+    otherwise.
+    """
+    pairs = Pairs.of(a, b)
+    if pairs.differences is not None and not (pairs.binary and pairs.single_image):
+        raise ValueError("McNemar's test is of one image a prompt that is right (1) or wrong (0)")
+    if pairs.differences is None or len(pairs.differences.sums) < 2:
+        return math.nan
+    discordant = pairs.only_a + pairs.only_b
+    if not discordant:
+        return 1.0
+    return float(distributions.binomtest(pairs.only_a, discordant).pvalue)
