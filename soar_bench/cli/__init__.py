@@ -17,11 +17,13 @@ from soar_bench.cli import (
     compare,
     data,
     doctor,
+    drift,
     evaluate,
     evaluators,
     export,
     fetch,
     quickstart,
+    report,
     runs,
     score,
     shapes,
@@ -43,6 +45,8 @@ app.command("score")(score.score)
 app.command("rerun")(runs.rerun)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(board.leaderboard)
+app.command("report")(report.report)
+app.command("drift")(drift.drift)
 app.add_typer(export.app, name="export")
 app.command("import")(export.import_)
 app.command("suites")(suites.suites)

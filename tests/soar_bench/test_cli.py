@@ -48,6 +48,13 @@ def test_help_names_every_command_and_imports_no_torch():
         "fetch",
         "score",
         "doctor",
+        "rerun",
+        "runs",
+        "report",
+        "drift",
+        "data",
+        "export",
+        "import",
     ):
         assert command in done.stdout
     code = "import sys, soar_bench.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"

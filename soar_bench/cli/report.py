@@ -1,0 +1,55 @@
+"""``soar-bench report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def report(
+    runs: list[str] | None = typer.Argument(
+        None,
+        metavar="[RUN_OR_FOLDER]...",
+        help="Runs by folder, id or label, or folders that hold runs.  [default: all of --results]",
+    ),
+    results: Path = typer.Option(Path("results"), help="Where the records are."),
+    cache: Path = typer.Option(Path("outputs/cache"), help="Where images are kept."),
+    output: Path = typer.Option(
+        Path("outputs/report"), help="The folder to write; an older report there is replaced."
+    ),
+    max_images: int = typer.Option(
+        10_000, min=0, help="Images in the gallery, first images of all prompts first."
+    ),
+    title: str = typer.Option("", help="The page's heading.  [default: the suites' names]"),
+    drift: list[Path] = typer.Option(
+        [], help="A drift.csv that is not beside the records, or its folder."
+    ),
+    lossless: bool = typer.Option(
+        False, "--lossless", help="Large images at full size as PNG rather than WebP."
+    ),
+) -> None:
+    """Write a page with tables, plots and pictures that opens from disk in any browser."""
+    from soar_bench.progress import stages
+    from soar_bench.records import RUN_FILE, read_runs
+    from soar_bench.report.page import Options, write_report
+    from soar_bench.runs import select
+    from soar_bench.types import SoarBenchError
+
+    found, top = [], []
+    for name in runs or [str(results)]:
+        folder = Path(name)
+        if folder.is_dir() and not (folder / RUN_FILE).exists():
+            found += read_runs(folder)
+            top.append(folder)
+            continue
+        one = select(results, name)
+        if one.run is None or one.fault:
+            raise SoarBenchError(one.fault)
+        found.append(one.run)
+    options = Options(output, cache, max_images, title, lossless, tuple(top), tuple(drift))
+    with stages() as progress:
+        written = write_report(found, options, progress)
+    for sentence in written.missing:
+        typer.echo(sentence, err=True)
+    typer.echo(written.page)

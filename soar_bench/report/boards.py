@@ -1,0 +1,86 @@
+"""Records as boards: what may stand beside what, and in which order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from soar_bench.compare import Entrant, Row, compare, entrants, metrics_of, primary_metric
+from soar_bench.records import Run
+
+
+@dataclass(frozen=True)
+class Board:
+    """Runs of one suite, protocol and set of evaluators, compared with the first of them."""
+
+    #: names it inside the page: letters and digits
+    key: str
+    suite: str
+    protocol: str
+    #: the base first
+    entrants: tuple[Entrant, ...]
+    #: every metric of every entrant, as `soar-bench compare` has it
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.suite} under {self.protocol}"
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Every run, seed by seed, in the order of the entrants."""
+        return tuple(run for entrant in self.entrants for run in entrant.runs)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The first run's record: what it says of suite, protocol and evaluators holds for all."""
+        return self.entrants[0].runs[0].record
+
+    @property
+    def metrics(self) -> list[tuple[str, dict[str, Any]]]:
+        """Each metric with its declaration, the one to rank by first."""
+        return ordered_metrics(self.entrants[0].runs[0])
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks of the suite in its order; empty where it has none."""
+        seen = (t for e in self.entrants for scores in e.scores for t in scores["task"].unique())
+        return [task for task in dict.fromkeys(map(str, seen)) if task]
+
+
+def boards_of(runs: Sequence[Run]) -> list[Board]:
+    """The runs' boards, by suite and protocol. A run that is given twice counts once; of the runs
+    of a board the first one that was not trained is what the others differ from.
+
+    Boards of one name, which differ in settings or evaluators, are numbered.
+    """
+    every = {run.folder.resolve(): run for run in runs}
+    groups: dict[str, list[Run]] = {}
+    for run in every.values():
+        groups.setdefault(run.board, []).append(run)
+    ordered = sorted(groups.items(), key=lambda item: (*_names(item[1][0]), item[0]))
+    times = Counter(_names(group[0]) for _, group in ordered)
+    seen: Counter[tuple[str, str]] = Counter()
+    boards = []
+    for number, (_, group) in enumerate(ordered, start=1):
+        suite, protocol = names = _names(group[0])
+        seen[names] += 1
+        if times[names] > 1:
+            protocol = f"{protocol} ({seen[names]})"
+        board = entrants(group)
+        places = [name for name, _ in ordered_metrics(board[0].runs[0])]
+        rows = sorted(compare(board), key=lambda row: places.index(row.metric))
+        boards.append(Board(f"b{number}", suite, protocol, tuple(board), tuple(rows)))
+    return boards
+
+
+def ordered_metrics(run: Run) -> list[tuple[str, dict[str, Any]]]:
+    """A run's metrics with their declarations, the one to rank by first."""
+    first = primary_metric(run)
+    return [first, *(metric for metric in metrics_of(run) if metric[0] != first[0])]
+
+
+def _names(run: Run) -> tuple[str, str]:
+    return str(run.record["suite"]["name"]), str(run.record["protocol"]["name"])

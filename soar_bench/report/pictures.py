@@ -1,0 +1,200 @@
+"""The gallery's images: found, checked against the record, and written beside the page.
+
+An image is shown only if its pixels have the digest that the record names. Whatever is not there,
+is damaged or is another image is missing, with the reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from soar_bench.image_store import digest_image
+from soar_bench.pixels import read_pixels
+from soar_bench.records import IMPORTED, Run
+from soar_bench.runs import store_of
+from soar_bench.score import FILES_FILE
+from soar_bench.types import PlannedSample, SoarBenchError
+
+#: Images up to this side are their own thumbnails, in pixels.
+THUMBNAIL = 256
+#: Of WebP, from 0 to 100, for thumbnails and for images at full size.
+_THUMBNAIL_QUALITY, _FULL_QUALITY = 80, 92
+FOLDER = "images"
+_READERS = 8
+
+#: Why an image is not shown.
+LEFT_OUT = "left out: the report was made with fewer images (--max-images)"
+_OTHER = "what is there is damaged or another image than the one that was scored"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image beside the page, by its names inside :data:`FOLDER`."""
+
+    thumbnail: str
+    full: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An image that the gallery asks for."""
+
+    #: number of the run and of the sample in its board
+    run: int
+    sample: int
+    #: the digest of its pixels, as the record has it
+    digest: str
+    #: reads it; None if it is not there
+    read: Callable[[], np.ndarray | None]
+
+
+@dataclass
+class Shelf:
+    """Writes images into a report's folder, each once."""
+
+    folder: Path
+    #: full-size images as PNG rather than WebP where they have no thumbnail's size
+    lossless: bool = False
+    _known: dict[str, Picture | str] = field(default_factory=dict)
+
+    def place(
+        self, wanted: Sequence[Wanted], observe: Callable[[int, int], None]
+    ) -> list[Picture | str]:
+        """For each image where it is, or why it is missing."""
+        new: dict[str, list[Wanted]] = {}
+        for one in wanted:
+            if one.digest not in self._known:
+                new.setdefault(one.digest, []).append(one)
+        (self.folder / FOLDER).mkdir(exist_ok=True)
+        with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
+            try:
+                for done, (digest, found) in enumerate(
+                    zip(new, pool.map(self._place, new.values()), strict=True), start=1
+                ):
+                    self._known[digest] = found
+                    observe(done, len(new))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return [self._known[one.digest] for one in wanted]
+
+    def _place(self, same: Sequence[Wanted]) -> Picture | str:
+        """Writes the first of images with one digest that is there; or why none is."""
+        reasons = []
+        for wanted in same:
+            try:
+                image = wanted.read()
+            except SoarBenchError as reason:
+                reasons.append(str(reason))
+                continue
+            if image is not None and digest_image(image) == wanted.digest:
+                return self._write(image, wanted.digest)
+            reasons.append(_OTHER)
+        return reasons[0]
+
+    def _write(self, image: np.ndarray, digest: str) -> Picture:
+        height, width = image.shape[:2]
+        name = digest[:24]
+        picture = Image.fromarray(image)
+        if max(width, height) <= THUMBNAIL:
+            file = self._save(picture, f"{name}.png")
+            return Picture(file, file, width, height)
+        if self.lossless:
+            full = self._save(picture, f"{name}.png")
+        else:
+            full = self._save(picture, f"{name}.webp", quality=_FULL_QUALITY)
+        picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+        small = self._save(picture, f"{name}-small.webp", quality=_THUMBNAIL_QUALITY)
+        return Picture(small, full, width, height)
+
+    def _save(self, image: Image.Image, name: str, quality: int | None = None) -> str:
+        options = {} if quality is None else {"quality": quality}
+        image.save(self.folder / FOLDER / name, None, **options)
+        return name
+
+
+def reader_of(run: Run, cache: Path) -> Callable[[PlannedSample], Callable[[], np.ndarray | None]]:
+    """How each sample of a run is read: from the cache, or from where its images were scored."""
+    store = store_of(run, cache)
+    if store is not None:
+
+        def of_cache(sample: PlannedSample) -> Callable[[], np.ndarray | None]:
+            def read() -> np.ndarray | None:
+                if not store.file(sample).exists():
+                    raise SoarBenchError(f"not in {cache}")
+                return store.read(sample)
+
+            return read
+
+        return of_cache
+    tool = _tool(run)
+    files = dict(_files(run))
+    place = Path(run.record["checkpoint"]["name"])
+
+    def of_folder(sample: PlannedSample) -> Callable[[], np.ndarray | None]:
+        def read() -> np.ndarray | None:
+            if tool:
+                raise SoarBenchError(f"{tool} gave its scores without images")
+            name = files.get((sample.prompt.id, sample.index))
+            if name is None:
+                raise SoarBenchError(f"{run.folder / FILES_FILE} does not say which file it is")
+            return read_pixels(place / name)[0]
+
+        return read
+
+    return of_folder
+
+
+def _tool(run: Run) -> str:
+    """The other tool whose scores a run is an import of; empty for images that were scored here."""
+    return str(run.record["checkpoint"]["story"].get(IMPORTED, {}).get("tool", ""))
+
+
+def _files(run: Run) -> Iterator[tuple[tuple[str, int], str]]:
+    """Which file each sample was, by files.csv; nothing where there is none."""
+    file = run.folder / FILES_FILE
+    if not file.is_file():
+        return
+    with file.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            try:
+                yield (str(row["prompt_id"]), int(row["index"])), str(row["file"])
+            except (KeyError, TypeError, ValueError):
+                raise SoarBenchError(f"{file} is damaged: score that folder again") from None
+
+
+def command(run: Run, cache: Path) -> str:
+    """What a user types to have a run's images again; empty where there never were any here."""
+    record = run.record
+    checkpoint, suite = record["checkpoint"], record["suite"]
+    if run.imported and _tool(run):
+        return ""
+    if run.imported:
+        evaluators = ",".join(one["given"] for one in record["evaluators"].values())
+        words = ["soar-bench", "score", checkpoint["name"], "--evaluators", evaluators,
+                 "--label", run.label, "--suite", suite["name"]]  # fmt: skip
+        return shlex.join(words)
+    name = checkpoint["name"]
+    if checkpoint["revision"]:
+        name = f"{name.partition('@')[0]}@{checkpoint['revision']}"
+    words = ["soar-bench", "eval", name]
+    if checkpoint["base"]:
+        words += ["--base", checkpoint["base"]["name"]]
+    words += ["--suite", suite["source"] or suite["name"], "--protocol", record["protocol"]["name"]]
+    words += ["--images", str(suite["images_per_prompt"]), "--seed", str(suite["seed"])]
+    given = [one["given"] for one in record["evaluators"].values()]
+    words += ["--evaluators", ",".join(given), "--cache", str(cache)]
+    precisions = [one["identity"].get("dtype") for one in record["evaluators"].values()]
+    words += next((["--evaluator-dtype", str(dtype)] for dtype in precisions if dtype), [])
+    return shlex.join(words)

@@ -1,0 +1,283 @@
+"""The plots of one board: values, tasks, distributions and paired differences.
+
+Colours and marks go by the entrant's place on the board, in every plot the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from soar_bench.compare import CONFIDENCE, Entrant
+from soar_bench.report import svg, text
+from soar_bench.report.boards import Board
+from soar_bench.stats import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: More entrants than this make no readable plot; the table has them all.
+MOST = 12
+_BINS = 24
+#: A score with at most so many different values is shown value by value.
+_DISCRETE = 12
+_PERCENT = round(100 * CONFIDENCE)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One drawing with what is written around it."""
+
+    title: str
+    svg: Markup
+    caption: str
+    #: the same in numbers: the header and the rows; empty where the summary table has them
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    #: the series by number and name, where the drawing does not name them
+    legend: tuple[tuple[int, str], ...] = ()
+
+
+def shown(board: Board) -> tuple[Entrant, ...]:
+    """The entrants that plots have room for: the first ones."""
+    return board.entrants[:MOST]
+
+
+def legend(board: Board) -> tuple[tuple[int, str], ...]:
+    return tuple((i, entrant.name) for i, entrant in enumerate(shown(board)))
+
+
+def values(board: Board) -> Figures:
+    """Every metric's value with its interval, one row a checkpoint."""
+    rows = {(row.metric, row.entrant): row.value for row in board.rows}
+    metrics, entrants = board.metrics, shown(board)
+    titles: dict[str, str] = {}
+    with svg.style():
+        figure = svg.new_figure(max(3.2 * len(metrics), 4.2) + 1.2, 0.3 * len(entrants) + 0.95)
+        all_axes = np.atleast_1d(figure.subplots(1, len(metrics), sharey=True))
+        for number, (axes, (metric, declared)) in enumerate(zip(all_axes, metrics, strict=True)):
+            for i, entrant in enumerate(entrants):
+                found = rows[metric, entrant.name]
+                gid = f"v{number}-{i}"
+                titles[gid] = f"{entrant.name}, {metric}: {text.estimate(found)}"
+                _point(axes, i, i, found, gid, across=True)
+            axes.set_title(f"{svg.label(metric)} {'↑' if declared['higher_is_better'] else '↓'}")
+            axes.grid(axis="y", visible=False)
+            axes.margins(x=0.12)
+            axes.set_ylim(len(entrants) - 0.5, -0.5)
+            axes.set_yticks(range(len(entrants)), [svg.label(e.name) for e in entrants])
+            axes.tick_params(length=0)
+        says = f"Values with their {_PERCENT}% intervals; the table above has the numbers."
+        drawing = svg.to_svg(figure, f"{board.key}-values", says, titles)
+    return Figures("Values", drawing, f"Points are values, lines their {_PERCENT}% intervals.")
+
+
+def tasks(board: Board, metric: str, declared: dict[str, Any]) -> Figures | None:
+    """The metric's mean by task; None where nothing has a task."""
+    names = board.tasks
+    if len(names) < 2:
+        return None
+    entrants = shown(board)
+    found = [[_of_task(entrant, metric, task) for task in names] for entrant in entrants]
+    if not any(one.scored for row in found for one in row):
+        return None
+    low, high = declared["range"]
+    bars = low == 0.0 and high <= 1.0
+    titles: dict[str, str] = {}
+    width = 0.8 / len(entrants)
+    with svg.style():
+        figure = svg.new_figure(max(7.2, 0.16 * len(names) * (len(entrants) + 1.5) + 1), 2.9)
+        axes = figure.subplots()
+        for i, (entrant, row) in enumerate(zip(entrants, found, strict=True)):
+            for j, one in enumerate(row):
+                if not one.scored:
+                    continue
+                gid = f"t{i}-{j}"
+                titles[gid] = f"{entrant.name}, {names[j]}: {text.estimate(one)}"
+                x = j + (i - (len(entrants) - 1) / 2) * width
+                if bars:
+                    _bar(axes, x, one, width * 0.92, i, gid)
+                else:
+                    _point(axes, x, i, one, gid)
+        axes.set_xticks(range(len(names)), [svg.label(name) for name in names])
+        axes.tick_params(axis="x", length=0)
+        axes.grid(axis="x", visible=False)
+        axes.set_ylabel(svg.label(declared["unit"], 36))
+        if bars:
+            axes.set_ylim(0, 1.02)
+        says = f"{metric} by task; the numbers follow as a table."
+        drawing = svg.to_svg(figure, f"{board.key}-tasks-{metric_key(board, metric)}", says, titles)
+    rows = tuple(
+        (entrant.name, *(text.estimate(one) for one in row))
+        for entrant, row in zip(entrants, found, strict=True)
+    )
+    return Figures(
+        f"{metric} by task",
+        drawing,
+        f"Mean by task with its {_PERCENT}% interval.",
+        ("checkpoint", *names),
+        rows,
+        legend(board),
+    )
+
+
+def _of_task(entrant: Entrant, metric: str, task: str) -> Estimate:
+    of = tuple(scores[scores["task"] == task] for scores in entrant.scores)
+    return replace(entrant, scores=of).value(metric, "mean")
+
+
+def distribution(board: Board, metric: str, declared: dict[str, Any]) -> Figures | None:
+    """How the prompts' means are distributed; None where nothing is scored."""
+    entrants = shown(board)
+    means = [by_prompt(entrant, metric).to_numpy() for entrant in entrants]
+    every = np.concatenate(means)
+    if not every.size:
+        return None
+    with svg.style():
+        figure = svg.new_figure(5.4, 2.7)
+        axes = figure.subplots()
+        _histogram(axes, means, every)
+        axes.set_xlabel(svg.label(declared["unit"], 60))
+        axes.set_ylabel("share of prompts")
+        key = metric_key(board, metric)
+        says = f"Distribution of {metric} over prompts, one line a checkpoint."
+        drawing = svg.to_svg(figure, f"{board.key}-spread-{key}", says)
+    return Figures(
+        f"{metric} by prompt",
+        drawing,
+        "Share of prompts whose images have this mean.",
+        legend=legend(board),
+    )
+
+
+def differences(board: Board, metric: str, declared: dict[str, Any]) -> Figures | None:
+    """How the prompts' paired differences to the first entrant are distributed; None if there is
+    nothing to compare.
+    """
+    base, others = board.entrants[0], list(enumerate(shown(board)))[1:]
+    pairs = [(i, e, prompt_differences(e, base, metric)) for i, e in others]
+    pairs = [(i, entrant, found) for i, entrant, found in pairs if found.size]
+    if not pairs:
+        return None
+    furthest = max(float(np.abs(found).max()) for _, _, found in pairs) or 1.0
+    every = np.concatenate([found for _, _, found in pairs])
+    edges = _edges(every, furthest)
+    rows = []
+    with svg.style():
+        figure = svg.new_figure(5.4, 0.72 * len(pairs) + 0.85)
+        all_axes = np.atleast_1d(figure.subplots(len(pairs), 1, sharex=True, sharey=True))
+        for axes, (i, entrant, found) in zip(all_axes, pairs, strict=True):
+            share = np.histogram(found, edges)[0] / found.size
+            axes.stairs(share, edges, fill=True, color=svg.series_color(i), alpha=0.75)
+            axes.axvline(0, color=svg.INK, linewidth=1)
+            axes.set_yticks([])
+            axes.grid(axis="y", visible=False)
+            axes.spines["left"].set_visible(False)
+            axes.set_ylabel(
+                svg.label(entrant.name), rotation=0, ha="right", va="center", labelpad=6
+            )
+            sign = 1 if declared["higher_is_better"] else -1
+            better, worse = int((sign * found > 0).sum()), int((sign * found < 0).sum())
+            equal = found.size - better - worse
+            rows.append((entrant.name, str(better), str(equal), str(worse)))
+        all_axes[-1].set_xlabel(f"difference to {svg.label(base.name)}, prompt by prompt")
+        key = metric_key(board, metric)
+        says = f"Differences of {metric} to {base.name} by prompt; their counts follow as a table."
+        drawing = svg.to_svg(figure, f"{board.key}-pairs-{key}", says)
+    return Figures(
+        f"{metric}: paired differences",
+        drawing,
+        f"Share of prompts by how much their mean differs from that of {base.name} on the same "
+        "noise.",
+        ("checkpoint", "prompts better", "equal", "worse"),
+        tuple(rows),
+    )
+
+
+def by_prompt(entrant: Entrant, metric: str) -> pd.Series[float]:
+    """Each prompt's mean over its images and the seeds; prompts without a score are left out."""
+    every = pd.concat(entrant.of(metric)).dropna(subset=["value"])
+    return every.groupby("prompt_id", sort=False)["value"].mean()
+
+
+def prompt_differences(a: Entrant, b: Entrant, metric: str) -> np.ndarray:
+    """By prompt, the mean of a over that of b on the samples that both scored."""
+    sample = ["prompt_id", "index"]
+    means = [
+        pd.concat(e.of(metric)).dropna(subset=["value"]).groupby(sample)["value"].mean()
+        for e in (a, b)
+    ]
+    found = (means[0] - means[1]).dropna()
+    # What is left of equal numbers after adding and dividing is no difference.
+    return found.groupby(level=0).mean().round(12).to_numpy()
+
+
+def metric_key(board: Board, metric: str) -> str:
+    """A metric's name inside the page: letters and digits."""
+    return f"m{[name for name, _ in board.metrics].index(metric)}"
+
+
+def _point(
+    axes: Axes, place: float, series: int, found: Estimate, gid: str, across: bool = False
+) -> None:
+    """A value and its interval, upright or across."""
+    if not found.scored:
+        return
+    color = svg.series_color(series)
+    low, high = found.interval(CONFIDENCE)
+    if math.isfinite(low):
+        ends = ([low, high], [place, place])
+        axes.plot(*(ends if across else ends[::-1]), color=color, linewidth=2.2)
+    at = (found.value, place) if across else (place, found.value)
+    marker = svg.MARKERS[series % len(svg.MARKERS)][0]
+    axes.plot(*at, marker, color=color, markersize=7, gid=gid)
+
+
+def _bar(axes: Axes, x: float, found: Estimate, width: float, series: int, gid: str) -> None:
+    low, high = found.interval(CONFIDENCE)
+    axes.bar(x, found.value, width, color=svg.series_color(series), gid=gid)
+    if math.isfinite(low):
+        ends = [max(low, 0.0), min(high, 1.0)]
+        # On a line of the page's colour, so that it stands out from the bar.
+        axes.plot([x, x], ends, color=svg.PAPER, linewidth=2.6, solid_capstyle="butt")
+        axes.plot([x, x], ends, color=svg.INK, linewidth=1)
+
+
+def _histogram(axes: Axes, means: Sequence[np.ndarray], every: np.ndarray) -> None:
+    values = np.unique(every.round(9))
+    present = [(i, found) for i, found in enumerate(means) if found.size]
+    if len(values) <= _DISCRETE:
+        gap = float(np.diff(values).min()) if len(values) > 1 else 1.0
+        width = 0.84 * gap / len(present)
+        for n, (i, found) in enumerate(present):
+            shares = [float(np.isclose(found, value).mean()) for value in values]
+            places = values + (n - (len(present) - 1) / 2) * width
+            axes.bar(places, shares, width * 0.94, color=svg.series_color(i))
+        axes.grid(axis="x", visible=False)
+        if len(values) <= 6:
+            axes.set_xticks(values, [f"{value:.3g}" for value in values])
+        if len(values) == 1:
+            axes.set_xlim(values[0] - 1, values[0] + 1)
+        return
+    edges = np.linspace(float(every.min()), float(every.max()), _BINS + 1)
+    for i, found in present:
+        share = np.histogram(found, edges)[0] / found.size
+        style = svg.DASHES[i // svg.COLORS % len(svg.DASHES)]
+        axes.stairs(share, edges, color=svg.series_color(i), linewidth=1.6, linestyle=style)
+    axes.set_ylim(0, None)
+
+
+def _edges(every: np.ndarray, furthest: float) -> np.ndarray:
+    """Edges of bins around 0, which has one of its own. Few different values get a bin each."""
+    values = np.unique(np.abs(every).round(9))
+    step = values[1] - values[0] if len(values) > 1 else furthest
+    steps = round(furthest / step) if len(values) <= _DISCRETE and step > furthest / 40 else 12
+    steps = max(steps, 1)
+    width = furthest / steps
+    return np.asarray([(k - 0.5) * width for k in range(-steps, steps + 2)])

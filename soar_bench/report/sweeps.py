@@ -1,0 +1,169 @@
+"""Sweeps: boards that differ in one setting, and trainings judged at several steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from soar_bench.compare import CONFIDENCE
+from soar_bench.report import plots, svg, text
+from soar_bench.report.boards import Board
+from soar_bench.report.plots import Figures
+from soar_bench.stats import Estimate
+from soar_bench.types import digest_of
+
+#: The settings that are swept, with what the axis says.
+SWEPT = {"steps": "sampler steps", "guidance": "guidance scale"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: a metric of one checkpoint against a number."""
+
+    name: str
+    points: tuple[tuple[float, Estimate], ...]
+
+
+def protocol_sweeps(boards: Sequence[Board]) -> list[Figures]:
+    """One figure for each metric of each set of boards that differ in one swept setting alone."""
+    figures = []
+    for setting, axis in SWEPT.items():
+        families: dict[str, list[Board]] = {}
+        for board in boards:
+            decides = board.runs[0].decides
+            rest = {k: v for k, v in decides["protocol"].items() if k != setting}
+            # How many images a prompt has changes how sure a value is, not what it means.
+            suite = {k: v for k, v in decides["suite"].items() if k != "images_per_prompt"}
+            if setting in decides["protocol"]:
+                key = digest_of({**decides, "protocol": rest, "suite": suite})
+                families.setdefault(key, []).append(board)
+        for number, family in enumerate(families.values()):
+            family = _one_each(family, setting)
+            if len(family) < 2:
+                continue
+            for metric, declared in family[0].metrics:
+                curves = _across(family, setting, metric, declared["aggregate"])
+                if curves:
+                    title = f"{family[0].suite}: {metric} by {axis}"
+                    key = f"sweep-{setting}-{number}-{plots.metric_key(family[0], metric)}"
+                    figure = draw(curves, title, axis, metric, declared, key)
+                    figures.append(replace(figure, caption=figure.caption + _images(family)))
+    return figures
+
+
+def _one_each(family: Sequence[Board], setting: str) -> list[Board]:
+    """The boards in the setting's order; of several with one value that with most images."""
+    found: dict[float, Board] = {}
+    for board in sorted(family, key=_images_of):
+        found[_setting(board, setting)] = board
+    return [found[value] for value in sorted(found)]
+
+
+def _images_of(board: Board) -> float:
+    return float(board.record["suite"]["images_per_prompt"])
+
+
+def _images(family: Sequence[Board]) -> str:
+    """A sentence where the boards have different numbers of images; else nothing."""
+    numbers = [f"{_images_of(board):g}" for board in family]
+    if len(set(numbers)) == 1:
+        return ""
+    return f" Images a prompt, from left to right: {', '.join(numbers)}."
+
+
+def _setting(board: Board, setting: str) -> float:
+    return float(board.record["protocol"]["settings"][setting])
+
+
+def _across(family: Sequence[Board], setting: str, metric: str, aggregate: str) -> list[Curve]:
+    """The checkpoints that are on two boards of the family or more."""
+    names: dict[str, str] = {}
+    points: dict[str, list[tuple[float, Estimate]]] = {}
+    for board in family:
+        for entrant in board.entrants:
+            key = entrant.runs[0].group
+            names.setdefault(key, entrant.name)
+            found = entrant.value(metric, aggregate)
+            if found.scored:
+                points.setdefault(key, []).append((_setting(board, setting), found))
+    return [Curve(names[key], tuple(of)) for key, of in points.items() if len(of) > 1]
+
+
+def training_sweeps(boards: Sequence[Board]) -> list[Figures]:
+    """One figure for each metric of a board that has checkpoints of one training at several steps.
+
+    A line begins at the base, at step 0, where the base is on the board.
+    """
+    figures = []
+    for board in boards:
+        bases = {e.runs[0].record["checkpoint"]["digest"]: e for e in board.entrants
+                 if not e.runs[0].training}  # fmt: skip
+        trainings: dict[str, list[tuple[int, Any]]] = {}
+        for entrant in board.entrants:
+            story = entrant.runs[0].training
+            if story:
+                config = {k: v for k, v in story["config"].items() if k != "seed"}
+                key = digest_of([story["name"], story["base"]["digest"], config])
+                trainings.setdefault(key, []).append((int(story["step"]), entrant))
+        several = [sorted(of, key=lambda o: o[0]) for of in trainings.values() if len(of) > 1]
+        for metric, declared in board.metrics if several else ():
+            curves = []
+            for of in several:
+                base = bases.get(of[0][1].runs[0].base)
+                every = ([(0, base)] if base else []) + of
+                points = [(float(s), e.value(metric, declared["aggregate"])) for s, e in every]
+                points = [(step, found) for step, found in points if found.scored]
+                if len(points) > 1:
+                    curves.append(Curve(of[0][1].runs[0].name, tuple(points)))
+            if curves:
+                title = f"{board.title}: {metric} by training step"
+                key = f"{board.key}-steps-{plots.metric_key(board, metric)}"
+                figures.append(draw(curves, title, "training step", metric, declared, key))
+    return figures
+
+
+def draw(
+    curves: Sequence[Curve],
+    title: str,
+    axis: str,
+    metric: str,
+    declared: dict[str, Any],
+    key: str,
+) -> Figures:
+    """Lines with their intervals, and the same as a table."""
+    drawn = curves[: plots.MOST]
+    titles: dict[str, str] = {}
+    with svg.style():
+        figure = svg.new_figure(5.4, 2.9)
+        axes = figure.subplots()
+        places = sorted({x for curve in drawn for x, _ in curve.points})
+        shift = 0.012 * (places[-1] - places[0])
+        for i, curve in enumerate(drawn):
+            color = svg.series_color(i)
+            marker = svg.MARKERS[i % len(svg.MARKERS)][0]
+            aside = (i - (len(drawn) - 1) / 2) * shift  # intervals side by side, not on top
+            xs = [x + aside for x, _ in curve.points]
+            ys = [found.value for _, found in curve.points]
+            axes.plot(xs, ys, color=color, linewidth=1.6)
+            for j, (x, (setting, found)) in enumerate(zip(xs, curve.points, strict=True)):
+                low, high = found.interval(CONFIDENCE)
+                if math.isfinite(low):
+                    axes.plot([x, x], [low, high], color=color, linewidth=1.2)
+                gid = f"p{i}-{j}"
+                titles[gid] = f"{curve.name}, {axis} {setting:g}: {text.estimate(found)}"
+                axes.plot(x, found.value, marker, color=color, markersize=6, gid=gid)
+        axes.set_xticks(places, [f"{x:g}" for x in places])
+        axes.set_xlabel(axis)
+        axes.set_ylabel(svg.label(metric))
+        drawing = svg.to_svg(figure, key, f"{title}; the numbers follow as a table.", titles)
+    header = ("checkpoint", *(f"{x:g}" for x in places))
+    rows = tuple(
+        (curve.name, *(text.estimate(dict(curve.points).get(x)) for x in places))
+        for curve in curves
+    )
+    better = "higher" if declared["higher_is_better"] else "lower"
+    caption = f"{metric} with its {round(100 * CONFIDENCE)}% interval; {better} is better."
+    legend = tuple((i, curve.name) for i, curve in enumerate(drawn))
+    return Figures(title, drawing, caption, header, rows, legend)

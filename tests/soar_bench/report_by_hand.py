@@ -1,0 +1,174 @@
+"""Records made by hand for the report: hostile texts, three metrics, images in a cache."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from soar_bench.image_store import ImageStore, digest_image
+from soar_bench.records import Run, write_run
+from soar_bench.types import PlannedSample, Prompt
+
+PROMPTS = (
+    ("p0", "a red dog", "colors"),
+    ("p1", "two cats", "counting"),
+    ("p2", "<script>alert(1)</script>", "counting"),
+    ("p3", '</script><img src=x onerror="alert(2)">', "colors"),
+    ("p4", '"onerror="alert(3)" {{ 7 * 7 }} $x^2$ café', "colors"),
+    ("p5", 'a sign that says "CUP"', "sign"),
+)
+TOO_DARK = "<i>too dark</i>"
+SEED = 7
+
+
+def settings(**changes):
+    return {
+        "steps": 20, "guidance": 3.0, "resolution": 16, "max_sequence_length": 14,
+        "dtype": "float32", "vae_dtype": "float32", "noise": "philox-1", **changes,
+    }  # fmt: skip
+
+
+def _metric(higher=True, aggregate="mean", high=1.0, unit="share"):
+    return {
+        "unit": unit, "range": [0.0, high], "higher_is_better": higher, "version": "1",
+        "source": "", "aggregate": aggregate,
+    }  # fmt: skip
+
+
+METRICS = ("right", "distance", "read")
+
+
+def evaluators(wanted=METRICS):
+    """right: 0 or 1, by task; distance: lower is better; read: of quoted text only."""
+    metrics = {
+        "right": _metric(aggregate="task_mean"),
+        "distance": _metric(higher=False, high=math.inf, unit="<cm>"),
+        "read": _metric(),
+    }
+    return {
+        name: {"given": name, "version": "1", "identity": {"weights": "w"}, "metrics": {name: said}}
+        for name, said in metrics.items()
+        if name in wanted
+    }
+
+
+def story(name, seed, step=200, base="base"):
+    return {
+        "name": name, "method": name, "step": step, "seed": seed,
+        "base": {"name": "base", "digest": base}, "data": {"name": "d", "digest": "d"},
+        "config": {"seed": seed, "steps": 400, "method": name},
+    }  # fmt: skip
+
+
+def value_of(checkpoint: int, prompt: int, index: int, metric: str) -> tuple[float | None, str]:
+    """(value, reason): what the hand-made world scores; the tests compute from the same table."""
+    if metric == "right":
+        return float((prompt + 2 * index + checkpoint * (prompt % 3)) % 3 != 0), ""
+    if metric == "distance":
+        if prompt == 1 and index == 1:
+            return None, TOO_DARK
+        return 10.0 + ((7 * prompt + 3 * index + 5 * checkpoint * (prompt % 2)) % 11) / 4, ""
+    if PROMPTS[prompt % len(PROMPTS)][0] != "p5":
+        return None, "the prompt quotes no text"
+    return (1.0, 2 / 3)[(checkpoint + index) % 2], ""
+
+
+def details_of(checkpoint: int, prompt: int, index: int, metric: str) -> dict:
+    if metric == "right":
+        detections = [{"label": "<b>dog</b>", "color": "red", "score": 0.9, "box": [2, 3, 9, 12]}]
+        right, _ = value_of(checkpoint, prompt, index, metric)
+        said = {"detections": detections}
+        return said if right else {**said, "reasons": ["expected 2 cats, found <0>"]}
+    if metric == "read" and prompt == 5:
+        return {"recognised": [("CUP", "<C>UP")[(checkpoint + index) % 2]]}
+    if metric == "distance":
+        return {"note": "<u>far</u>"}
+    return {}
+
+
+def image_of(checkpoint: int, prompt: int, index: int) -> np.ndarray:
+    """An image of its own for each; the first prompt's first is larger than a thumbnail."""
+    height, width = (384, 512) if (prompt, index) == (0, 0) else (16, 16)
+    image = np.full(
+        (height, width, 3), (40 * checkpoint + 20, 30 * prompt % 256, 90 * index), np.uint8
+    )
+    image[: height // 2, : width // 2] = 255 - image[: height // 2, : width // 2]
+    return image
+
+
+def hand_run(
+    results: Path,
+    cache: Path | None,
+    number: int,
+    label: str,
+    training: dict | None = None,
+    *,
+    images: int = 2,
+    value=value_of,
+    suite: str = "hand",
+    prompts=PROMPTS,
+    metrics=METRICS,
+    distinct=None,
+    **changes,
+) -> Run:
+    """One run of checkpoint ``number``; keywords left over change settings of the protocol. Its
+    images are put into the cache if there is one. With ``distinct``, images repeat after so many
+    prompts and only the first ones are there.
+    """
+    digest = "base" if number == 0 else f"weights {number} {label}"
+    protocol = settings(**changes)
+    store = ImageStore.of(cache, digest, protocol, SEED) if cache else None
+    rows = []
+    for index in range(images):
+        for p, (identity, text, task) in enumerate(prompts):
+            image = image_of(number, p % distinct if distinct else p, index)
+            if store and p < (distinct or len(prompts)):
+                store.add(PlannedSample(Prompt(identity, text), index), image)
+            for metric in metrics:
+                score, reason = value(number, p, index, metric)
+                rows.append(
+                    {
+                        "prompt_id": identity, "index": index, "task": task, "prompt": text,
+                        "noise": "0", "image": digest_image(image), "metric": metric,
+                        "value": score, "unscored": reason,
+                        "details": json.dumps(details_of(number, p, index, metric)),
+                    }
+                )  # fmt: skip
+    record = {
+        "checkpoint": {
+            "label": label, "name": label, "digest": digest, "revision": "",
+            "form": "transformer" if training else "pipeline",
+            "base": {"name": "base", "digest": "base"} if training else None,
+            "story": training or {},
+        },
+        "suite": {
+            "name": suite, "digest": "s", "seed": SEED, "prompts": len(prompts),
+            "images_per_prompt": images, "source": "",
+        },
+        "protocol": {
+            "name": "+".join(["hand", *(f"{k}={v}" for k, v in changes.items())]),
+            "settings": protocol,
+        },
+        "evaluators": evaluators(metrics),
+        "metrics": {},
+        "made": {"versions": {"torch": "0.0.1"}, "device": "cpu"},
+    }  # fmt: skip
+    return write_run(results, record, pd.DataFrame(rows))
+
+
+#: label -> number of the checkpoint, in the order of the page
+CHECKPOINTS = {"base": 0, "sft-seed0": 1, "sft-seed1": 2, "<b>soar</b>": 3}
+
+
+def hand_runs(results: Path, cache: Path | None, **changes) -> list[Run]:
+    """The base, two seeds of SFT and one of a training with a hostile name."""
+    return [
+        hand_run(results, cache, 0, "base", **changes),
+        hand_run(results, cache, 1, "sft-seed0", story("sft", 0), **changes),
+        hand_run(results, cache, 2, "sft-seed1", story("sft", 1), **changes),
+        hand_run(results, cache, 3, "<b>soar</b>", story("<b>soar</b>", 0), **changes),
+    ]
