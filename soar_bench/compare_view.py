@@ -72,7 +72,7 @@ def cells(row: Row) -> dict[str, str]:
         + (f" (+{row.value.unscored} unscored)" if row.value.unscored else ""),
         "seeds": str(row.value.seeds),
         "difference": format_difference(row.difference, row.interval),
-        "p": _p(row.p_corrected),
+        "p": format_p(row.p_corrected),
         "effect": "-" if math.isnan(row.effect) else f"{row.effect:+.2f}",
         "wins": f"{row.wins}/{row.ties}/{row.losses}" if paired else "-",
         "needed": _needed(row, row.needed),
@@ -81,7 +81,8 @@ def cells(row: Row) -> dict[str, str]:
     }
 
 
-def _p(p_value: float) -> str:
+def format_p(p_value: float) -> str:
+    """Three decimals; a dash where it cannot be known."""
     if math.isnan(p_value):
         return "-"
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"

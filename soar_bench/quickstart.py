@@ -12,6 +12,7 @@ import numpy as np
 from evaluators.torchvision_import import mend_torchvision
 from soar_bench.checkpoints import Checkpoint, digest_pipeline, pipeline_folder, resolve
 from soar_bench.compare import Row, compare, entrants, format_difference, format_value
+from soar_bench.compare_view import format_p
 from soar_bench.config import load_config
 from soar_bench.data import open_data
 from soar_bench.evaluate import Options, prepare, run
@@ -143,7 +144,8 @@ def words(result: Result) -> str:
             lines.append(f"{metric} (n = {of_metric[0].value.scored}): {values}")
             lines += [
                 f"  {row.entrant} against {of_metric[0].entrant}: "
-                f"{format_difference(row.difference)}: {row.verdict}"
+                f"{format_difference(row.difference)}, corrected p {format_p(row.p_corrected)}: "
+                f"{row.verdict}"
                 for row in of_metric[1:]
             ]
     return "\n".join(lines)

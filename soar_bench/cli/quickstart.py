@@ -26,7 +26,8 @@ def quickstart(
     with stages() as show:
         result = run(output, steps, images, seed, show)
     typer.echo(
-        "\nWhat was measured (value ± standard error; differences with their 95% interval):\n"
+        "\nWhat was measured (value ± standard error; differences with their 95% interval, and p\n"
+        "corrected for there being two metrics, which the verdict follows):\n"
     )
     typer.echo(words(result))
     typer.echo(
