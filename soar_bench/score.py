@@ -19,18 +19,12 @@ import numpy as np
 
 from evaluators import registry
 from soar_bench.devices import choose
-from soar_bench.evaluate import (
-    Observer,
-    distinct,
-    judge,
-    made_by,
-    make_folders,
-    summary,
-    table,
-)
+from soar_bench.evaluate import distinct, make_folders
 from soar_bench.folders import Images, open_folder
 from soar_bench.image_store import digest_image
+from soar_bench.judging import Observer, judge, summary, table
 from soar_bench.pixels import READING, read_pixels
+from soar_bench.provenance import made_by
 from soar_bench.records import IMAGES, IMPORTED, Run, folder_of, write_run
 from soar_bench.scoring import Judge, sample_key
 from soar_bench.types import PlannedSample, SoarBenchError, digest_of

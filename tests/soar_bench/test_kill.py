@@ -59,35 +59,38 @@ def whole(place, server, command):
     return record(place / "whole")[0], time.monotonic() - started
 
 
-def kill_often(place, server, command, whole, times, seed):
+def kill_often(place, server, command, whole, kills, seed):
+    """Starts and kills runs at random points until so many were killed, each up to three times, and
+    lets every one end.
+    """
     expected, seconds = whole
     chance = random.Random(seed)
-    killed = 0
-    for number in range(times):
+    killed = number = 0
+    while killed < kills:
         folder = place / f"killed-{seed}-{number}"
-        code = -9
+        number += 1
         for _ in range(3):
-            code = server.run(*command(folder), kill_after=chance.uniform(0.02, 1.1) * seconds)
-            killed += code == -9
+            code = server.run(*command(folder), kill_after=chance.uniform(0.02, 1) * seconds)
             assert code in (0, -9), server.printed
-            if code == 0:
+            if code == 0:  # it was through already: the machine is faster than it was
+                seconds *= 0.9
                 break
+            killed += 1
         assert server.run(*command(folder)) == 0, server.printed
         assert record(folder)[0] == expected
         images = [f for f in (folder / "cache" / "images").rglob("*.png") if f.name[0] != "."]
         assert len(images) == 18
         shutil.rmtree(folder)
-    return killed
 
 
 def test_killed_at_random_points_it_ends_with_the_same_record(place, server, command, whole):
     """Byte for byte, apart from times."""
-    assert kill_often(place, server, command, whole, times=10, seed=1) >= 10
+    kill_often(place, server, command, whole, kills=15, seed=1)
 
 
 @pytest.mark.slow
 def test_killed_at_very_many_random_points(place, server, command, whole):
-    assert kill_often(place, server, command, whole, times=80, seed=2) >= 80
+    kill_often(place, server, command, whole, kills=150, seed=2)
 
 
 def test_what_is_there_is_not_made_again(place, server, command, whole):

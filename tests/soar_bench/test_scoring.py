@@ -7,10 +7,10 @@ import pytest
 
 from evaluators import registry
 from evaluators.types import Evaluator, Metric, Score
-from soar_bench import evaluate
-from soar_bench.evaluate import judge
+from soar_bench import judging
 from soar_bench.image_store import digest_image
 from soar_bench.journal import Journal
+from soar_bench.judging import judge
 from soar_bench.memory import fitting_batch
 from soar_bench.scoring import evaluator_identity, precision
 from soar_bench.types import PlannedSample, Prompt, SoarBenchError
@@ -120,7 +120,7 @@ def test_the_evaluators_own_precision_leaves_no_mark():
 
 def test_the_built_in_evaluators_over_one_clip_are_a_group():
     names = ["aesthetic", "pickscore", "clipscore", "geneval", "ocr", "clipscore-processor"]
-    assert evaluate._groups(names) == [
+    assert judging._groups(names) == [
         ["aesthetic", "clipscore", "geneval", "clipscore-processor"],
         ["pickscore"],
         ["ocr"],
@@ -141,7 +141,7 @@ def test_an_image_is_decoded_once_for_all_evaluators_where_memory_allows(
     pictures = Grey()
     work(tmp_path / "much", ["a", "b", "c"], pictures)
     assert sorted(pictures.decoded) == ["p0", "p1", "p2", "p3", "p4"]
-    monkeypatch.setattr(evaluate, "image_budget", lambda processes: 2 * 4 * 4 * 3)
+    monkeypatch.setattr(judging, "image_budget", lambda processes: 2 * 4 * 4 * 3)
     pictures = Grey()
     judged = work(tmp_path / "little", ["a", "b", "c"], pictures)
     assert len(pictures.decoded) == 8, "two images are kept, three decoded for each of two groups"

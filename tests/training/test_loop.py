@@ -398,7 +398,7 @@ def test_two_processes_have_the_gradient_of_one_in_float64(tmp_path):
     plain = TWO.model_copy(update={"aux_chunk": 0})
     add_gradients(Accelerator(), model, [whole], 3.0, plain, counts)
     for file in files:
-        gradients, exchanges = torch.load(file)
+        gradients, exchanges = torch.load(file, weights_only=True)
         assert exchanges == 1, "of the one bucket that so small a model has"
         for got, expected in zip(gradients, model.parameters(), strict=True):
             torch.testing.assert_close(got, expected.grad, rtol=1e-12, atol=1e-14)
