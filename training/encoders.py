@@ -23,7 +23,7 @@ from training.pipeline import (
     check_pipeline,
     encode_images,
     encode_prompts,
-    quieten,
+    load_pipeline,
 )
 from training.types import TrainingError
 
@@ -172,28 +172,14 @@ def load_parts(folder: Path, parts: tuple[str, ...]) -> Any:
     Where there is no third text encoder, the pipeline asks the transformer for its width: then the
     transformer comes along with the text encoders.
     """
-    quieten()
-    from diffusers import StableDiffusion3Pipeline
-    from safetensors import SafetensorError
-
     index = _json(folder / "model_index.json")
     names = [name for name, value in index.items() if isinstance(value, list)]
     if parts == TEXT and index.get("text_encoder_3", [None])[0] is None:
         parts = (*TEXT, "transformer")
     # An absent part must be called absent, or diffusers misses it.
-    without = {n: None for n in names if n not in parts or index[n][0] is None}
-    try:
-        pipeline = StableDiffusion3Pipeline.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, **without
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise TrainingError(f"the pipeline in {folder} cannot be loaded: {reason}") from None
-    pipeline.set_progress_bar_config(disable=True)
-    for part in pipeline.components.values():
-        if isinstance(part, torch.nn.Module):
-            part.requires_grad_(False).eval()
-    return pipeline
+    return load_pipeline(
+        folder, without=[n for n in names if n not in parts or index[n][0] is None]
+    )
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,24 @@ def check_pipeline(folder: Path) -> None:
         raise TrainingError(f"{folder} holds a {name}; only {PIPELINE_CLASS} can be trained so far")
 
 
-def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    """Loads a pipeline from a folder, never from a hub, in evaluation mode."""
+def load_pipeline(
+    folder: Path, dtype: torch.dtype = torch.float32, without: Collection[str] = ()
+) -> Any:
+    """Loads a pipeline from a folder, never from a hub, in evaluation mode.
+
+    The components named in ``without`` are not loaded; None stands in their place.
+    """
     quieten()
     from diffusers import StableDiffusion3Pipeline
 
     check_pipeline(folder)
     try:
         pipeline = StableDiffusion3Pipeline.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            **dict.fromkeys(without),
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
