@@ -60,8 +60,9 @@ def run_all(seeds: str = "0", only: str = "", threads: int = 0) -> None:
     """Trains and judges every setting whose name contains ``only``."""
     import torch
 
-    from training.loop import Base, train
+    from training.loop import train
     from training.pipeline import load_pipeline
+    from training.run import Base
 
     if threads:
         torch.set_num_threads(threads)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -37,7 +38,7 @@ class Work:
     captions: list[str]
     length: int
     settings: Any
-    accelerator: Any
+    parallel: Any
     model: Any
     optimizer: Any
 
@@ -50,7 +51,7 @@ class Work:
         generator = torch.Generator().manual_seed(step)
         z1 = torch.randn(shape, generator=generator)
         t0 = draw_time(len(z1), NoiseLevels(), generator)
-        return Draws(z1, t0, *draw_paths(z1, self.settings, generator)).to(self.accelerator.device)
+        return Draws(z1, t0, *draw_paths(z1, self.settings, generator)).to(self.parallel.device)
 
 
 def straightforward(work: Work) -> Callable[[int], tuple[float, float]]:
@@ -61,7 +62,7 @@ def straightforward(work: Work) -> Callable[[int], tuple[float, float]]:
     from training.pipeline import encode_images, encode_prompts
 
     soar, shift = work.settings, work.pipeline.scheduler.config.shift
-    device = work.accelerator.device
+    device = work.parallel.device
     work.pipeline.vae.to(device)
     for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
         getattr(work.pipeline, name).to(device)
@@ -106,8 +107,8 @@ def straightforward(work: Work) -> Callable[[int], tuple[float, float]]:
             loss = loss + soar.weight * mean_square(velocity(state, s, texts) - target)
         loss = loss / (count + soar.weight * soar.points * count)
         work.optimizer.zero_grad()
-        work.accelerator.backward(loss)
-        norm = work.accelerator.clip_grad_norm_(work.model.parameters(), 1.0)
+        loss.backward()
+        norm = work.parallel.clip(work.model.parameters(), 1.0)
         work.optimizer.step()
         return loss.item(), float(norm)
 
@@ -118,11 +119,11 @@ def ours(work: Work) -> Callable[[int], tuple[float, float]]:
     """The loop's own step, on encodings made before it."""
     import torch
 
-    from training.loop import Batch, add_gradients
     from training.objectives import count_points
     from training.pipeline import encode_images, encode_prompts
+    from training.step import Batch, add_gradients
 
-    device, shift = work.accelerator.device, work.pipeline.scheduler.config.shift
+    device, shift = work.parallel.device, work.pipeline.scheduler.config.shift
     work.pipeline.to(device)
     z0 = encode_images(work.pipeline, work.images)
     texts = encode_prompts(work.pipeline, work.captions, work.length)
@@ -137,8 +138,8 @@ def ours(work: Work) -> Callable[[int], tuple[float, float]]:
         batch = Batch(work.model, z0.to(device), draws, [e.to(device) for e in texts], empty, 1000)
         counts = count_points(draws.t0, work.settings)
         work.optimizer.zero_grad()
-        sums = add_gradients(work.accelerator, work.model, [batch], shift, work.settings, counts)
-        norm = work.accelerator.clip_grad_norm_(work.model.parameters(), 1.0)
+        sums = add_gradients(work.parallel, work.model, [batch], shift, work.settings, counts)
+        norm = work.parallel.clip(work.model.parameters(), 1.0)
         work.optimizer.step()
         return sums.loss(work.settings.weight, *counts).item(), float(norm)
 
@@ -235,10 +236,9 @@ def prepare(given: argparse.Namespace) -> Work:
     from evaluators.torchvision_import import mend_torchvision
 
     mend_torchvision()
-    from accelerate import Accelerator
-
     from soar_bench.checkpoints import pipeline_folder
     from soar_bench.data import open_data
+    from training.parallel import Parallel
     from training.pipeline import load_pipeline, quieten
     from training.types import Soar
 
@@ -255,14 +255,14 @@ def prepare(given: argparse.Namespace) -> Work:
         examples = [open_data("shapes-clean:64")[i] for i in range(given.batch_size)]
         images = np.stack([image for image, _ in examples])
         captions, length = [caption for _, caption in examples], 14
-    accelerator = Accelerator(
-        cpu=given.device == "cpu", mixed_precision="bf16" if given.bf16 else "no"
-    )
+    if given.device == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    parallel = Parallel("bf16" if given.bf16 else "fp32")
     transformer = pipeline.transformer.float().requires_grad_(True).train()
     optimizer = torch.optim.AdamW(
         transformer.parameters(), lr=1e-5, fused=given.device == "cuda" or None
     )
-    model, optimizer = accelerator.prepare(transformer, optimizer)
+    model, optimizer = parallel.prepare(transformer, optimizer, clip_norm=1.0)
     if given.compile and given.worker == "ours":
         model = torch.compile(model)
     settings = Soar(
@@ -271,7 +271,7 @@ def prepare(given: argparse.Namespace) -> Work:
         rollout_steps=given.rollout_steps,
         aux_chunk=given.chunk,
     )
-    return Work(pipeline, images, captions, length, settings, accelerator, model, optimizer)
+    return Work(pipeline, images, captions, length, settings, parallel, model, optimizer)
 
 
 class Memory:
@@ -309,7 +309,7 @@ def flops(work: Work) -> float:
     config = work.pipeline.transformer.config
     side = work.images.shape[1] // work.pipeline.vae_scale_factor
     tokens = work.length + work.pipeline.tokenizer_max_length
-    device, one = work.accelerator.device, FlopCounterMode(display=False)
+    device, one = work.parallel.device, FlopCounterMode(display=False)
     with one, torch.no_grad():
         work.model(
             hidden_states=torch.zeros(1, config.in_channels, side, side, device=device),

@@ -100,6 +100,9 @@ def _explain(error: ValidationError) -> str:
         return f"there is no setting {place!r}{hint}"
     if fault["type"] == "missing":
         return f"the setting {place!r} is missing"
+    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
+        # Of settings that do not fit together: the words name them.
+        return str(fault["ctx"]["error"])
     return f"the setting {place!r} is {fault['input']!r}: {fault['msg'].lower()}"
 
 

@@ -1,14 +1,15 @@
 """Several processes at one evaluation, as ``torchrun`` and ``accelerate launch`` start them.
 
 They share a file system. What they tell each other is small (which samples, which scores), so it
-goes over gloo, which needs no accelerator and never shares one with the work.
+goes over gloo, which needs no accelerator and never shares one with the work, also while the same
+processes train over NCCL.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -30,6 +31,8 @@ class Group:
     local_rank: int = 0
     #: processes on this machine, which share its memory
     local_size: int = 1
+    #: the torch process group that :func:`join` made to talk over; None: one that was there
+    channel: Any = None
 
     @property
     def main(self) -> bool:
@@ -47,7 +50,7 @@ class Group:
         import torch.distributed as dist
 
         box: list[Any] = [value]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self.channel)
         return box[0]
 
     def gather(self, value: T) -> list[T]:
@@ -57,7 +60,7 @@ class Group:
         import torch.distributed as dist
 
         box: list[Any] = [None] * self.size
-        dist.all_gather_object(box, value)
+        dist.all_gather_object(box, value, group=self.channel)
         return box
 
     def device(self, name: str) -> str:
@@ -84,7 +87,11 @@ def described() -> Group:
 
 
 def join() -> Group:
-    """The described group, able to talk."""
+    """The described group, able to talk.
+
+    Where torch's default group is there already, as in training, and is gloo's, it is used; beside
+    one of another kind (NCCL's) a group of gloo's own is made. All processes have to call this.
+    """
     group = described()
     if group.size == 1:
         return group
@@ -92,16 +99,19 @@ def join() -> Group:
 
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=_PATIENCE)
-    return group
+        return replace(group, channel=dist.group.WORLD)
+    if dist.get_backend() == "gloo":
+        return group
+    return replace(group, channel=dist.new_group(backend="gloo", timeout=_PATIENCE))
 
 
 def leave(group: Group) -> None:
-    """Ends what :func:`join` began."""
-    if group.size > 1:
+    """Ends what :func:`join` began, and leaves what was there before."""
+    if group.channel is not None:
         import torch.distributed as dist
 
         if dist.is_initialized():
-            dist.destroy_process_group()
+            dist.destroy_process_group(group.channel)
 
 
 def _number(variable: str, default: int) -> int:

@@ -71,8 +71,9 @@ def _named(show: Stages, label: str, stage: str, done: int, total: int) -> None:
 
 def _train(method: str, output: Path, steps: int, seed: int, show: Stages) -> Checkpoint:
     mend_torchvision()
-    from training.loop import Base, train
+    from training.loop import train
     from training.pipeline import load_pipeline
+    from training.run import Base
 
     config = load_config(
         None,

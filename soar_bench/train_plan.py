@@ -7,14 +7,15 @@ from pathlib import Path
 
 import yaml
 
+from soar_bench.train_memory import Memory
 from training.checkpoint import checkpoint_folder, latest_checkpoint
 from training.types import Config
 
-#: Bytes a trained parameter takes in float32: itself, its gradient, AdamW's two moments.
-_TRAINED = 16
-#: And one more copy for the moving average.
-_AVERAGE = 4
 _GIB = 2**30
+#: Bytes of a trained parameter in float32, of its gradient, of its copy in the average.
+_SINGLE = 4
+#: Bytes of AdamW's two moments, by the optimizer's name.
+_MOMENTS = {"adamw": 8, "adamw8bit": 2}
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,7 @@ class TrainPlan:
     """One run, resolved and checked, not started."""
 
     config: Config
-    #: trained parameters
-    parameters: int
+    memory: Memory
     #: captioned images
     samples: int
     processes: int
@@ -31,14 +31,20 @@ class TrainPlan:
     @property
     def epochs(self) -> float:
         """How often every sample is seen."""
-        seen = self.config.steps * self.config.batch_size * self.processes
-        return seen * getattr(self.config, "accumulate", 1) / self.samples
+        return self.config.steps * self._step / self.samples
 
     @property
-    def memory(self) -> int:
-        """Bytes of weights, gradients and optimizer in one process; activations come on top."""
-        each = _TRAINED + (_AVERAGE if self.config.ema_decay else 0)
-        return self.parameters * each
+    def held(self) -> int:
+        """Bytes of weights, gradients and optimizer, in one process or in all that divide them."""
+        config, sizes = self.config, self.memory
+        frozen = sizes.parameters * (2 if config.precision == "bf16" else 4)
+        each = (3 if config.ema_decay else 2) * _SINGLE + _MOMENTS[config.optimizer.kind]
+        return sizes.trained * each + (frozen if config.lora.rank else 0)
+
+    @property
+    def _step(self) -> int:
+        """Samples of an optimizer step."""
+        return self.config.batch_size * self.config.accumulate * self.processes
 
     @property
     def state(self) -> str:
@@ -53,16 +59,17 @@ class TrainPlan:
 
     def lines(self) -> list[str]:
         """For a person: the resolved settings as YAML, and what follows from them."""
-        settings = self.config.model_dump(mode="json")
+        settings, sizes = self.config.model_dump(mode="json"), self.memory
         return [
             yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).rstrip(),
             "",
-            f"# {self.parameters:,} parameters are trained, on {self.samples:,} samples",
-            f"# {self.config.steps:,} steps of {self.config.batch_size} samples in "
-            f"{self.processes} process{'es' if self.processes > 1 else ''}: {self.epochs:.3g} "
-            "times the data",
-            f"# {self.memory / _GIB:.2f} GiB of weights, gradients and optimizer a process, "
-            "without activations",
+            f"# {sizes.trained:,} parameters are trained"
+            + (f" beside {sizes.parameters:,} frozen ones" if self.config.lora.rank else "")
+            + f", on {self.samples:,} samples",
+            f"# {self.config.steps:,} steps of {self._step} samples in {self.processes} "
+            f"process{'es' if self.processes > 1 else ''}: {self.epochs:.3g} times the data",
+            f"# {self.held / _GIB:.2f} GiB of weights, gradients and optimizer, and about "
+            f"{sizes.activations / _GIB:.2f} GiB of activations a process",
             f"# {self.config.output}: {self.state}",
         ]
 

@@ -73,8 +73,9 @@ def tiny_train(tiny_pipeline: Path):
     """Trains with the given settings from the tiny pipeline; returns the last checkpoint."""
     from soar_bench.checkpoints import digest_pipeline
     from soar_bench.data import open_data
-    from training.loop import Base, train
+    from training.loop import train
     from training.pipeline import load_pipeline
+    from training.run import Base
 
     def run(config, **keywords):
         base = Base(config.base, load_pipeline(tiny_pipeline), digest_pipeline(tiny_pipeline))

@@ -1,8 +1,8 @@
-"""What training leaves behind: weights with their story, and the state to resume from.
+"""What training leaves behind: weights with their story.
 
-A checkpoint is a folder with ``transformer/`` (diffusers format, safetensors) and
-``checkpoint.json``, which says what it stands on and how it was made; ``soar-bench eval`` needs
-nothing else.
+A checkpoint is a folder with ``transformer/`` (diffusers format, safetensors), or ``lora/`` with an
+adapter in diffusers' layout, and ``checkpoint.json``, which says what it stands on and how it was
+made; ``soar-bench eval`` needs nothing else.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from training.types import TrainingError
 SCHEMA = 1
 CHECKPOINT_FILE = "checkpoint.json"
 TRANSFORMER = "transformer"
+ADAPTER = "lora"
 
 
 def digest_weights(files: Iterable[Path]) -> str:
@@ -63,13 +64,46 @@ def safetensors_in(folder: Path) -> list[Path]:
     return files
 
 
-def write_checkpoint(folder: Path, transformer: Any, story: dict[str, Any]) -> None:
-    """Writes the checkpoint whole or not at all; ``story`` becomes ``checkpoint.json``."""
+def write_checkpoint(
+    folder: Path,
+    transformer: Any,
+    tensors: Mapping[str, Any],
+    story: dict[str, Any],
+    adapter: bool = False,
+) -> None:
+    """Writes the checkpoint whole or not at all; ``story`` becomes ``checkpoint.json``.
+
+    ``tensors`` are what is written, by their names in the transformer, whose settings alone are
+    taken from it: all of its weights, or those of its adapter.
+    """
+    from huggingface_hub import save_torch_state_dict
+
+    from training.adapters import write_adapter
+
     with replace_folder_atomically(folder) as aside:
-        transformer.save_pretrained(aside / TRANSFORMER, safe_serialization=True)
-        digest = digest_weights(safetensors_in(aside / TRANSFORMER))
-        record = {"schema": SCHEMA, "weights": digest, **story}
+        if adapter:
+            files = [write_adapter(aside / ADAPTER, transformer, tensors)]
+        else:
+            place = aside / TRANSFORMER
+            place.mkdir()
+            transformer.save_config(place)
+            _name_class(place / "config.json", transformer)
+            save_torch_state_dict(
+                dict(tensors),
+                place,
+                filename_pattern="diffusion_pytorch_model{suffix}.safetensors",
+                max_shard_size="10GB",
+            )
+            files = safetensors_in(place)
+        record = {"schema": SCHEMA, "weights": digest_weights(files), **story}
         write_text(aside / CHECKPOINT_FILE, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def _name_class(file: Path, transformer: Any) -> None:
+    """The class by its own name: FSDP2 makes another of it while it trains."""
+    settings = json.loads(file.read_text("utf-8"))
+    settings["_class_name"] = type(transformer).__name__.removeprefix("FSDP")
+    write_text(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
@@ -93,7 +127,13 @@ def checkpoint_folder(output: Path, step: int) -> Path:
     return output / f"checkpoint-{step:06d}"
 
 
+def checkpoints(output: Path) -> dict[int, Path]:
+    """The checkpoints in a training run's folder, by step."""
+    found = (file.parent for file in output.glob(f"checkpoint-*/{CHECKPOINT_FILE}"))
+    return {int(folder.name.partition("-")[2]): folder for folder in found}
+
+
 def latest_checkpoint(output: Path) -> Path | None:
-    """The checkpoint of most steps in a training run's folder."""
-    found = [file.parent for file in output.glob(f"checkpoint-*/{CHECKPOINT_FILE}")]
-    return max(found, key=lambda folder: int(folder.name.partition("-")[2]), default=None)
+    """The one of most steps."""
+    found = checkpoints(output)
+    return found[max(found)] if found else None

@@ -14,7 +14,7 @@ from pathlib import Path
 _FULL = 4096
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -53,10 +53,10 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     try:
         with _space_errors(path):
             yield aside
-        _sync(aside)
+        sync(aside)
         aside.chmod(0o644)
         aside.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -76,7 +76,7 @@ def replace_folder_atomically(folder: Path) -> Iterator[Path]:
         with _space_errors(folder):
             yield aside
         for file in [*aside.rglob("*"), aside]:
-            _sync(file)
+            sync(file)
         aside.chmod(0o755)
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
@@ -85,7 +85,7 @@ def replace_folder_atomically(folder: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             aside.replace(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         if aside.exists():
             shutil.rmtree(aside)

@@ -89,9 +89,52 @@ class NoiseLevels(_Section):
     logit_std: Positive = 1.0
 
 
+#: the attention's projections of an SD3 block, the usual places of its adapters
+ATTENTION = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+)
+
+
+class Lora(_Section):
+    """Low-rank adapters in place of the whole transformer: W + (alpha / rank) B A, with B = 0 at
+    first.
+    """
+
+    #: 0 trains the whole transformer, as the published recipe does
+    rank: int = Field(default=0, ge=0)
+    #: 0: the rank, so that the product is added as it is
+    alpha: NotNegative = 0.0
+    #: the linear layers that get one, by the ends of their names
+    targets: tuple[str, ...] = Field(default=ATTENTION, min_length=1)
+    #: of what goes into A, in training alone
+    dropout: BelowOne = 0.0
+
+    @field_validator("alpha", "targets", "dropout")
+    @classmethod
+    def _has_an_effect(cls, value: Any, info: ValidationInfo) -> Any:
+        """No setting is accepted that would change nothing."""
+        if value != cls.model_fields[str(info.field_name)].default and not info.data.get("rank"):
+            raise ValueError("only adapters use it: set lora.rank to 1 or more")
+        return value
+
+    @property
+    def scale(self) -> float:
+        """By which B A is multiplied."""
+        return (self.alpha or self.rank) / self.rank
+
+
 class Optimizer(_Section):
     """AdamW."""
 
+    #: ``adamw8bit`` keeps its two moments in 8 bits (torchao, an extra): 2 bytes a parameter for 8
+    kind: Literal["adamw", "adamw8bit"] = "adamw"
     lr: Positive = 2e-5
     beta1: BelowOne = 0.9
     beta2: BelowOne = 0.999
@@ -139,6 +182,44 @@ class Images(_Section):
 DEFAULT_IMAGES = Images()
 
 
+class Validation(_Section):
+    """Images of the same prompts from the same noise while training goes on."""
+
+    #: steps between them, a multiple of save_every; 0: none
+    every: int = Field(default=0, ge=0)
+    prompts: tuple[str, ...] = ()
+    #: named settings of generation, as of ``eval --protocol``; empty: the base's own
+    protocol: str = ""
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> Self:
+        if bool(self.every) != bool(self.prompts):
+            raise ValueError("validation images need both validation.every and validation.prompts")
+        return self
+
+
+class Evaluation(_Section):
+    """Metrics while training goes on, by the code of ``eval``."""
+
+    #: steps between evaluations, a multiple of save_every; 0: none
+    every: int = Field(default=0, ge=0)
+    #: as ``eval --suite``: a suite's name or a file of prompts
+    suite: str = ""
+    #: as ``eval --protocol``; empty: the suite's own
+    protocol: str = ""
+    #: images a prompt; 0: the suite's own number
+    images: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> Self:
+        if bool(self.every) != bool(self.suite):
+            raise ValueError("evaluation needs both evaluation.every and evaluation.suite")
+        return self
+
+
+Tracker = Literal["tensorboard", "wandb"]
+
+
 class Config(_Section):
     """One training run."""
 
@@ -179,7 +260,33 @@ class Config(_Section):
     ema_decay: BelowOne = 0.0
     #: steps between checkpoints; the last step always writes one
     save_every: int = Field(default=1_000, ge=1)
+    #: how many of the latest checkpoints stay; 0: all
+    keep_last: int = Field(default=0, ge=0)
+    #: a metric of the evaluation, whose best checkpoint stays as well; empty: none
+    keep_best: str = ""
     log_every: int = Field(default=10, ge=1)
+    #: where figures and images go besides metrics.jsonl; wandb is an extra
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    #: the run stops as diverged where the base loss is above this; to answer 0 costs about 2
+    loss_limit: Positive = 100.0
     soar: Soar = Soar()
     noise: NoiseLevels = NoiseLevels()
     optimizer: Optimizer = Optimizer()
+    lora: Lora = Lora()
+    validation: Validation = Validation()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for section in ("validation", "evaluation"):
+            every = getattr(self, section).every
+            if every % self.save_every:
+                raise ValueError(
+                    f"{section}.every is {every}, but what is looked at are checkpoints: make it a "
+                    f"multiple of save_every ({self.save_every})"
+                )
+        if self.keep_best and not self.evaluation.every:
+            raise ValueError("keep_best needs an evaluation: set evaluation.every and .suite")
+        if self.keep_best and not self.keep_last:
+            raise ValueError("without keep_last all checkpoints stay: set it to use keep_best")
+        return self

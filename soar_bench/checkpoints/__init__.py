@@ -32,6 +32,7 @@ from soar_bench.checkpoints.types import EMBEDDED, Checkpoint
 from soar_bench.checkpoints.weights import model_files, read_header
 from soar_bench.types import SoarBenchError, digest_of
 from training.checkpoint import (
+    ADAPTER,
     CHECKPOINT_FILE,
     TRANSFORMER,
     digest_tensors,
@@ -100,8 +101,10 @@ def _base(name: str, base: str | None) -> Checkpoint:
 def _trained(name: str, found: Found, base: str | None) -> Checkpoint:
     folder = found.path
     story = read_checkpoint(folder)
-    files = safetensors_in(folder / TRANSFORMER)
-    if _digest(folder / TRANSFORMER, files) != story["weights"]:
+    adapter = (folder / ADAPTER).is_dir()
+    weights = folder / (ADAPTER if adapter else TRANSFORMER)
+    files = safetensors_in(weights)
+    if _digest(weights, files) != story["weights"]:
         raise SoarBenchError(
             f"the weights in {folder} are not those that {CHECKPOINT_FILE} names; "
             "the folder is damaged or was changed by hand: train it again"
@@ -114,15 +117,18 @@ def _trained(name: str, found: Found, base: str | None) -> Checkpoint:
             f"({story['base']['digest'][:12]}, {named} is {stands_on.digest[:12]}): restore that "
             "base, or name it with --base"
         )
-    weights = folder / TRANSFORMER
     return Checkpoint(
         label=f"{story['name']}-seed{story['seed']}",
         name=name,
-        form="transformer",
+        form="lora" if adapter else "transformer",
         pipeline=stands_on.pipeline,
-        digest=_fitting_folder(weights, stands_on),
+        digest=(
+            _fitting_adapter(files[0], stands_on)
+            if adapter
+            else _fitting_folder(weights, stands_on)
+        ),
         base=(stands_on.name, stands_on.digest),
-        weights=weights,
+        weights=files[0] if adapter else weights,
         revision=found.revision,
         story=story,
     )
@@ -180,29 +186,34 @@ def _fitting_file(file: Path, base: Checkpoint) -> str:
 def _lora(name: str, found: Found, base: str | None) -> Checkpoint:
     named = base or _own_base(name, base_of(found.path))
     stands_on = _base(name, named)
-    pipeline = Pipeline(stands_on.pipeline)
+    return Checkpoint(
+        label=found.label,
+        name=name,
+        form="lora",
+        pipeline=stands_on.pipeline,
+        digest=_fitting_adapter(found.path, stands_on),
+        base=(stands_on.name, stands_on.digest),
+        weights=found.path,
+        revision=found.revision,
+    )
+
+
+def _fitting_adapter(weights: Path, base: Checkpoint) -> str:
+    """The digest of an adapter's folder or file on its base, once it fits and changes something."""
+    pipeline = Pipeline(base.pipeline)
 
     def check() -> str:
-        adapter = check_adapter(pipeline, found.path)
+        adapter = check_adapter(pipeline, weights)
         identity = {
             "lora": digest_tensors(adapter.tensors),
             "settings": {"scale": dict(adapter.scales)},
         }
         return json.dumps(identity, sort_keys=True)
 
-    files = sorted(found.path.glob("adapter_*")) if found.path.is_dir() else [found.path]
-    state = [stamp(files), stands_on.digest, versions()]
-    subject = f"adapter {found.path.resolve()} on {stands_on.pipeline.resolve()}"
-    return Checkpoint(
-        label=found.label,
-        name=name,
-        form="lora",
-        pipeline=stands_on.pipeline,
-        digest=_on(stands_on, **json.loads(remember(subject, state, check))),
-        base=(stands_on.name, stands_on.digest),
-        weights=found.path,
-        revision=found.revision,
-    )
+    files = sorted(weights.glob("adapter_*")) if weights.is_dir() else [weights]
+    state = [stamp(files), base.digest, versions()]
+    subject = f"adapter {weights.resolve()} on {base.pipeline.resolve()}"
+    return _on(base, **json.loads(remember(subject, state, check)))
 
 
 def _own_base(name: str, base: str) -> str:

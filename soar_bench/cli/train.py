@@ -79,22 +79,31 @@ def train(
     source = open_data(settings.data, settings.images)
 
     mend_torchvision()
+    from soar_bench.train_memory import measure
+    from soar_bench.train_watch import watchers
     from training.encoders import Pipeline
-    from training.loop import Base
     from training.loop import train as run
+    from training.optimizers import check_optimizer
     from training.pipeline import check_resolution
+    from training.run import Base, Run
+    from training.trackers import check_trackers
 
     if dry_run:
-        pipeline = Pipeline(folder)
-        check_resolution(pipeline.outline, settings.resolution)
-        group = described()
-        count = sum(parameter.numel() for parameter in pipeline.transformer.parameters())
+        check_resolution(Pipeline(folder).outline, settings.resolution)
+        check_optimizer(settings.optimizer)
+        check_trackers(settings)
+        sizes, processes = measure(folder, settings), described().size
+        digest = digest_pipeline(folder)
         for one in runs:
-            for line in TrainPlan(one, count, len(source), group.size).lines():
+            watchers(one)
+            Run(one, Base(one.base, None, digest), source, processes).check()
+            for line in TrainPlan(one, sizes, len(source), processes).lines():
                 typer.echo(line)
         return
     for one in runs:
         # Loaded anew for each: training changes it.
         start = Base(one.base, Pipeline(folder), digest_pipeline(folder))
-        with stages() as show:
-            typer.echo(run(one, start, source, show))
+        with stages(quiet=not described().main) as show:
+            last = run(one, start, source, show, watchers(one, observe=show, note=show.note))
+        if described().main:
+            typer.echo(last)

@@ -142,7 +142,7 @@ def test_a_full_disk_is_named_and_nothing_half_written_is_left(tmp_path):
         "import training.files as files\n"
         "def full(path):\n"
         "    raise OSError(errno.ENOSPC, 'No space left on device', str(path))\n"
-        "files._sync = full\n"
+        "files.sync = full\n"
         "from soar_bench.cli import main\n"
         "main()\n"
     )

@@ -325,7 +325,8 @@ def test_training_from_the_cache_is_training_from_memory(
     tiny_config, tiny_pipeline, source, tmp_path, monkeypatch
 ):
     """The whole way: a folder of unlike sizes, buckets and variants; twice, and in memory."""
-    from training.loop import Base, train
+    from training.loop import train
+    from training.run import Base
 
     name = str(source.records[0].place.path.parent)
     images = {"buckets": True, "bucket_step": 16, "crop": "random", "crops": 2}

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from training.checkpoint import read_checkpoint
-from training.loop import CONFIG_FILE, METRICS_FILE, STATE_FILE, Batch, add_gradients
 from training.objectives import Draws, count_points, draw_paths, shift_sigma
+from training.parallel import Parallel
+from training.run import CONFIG_FILE, METRICS_FILE
 from training.schedule import learning_rate
+from training.state import states
+from training.step import Batch, add_gradients
 from training.types import Diverged, Soar, Stopped, TrainingError
 
 
@@ -53,7 +55,7 @@ def test_training_moves_the_weights_and_tells_where_they_came_from(
     assert story["config"]["soar"]["points"] == 2
     assert [row["step"] for row in metrics(config.output)] == [1, 2, 3, 4, 5, 6]
     assert all(row["loss_auxiliary"] > 0 for row in metrics(config.output))
-    assert not (config.output / STATE_FILE).exists()
+    assert not states(config.output)
 
 
 def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(
@@ -86,9 +88,9 @@ def test_stopped_and_resumed_is_bit_identical(step, ema_decay, tiny_config, tiny
     with pytest.raises(Stopped) as stopped:
         tiny_train(parts, observe=interrupt)
     assert stopped.value.step == step + 1, "the step under way is finished"
-    assert (parts.output / STATE_FILE).exists()
+    assert list(states(parts.output)) == [step + 1]
     assert_same(expected, tiny_train(parts))
-    drop = ("samples_per_second",)
+    drop = ("samples_per_second", "memory_gib")
     assert [{k: v for k, v in row.items() if k not in drop} for row in metrics(whole.output)] == [
         {k: v for k, v in row.items() if k not in drop} for row in metrics(parts.output)
     ]
@@ -101,10 +103,10 @@ def test_a_checkpoint_that_could_not_be_written_is_made_when_run_again(
     """A full disk at the worst moment, in the middle and at the last step."""
     import errno
 
-    from training import loop
+    from training import run
 
     expected = tiny_train(tiny_config(output=tmp_path / "whole"))
-    real = loop.write_checkpoint
+    real = run.write_checkpoint
 
     def full(folder, *rest):
         if folder.name.endswith(str(fails_at)):
@@ -112,10 +114,10 @@ def test_a_checkpoint_that_could_not_be_written_is_made_when_run_again(
         real(folder, *rest)
 
     config = tiny_config(output=tmp_path / "full")
-    monkeypatch.setattr(loop, "write_checkpoint", full)
+    monkeypatch.setattr(run, "write_checkpoint", full)
     with pytest.raises(OSError, match="No space left"):
         tiny_train(config)
-    monkeypatch.setattr(loop, "write_checkpoint", real)
+    monkeypatch.setattr(run, "write_checkpoint", real)
     assert_same(expected, tiny_train(config))
     steps = sorted(folder.name for folder in config.output.glob("checkpoint-*"))
     assert steps == ["checkpoint-000003", "checkpoint-000006"]
@@ -288,25 +290,25 @@ def test_the_timestep_handed_to_the_model_is_that_of_the_level_used():
     torch.nn.init.zeros_(model.mix.weight)
     torch.nn.init.ones_(model.mix.bias)
     with torch.autocast("cpu", torch.bfloat16):
-        add_gradients(Accelerator(), model, [batch], 3.0, Soar(guidance=1), counts)
+        add_gradients(Parallel("fp32"), model, [batch], 3.0, Soar(guidance=1), counts)
     assert len(model.seen) == 2
-    for states, timestep, *_ in model.seen:
-        assert states.dtype == timestep.dtype == torch.float32
-        torch.testing.assert_close(states[:, 0, 0, 0] * 1000, timestep, rtol=1e-5, atol=1e-3)
+    for latents, timestep, *_ in model.seen:
+        assert latents.dtype == timestep.dtype == torch.float32
+        torch.testing.assert_close(latents[:, 0, 0, 0] * 1000, timestep, rtol=1e-5, atol=1e-3)
     assert torch.equal(model.seen[0][1], shift_sigma(draws.t0, 3.0) * 1000)
 
 
 def test_with_dropout_the_rollout_is_the_samplers_and_reuses_nothing():
-    from training.loop import _draws_in_training
+    from training.step import draws_in_training
 
     settings = Soar(points=1)
     for dropout, passes in ((0.0, 3), (0.5, 4)):
         model = Recorder(dropout)
-        assert _draws_in_training(model) == (dropout > 0)
+        assert draws_in_training(model) == (dropout > 0)
         batch = a_batch(model, settings=settings)
         counts = count_points(batch.draws.t0, settings)
-        reuse = not _draws_in_training(model)
-        add_gradients(Accelerator(), model, [batch], 3.0, settings, counts, reuse)
+        reuse = not draws_in_training(model)
+        add_gradients(Parallel("fp32"), model, [batch], 3.0, settings, counts, reuse)
         assert len(model.seen) == passes
         trained = [training for *_, training in model.seen]
         assert trained == ([True, True, True] if not dropout else [True, False, False, True])
@@ -320,11 +322,11 @@ def test_where_a_caption_was_dropped_guidance_has_nothing_to_push():
     empty = [torch.zeros_like(e) for e in batch._conditional]
     dropped = Batch(model, batch.z0, batch.draws, empty, batch._empty, 1000)
     counts = count_points(batch.draws.t0, settings)
-    add_gradients(Accelerator(), model, [dropped], 3.0, settings, counts)
+    add_gradients(Parallel("fp32"), model, [dropped], 3.0, settings, counts)
     guided_states = model.seen[-1][0]
     model.seen.clear()
     plain = settings.model_copy(update={"guidance": 1.0})
-    add_gradients(Accelerator(), model, [dropped], 3.0, plain, counts)
+    add_gradients(Parallel("fp32"), model, [dropped], 3.0, plain, counts)
     torch.testing.assert_close(guided_states, model.seen[-1][0], rtol=1e-5, atol=1e-6)
 
 
@@ -338,8 +340,9 @@ def gradients_of_a_process():
     """
     from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-    accelerator = Accelerator(cpu=True)
-    model = accelerator.prepare(Recorder(dtype=torch.float64))
+    parallel = Parallel("fp32")
+    model = Recorder(dtype=torch.float64)
+    model, _ = parallel.prepare(model, torch.optim.SGD(model.parameters()), clip_norm=1.0)
     exchanged = []
 
     def note(group, bucket):
@@ -348,11 +351,11 @@ def gradients_of_a_process():
 
     model.register_comm_hook(None, note)
     whole = a_batch(model, settings=TWO, dtype=torch.float64)
-    rank = accelerator.process_index
+    rank = parallel.rank
     halves = [slice(4 * rank + i, 4 * rank + i + 2) for i in (0, 2)]
     batches = [part_of(whole, model, part) for part in halves]
     counts = count_points(whole.draws.t0, TWO)
-    add_gradients(accelerator, model, batches, 3.0, TWO, counts)
+    add_gradients(parallel, model, batches, 3.0, TWO, counts)
     return [p.grad for p in model.parameters()], len(exchanged)
 
 
@@ -396,7 +399,7 @@ def test_two_processes_have_the_gradient_of_one_in_float64(tmp_path):
     counts = count_points(whole.draws.t0, TWO)
     assert counts == (8, 3 * (8 + 7))
     plain = TWO.model_copy(update={"aux_chunk": 0})
-    add_gradients(Accelerator(), model, [whole], 3.0, plain, counts)
+    add_gradients(Parallel("fp32"), model, [whole], 3.0, plain, counts)
     for file in files:
         gradients, exchanges = torch.load(file, weights_only=True)
         assert exchanges == 1, "of the one bucket that so small a model has"

@@ -68,8 +68,9 @@ def _transformer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
     """Assembles the pipeline around a random transformer, trains it, exports in half precision."""
     from soar_bench.checkpoints import digest_pipeline
     from soar_bench.data import open_data
-    from training.loop import Base, train
+    from training.loop import train
     from training.pipeline import load_pipeline
+    from training.run import Base
 
     start = output / "start"
     with replace_folder_atomically(start) as aside:

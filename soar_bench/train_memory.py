@@ -1,0 +1,103 @@
+"""What a training step keeps in memory, found by running a pass without computing anything."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soar_bench.checkpoints.fit import empty_model, model_class
+from soar_bench.checkpoints.pipelines import Pipeline
+from training.types import Config
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Sizes of a transformer in training."""
+
+    #: of the transformer, its adapter apart
+    parameters: int
+    #: those that are trained
+    trained: int
+    #: bytes that the largest pass keeps for its backward pass, where everything is trained
+    activations: int
+
+
+def measure(pipeline: Path, config: Config) -> Memory:
+    """Runs the largest pass of a step on tensors without memory.
+
+    Attention is the kind that keeps no matrix, as on GPUs. Raises TrainingError if the adapter's
+    targets are not there.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from training.adapters import add_adapter
+
+    found = Pipeline(pipeline)
+    settings, vae = found.config("transformer"), found.config("vae")
+    outline = empty_model(found, "transformer")
+    parameters = trained = sum(p.numel() for p in outline.parameters())
+    if config.lora.rank:
+        add_adapter(outline, config.lora, 0)
+        trained = sum(p.numel() for p in outline.parameters() if p.requires_grad)
+    side = config.resolution // 2 ** (len(vae["block_out_channels"]) - 1)
+    count = _largest_pass(config)
+    with FakeTensorMode():
+        transformer = model_class(found, "transformer").from_config(settings)
+        transformer.train()
+        blocks = len(transformer.transformer_blocks)
+        inputs = {
+            "hidden_states": torch.empty(count, settings["in_channels"], side, side),
+            "timestep": torch.empty(count),
+            "encoder_hidden_states": torch.empty(
+                count, _tokens(pipeline, config), settings["joint_attention_dim"]
+            ),
+            "pooled_projections": torch.empty(count, settings["pooled_projection_dim"]),
+        }
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+            kept = _kept(transformer, inputs)
+            if config.gradient_checkpointing:
+                transformer.enable_gradient_checkpointing()
+                outside = _kept(transformer, inputs)
+                tokens = inputs["encoder_hidden_states"].shape[1] + (side // 2) ** 2
+                size = 2 if config.precision == "bf16" else 4
+                entering = count * tokens * transformer.inner_dim * size
+                # What goes into each block, and one block at a time made again.
+                kept = outside + blocks * entering + (kept - outside) // blocks
+    return Memory(parameters, trained, kept)
+
+
+def _largest_pass(config: Config) -> int:
+    """Samples or auxiliary points that go through the model at once."""
+    soar, size = config.soar, config.batch_size
+    if config.method == "sft" or not soar.weight:
+        return size
+    points = soar.paths * soar.points * size
+    return max(size, min(points, soar.aux_chunk or points))
+
+
+def _tokens(pipeline: Path, config: Config) -> int:
+    """Of a caption: CLIP's and T5's one after the other."""
+    file = pipeline / "tokenizer" / "tokenizer_config.json"
+    clip = json.loads(file.read_text("utf-8")).get("model_max_length", 77) if file.exists() else 77
+    return int(clip) + config.max_sequence_length
+
+
+def _kept(transformer: Any, inputs: dict[str, Any]) -> int:
+    """Bytes that a pass keeps beside the parameters."""
+    import torch
+
+    storages: dict[int, Any] = {}
+
+    def pack(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        if not isinstance(tensor, torch.nn.Parameter):
+            storages[storage._cdata] = storage
+        return tensor
+
+    own = {p.untyped_storage()._cdata for p in transformer.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        transformer(**inputs, return_dict=False)
+    return sum(s.nbytes() for key, s in storages.items() if key not in own)

@@ -1,0 +1,108 @@
+"""Trainings in several processes, as a launcher starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: What `accelerate launch` sets for configs/accelerate/fsdp2.yaml.
+FSDP2 = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "JointTransformerBlock",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    # Usual in such files, and switched off by us: every process needs the encoders.
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+}
+
+
+def launch(code: list[str], count: int = 2, **environment: str) -> list[str]:
+    """Runs ``python CODE...`` in each of several processes; their error streams, once all ended
+    well.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [
+        subprocess.Popen(
+            [sys.executable, *code],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ
+            | {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(count),
+                "LOCAL_WORLD_SIZE": str(count),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "ACCELERATE_USE_CPU": "true",
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": str(ROOT),
+            }
+            | environment,
+        )
+        for rank in range(count)
+    ]
+    try:
+        said = [process.communicate(timeout=240) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0] * count, [
+        (p.returncode, *said) for p, said in zip(started, said, strict=True)
+    ]
+    return [errors for _, errors in said]
+
+
+def train_all(jobs: list[dict[str, Any]], count: int = 2, **environment: str) -> list[str]:
+    """Runs trainings one after the other in each process.
+
+    A job has ``settings``, as of a config file, and may have ``stop``: the step at which every
+    process gets SIGTERM.
+    """
+    return launch([str(Path(__file__).resolve()), json.dumps(jobs)], count, **environment)
+
+
+def _run(job: dict[str, Any]) -> None:
+    from soar_bench.checkpoints import digest_pipeline, pipeline_folder
+    from soar_bench.config import load_config
+    from soar_bench.data import open_data
+    from training.encoders import Pipeline
+    from training.loop import train
+    from training.run import Base
+    from training.types import Stopped
+
+    config = load_config(None, job["settings"])
+    folder = pipeline_folder(config.base)
+    base = Base(config.base, Pipeline(folder), digest_pipeline(folder))
+
+    def observe(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
+        if stage == "train" and done == job.get("stop"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        train(config, base, open_data(config.data, config.images), observe)
+    except Stopped:
+        assert "stop" in job
+    else:
+        assert "stop" not in job, "the training was to be stopped"
+
+
+if __name__ == "__main__":
+    from evaluators.torchvision_import import mend_torchvision
+
+    mend_torchvision()
+    for one in json.loads(sys.argv[1]):
+        _run(one)

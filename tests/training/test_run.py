@@ -1,0 +1,196 @@
+"""The folder of a run: what is looked at, what stays, and what is refused before the first step."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from training import run as run_module
+from training.checkpoint import checkpoints
+from training.run import EVALUATIONS_FILE
+from training.state import states
+from training.types import Diverged, Stopped, TrainingError
+from training.watching import Seen
+
+
+@dataclass
+class Sees:
+    """A watcher that finds what it was told to find."""
+
+    values: dict[int, float] = field(default_factory=dict)
+    every: int = 2
+    name: str = "evaluation"
+    higher: bool = True
+    looked: list[tuple[str, int]] = field(default_factory=list)
+    before: object = None
+
+    @property
+    def higher_is_better(self):
+        return {"score": self.higher}
+
+    def look(self, checkpoint, step):
+        if self.before is not None:
+            self.before(step)
+        self.looked.append((checkpoint, step))
+        return Seen({"score": self.values.get(step, 0.5)})
+
+
+def evaluations(config):
+    lines = (config.output / EVALUATIONS_FILE).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+EVERY = {"every": 2, "suite": "shapes"}
+
+
+def test_the_base_and_due_checkpoints_and_the_last_are_looked_at(tiny_config, tiny_train):
+    config = tiny_config(steps=5, save_every=1, evaluation=EVERY)
+    watcher = Sees({0: 0.1, 2: 0.2, 4: 0.3, 5: 0.4})
+    tiny_train(config, watchers=[watcher])
+    places = [config.base] + [str(checkpoints(config.output)[step]) for step in (2, 4, 5)]
+    assert watcher.looked == list(zip(places, (0, 2, 4, 5), strict=True))
+    assert [(look["step"], look["figures"]) for look in evaluations(config)] == [
+        (0, {"score": 0.1}), (2, {"score": 0.2}), (4, {"score": 0.3}), (5, {"score": 0.4}),
+    ]  # fmt: skip
+    tiny_train(config, watchers=[watcher])
+    assert len(watcher.looked) == 4, "what was seen is not looked at again"
+
+
+@pytest.mark.parametrize(
+    ("higher", "expected"),
+    [(True, [2, 8, 10]), (False, [4, 8, 10])],
+)
+def test_the_last_and_the_best_stay(higher, expected, tiny_config, tiny_train):
+    config = tiny_config(
+        steps=10, save_every=2, keep_last=2, keep_best="score", evaluation=EVERY, method="sft"
+    )
+    watcher = Sees({0: 99 if higher else -99, 2: 0.9, 4: 0.1, 6: 0.9, 8: 0.5, 10: 0.4})
+    watcher.higher = higher
+    tiny_train(config, watchers=[watcher])
+    assert sorted(checkpoints(config.output)) == expected
+
+
+def test_without_keeping_rules_all_stay(tiny_config, tiny_train):
+    config = tiny_config(steps=6, save_every=2)
+    tiny_train(config)
+    assert sorted(checkpoints(config.output)) == [2, 4, 6]
+
+
+def test_a_best_by_a_metric_that_nothing_gives_is_refused(tiny_config, tiny_train):
+    config = tiny_config(steps=4, save_every=2, keep_last=1, keep_best="beauty", evaluation=EVERY)
+    with pytest.raises(TrainingError, match=r"no metric 'beauty' is evaluated; there are score"):
+        tiny_train(config, watchers=[Sees()])
+    assert not checkpoints(config.output)
+
+
+@pytest.mark.parametrize("step", [0, 2, 4])
+def test_stopped_while_looking_it_looks_again_when_run_again(step, tiny_config, tiny_train):
+    config = tiny_config(steps=4, save_every=2, evaluation=EVERY)
+
+    def stop(at):
+        if at == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped) as stopped:
+        tiny_train(config, watchers=[Sees(before=stop)])
+    assert stopped.value.step == step
+    assert list(states(config.output)) == ([2] if step == 2 else [])
+    watcher = Sees()
+    tiny_train(config, watchers=[watcher])
+    assert [at for _, at in watcher.looked] == [at for at in (0, 2, 4) if at >= step]
+    assert [look["step"] for look in evaluations(config)] == [0, 2, 4]
+
+
+def test_a_loss_above_its_limit_stops_with_the_last_good_checkpoint(tiny_config, tiny_train):
+    config = tiny_config(
+        steps=60, save_every=1, log_every=1000, loss_limit=20.0,
+        optimizer={"lr": 3.0, "clip_norm": 1e9},
+    )  # fmt: skip
+    with pytest.raises(Diverged, match=r"above loss_limit \(20\), at step") as diverged:
+        tiny_train(config)
+    good = sorted(checkpoints(config.output))
+    named = str(checkpoints(config.output)[good[-1]]) if good else "the base itself"
+    assert f"the last good checkpoint is {named};" in str(diverged.value)
+
+
+@pytest.mark.parametrize(
+    ("keep", "copies"),
+    # Six checkpoints, or the two that stay with the one being written, and the state.
+    [({}, 6), ({"keep_last": 2}, 3)],
+)
+def test_a_disk_too_small_for_what_is_to_come_is_refused_before_the_first_step(
+    keep, copies, tiny_config, tiny_train, tiny_pipeline, monkeypatch
+):
+    from safetensors.torch import load_file
+
+    file = tiny_pipeline / "transformer" / "diffusion_pytorch_model.safetensors"
+    size = sum(4 * t.numel() for n, t in load_file(file).items() if n != "pos_embed.pos_embed")
+    needed = (copies + 3) * size  # the state: weights and two moments
+    config = tiny_config(steps=6, save_every=1, **keep)
+    steps = []
+
+    def observe(stage, done, total, figures):
+        if stage == "train":
+            steps.append(done)
+
+    class Disk:
+        free = needed - 1
+
+    monkeypatch.setattr(run_module.shutil, "disk_usage", lambda place: Disk)
+    with pytest.raises(TrainingError, match=rf"need {needed / 1e9:.1f} GB .* keep_last"):
+        tiny_train(config, observe=observe)
+    assert not steps
+    Disk.free = needed
+    tiny_train(config, observe=observe)
+    assert len(steps) == 6
+
+
+def test_what_a_killed_run_left_half_written_is_cleared_away(tiny_config, tiny_train):
+    config = tiny_config(steps=1)
+    config.output.mkdir()
+    (config.output / ".checkpoint-000007.abcdef").mkdir()
+    (config.output / ".metrics.jsonl.xyz").write_text("half")
+    (config.output / ".mine").write_text("not ours to touch")
+    tiny_train(config)
+    assert [p.name for p in config.output.glob(".*")] == [".mine"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"evaluation": {**EVERY, "every": 3}, "save_every": 2}, "multiple of save_every"),
+        ({"evaluation": {"every": 2}}, "both evaluation.every and evaluation.suite"),
+        ({"validation": {"prompts": ["a star"]}}, "both validation.every and validation.prompts"),
+        ({"keep_best": "score", "keep_last": 1}, "keep_best needs an evaluation"),
+        ({"evaluation": {"every": 3, "suite": "shapes"}, "keep_best": "score"}, "set it to use"),
+        ({"images": {"flip": True}}, "set images.crops to an even number"),
+        ({"trackers": ["tensorbord"]}, "trackers"),
+        ({"loss_limit": 0}, "loss_limit"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_fit_together_are_refused_in_a_sentence(changes, words, tiny_config):
+    from soar_bench.types import SoarBenchError
+
+    with pytest.raises(SoarBenchError) as refused:
+        tiny_config(**changes)
+    assert words in str(refused.value)
+    assert len(str(refused.value)) < 250
+
+
+def test_where_things_go_and_what_is_looked_at_is_no_part_of_a_run(tiny_config, tiny_train):
+    """A run goes on with other trackers, looks and rules of what stays."""
+    config = tiny_config(steps=4, save_every=2)
+
+    def stop(stage, done, total, figures):
+        if stage == "train" and done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        tiny_train(config, observe=stop)
+    other = tiny_config(steps=4, save_every=1, keep_last=1, trackers=[], loss_limit=50.0)
+    assert tiny_train(other) == Path(other.output) / "checkpoint-000004"

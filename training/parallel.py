@@ -1,0 +1,233 @@
+"""One process, DDP, FSDP2 or DeepSpeed: what differs between them, and nothing else.
+
+Which of them is the launcher's to say (``accelerate launch --config_file``, ``torchrun``). Weights
+that are divided among processes are DTensors, or DeepSpeed's (see training/zero.py); each process
+then holds, saves and restores its own part of them, of the optimizer's moments and of the average.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import is_initialized
+from accelerate.utils import (
+    DeepSpeedPlugin,
+    DistributedDataParallelKwargs,
+    DistributedType,
+    InitProcessGroupKwargs,
+    convert_outputs_to_fp32,
+    is_deepspeed_available,
+    parse_flag_from_env,
+)
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+from training.cache import Processes
+from training.types import TrainingError
+from training.zero import ZeroOptimizer, configure, gathered
+
+#: Processes wait so long for one another: encoding and evaluating take longer than the libraries'
+#: ten minutes, and a process that fails makes the launcher end them all.
+_PATIENCE = timedelta(hours=6)
+
+
+class Parallel:
+    """The processes of one training, of which this is one."""
+
+    def __init__(self, precision: str) -> None:
+        """``precision`` is ``fp32`` or ``bf16``: float32 weights, with passes in bfloat16."""
+        kwargs = [
+            InitProcessGroupKwargs(timeout=_PATIENCE),
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+        ]
+        # Without an accelerator, accelerate has to be told that several processes share the CPU.
+        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+        if cpu and parse_flag_from_env("ACCELERATE_USE_FSDP"):
+            _shard_on_cpu(kwargs[0])
+        # What it would load in one process alone, all of them use: encoders, too.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+        self._bf16 = bf16 = precision == "bf16"
+        self._engine: Any = None
+        if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+            self._accelerator = _with_deepspeed(cpu, kwargs)
+            return
+        self._accelerator = Accelerator(
+            cpu=cpu, mixed_precision="bf16" if bf16 else "no", kwargs_handlers=kwargs
+        )
+        if self.sharded:
+            plugin = self._accelerator.state.fsdp_plugin
+            if plugin.fsdp_version != 2:
+                raise TrainingError(
+                    "the first version of FSDP cannot be used: set fsdp_version: 2 in the "
+                    "launcher's configuration"
+                )
+            if bf16:
+                from torch.distributed.fsdp import MixedPrecisionPolicy
+
+                # Inputs keep their precision: the plugin's own policy would round timesteps.
+                plugin.mixed_precision_policy = MixedPrecisionPolicy(
+                    param_dtype=torch.bfloat16,
+                    reduce_dtype=torch.float32,
+                    cast_forward_inputs=False,
+                )
+
+    @property
+    def rank(self) -> int:
+        return int(self._accelerator.process_index)
+
+    @property
+    def count(self) -> int:
+        return int(self._accelerator.num_processes)
+
+    @property
+    def main(self) -> bool:
+        return bool(self._accelerator.is_main_process)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self._accelerator.device)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether what is trained is divided among processes."""
+        return bool(self.division)
+
+    @property
+    def division(self) -> str:
+        """In which way it is: only in that way can a state be read again; empty: not at all."""
+        kind = self._accelerator.distributed_type
+        if kind == DistributedType.FSDP:
+            return f"FSDP2 in {self.count}"
+        if kind == DistributedType.DEEPSPEED:
+            stage = self._accelerator.state.deepspeed_plugin.zero_stage
+            return f"ZeRO {'3' if stage == 3 else '1 or 2'} in {self.count}"
+        return ""
+
+    @property
+    def processes(self) -> Processes:
+        return Processes(self.rank, self.count, self.wait)
+
+    def wait(self) -> None:
+        self._accelerator.wait_for_everyone()
+
+    def prepare(self, transformer: Any, optimizer: Any, clip_norm: float) -> tuple[Any, Any]:
+        """The model through which every pass goes, and the optimizer of its parameters.
+
+        ``clip_norm`` is that of ``clip``, which DeepSpeed has to know beforehand.
+        """
+        if self._accelerator.distributed_type != DistributedType.DEEPSPEED:
+            model, optimizer = self._accelerator.prepare(transformer, optimizer)
+            return model, optimizer
+        settings = self._accelerator.deepspeed_plugin.deepspeed_config
+        configure(settings, optimizer, self.count, clip_norm)
+        if self._bf16:
+            cast = torch.autocast(self.device.type, torch.bfloat16)
+            transformer.forward = convert_outputs_to_fp32(cast(transformer.forward))
+        self._engine, _ = self._accelerator.prepare(transformer, optimizer)
+        return self._engine, ZeroOptimizer(self._engine)
+
+    def one_pass(self, model: Any, last: bool) -> AbstractContextManager[None]:
+        """In it, one forward and backward pass of those that lead to a step.
+
+        DDP exchanges gradients with the last one alone; FSDP2 with each, since to keep them whole
+        until then would take the memory that it saves. DeepSpeed does either, and steps in the
+        last one's backward.
+        """
+        if self._engine is not None:
+            self._engine.set_gradient_accumulation_boundary(last)
+            return nullcontext()
+        apart = not last and not self.sharded
+        found: AbstractContextManager[None] = (
+            self._accelerator.no_sync(model) if apart else nullcontext()
+        )
+        return found
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradient of the mean of the processes' losses."""
+        if self._engine is None:
+            self._accelerator.backward(loss)
+            return
+        self._engine.backward(loss)
+        if self._engine.is_gradient_accumulation_boundary():
+            self._engine.step()
+
+    def clip(self, parameters: Iterable[Tensor], norm: float) -> float:
+        """Clips the gradient of all processes to this norm; returns the norm it had.
+
+        DeepSpeed did so before its step, which it left out where the norm is not finite.
+        """
+        if self._engine is not None:
+            return float(self._engine.get_global_grad_norm())
+        return float(whole(self._accelerator.clip_grad_norm_(parameters, norm)))
+
+    def sum(self, *numbers: float) -> list[float]:
+        """The sums over all processes, in every process."""
+        summed = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        if self.device.type == "mps":  # which knows no float64 and only ever one process
+            return list(numbers)
+        found: list[float] = self._accelerator.reduce(summed, "sum").tolist()
+        return found
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be divided among processes, which all have to ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else gathered(tensor)
+
+
+def part(tensor: Tensor) -> Tensor:
+    """What this process holds of it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def like(tensor: Tensor, example: Tensor) -> Tensor:
+    """A tensor of this process's part of the example, placed and divided as the example is.
+
+    One of another shape, such as a count of steps, is what it was.
+    """
+    if tensor.shape != part(example).shape:
+        return tensor
+    if not isinstance(example, DTensor):
+        return tensor.to(example.device)
+    return DTensor.from_local(
+        tensor.to(example.device),
+        example.device_mesh,
+        example.placements,
+        shape=example.shape,
+        stride=example.stride(),
+    )
+
+
+def _shard_on_cpu(handler: InitProcessGroupKwargs) -> None:
+    """accelerate takes FSDP for GPUs alone, and on CPUs would go on without it in silence."""
+    state = PartialState(cpu=True, timeout=handler.timeout)
+    if state.distributed_type == DistributedType.MULTI_CPU:
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+def _with_deepspeed(cpu: bool, handlers: list[Any]) -> Accelerator:
+    if not is_deepspeed_available():
+        raise TrainingError(
+            "the launcher's configuration asks for DeepSpeed, which is not installed: install "
+            "soar-bench[deepspeed], or launch with configs/accelerate/fsdp2.yaml"
+        )
+    if cpu:  # as for FSDP above
+        PartialState(cpu=True, timeout=handlers[0].timeout)
+    plugin = None if is_initialized() else DeepSpeedPlugin(zero3_init_flag=False)
+    # The passes are cast as training/zero.py says.
+    found = Accelerator(deepspeed_plugin=plugin, mixed_precision="no", kwargs_handlers=handlers)
+    # accelerate tells transformers, which would then divide every model that it loads, such as
+    # text encoders and evaluators, whatever the flag above says.
+    unset_hf_deepspeed_config()
+    if found.distributed_type != DistributedType.DEEPSPEED:
+        raise TrainingError(
+            "the launcher's configuration asks for DeepSpeed and for use_cpu, which accelerate "
+            "cannot do at once: set use_cpu: false"
+        )
+    return found

@@ -1,0 +1,244 @@
+"""The folder of a run: whose it is, its figures, its checkpoints and which of them stay."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from training.checkpoint import checkpoint_folder, checkpoints, write_checkpoint
+from training.data import Source
+from training.differences import differences
+from training.files import write_text
+from training.types import Config, TrainingError
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+EVALUATIONS_FILE = "evaluations.jsonl"
+
+#: How the names begin under which the files of a run are written before they appear.
+_HALF_WRITTEN = tuple(
+    f".{name}" for name in ("checkpoint-", "state-", CONFIG_FILE, METRICS_FILE, EVALUATIONS_FILE)
+)
+
+#: Settings that say where things go and what is looked at, and change no weight.
+_ELSEWHERE = {
+    "output",
+    "cache",
+    "save_every",
+    "keep_last",
+    "keep_best",
+    "log_every",
+    "trackers",
+    "loss_limit",
+    "validation",
+    "evaluation",
+}
+#: Settings that came after the first records, as dotted names. At its default each trains what was
+#: trained before it existed, so it is then left out of a run's identity: old and new runs of one
+#: training stay seeds of one another.
+_LATER = {
+    "soar.paths",
+    "soar.update",
+    "soar.noise_scale",
+    "soar.aux_chunk",
+    "optimizer.kind",
+    "accumulate",
+    "gradient_checkpointing",
+    "images",
+    "lora",
+}
+
+
+@dataclass(frozen=True)
+class Base:
+    """What the run starts from."""
+
+    #: as the user named it, kept in checkpoint.json so that ``eval`` finds it again
+    name: str
+    pipeline: Any
+    #: digest of the pipeline's weights
+    digest: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its folder."""
+
+    config: Config
+    base: Base
+    source: Source
+    processes: int
+
+    @property
+    def output(self) -> Path:
+        return self.config.output
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last step."""
+        return checkpoint_folder(self.output, self.config.steps)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the weights: two runs of one identity are the same run."""
+        settings = self.config.model_dump(mode="json", exclude=_ELSEWHERE)
+        _leave_out(settings, self.config, _LATER)
+        settings["name"] = self.config.name or self.config.method
+        settings["processes"] = self.processes
+        if self.config.method == "sft":
+            del settings["soar"]
+        return {"settings": settings, "base": self.base.digest, "data": self.source.digest}
+
+    def check(self) -> None:
+        """Raises TrainingError if the output folder is another run's."""
+        file = self.output / CONFIG_FILE
+        if not file.exists():
+            return
+        try:
+            theirs = json.loads(file.read_text("utf-8"))
+        except ValueError as error:
+            raise TrainingError(f"{file} is damaged ({error}): name another output") from None
+        different = [
+            f"{name}: {there} there, {here} here"
+            for name, there, here in differences(theirs, self.identity)
+        ]
+        if different:
+            raise TrainingError(
+                f"{self.output} holds a run with other settings ({'; '.join(different)}): "
+                "name another output, or delete that folder"
+            )
+
+    def claim(self) -> None:
+        """Marks the output folder as this run's, and clears away what a killed one left half
+        written.
+        """
+        self.check()
+        for left in self.output.glob(".*"):
+            if left.name.startswith(_HALF_WRITTEN):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        if not (self.output / CONFIG_FILE).exists():
+            text = json.dumps(self.identity, indent=2, sort_keys=True)
+            write_text(self.output / CONFIG_FILE, text + "\n")
+
+    def save(self, step: int, transformer: Any, tensors: Mapping[str, Any]) -> None:
+        """Writes the checkpoint of that step."""
+        adapter = bool(self.config.lora.rank)
+        folder = checkpoint_folder(self.output, step)
+        write_checkpoint(folder, transformer, tensors, self._story(step), adapter)
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """One line of the metrics."""
+        with (self.output / METRICS_FILE).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, **figures}) + "\n")
+
+    def cut_log(self, step: int) -> None:
+        """Drops the lines of later steps, which are about to be made again."""
+        file = self.output / METRICS_FILE
+        if file.exists():
+            kept = [line for line in _lines(file) if line["step"] <= step]
+            write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """What was seen of checkpoints: ``step``, ``watcher`` and ``figures`` of each look."""
+        file = self.output / EVALUATIONS_FILE
+        return _lines(file) if file.exists() else []
+
+    def add_evaluation(self, step: int, watcher: str, figures: Mapping[str, float]) -> None:
+        look = {"step": step, "watcher": watcher, "figures": dict(figures)}
+        looks = [*self.evaluations(), look]
+        text = "".join(json.dumps(line) + "\n" for line in looks)
+        write_text(self.output / EVALUATIONS_FILE, text)
+
+    def _best(self, higher_is_better: bool) -> int | None:
+        """The step of the checkpoint with the best ``keep_best``, the first of equals."""
+        found = [
+            (look["figures"][self.config.keep_best], look["step"])
+            for look in self.evaluations()
+            if look["step"] and self.config.keep_best in look["figures"]
+        ]
+        sign = -1 if higher_is_better else 1
+        return min(found, key=lambda pair: (sign * pair[0], pair[1]))[1] if found else None
+
+    def prune(self, higher_is_better: bool) -> None:
+        """Deletes the checkpoints that need not stay; the best is that of ``keep_best``."""
+        if not self.config.keep_last:
+            return
+        found = checkpoints(self.output)
+        stay = set(sorted(found)[-self.config.keep_last :])
+        if self.config.keep_best:
+            stay.add(self._best(higher_is_better) or 0)
+        for step in set(found) - stay:
+            shutil.rmtree(found[step])
+
+    def check_space(self, first: int, transformer: Any) -> None:
+        """Raises TrainingError unless what is still to be written fits on the disk."""
+        config = self.config
+        # Where ZeRO has divided a parameter, it is left with no elements but that number.
+        sizes = [
+            (getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in transformer.parameters()
+        ]
+        trained = sum(size for size, is_trained in sizes if is_trained) * 4
+        kept = trained if config.lora.rank else sum(size for size, _ in sizes) * 4
+        to_come = -(-config.steps // config.save_every) - first // config.save_every
+        if config.keep_last:
+            to_come = min(to_come, config.keep_last + 1 + bool(config.keep_best))
+        # Weights, two moments and the average; a new state is written before the old one goes.
+        state = trained * (4 if config.ema_decay else 3) * (2 if first else 1)
+        needed = to_come * kept + (state if to_come > 1 else 0)
+        free = shutil.disk_usage(self.output).free
+        if needed > free:
+            raise TrainingError(
+                f"{to_come} checkpoints and the state to resume from need "
+                f"{needed / 1e9:.1f} GB in {self.output}, where {free / 1e9:.1f} GB are free: free "
+                "some, or keep fewer checkpoints with keep_last or a larger save_every"
+            )
+
+    def _story(self, step: int) -> dict[str, Any]:
+        faults = getattr(self.source, "faults", ())
+        dropped = {"dropped": len(faults)} if faults else {}
+        packages = ["soar-bench", "torch", "diffusers", "accelerate"]
+        if self.config.lora.rank:
+            packages.append("peft")
+        return {
+            "base": {"name": self.base.name, "digest": self.base.digest},
+            "name": self.config.name or self.config.method,
+            "method": self.config.method,
+            "step": step,
+            "seed": self.config.seed,
+            "data": {
+                "name": self.config.data,
+                "digest": self.source.digest,
+                "size": len(self.source),
+                **dropped,
+            },
+            "config": self.identity["settings"],
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in packages},
+        }
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """Whole lines: one that was being written when the process was killed is left out."""
+    lines = file.read_text("utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _leave_out(settings: dict[str, Any], config: BaseModel, names: Iterable[str]) -> None:
+    """Removes the settings of these dotted names that are at their defaults."""
+    fields = type(config).model_fields
+    for name in names:
+        section, _, inner = name.partition(".")
+        value = getattr(config, section)
+        if inner:
+            _leave_out(settings[section], value, {inner})
+        elif value == fields[section].get_default():
+            del settings[section]
