@@ -22,8 +22,9 @@ def load_config(
     """The run's settings; the later of these wins.
 
     Defaults (the published recipe), the embedded world's recipe where the base is the embedded one,
-    the file, named options, and assignments such as ``soar.guidance=3``. An output that nobody
-    names is ``outputs/train/NAME-seedSEED``. SoarBenchError names the field that is wrong.
+    the file, named options, and assignments such as ``soar.guidance=3``. ``{seed}`` in the output
+    stands for the seed; an output that nobody names is ``outputs/train/NAME-seed{seed}``.
+    SoarBenchError names the field that is wrong.
     """
     given = read_settings(file) if file is not None else {}
     named = {key: value for key, value in options.items() if value is not None}
@@ -38,8 +39,10 @@ def load_config(
     _merge(settings, given)
     if "output" not in settings:
         name = settings.get("name") or settings.get("method", Config.model_fields["method"].default)
-        seed = settings.get("seed", Config.model_fields["seed"].default)
-        settings["output"] = f"outputs/train/{name}-seed{seed}"
+        settings["output"] = f"outputs/train/{name}-seed{{seed}}"
+    seed = settings.get("seed", Config.model_fields["seed"].default)
+    if isinstance(settings["output"], str | Path):
+        settings["output"] = str(settings["output"]).replace("{seed}", str(seed))
     try:
         return Config.model_validate(settings)
     except ValidationError as error:

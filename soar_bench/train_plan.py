@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
@@ -72,15 +71,3 @@ class TrainPlan:
             f"{sizes.activations / _GIB:.2f} GiB of activations a process",
             f"# {self.config.output}: {self.state}",
         ]
-
-
-def outputs_of(output: Path | None, seeds: list[int]) -> list[Path | None]:
-    """An output folder a seed: ``{seed}`` in its name stands for the seed.
-
-    ValueError if several seeds would share one folder.
-    """
-    if output is None or len(seeds) == 1:
-        return [Path(str(output).replace("{seed}", str(s))) if output else None for s in seeds]
-    if "{seed}" not in str(output):
-        raise ValueError
-    return [Path(str(output).replace("{seed}", str(seed))) for seed in seeds]

@@ -48,20 +48,11 @@ def train(
     from soar_bench.data import open_data
     from soar_bench.distributed import described
     from soar_bench.progress import stages
-    from soar_bench.train_plan import TrainPlan, outputs_of
+    from soar_bench.train_plan import TrainPlan
 
     every: list[int | None] = [*dict.fromkeys(numbers("--seeds", seeds, int, 0))]
     if every and seed is not None:
         raise typer.BadParameter("give --seed or --seeds, not both")
-    if every:
-        try:
-            places = outputs_of(output, [s for s in every if s is not None])
-        except ValueError:
-            raise typer.BadParameter(
-                f"--output {output} is one folder for several seeds: put {{seed}} in its name"
-            ) from None
-    else:
-        every, places = [seed], [output]
     options = {
         "method": method.value,
         "base": base,
@@ -69,11 +60,13 @@ def train(
         "name": name,
         "steps": steps,
         "batch_size": batch_size,
+        "output": output,
     }
-    runs = [
-        load_config(config, {**options, "seed": one, "output": place}, assignments)
-        for one, place in zip(every, places, strict=True)
-    ]
+    runs = [load_config(config, {**options, "seed": one}, assignments) for one in every or [seed]]
+    if len({one.output for one in runs}) < len(runs):
+        raise typer.BadParameter(
+            f"{runs[0].output} is one folder for several seeds: put {{seed}} in the output's name"
+        )
     settings = runs[0]  # they differ by seed and output alone
     folder = pipeline_folder(settings.base)
     source = open_data(settings.data, settings.images)

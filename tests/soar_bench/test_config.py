@@ -107,3 +107,12 @@ def test_a_missing_file_setting_or_value_is_named(tmp_path):
 def test_recipes_hold_nothing_but_settings():
     for file in (ROOT / "configs").glob("*.yaml"):
         assert isinstance(yaml.safe_load(file.read_text()), dict)
+
+
+def test_seed_in_the_output_stands_for_the_seed():
+    settings = {"base": "b", "data": "d", "output": Path("runs/mine-{seed}"), "seed": 7}
+    assert load_config(None, settings).output == Path("runs/mine-7")
+    del settings["output"]
+    assert load_config(None, {**settings, "name": "n"}).output == Path("outputs/train/n-seed7")
+    file = ROOT / "configs" / "sd35m_soar.yaml"
+    assert load_config(file, {"seed": 3}).output == Path("outputs/train/sd35m_soar-seed3")

@@ -46,7 +46,7 @@ def test_several_seeds_are_the_runs_that_single_seeds_make(server, command, plac
 
 def test_several_seeds_never_share_a_folder(server, command, place):
     assert server.run(*command, "--seeds", "3,4", "--output", place / "shared") == 2
-    assert "put {seed} in its name" in server.printed
+    assert "put {seed} in the output's name" in server.printed
     assert server.run(*command, "--seeds", "3", "--seed", "4") == 2
     assert "not both" in server.printed
     assert not (place / "shared").exists()
