@@ -33,6 +33,7 @@ class Stages:
         self._console = console
         self._bar = bar
         self._tasks: dict[str, TaskID] = {}
+        self._done: dict[str, int] = {}
         self._last: dict[str, float] = {}
         self._first: dict[str, tuple[float, int]] = {}
 
@@ -44,6 +45,12 @@ class Stages:
         self, stage: str, done: int, total: int, figures: Mapping[str, float] | None = None
     ) -> None:
         text = "  ".join(f"{name} {value:.4g}" for name, value in (figures or {}).items())
+        if done < self._done.get(stage, 0):  # begun once more
+            self._last.pop(stage, None)
+            self._first.pop(stage, None)
+            if self._bar is not None:
+                self._bar.reset(self._tasks[stage])
+        self._done[stage] = done
         if self._bar is not None:
             if stage not in self._tasks:
                 self._tasks[stage] = self._bar.add_task(stage, total=total, figures="")

@@ -95,8 +95,6 @@ def train(
             parallel.device,
         )
         model, optimizer = parallel.prepare(transformer, optimizer, config.optimizer.clip_norm)
-        if config.compile:
-            model = torch.compile(model)
         trained = Trained(transformer, optimizer)
         parameters = list(trained.held().values())
         if config.ema_decay:
@@ -168,7 +166,8 @@ def train(
             if finished and parallel.main:
                 delete_states(run.output)
             if save:
-                look.at(done)
+                with clock.stopped():
+                    look.at(done)
     return run.last
 
 
@@ -183,6 +182,12 @@ def _to_be_trained(transformer: Any, config: Config) -> Any:
     transformer.train()
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
+    if config.compile:
+        # Blocks share their code, which is compiled once for each kind of block and of pass, and
+        # however the weights are divided.
+        torch._dynamo.config.recompile_limit = 64
+        for block in transformer.transformer_blocks:
+            block.compile()
     return transformer
 
 
@@ -220,6 +225,13 @@ class _Clock:
     def __init__(self, config: Config, parallel: Parallel, first: int) -> None:
         self._samples = config.batch_size * config.accumulate * parallel.count
         self._device, self._first, self._start = parallel.device, first, time.monotonic()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What is done here is not training."""
+        before = time.monotonic()
+        yield
+        self._start += time.monotonic() - before
 
     def figures(self, done: int) -> dict[str, float]:
         """Samples a second since the start, and this process's memory (a GPU's at its peak)."""

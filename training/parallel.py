@@ -20,6 +20,7 @@ from accelerate.utils import (
     DeepSpeedPlugin,
     DistributedDataParallelKwargs,
     DistributedType,
+    GradientAccumulationPlugin,
     InitProcessGroupKwargs,
     convert_outputs_to_fp32,
     is_deepspeed_available,
@@ -59,7 +60,11 @@ class Parallel:
             self._accelerator = _with_deepspeed(cpu, kwargs)
             return
         self._accelerator = Accelerator(
-            cpu=cpu, mixed_precision="bf16" if bf16 else "no", kwargs_handlers=kwargs
+            cpu=cpu,
+            mixed_precision="bf16" if bf16 else "no",
+            # The launcher may ask for accumulation too, by which accelerate would divide the loss.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=kwargs,
         )
         if self.sharded:
             plugin = self._accelerator.state.fsdp_plugin
@@ -122,14 +127,14 @@ class Parallel:
 
         ``clip_norm`` is that of ``clip``, which DeepSpeed has to know beforehand.
         """
+        if self._bf16 and self.sharded:  # accelerate casts the passes of the others
+            cast = torch.autocast(self.device.type, torch.bfloat16)
+            transformer.forward = convert_outputs_to_fp32(cast(transformer.forward))
         if self._accelerator.distributed_type != DistributedType.DEEPSPEED:
             model, optimizer = self._accelerator.prepare(transformer, optimizer)
             return model, optimizer
         settings = self._accelerator.deepspeed_plugin.deepspeed_config
         configure(settings, optimizer, self.count, clip_norm)
-        if self._bf16:
-            cast = torch.autocast(self.device.type, torch.bfloat16)
-            transformer.forward = convert_outputs_to_fp32(cast(transformer.forward))
         self._engine, _ = self._accelerator.prepare(transformer, optimizer)
         return self._engine, ZeroOptimizer(self._engine)
 
@@ -174,6 +179,12 @@ class Parallel:
             return list(numbers)
         found: list[float] = self._accelerator.reduce(summed, "sum").tolist()
         return found
+
+
+def leave() -> None:
+    """Ends the processes' talk, after the last training of a command."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ def configure(
     """
     if not isinstance(optimizer, torch.optim.AdamW):
         raise TrainingError(
-            "with DeepSpeed adamw8bit would keep its moments in 32 bits, since shards do not divide "
-            "into its blocks: set optimizer.kind to adamw, or launch with FSDP2"
+            "with DeepSpeed adamw8bit would keep its moments in 32 bits, since shards do not divide"
+            " into its blocks: set optimizer.kind to adamw, or launch with FSDP2"
         )
     for name in ("optimizer", "scheduler"):
         if name in settings:
@@ -41,8 +41,8 @@ def configure(
         "train_micro_batch_size_per_gpu": 1,
         "train_batch_size": processes,
         "gradient_clipping": clip_norm,
-        # The passes are in bfloat16 by autocast, as everywhere. DeepSpeed's own mode would round
-        # the timestep with the model's weights.
+        # The passes are in bfloat16 by autocast, as everywhere. DeepSpeed's own mode takes inputs
+        # in bfloat16 alone, the timestep with them; its autocast adds up gradients in bfloat16.
         "bf16": {"enabled": False},
         "fp16": {"enabled": False},
         "zero_allow_untested_optimizer": True,

@@ -77,6 +77,7 @@ def train(
     from training.encoders import Pipeline
     from training.loop import train as run
     from training.optimizers import check_optimizer
+    from training.parallel import leave
     from training.pipeline import check_resolution
     from training.run import Base, Run
     from training.trackers import check_trackers
@@ -100,3 +101,4 @@ def train(
             last = run(one, start, source, show, watchers(one, observe=show, note=show.note))
         if described().main:
             typer.echo(last)
+    leave()

@@ -9,6 +9,7 @@ from typing import Any
 
 from soar_bench.compare import Entrant, Row, compare, entrants, metrics_of, primary_metric
 from soar_bench.records import Run
+from soar_bench.types import digest_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Board:
 
 def boards_of(runs: Sequence[Run]) -> list[Board]:
     """The runs' boards, by suite and protocol. A run that is given twice counts once; of the runs
-    of a board the first one that was not trained is what the others differ from.
+    of a board the first one that was not trained is what the others differ from. Checkpoints of one
+    training stand together, in the order of their steps.
 
     Boards of one name, which differ in settings or evaluators, are numbered.
     """
@@ -69,11 +71,48 @@ def boards_of(runs: Sequence[Run]) -> list[Board]:
         seen[names] += 1
         if times[names] > 1:
             protocol = f"{protocol} ({seen[names]})"
-        board = entrants(group)
+        board = entrants(_by_step(group))
         places = [name for name, _ in ordered_metrics(board[0].runs[0])]
         rows = sorted(compare(board), key=lambda row: places.index(row.metric))
         boards.append(Board(f"b{number}", suite, protocol, tuple(board), tuple(rows)))
     return boards
+
+
+def training_of(run: Run) -> str:
+    """Equal for the checkpoints of one training, whatever their step and seed; empty for what was
+    not trained here.
+    """
+    story = run.training
+    if not story:
+        return ""
+    config = {k: v for k, v in story["config"].items() if k != "seed"}
+    return digest_of(
+        [story["name"], story["method"], story["base"]["digest"], story["data"]["digest"], config]
+    )
+
+
+def training_names(runs: Sequence[Run]) -> dict[str, str]:
+    """What tables call each training of the runs, by :func:`training_of`. Two of one name are told
+    apart as boards do it for their last checkpoints.
+    """
+    last: dict[str, Run] = {}
+    for run in runs:
+        key = training_of(run)
+        if key and (key not in last or run.training["step"] > last[key].training["step"]):
+            last[key] = run
+    times = Counter(run.name for run in last.values())
+    return {
+        key: run.name if times[run.name] == 1 else f"{run.name} ({run.group[:6]})"
+        for key, run in last.items()
+    }
+
+
+def _by_step(runs: Sequence[Run]) -> list[Run]:
+    """The trainings in the order in which they first come, each with its checkpoints by step."""
+    of = [training_of(run) for run in runs]
+    keys = [(of.index(key), int(run.training["step"]) if key else 0)
+            for key, run in zip(of, runs, strict=True)]  # fmt: skip
+    return [runs[i] for i in sorted(range(len(runs)), key=keys.__getitem__)]
 
 
 def ordered_metrics(run: Run) -> list[tuple[str, dict[str, Any]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,10 @@ import numpy as np
 
 from soar_bench.records import Run
 from soar_bench.report import plots, svg
-from soar_bench.report.boards import Board
+from soar_bench.report.boards import Board, training_names, training_of
 from soar_bench.report.plots import Figures
 
-#: What the trainer leaves in its folder (training/loop.py).
+#: What the trainer leaves in its folder (training/run.py).
 METRICS_FILE, CONFIG_FILE = "metrics.jsonl", "config.json"
 #: The loss and its parts, by the trainer's name for them.
 LOSSES = {
@@ -31,51 +31,66 @@ _WINDOW = 0.08
 
 @dataclass(frozen=True)
 class Training:
-    """The log of one training."""
+    """The log of one training, up to the last of its checkpoints that was judged."""
 
+    #: equal for the seeds of one training: see :func:`soar_bench.report.boards.training_of`
+    key: str
+    #: what tables call it
     name: str
     seed: int | None
+    #: where the trainer wrote
+    folder: Path
+    #: the digest of its base
+    base: str
+    #: the step of that last checkpoint
+    last: int
     steps: np.ndarray
     #: by name of :data:`LOSSES`; as long as ``steps``
     losses: dict[str, np.ndarray]
 
 
 def trainings(runs: Iterable[Run]) -> tuple[list[Training], list[str]]:
-    """The logs of the trainings behind the runs, each once, and the labels of those without."""
-    found: dict[str, Training | None] = {}
-    labels: dict[str, str] = {}
-    for run in runs:
-        if not run.training:
-            continue
-        digest = run.record["checkpoint"]["digest"]
-        labels.setdefault(digest, run.label)
-        if found.get(digest) is None:
-            found[digest] = _training(run)
-    logs = {(t.name, t.seed, len(t.steps)): t for t in found.values() if t is not None}
-    return list(logs.values()), [labels[digest] for digest, log in found.items() if log is None]
+    """The logs of the trainings behind the runs, one a seed, and the labels of those without."""
+    trained = [run for run in runs if run.training]
+    names = training_names(trained)
+    groups: dict[tuple[str, int | None], list[Run]] = {}
+    for run in trained:
+        groups.setdefault((training_of(run), run.seed), []).append(run)
+    logs, without = [], {}
+    for (key, _), group in groups.items():
+        log = _training(key, names[key], group)
+        if log is not None:
+            logs.append(log)
+        else:
+            without.update({run.record["checkpoint"]["digest"]: run.label for run in group})
+    return logs, list(dict.fromkeys(without.values()))
 
 
-def _training(run: Run) -> Training | None:
-    folder = folder_of(run)
+def _training(key: str, name: str, runs: Sequence[Run]) -> Training | None:
+    """The log of one training and seed, by the runs of its checkpoints."""
+    folder = next((place for run in runs if (place := folder_of(run)) is not None), None)
     if folder is None:
         return None
-    last = int(run.training["step"])
-    lines = [line for line in _lines(folder / METRICS_FILE) if 0 < line["step"] <= last]
-    if not lines:
+    last = max(int(run.training["step"]) for run in runs)
+    found = [line for line in lines(folder / METRICS_FILE) if 0 < line["step"] <= last]
+    if not found:
         return None
-    losses = {name: np.asarray([_number(line.get(name)) for line in lines]) for name in LOSSES}
-    return Training(run.name, run.seed, np.asarray([line["step"] for line in lines]), losses)
+    losses = {loss: np.asarray([number(line.get(loss)) for line in found]) for loss in LOSSES}
+    steps = np.asarray([line["step"] for line in found])
+    base = str(runs[0].training["base"]["digest"])
+    return Training(key, name, runs[0].seed, folder, base, last, steps, losses)
 
 
 def folder_of(run: Run) -> Path | None:
-    """Where the checkpoint was trained: the folder that it was named by, or the one above.
+    """Where the checkpoint was trained: the folder that it was named by, the one above, or the one
+    whose evaluations the record is among.
 
     Only if the settings, base and data there are those of the checkpoint's story.
     """
     story = run.training
     wanted = [story["config"], story["base"]["digest"], story["data"]["digest"]]
     named = Path(run.record["checkpoint"]["name"])
-    for folder in (named, named.parent):
+    for folder in (named, named.parent, *run.folder.resolve().parents[3:4]):
         if not ((folder / METRICS_FILE).is_file() and (folder / CONFIG_FILE).is_file()):
             continue
         with suppress(ValueError, KeyError, TypeError):  # not a folder of the trainer's
@@ -85,31 +100,37 @@ def folder_of(run: Run) -> Path | None:
     return None
 
 
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    """Whole lines; the last one may be torn."""
+def lines(file: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines that have a step; the last one may be torn."""
     for line in file.read_text("utf-8", errors="replace").splitlines():
         with suppress(ValueError):
             found = json.loads(line)
-            if isinstance(found, dict) and isinstance(found.get("step"), int):
+            if isinstance(found, dict) and type(found.get("step")) is int:
                 yield found
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
+    """NaN for what is no number."""
     known = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if known else math.nan
 
 
-def figure(logs: Sequence[Training], boards: Sequence[Board]) -> Figures | None:
-    """Every training's loss and its parts; None without a log.
-
-    Seeds of one training have one colour: that of the entrant, where a board has it.
+def series_of(logs: Sequence[Training], boards: Sequence[Board]) -> Mapping[str, int]:
+    """By training the number of its colour and mark: that of its last checkpoint where a board has
+    it. Those that are too many for a plot are left out.
     """
-    names = list(dict.fromkeys(log.name for log in logs))[: plots.MOST]
-    if not names:
-        return None
-    places = {e.name: i for board in reversed(boards) for i, e in enumerate(board.entrants)}
+    places: dict[str, int] = {}
+    for board in reversed(boards):
+        for place, entrant in enumerate(board.entrants):
+            places[training_of(entrant.runs[0])] = place
     free = iter(i for i in range(plots.MOST + len(places)) if i not in places.values())
-    series = {name: places[name] if name in places else next(free) for name in names}
+    keys = list(dict.fromkeys(log.key for log in logs))[: plots.MOST]
+    return {key: places[key] if key in places else next(free) for key in keys}
+
+
+def figure(logs: Sequence[Training], series: Mapping[str, int]) -> Figures | None:
+    """The loss and its parts of every training of ``series``; None without a log."""
+    logs = [log for log in logs if log.key in series]
     parts = [p for p in LOSSES if any(np.nan_to_num(log.losses[p]).any() for log in logs)]
     if not parts:
         return None
@@ -119,9 +140,9 @@ def figure(logs: Sequence[Training], boards: Sequence[Board]) -> Figures | None:
         for axes, part in zip(all_axes, parts, strict=True):
             for log in logs:
                 values = log.losses[part]
-                if log.name not in series or not np.nan_to_num(values).any():
+                if not np.nan_to_num(values).any():
                     continue
-                color = svg.series_color(series[log.name])
+                color = svg.series_color(series[log.key])
                 axes.plot(log.steps, values, color=color, linewidth=0.6, alpha=0.22)
                 axes.plot(log.steps, running_mean(values), color=color, linewidth=1.6)
             axes.set_title(LOSSES[part])
@@ -130,8 +151,11 @@ def figure(logs: Sequence[Training], boards: Sequence[Board]) -> Figures | None:
         says = "Training losses against the training step, one line a training and seed."
         markup = svg.to_svg(drawing, "training", says)
     caption = "Strong lines are running means of the faint ones; one line a training seed."
-    legend = tuple((series[name], name) for name in names)
-    return Figures("Losses", markup, caption, legend=legend)
+    return Figures("Losses", markup, caption, legend=legend(logs, series))
+
+
+def legend(logs: Sequence[Training], series: Mapping[str, int]) -> tuple[tuple[int, str], ...]:
+    return tuple(dict.fromkeys((series[log.key], log.name) for log in logs))
 
 
 def running_mean(values: np.ndarray) -> np.ndarray:

@@ -86,7 +86,7 @@ def of_run(run: Run, cache: Any) -> Facts:
         command=pictures.command(run, cache),
         record=run.folder.as_posix(),
     )
-    return Facts(run.label, facts)
+    return Facts(f"{run.label}, step {story['step']}" if story else run.label, facts)
 
 
 def _facts(**facts: Any) -> tuple[tuple[str, str], ...]:

@@ -14,6 +14,7 @@ from soar_bench.records import Run
 from soar_bench.report import (
     curves,
     drift,
+    evaluations,
     folder,
     made,
     pictures,
@@ -120,11 +121,14 @@ def _content(boards: Sequence[Board], options: Options, observe: Observer) -> di
         sections.append(_section(board, options.cache))
         observe("plots", number, len(boards))
     logs, without = curves.trainings(every)
+    series = curves.series_of(logs, boards)
     return {
         "title": options.title or _title(boards),
         "sections": sections,
-        "sweeps": [*sweeps.protocol_sweeps(boards), *sweeps.training_sweeps(boards)],
-        "training": curves.figure(logs, boards),
+        "sweeps": sweeps.protocol_sweeps(boards),
+        "losses": curves.figure(logs, series),
+        "by_step": sweeps.training_sweeps(boards),
+        "evaluations": evaluations.figures(logs, series, boards),
         "without": without,
         "trained": bool(logs or without),
         "drifts": drifts,

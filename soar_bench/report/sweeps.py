@@ -9,7 +9,7 @@ from typing import Any
 
 from soar_bench.compare import CONFIDENCE
 from soar_bench.report import plots, svg, text
-from soar_bench.report.boards import Board
+from soar_bench.report.boards import Board, training_names, training_of
 from soar_bench.report.plots import Figures
 from soar_bench.stats import Estimate
 from soar_bench.types import digest_of
@@ -24,6 +24,8 @@ class Curve:
 
     name: str
     points: tuple[tuple[float, Estimate], ...]
+    #: which colour and mark it has; None: those of its place among the lines
+    series: int | None = None
 
 
 def protocol_sweeps(boards: Sequence[Board]) -> list[Figures]:
@@ -94,29 +96,31 @@ def _across(family: Sequence[Board], setting: str, metric: str, aggregate: str) 
 def training_sweeps(boards: Sequence[Board]) -> list[Figures]:
     """One figure for each metric of a board that has checkpoints of one training at several steps.
 
-    A line begins at the base, at step 0, where the base is on the board.
+    A line begins at the base, at step 0, where the base is on the board, and has the colour of the
+    training's last checkpoint.
     """
     figures = []
     for board in boards:
         bases = {e.runs[0].record["checkpoint"]["digest"]: e for e in board.entrants
                  if not e.runs[0].training}  # fmt: skip
         trainings: dict[str, list[tuple[int, Any]]] = {}
-        for entrant in board.entrants:
-            story = entrant.runs[0].training
-            if story:
-                config = {k: v for k, v in story["config"].items() if k != "seed"}
-                key = digest_of([story["name"], story["base"]["digest"], config])
-                trainings.setdefault(key, []).append((int(story["step"]), entrant))
-        several = [sorted(of, key=lambda o: o[0]) for of in trainings.values() if len(of) > 1]
+        places: dict[str, int] = {}
+        for place, entrant in enumerate(board.entrants):
+            if key := training_of(entrant.runs[0]):
+                step = int(entrant.runs[0].training["step"])
+                trainings.setdefault(key, []).append((step, entrant))
+                places[key] = place
+        names = training_names(board.runs)
+        several = {key: of for key, of in trainings.items() if len(of) > 1}
         for metric, declared in board.metrics if several else ():
             curves = []
-            for of in several:
+            for training, of in several.items():
                 base = bases.get(of[0][1].runs[0].base)
                 every = ([(0, base)] if base else []) + of
                 points = [(float(s), e.value(metric, declared["aggregate"])) for s, e in every]
                 points = [(step, found) for step, found in points if found.scored]
                 if len(points) > 1:
-                    curves.append(Curve(of[0][1].runs[0].name, tuple(points)))
+                    curves.append(Curve(names[training], tuple(points), places[training]))
             if curves:
                 title = f"{board.title}: {metric} by training step"
                 key = f"{board.key}-steps-{plots.metric_key(board, metric)}"
@@ -134,6 +138,7 @@ def draw(
 ) -> Figures:
     """Lines with their intervals, and the same as a table."""
     drawn = curves[: plots.MOST]
+    series = [i if curve.series is None else curve.series for i, curve in enumerate(drawn)]
     titles: dict[str, str] = {}
     with svg.style():
         figure = svg.new_figure(5.4, 2.9)
@@ -141,8 +146,8 @@ def draw(
         places = sorted({x for curve in drawn for x, _ in curve.points})
         shift = 0.012 * (places[-1] - places[0])
         for i, curve in enumerate(drawn):
-            color = svg.series_color(i)
-            marker = svg.MARKERS[i % len(svg.MARKERS)][0]
+            color = svg.series_color(series[i])
+            marker = svg.MARKERS[series[i] % len(svg.MARKERS)][0]
             aside = (i - (len(drawn) - 1) / 2) * shift  # intervals side by side, not on top
             xs = [x + aside for x, _ in curve.points]
             ys = [found.value for _, found in curve.points]
@@ -165,5 +170,5 @@ def draw(
     )
     better = "higher" if declared["higher_is_better"] else "lower"
     caption = f"{metric} with its {round(100 * CONFIDENCE)}% interval; {better} is better."
-    legend = tuple((i, curve.name) for i, curve in enumerate(drawn))
+    legend = tuple((series[i], curve.name) for i, curve in enumerate(drawn))
     return Figures(title, drawing, caption, header, rows, legend)

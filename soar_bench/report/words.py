@@ -169,7 +169,10 @@ def _part(verdict: str, rows: Sequence[Row], reference: str) -> str:
             f"({text.estimate(row.difference, sign=True, ends=row.interval)})"
             for row in rows
         )
-    return f"{verdict}: {', '.join(row.entrant for row in rows)}"
+    names = [row.entrant for row in rows]
+    # Names such as "soar, step 100" have commas of their own.
+    between = " and " if any("," in name for name in names) else ", "
+    return f"{verdict}: {between.join(names)}"
 
 
 def warnings(board: Board) -> list[str]:

@@ -154,10 +154,23 @@ def hand_run(
             "settings": protocol,
         },
         "evaluators": evaluators(metrics),
-        "metrics": {},
+        "metrics": {metric: _summary(rows, metric) for metric in metrics},
         "made": {"versions": {"torch": "0.0.1"}, "device": "cpu"},
     }  # fmt: skip
     return write_run(results, record, pd.DataFrame(rows))
+
+
+def _summary(rows: list[dict], metric: str) -> dict:
+    """What the record says of a metric: the mean over the scored samples, or over the tasks."""
+    scored = [r for r in rows if r["metric"] == metric and r["value"] is not None]
+    tasks: dict[str, list[float]] = {}
+    for row in scored:
+        tasks.setdefault(row["task"] if metric == "right" else "", []).append(row["value"])
+    return {
+        "value": float(np.mean([np.mean(v) for v in tasks.values()])) if scored else None,
+        "standard_error": None, "scored": len(scored), "tasks": {},
+        "unscored": sum(r["metric"] == metric and r["value"] is None for r in rows),
+    }  # fmt: skip
 
 
 #: label -> number of the checkpoint, in the order of the page
@@ -172,3 +185,57 @@ def hand_runs(results: Path, cache: Path | None, **changes) -> list[Run]:
         hand_run(results, cache, 2, "sft-seed1", story("sft", 1), **changes),
         hand_run(results, cache, 3, "<b>soar</b>", story("<b>soar</b>", 0), **changes),
     ]
+
+
+def trained(tmp_path: Path, name="sft", seed=0, step=40, **changes) -> tuple[Path, dict]:
+    """A training's folder with losses up to step 60, and the story of its checkpoint."""
+    folder = tmp_path / f"train {name} {seed}"
+    folder.mkdir()
+    said = story(name, seed, step)
+    config = {"settings": said["config"], "base": "base", "data": "d", **changes}
+    (folder / "config.json").write_text(json.dumps(config))
+    lines = [{"step": s, "loss": 1 / s, "loss_base": 0.5, "loss_auxiliary": 0.0}
+             for s in range(10, 61, 10)]  # fmt: skip
+    text = "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 70, "lo'
+    (folder / "metrics.jsonl").write_text(text)
+    return folder, said
+
+
+def look(step: int, **figures) -> dict:
+    return {"step": step, "watcher": "evaluation", "figures": figures}
+
+
+def say(folder: Path, *looks: dict) -> None:
+    text = "".join(json.dumps(one) + "\n" for one in looks)
+    (folder / "evaluations.jsonl").write_text(text + '{"step": 20, "watcher": "eval')
+
+
+def values_of(number: int, metrics=("right", "distance")) -> dict:
+    """What the trainer writes of checkpoint ``number``: each metric's value, and how many samples
+    have none.
+    """
+    found = {}
+    for metric in metrics:
+        values = [(PROMPTS[p][2], value_of(number, p, k, metric)[0])
+                  for p in range(6) for k in range(2)]  # fmt: skip
+        scored = [(task if metric == "right" else "", v) for task, v in values if v is not None]
+        tasks = {task for task, _ in scored}
+        found[metric] = float(np.mean([np.mean([v for t, v in scored if t == task])
+                                       for task in tasks]))  # fmt: skip
+        if len(scored) < len(values):
+            found[f"{metric}/unscored"] = len(values) - len(scored)
+    return found
+
+
+def evaluated(tmp_path: Path, name="sft", seed=0, first=1, **changes) -> tuple[Path, dict]:
+    """A training that looked at the base, at steps 20 and 40, and later at 60, with its records."""
+    folder, said = trained(tmp_path, name, seed)
+    looks = []
+    for step, number in ((0, 0), (20, first), (40, first + 1), (60, first + 2)):
+        of = story(name, seed, step) if step else None
+        hand_run(folder / "results", None, number, f"c{step}", of, **changes)
+        looks.append(
+            look(step, **values_of(number, changes.get("metrics", ("right", "distance", "read"))))
+        )
+    say(folder, *looks)
+    return folder, said

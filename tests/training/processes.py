@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[2]
 
 #: What `accelerate launch` sets for configs/accelerate/fsdp2.yaml.
@@ -92,12 +94,25 @@ def _run(job: dict[str, Any]) -> None:
         if stage == "train" and done == job.get("stop"):
             os.kill(os.getpid(), signal.SIGTERM)
 
+    seen = _timesteps(base.pipeline.transformer)
     try:
         train(config, base, open_data(config.data, config.images), observe)
     except Stopped:
         assert "stop" in job
     else:
         assert "stop" not in job, "the training was to be stopped"
+    assert seen
+    assert all(t.dtype == torch.float32 for t in seen)
+    assert any((t != t.bfloat16().float()).any() for t in seen), "rounded on the way"
+
+
+def _timesteps(transformer: Any) -> list[Any]:
+    """Those that reach the transformer's embedding of them, as it is called."""
+    seen: list[Any] = []
+    transformer.time_text_embed.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].detach().clone())
+    )
+    return seen
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ def test_what_the_runs_settings_say_is_not_said_twice(section):
 
 
 def test_an_optimizer_that_shards_would_change_is_refused():
-    with pytest.raises(TrainingError, match="set optimizer.kind to adamw, or launch with FSDP2"):
+    with pytest.raises(TrainingError, match=r"set optimizer\.kind to adamw, or launch with FSDP2"):
         configure({}, torch.optim.SGD([torch.zeros(1)]), 8, 1.0)
 
 

@@ -195,6 +195,19 @@ def test_gradient_checkpointing_changes_no_weight(tiny_config, tiny_train, tmp_p
     assert_same(plain, tiny_train(config))
 
 
+@pytest.mark.slow
+def test_compiled_it_trains_the_same_to_rounding(tiny_config, tiny_train, tmp_path):
+    """Minutes of compiling: the base pass, the rollout's and the chunks'."""
+    soar = {"points": 2, "guidance": 2.0, "aux_chunk": 3}
+    plain = tiny_config(output=tmp_path / "plain", soar=soar, steps=4)
+    compiled = tiny_config(output=tmp_path / "compiled", soar=soar, steps=4, compile=True)
+    tiny_train(plain)
+    tiny_train(compiled)
+    for a, b in zip(metrics(plain.output), metrics(compiled.output), strict=True):
+        for figure in ("loss", "loss_base", "loss_auxiliary", "grad_norm"):
+            assert b[figure] == pytest.approx(a[figure], rel=1e-3)
+
+
 def test_stopped_and_resumed_is_bit_identical_with_every_new_setting(
     tiny_config, tiny_train, tmp_path
 ):

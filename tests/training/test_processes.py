@@ -57,6 +57,9 @@ def test_two_processes_train_as_one_and_go_on_after_a_stop(
     adapter = {**whole, "lora": ADAPTER}
     adapter_whole = {**adapter, "output": str(tmp_path / "adapter-whole")}
     adapter_parts = {**adapter, "output": str(tmp_path / "adapter-parts")}
+    halves = {"precision": "bf16", "gradient_checkpointing": True}
+    half = {**whole, **halves, "output": str(tmp_path / "half")}
+    adapter_half = {**adapter, **halves, "output": str(tmp_path / "adapter-half")}
     train_all(
         [
             {"settings": whole},
@@ -69,6 +72,10 @@ def test_two_processes_train_as_one_and_go_on_after_a_stop(
         ],
         **environment,
     )
+    train_all(  # in processes of their own: accelerate has one precision a process
+        [{"settings": half}, {"settings": adapter_half}],
+        **environment,
+    )
     for step in (2, 4, 5):
         one, two = weights(alone.output, step), weights(tmp_path / "whole", step)
         assert one.keys() == two.keys()
@@ -79,6 +86,9 @@ def test_two_processes_train_as_one_and_go_on_after_a_stop(
     for here, there in zip(metrics(alone.output), metrics(tmp_path / "whole"), strict=True):
         assert there == pytest.approx(here, rel=1e-4)
     for kind in ("", "adapter-"):
+        exact, rounded = metrics(tmp_path / f"{kind}whole"), metrics(tmp_path / f"{kind}half")
+        for here, there in zip(exact, rounded, strict=True):
+            assert there["loss"] == pytest.approx(here["loss"], rel=0.02)
         expected, found = weights(tmp_path / f"{kind}whole"), weights(tmp_path / f"{kind}parts")
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[name], found[name]) for name in expected)

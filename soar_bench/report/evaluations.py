@@ -1,0 +1,341 @@
+"""Metrics over training steps: what ``soar-bench train`` saw of its checkpoints on the way.
+
+The values are those of ``evaluations.jsonl`` in the training's folder. What they are of (suite,
+protocol, evaluators) is said by the records that the trainer left in ``results`` beside it: lines
+stand in one plot only where the records are of one board.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from markupsafe import Markup
+
+from evaluators import registry
+from evaluators.types import EvaluatorError
+from soar_bench.compare import CONFIDENCE
+from soar_bench.records import Run, read_run, run_folders
+from soar_bench.report import curves, svg, text
+from soar_bench.report.boards import Board, ordered_metrics, training_of
+from soar_bench.report.curves import Training
+from soar_bench.report.plots import Figures
+from soar_bench.stats import over_seeds
+from soar_bench.types import SoarBenchError
+
+#: What the trainer leaves in its folder (training/run.py, soar_bench/train_watch.py).
+EVALUATIONS_FILE, RESULTS = "evaluations.jsonl", "results"
+#: Follows a metric's name where the figure is how many samples have no score.
+UNSCORED = "/unscored"
+#: Width and height of a plot in inches: no wider than a phone.
+_SIZE = (3.7, 2.5)
+#: Steps nearer to each other than this share of all are not named on the axis each by itself.
+_CLOSE = 0.15
+#: How far apart, of all steps, the points of one step are drawn at most.
+_SPREAD = 0.06
+_PERCENT = round(100 * CONFIDENCE)
+_UNKNOWN = (math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of one checkpoint; of the base at step 0."""
+
+    #: by metric; absent where no sample has a score
+    values: Mapping[str, float]
+    #: samples without a score, by metric; absent where there are none
+    unscored: Mapping[str, int]
+    #: the record that has the same; None where it has gone
+    run: Run | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Line:
+    """The looks at one training, by step."""
+
+    training: Training
+    looks: Mapping[int, Look]
+
+    @cached_property
+    def intervals(self) -> Mapping[tuple[int, str], tuple[float, float]]:
+        """Of the values whose records can be read, by step and metric."""
+        found = {}
+        for step, look in self.looks.items():
+            with suppress(SoarBenchError):
+                found.update({(step, m): ends for m, ends in _intervals(look.run).items()})
+        return found
+
+    def cell(self, step: int, metric: str) -> str:
+        """The value with its interval, and how many samples are not in it."""
+        look = self.looks.get(step)
+        if look is None:
+            return text.NONE
+        value = text.number(look.values.get(metric, math.nan))
+        ends = text.interval(self.intervals.get((step, metric), _UNKNOWN))
+        unscored = look.unscored.get(metric, 0)
+        without = f"({unscored:,} unscored)" if unscored else ""
+        return " ".join(part for part in (value, ends, without) if part)
+
+
+@dataclass(frozen=True)
+class Group:
+    """What may stand in one plot."""
+
+    #: a record that says what was measured; None where the records have gone
+    run: Run | None
+    lines: tuple[Line, ...]
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted({step for line in self.lines for step in line.looks})
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric, the one to rank by first where the record says it."""
+        looks = [look for line in self.lines for look in line.looks.values()]
+        seen = {metric for look in looks for metric in (*look.values, *look.unscored)}
+        return [metric for metric in self.declared if metric in seen] + sorted(
+            seen - set(self.declared)
+        )
+
+    @cached_property
+    def declared(self) -> Mapping[str, dict[str, Any]]:
+        """By metric its unit and direction, of those that are known."""
+        return dict(ordered_metrics(self.run)) if self.run else _built_in()
+
+    def label(self, line: Line) -> str:
+        """A training, and its seed where there are several."""
+        training = line.training
+        seeds = sum(other.training.key == training.key for other in self.lines)
+        return training.name if seeds == 1 else f"{training.name}, seed {training.seed}"
+
+
+def figures(
+    logs: Sequence[Training], series: Mapping[str, int], boards: Sequence[Board]
+) -> list[Figures]:
+    """A figure for each metric that was evaluated while one of the trainings went on.
+
+    Those of one seed each are left out where a board has all of their checkpoints, since its sweep
+    over the steps has the same points (:func:`soar_bench.report.sweeps.training_sweeps`).
+    """
+    found = []
+    for number, group in enumerate(groups(logs)):
+        board = next((b for b in boards if group.run and b.runs[0].board == group.run.board), None)
+        if board is not None and _is_swept(group, board):
+            continue
+        for place, metric in enumerate(group.metrics):
+            found.append(_draw(group, board, metric, series, f"curve-{number}-{place}"))
+    return found
+
+
+def groups(logs: Sequence[Training]) -> list[Group]:
+    """What was seen of the trainings, by board. Where a training's records have gone, its seeds
+    alone are in one group.
+    """
+    runs: dict[str, Run | None] = {}
+    lines: dict[str, list[Line]] = {}
+    for log in logs:
+        seen = looks(log)
+        records = _records(log, seen)
+        of: dict[str, dict[int, Look]] = {}
+        for step, look in seen.items():
+            run = records.get(step)
+            key = run.board if run else f"unknown {log.key}"
+            runs.setdefault(key, run)
+            of.setdefault(key, {})[step] = replace(look, run=run)
+        for key, part in of.items():
+            lines.setdefault(key, []).append(Line(log, part))
+    return [Group(runs[key], tuple(found)) for key, found in lines.items()]
+
+
+def looks(log: Training) -> dict[int, Look]:
+    """By step what was seen, up to the last checkpoint that was judged; looks without a figure, as
+    those that only made images, are left out.
+    """
+    file = log.folder / EVALUATIONS_FILE
+    found: dict[int, Look] = {}
+    for line in sorted(curves.lines(file), key=lambda one: one["step"]) if file.is_file() else ():
+        given = line.get("figures")
+        if not (0 <= line["step"] <= log.last and isinstance(given, dict)):
+            continue
+        known = {name: value for name, one in given.items()
+                 if math.isfinite(value := curves.number(one))}  # fmt: skip
+        if known:
+            found[line["step"]] = Look(
+                {name: value for name, value in known.items() if not name.endswith(UNSCORED)},
+                {name.removesuffix(UNSCORED): int(value) for name, value in known.items()
+                 if name.endswith(UNSCORED)},
+            )  # fmt: skip
+    return found
+
+
+def _records(log: Training, seen: Mapping[int, Look]) -> dict[int, Run]:
+    """By step the record that holds the same figures.
+
+    The folder may hold others too. Of several that fit, the one counts whose board fits most steps.
+    """
+    fitting: dict[int, list[Run]] = {}
+    for run in _runs(log):
+        if run.training:
+            same = (training_of(run), run.seed) == (log.key, log.seed)
+            step = int(run.training["step"]) if same else -1
+        else:
+            step = 0 if run.record["checkpoint"]["digest"] == log.base else -1
+        if step in seen and _look(run) == seen[step]:
+            fitting.setdefault(step, []).append(run)
+    times = Counter(board for runs in fitting.values() for board in {run.board for run in runs})
+    return {step: max(runs, key=lambda run: times[run.board]) for step, runs in fitting.items()}
+
+
+def _runs(log: Training) -> Iterator[Run]:
+    """The records in the training's folder that can be read."""
+    place = log.folder / RESULTS
+    for folder in run_folders(place) if place.is_dir() else ():
+        with suppress(SoarBenchError):  # then it says nothing of what was measured
+            yield read_run(folder)
+
+
+def _intervals(run: Run | None) -> dict[str, tuple[float, float]]:
+    """By metric. SoarBenchError if the record's scores cannot be read."""
+    if run is None:
+        return {}
+    scores = run.scores()
+    return {
+        metric: over_seeds([scores[scores["metric"] == metric]], said["aggregate"]).interval(
+            CONFIDENCE
+        )
+        for metric, said in ordered_metrics(run)
+    }
+
+
+def _look(run: Run) -> Look:
+    metrics = run.record["metrics"]
+    return Look(
+        {name: one["value"] for name, one in metrics.items() if one["value"] is not None},
+        {name: one["unscored"] for name, one in metrics.items() if one["unscored"]},
+    )
+
+
+def _built_in() -> dict[str, dict[str, Any]]:
+    """The metrics of the evaluators that are built in."""
+    found = {}
+    for name in registry.BUILT_IN:
+        with suppress(EvaluatorError):
+            for metric in registry.create(name).metrics:
+                found[metric.name] = {
+                    "unit": metric.unit,
+                    "higher_is_better": metric.higher_is_better,
+                }
+    return found
+
+
+def _is_swept(group: Group, board: Board) -> bool:
+    """Whether the board's sweep over training steps has every point of the group."""
+    there = {(training_of(run), run.training["step"]) for run in board.runs if run.training}
+    bases = {run.record["checkpoint"]["digest"] for run in board.runs if not run.training}
+    trainings = [line.training.key for line in group.lines]
+    return len(set(trainings)) == len(trainings) and all(
+        ((line.training.key, step) in there if step else line.training.base in bases)
+        for line in group.lines
+        for step in line.looks
+    )
+
+
+def _draw(
+    group: Group, board: Board | None, metric: str, series: Mapping[str, int], key: str
+) -> Figures:
+    title = _title(group, board, metric)
+    drawn = [line for line in group.lines if line.training.key in series]
+    shift = min(0.008, _SPREAD / max(len(drawn), 1)) * group.steps[-1]
+    titles: dict[str, str] = {}
+    known = False
+    with svg.style():
+        figure = svg.new_figure(*_SIZE)
+        axes = figure.subplots()
+        for i, line in enumerate(drawn):
+            number = series[line.training.key]
+            color, marker = svg.series_color(number), svg.MARKERS[number % len(svg.MARKERS)][0]
+            points = [(s, look.values[metric]) for s, look in line.looks.items()
+                      if metric in look.values]  # fmt: skip
+            known = known or bool(points)
+            aside = (i - (len(drawn) - 1) / 2) * shift  # intervals side by side, not on top
+            places = [step + aside for step, _ in points]
+            axes.plot(places, [value for _, value in points], color=color, linewidth=1.4)
+            for j, (x, (step, value)) in enumerate(zip(places, points, strict=True)):
+                low, high = line.intervals.get((step, metric), _UNKNOWN)
+                if math.isfinite(low):
+                    axes.plot([x, x], [low, high], color=color, linewidth=1, alpha=0.4)
+                gid = f"p{i}-{j}"
+                titles[gid] = f"{group.label(line)}, step {step}: {line.cell(step, metric)}"
+                inside = svg.PAPER if metric in line.looks[step].unscored else color
+                axes.plot(x, value, marker, color=color, markerfacecolor=inside, markersize=5,
+                          gid=gid)  # fmt: skip
+        _name_steps(axes, group.steps)
+        axes.set_xlabel("training step")
+        axes.set_ylabel(svg.label(metric))
+        says = f"{title}, one line a training and seed; the numbers follow as a table."
+        drawing = svg.to_svg(figure, key, says, titles) if known else Markup("")
+    header = ("step", *(group.label(line) for line in group.lines))
+    rows = tuple(
+        (str(step), *(line.cell(step, metric) for line in group.lines)) for step in group.steps
+    )
+    legend = curves.legend([line.training for line in drawn], series)
+    return Figures(title, drawing, _caption(group, metric, known), header, rows, legend)
+
+
+def _title(group: Group, board: Board | None, metric: str) -> str:
+    """``few under shapes: right while training (share of images, higher is better)``."""
+    if board is not None:
+        place = f"{board.title}: "
+    elif group.run is not None:
+        record = group.run.record
+        place = f"{record['suite']['name']} under {record['protocol']['name']}: "
+    else:
+        place = ""
+    declared = group.declared.get(metric)
+    if declared is None:
+        return f"{place}{metric} while training"
+    better = "higher" if declared["higher_is_better"] else "lower"
+    unit = declared["unit"].partition(";")[0]
+    return f"{place}{metric} while training ({unit}, {better} is better)"
+
+
+def _caption(group: Group, metric: str, known: bool) -> str:
+    sentences = []
+    if group.run is not None:
+        suite = group.run.record["suite"]
+        images = text.count(int(suite["images_per_prompt"]), "image")
+        sentences.append(f"{text.count(int(suite['prompts']), 'prompt')}, {images} each.")
+    else:
+        sentences.append(
+            "Which suite and protocol it is of is not known: the records that the training left "
+            "have gone or say other values."
+        )
+    if not known:
+        return " ".join([*sentences, "No sample could be scored."])
+    ends = [e for line in group.lines for (_, of), e in line.intervals.items() if of == metric]
+    intervals = any(math.isfinite(low) for low, _ in ends)
+    upright = f"; upright lines are {_PERCENT}% intervals" if intervals else ""
+    sentences.append(f"One line a training seed{upright}.")
+    if 0 in group.steps:
+        sentences.append("Step 0 is the base.")
+    if any(metric in look.unscored for line in group.lines for look in line.looks.values()):
+        sentences.append("Hollow points leave out unscored samples; the numbers count them.")
+    return " ".join(sentences)
+
+
+def _name_steps(axes: Any, steps: Sequence[int]) -> None:
+    """Every step on the axis, if there is room for their names."""
+    from matplotlib.ticker import MaxNLocator
+
+    gaps = [after - before for before, after in pairwise(steps)]
+    if all(gap > _CLOSE * (steps[-1] - steps[0]) for gap in gaps):
+        axes.set_xticks(steps, [str(step) for step in steps])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
