@@ -54,8 +54,8 @@ class ShapesSource:
         return IMAGE_SIZE, IMAGE_SIZE
 
 
-def open_data(name: str, images: Images = DEFAULT_IMAGES) -> Source:
-    """Captioned images of that name, as the settings say to find them.
+def open_data(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None = None) -> Source:
+    """Captioned images of that name, as the settings say to find them; ``cache`` is a run's.
 
     ``shapes-clean[:COUNT]``, ``shapes-broad[:COUNT]``, or data of a user's own in one of the forms
     of docs/data.md. SoarBenchError or TrainingError, with file and line, if it is not there or is
@@ -71,4 +71,4 @@ def open_data(name: str, images: Images = DEFAULT_IMAGES) -> Source:
             f"there is no training data {name!r}: give a folder, a .jsonl, .csv or .tar file, or "
             f"one of {', '.join(DISTRIBUTIONS)}"
         )
-    return open_listing(name, images)
+    return open_listing(name, images, cache)

@@ -39,7 +39,7 @@ from soar_bench.protocols import (
 from soar_bench.records import Run
 from soar_bench.scoring import Generated
 from soar_bench.suites import get_suite, unknown
-from soar_bench.types import PlannedSample, Protocol, SoarBenchError, Suite, plan
+from soar_bench.types import PlannedSample, Protocol, SoarBenchError, Suite, digest_of, plan
 from training.files import replace_atomically
 from training.types import Config
 from training.watching import Seen, Watcher
@@ -96,6 +96,12 @@ class EvaluationWatcher:
     observe: Observer
     note: Note
     name: str = "evaluation"
+
+    @property
+    def subject(self) -> str:
+        count = self.options.images_per_prompt or self.suite.images_per_prompt
+        prompts = digest_of([[p.id, p.text, dict(p.metadata)] for p in self.suite.prompts])
+        return f"{self.suite.name}/{self.protocol.name} x {count}, {prompts[:8]}"
 
     def look(self, checkpoint: str, step: int) -> Seen:
         """Each metric's value over the samples, as the record has it; a metric that no sample has
@@ -158,6 +164,11 @@ class ValidationWatcher:
     observe: Observer
     note: Note
     name: str = "validation"
+
+    @property
+    def subject(self) -> str:
+        texts = [prompt.text for prompt in self.suite.prompts]
+        return digest_of([self.protocol.settings(), texts])[:12]
 
     @property
     def higher_is_better(self) -> Mapping[str, bool]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: Raised when the content of a shard means something else.
 SCHEMA = 1
-#: What is kept: image latents, text embeddings, what reading images found.
-KINDS = ("latents", "text", "checked")
+#: What is kept: image latents, text embeddings, what reading images found, digests of files.
+KINDS = ("latents", "text", "checked", "digests")
 #: Shards of one array that are open at a time.
 _OPEN = 64
 

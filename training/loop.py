@@ -260,23 +260,28 @@ class _Looks:
         self._run, self._watchers, self._parallel = run, watchers, parallel
         self._signals, self._stack = signals, stack
         self._trackers: Trackers | None = None
-        better = {name: up for watcher in watchers for name, up in watcher.higher_is_better.items()}
+        better = {
+            name: (up, watcher.subject)
+            for watcher in watchers
+            for name, up in watcher.higher_is_better.items()
+        }
         wanted = run.config.keep_best
         if wanted and wanted not in better:
             raise TrainingError(
                 f"keep_best: no metric {wanted!r} is evaluated; there are "
                 f"{', '.join(sorted(better)) or 'none'}"
             )
-        self._higher_is_better = better.get(wanted, True)
+        self._best = better.get(wanted, (True, ""))
 
     def at(self, step: int) -> None:
         """Looks at the checkpoint of that step (the base at 0) where that is due and not done."""
         run, steps = self._run, self._run.config.steps
-        seen = {(look["watcher"], look["step"]) for look in run.evaluations()}
+        seen = {(look["watcher"], look["subject"], look["step"]) for look in run.evaluations()}
         due = [
             watcher
             for watcher in self._watchers
-            if (step % watcher.every == 0 or step == steps) and (watcher.name, step) not in seen
+            if (step % watcher.every == 0 or step == steps)
+            and (watcher.name, watcher.subject, step) not in seen
         ]
         self._parallel.wait()
         checkpoint = str(checkpoint_folder(run.output, step)) if step else run.base.name
@@ -287,9 +292,9 @@ class _Looks:
                 figures = {f"{watcher.name}/{name}": v for name, v in look.figures.items()}
                 self._tracked(step).figures(step, figures)
                 self._tracked(step).images(step, look.images)
-                run.add_evaluation(step, watcher.name, look.figures)
+                run.add_evaluation(step, watcher.name, watcher.subject, look.figures)
         if self._parallel.main:
-            run.prune(self._higher_is_better)
+            run.prune(*self._best)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         if self._parallel.main:

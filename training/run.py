@@ -148,34 +148,41 @@ class Run:
             write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """What was seen of checkpoints: ``step``, ``watcher`` and ``figures`` of each look."""
+        """What was seen of checkpoints: ``step``, ``watcher``, ``subject`` and ``figures`` of each
+        look.
+        """
         file = self.output / EVALUATIONS_FILE
         return _lines(file) if file.exists() else []
 
-    def add_evaluation(self, step: int, watcher: str, figures: Mapping[str, float]) -> None:
-        look = {"step": step, "watcher": watcher, "figures": dict(figures)}
+    def add_evaluation(
+        self, step: int, watcher: str, subject: str, figures: Mapping[str, float]
+    ) -> None:
+        look = {"step": step, "watcher": watcher, "subject": subject, "figures": dict(figures)}
         looks = [*self.evaluations(), look]
         text = "".join(json.dumps(line) + "\n" for line in looks)
         write_text(self.output / EVALUATIONS_FILE, text)
 
-    def _best(self, higher_is_better: bool) -> int | None:
+    def _best(self, higher_is_better: bool, subject: str) -> int | None:
         """The step of the checkpoint with the best ``keep_best``, the first of equals."""
+        wanted = self.config.keep_best
         found = [
-            (look["figures"][self.config.keep_best], look["step"])
+            (look["figures"][wanted], look["step"])
             for look in self.evaluations()
-            if look["step"] and self.config.keep_best in look["figures"]
+            if look["step"] and look["subject"] == subject and wanted in look["figures"]
         ]
         sign = -1 if higher_is_better else 1
         return min(found, key=lambda pair: (sign * pair[0], pair[1]))[1] if found else None
 
-    def prune(self, higher_is_better: bool) -> None:
-        """Deletes the checkpoints that need not stay; the best is that of ``keep_best``."""
+    def prune(self, higher_is_better: bool, subject: str) -> None:
+        """Deletes the checkpoints that need not stay; the best is that of ``keep_best``, by looks
+        with that subject.
+        """
         if not self.config.keep_last:
             return
         found = checkpoints(self.output)
         stay = set(sorted(found)[-self.config.keep_last :])
         if self.config.keep_best:
-            stay.add(self._best(higher_is_better) or 0)
+            stay.add(self._best(higher_is_better, subject) or 0)
         for step in set(found) - stay:
             shutil.rmtree(found[step])
 
@@ -197,9 +204,9 @@ class Run:
         free = shutil.disk_usage(self.output).free
         if needed > free:
             raise TrainingError(
-                f"{to_come} checkpoints and the state to resume from need "
-                f"{needed / 1e9:.1f} GB in {self.output}, where {free / 1e9:.1f} GB are free: free "
-                "some, or keep fewer checkpoints with keep_last or a larger save_every"
+                f"what is still to be written (checkpoints: {to_come}, and the state) "
+                f"needs {needed / 1e9:.1f} GB in {self.output}, where {free / 1e9:.1f} GB are "
+                "free: free some, or keep fewer checkpoints with keep_last or a larger save_every"
             )
 
     def _story(self, step: int) -> dict[str, Any]:

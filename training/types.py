@@ -251,7 +251,7 @@ class Config(_Section):
     #: share of samples trained without their caption, so that guidance keeps its second half
     caption_dropout: Share = 0.0
     precision: Literal["fp32", "bf16"] = "bf16"
-    #: compile the transformer's blocks: minutes at the start, then faster steps; needs a C++ compiler
+    #: compile the transformer's blocks: minutes at the start, then faster steps; needs a compiler
     compile: bool = False
     #: recompute activations in the backward pass: less memory, about a third more time
     gradient_checkpointing: bool = False

@@ -27,6 +27,11 @@ class Watcher(Protocol):
         ...
 
     @property
+    def subject(self) -> str:
+        """What the look depends on beside the checkpoint: another subject is another look."""
+        ...
+
+    @property
     def every(self) -> int:
         """Steps between looks; the base, at step 0, and the last checkpoint are looked at too."""
         ...

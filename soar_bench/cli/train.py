@@ -69,7 +69,7 @@ def train(
         )
     settings = runs[0]  # they differ by seed and output alone
     folder = pipeline_folder(settings.base)
-    source = open_data(settings.data, settings.images)
+    source = open_data(settings.data, settings.images, settings.cache)
 
     mend_torchvision()
     from soar_bench.train_memory import measure
@@ -91,8 +91,9 @@ def train(
         for one in runs:
             watchers(one)
             Run(one, Base(one.base, None, digest), source, processes).check()
-            for line in TrainPlan(one, sizes, len(source), processes).lines():
-                typer.echo(line)
+            if described().main:
+                for line in TrainPlan(one, sizes, len(source), processes).lines():
+                    typer.echo(line)
         return
     for one in runs:
         # Loaded anew for each: training changes it.

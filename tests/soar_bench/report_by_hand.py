@@ -202,15 +202,17 @@ def trained(tmp_path: Path, name="sft", seed=0, step=40, **changes) -> tuple[Pat
 
 
 def look(step: int, **figures) -> dict:
+    """A line of what the trainer saw."""
     return {"step": step, "watcher": "evaluation", "figures": figures}
 
 
 def say(folder: Path, *looks: dict) -> None:
+    """Writes the lines, and one that is torn."""
     text = "".join(json.dumps(one) + "\n" for one in looks)
     (folder / "evaluations.jsonl").write_text(text + '{"step": 20, "watcher": "eval')
 
 
-def values_of(number: int, metrics=("right", "distance")) -> dict:
+def values_of(number: int, metrics=METRICS) -> dict:
     """What the trainer writes of checkpoint ``number``: each metric's value, and how many samples
     have none.
     """
@@ -234,8 +236,6 @@ def evaluated(tmp_path: Path, name="sft", seed=0, first=1, **changes) -> tuple[P
     for step, number in ((0, 0), (20, first), (40, first + 1), (60, first + 2)):
         of = story(name, seed, step) if step else None
         hand_run(folder / "results", None, number, f"c{step}", of, **changes)
-        looks.append(
-            look(step, **values_of(number, changes.get("metrics", ("right", "distance", "read"))))
-        )
+        looks.append(look(step, **values_of(number, changes.get("metrics", METRICS))))
     say(folder, *looks)
     return folder, said

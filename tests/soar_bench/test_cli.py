@@ -154,12 +154,26 @@ def test_a_full_disk_is_named_and_nothing_half_written_is_left(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_training_into_a_full_disk_is_named(small_disk, tiny_pipeline):
-    """Whoever writes, torch or safetensors: a sentence, exit code 1, and a state to go on from."""
-    done = soar_bench(
+def test_training_onto_a_disk_that_is_too_small_or_filled_up_meanwhile(small_disk):
+    """Refused before the first step; and where others fill the disk later, whoever writes, torch or
+    safetensors: a sentence and exit code 1.
+    """
+    train = (
         "train", "sft", "--base", "shapes", "--data", "shapes-clean:8", "--steps", "1",
-        "--output", small_disk / "run",
+        "--output", small_disk / "run", "--set", "trackers=[]",
     )  # fmt: skip
+    done = soar_bench(*train)
+    assert_refused(done, "checkpoints: 1", "0.0 GB are free", "keep_last")
+    assert "train: 1/1" not in done.stderr
+    code = (
+        "import training.run\n"
+        "training.run.Run.check_space = lambda *given: None\n"
+        "from soar_bench.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, train)], capture_output=True, text=True, check=False
+    )
     assert_refused(done, "no space left on the disk", code=1)
     assert not list((small_disk / "run").glob("checkpoint-*"))
 

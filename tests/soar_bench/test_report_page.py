@@ -13,6 +13,7 @@ from report_by_hand import (
     PROMPTS,
     TOO_DARK,
     details_of,
+    evaluated,
     hand_run,
     hand_runs,
     image_of,
@@ -533,6 +534,43 @@ def test_structure_labels_and_names_for_a_screen_reader(open_page):
 def test_nothing_moves_for_who_wants_no_motion(open_page):
     scroll = "getComputedStyle(document.documentElement).scrollBehavior"
     assert open_page(reduced_motion="reduce").page.evaluate(scroll) == "auto"
+
+
+@pytest.fixture(scope="module")
+def with_training(tmp_path_factory):
+    """The base and two seeds of a training that evaluated its checkpoints."""
+    place = tmp_path_factory.mktemp("training")
+    runs = [hand_run(place / "results", None, 0, "base")]
+    for seed in (0, 1):
+        folder, said = evaluated(place, "soar", seed)
+        runs.append(hand_run(place / "results", None, seed + 2, str(folder), said))
+    write_report(runs, Options(place / "report", place / "cache"))
+    return place / "report"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_training_curves_are_readable_on_a_phone(open_page, with_training, theme):
+    reader = open_page(of=with_training, viewport={"width": 375, "height": 812}, color_scheme=theme)
+    page = reader.page
+    page.evaluate(
+        "document.querySelectorAll('#training details').forEach((d) => { d.open = true; })"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    assert reader.page.evaluate(LOW_CONTRAST)["low"] == []
+    figures = page.query_selector_all("#training figure")
+    assert [f.query_selector("h5").inner_text().partition(" ")[0] for f in figures] == [
+        "Losses", "hand", "hand", "hand"
+    ]  # fmt: skip
+    for figure in figures[1:]:
+        plot = figure.query_selector("svg.plot")
+        assert "the numbers follow as a table" in plot.get_attribute("aria-label")
+        box = plot.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 375, "the whole plot without scrolling"
+    titles = page.evaluate(
+        "[...document.querySelectorAll('#training svg.plot title')].map((t) => t.textContent)"
+    )
+    assert any(t.startswith("soar, seed 1, step 40: ") and "unscored" in t for t in titles)
 
 
 # ---- size ------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ class Sees:
     values: dict[int, float] = field(default_factory=dict)
     every: int = 2
     name: str = "evaluation"
+    subject: str = "a suite"
     higher: bool = True
     looked: list[tuple[str, int]] = field(default_factory=list)
     before: object = None
@@ -59,6 +60,14 @@ def test_the_base_and_due_checkpoints_and_the_last_are_looked_at(tiny_config, ti
     ]  # fmt: skip
     tiny_train(config, watchers=[watcher])
     assert len(watcher.looked) == 4, "what was seen is not looked at again"
+
+
+def test_looked_at_with_something_else_it_is_another_look(tiny_config, tiny_train):
+    config = tiny_config(steps=4, save_every=2, evaluation=EVERY)
+    tiny_train(config, watchers=[Sees()])
+    other = Sees(subject="another suite")
+    tiny_train(config, watchers=[other])
+    assert [step for _, step in other.looked] == [4], "what is still to be seen"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +151,7 @@ def test_a_disk_too_small_for_what_is_to_come_is_refused_before_the_first_step(
         free = needed - 1
 
     monkeypatch.setattr(run_module.shutil, "disk_usage", lambda place: Disk)
-    with pytest.raises(TrainingError, match=rf"need {needed / 1e9:.1f} GB .* keep_last"):
+    with pytest.raises(TrainingError, match=rf"needs {needed / 1e9:.1f} GB .* keep_last"):
         tiny_train(config, observe=observe)
     assert not steps
     Disk.free = needed

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from training.data.records import Fault, FileSlice, Listing, Record, inside
+from training.cache import Cache
+from training.data.records import Digest, Fault, FileSlice, Listing, Record, inside
+from training.data.remembered import Remembered
 from training.data.saved import is_saved, read_saved
 from training.data.tars import expand, read_tars
 from training.types import DEFAULT_IMAGES, Images, TrainingError
@@ -23,20 +25,30 @@ _TAR = ".tar"
 Found = Iterator[Record | Fault]
 
 
-def open_listing(name: str, images: Images = DEFAULT_IMAGES) -> Listing:
+def open_listing(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None = None) -> Listing:
     """The data set of that path: a folder, a ``.jsonl`` file, a ``.tar`` or ``{000..009}.tar``.
 
+    With a ``cache``, images whose files have not changed are not read again for their digests.
     Raises TrainingError, in one sentence that names file and line, if it is none or is broken.
     """
+    if cache is None:
+        return _open(name, images, None)
+    remembered = Remembered(Cache(cache), name)
+    found = _open(name, images, remembered.digest)
+    remembered.keep()
+    return found
+
+
+def _open(name: str, images: Images, digest: Digest | None) -> Listing:
     path = Path(name)
     if name.endswith(_TAR):
-        return Listing(name, read_tars(expand(name), images), images.on_broken)
+        return Listing(name, read_tars(expand(name), images), images.on_broken, digest)
     if path.is_dir():
-        return ImageFolder(path, images)
+        return ImageFolder(path, images, digest)
     if path.is_file() and path.suffix in (".jsonl", ".csv"):
         read = _csv_rows if path.suffix == ".csv" else _json_rows
-        return Listing(name, _named(path, read, _image_folder(path, images), images),
-                       images.on_broken)  # fmt: skip
+        found = _named(path, read, _image_folder(path, images), images)
+        return Listing(name, found, images.on_broken, digest)
     if path.is_file():
         raise TrainingError(f"{path} is not training data: give a folder, a .jsonl, .csv or .tar")
     raise TrainingError(f"there is no training data {name!r}")
@@ -50,7 +62,9 @@ class ImageFolder(Listing):
     with a caption in ``NAME.txt`` beside ``NAME.png``.
     """
 
-    def __init__(self, folder: Path, images: Images = DEFAULT_IMAGES) -> None:
+    def __init__(
+        self, folder: Path, images: Images = DEFAULT_IMAGES, digest: Digest | None = None
+    ) -> None:
         self.folder = folder
         lines, table = folder / METADATA_FILE, folder / METADATA_TABLE
         name = str(folder)
@@ -70,7 +84,7 @@ class ImageFolder(Listing):
                 f'(one {{"file_name": ..., "text": ...}} a line), no {METADATA_TABLE}, no .tar, '
                 "and no NAME.txt beside NAME.png"
             )
-        super().__init__(name, found, images.on_broken)
+        super().__init__(name, found, images.on_broken, digest)
 
 
 def _image_folder(file: Path, images: Images) -> Path:

@@ -62,6 +62,10 @@ class Place(Protocol):
     def read(self) -> bytes: ...
 
 
+#: The digest of an image's bytes; OSError if they cannot be read.
+Digest = Callable[[Place], bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class FileSlice:
     """A file, or ``size`` bytes of it from ``offset`` on."""
@@ -105,28 +109,43 @@ class Fault:
 class Listing:
     """The records of a data set; a Source with everything a Source may have.
 
-    Reads every image's bytes once, for its digest; decodes none. Raises TrainingError if there are
-    no records, or if some are broken and ``on_broken`` is ``error``.
+    Reads every image's bytes once, for its digest (or has it from ``digest``); decodes none. Raises
+    TrainingError if there are no records, or if some are broken and ``on_broken`` is ``error``.
     """
 
-    def __init__(self, name: str, found: Iterable[Record | Fault], on_broken: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        found: Iterable[Record | Fault],
+        on_broken: str,
+        digest: Digest | None = None,
+    ) -> None:
         self.name = name
+        take = digest or content_digest
         #: records that are broken, in the order they were found in
         self.faults: list[Fault] = []
         records: list[Record] = []
-        for one in found:
-            if isinstance(one, Record):
-                records.append(one)
+        for each in found:
+            if isinstance(each, Record):
+                records.append(each)
             else:
-                self.faults.append(one)
+                self.faults.append(each)
         self.records: list[Record] = []
         self.digests: list[bytes] = []
-        for record, digest in zip(records, in_threads(_digest, records), strict=True):
-            if isinstance(digest, Fault):
-                self.faults.append(digest)
+
+        def of(record: Record) -> bytes | Fault:
+            try:
+                return take(record.place)
+            except OSError as error:
+                words = f"names {record.name}, which cannot be read: {error.strerror}"
+                return Fault(record.where, words)
+
+        for record, one in zip(records, in_threads(of, records), strict=True):
+            if isinstance(one, Fault):
+                self.faults.append(one)
             else:
                 self.records.append(record)
-                self.digests.append(digest)
+                self.digests.append(one)
         refuse(self.faults, name, on_broken)
         if not self.records:
             first = f" that can be read: {self.faults[0]}" if self.faults else ""
@@ -204,11 +223,9 @@ def refuse(faults: list[Fault], name: str, on_broken: str) -> None:
         )
 
 
-def _digest(record: Record) -> bytes | Fault:
-    try:
-        return hashlib.sha256(record.place.read()).digest()
-    except OSError as error:
-        return Fault(record.where, f"names {record.name}, which cannot be read: {error.strerror}")
+def content_digest(place: Place) -> bytes:
+    """SHA-256 of the bytes there."""
+    return hashlib.sha256(place.read()).digest()
 
 
 def workers() -> int:
