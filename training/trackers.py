@@ -109,7 +109,7 @@ class _TensorBoard:
             # Indented by four, it is shown as it stands.
             lines = json.dumps(identity, indent=2, sort_keys=True).splitlines()
             self._writer.add_text("settings", "\n".join(f"    {line}" for line in lines), 0)
-            self._writer.flush()
+        self._writer.flush()
 
     def figures(self, step: int, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():

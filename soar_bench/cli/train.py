@@ -90,11 +90,15 @@ def train(
         digest = digest_pipeline(folder)
         for one in runs:
             watchers(one)
-            Run(one, Base(one.base, None, digest), source, processes).check()
+            # Which records would be dropped, reading them all tells.
+            if one.images.on_broken == "error":
+                Run(one, Base(one.base, None, digest), source, processes).check()
             if described().main:
                 for line in TrainPlan(one, sizes, len(source), processes).lines():
                     typer.echo(line)
         return
+    for one in runs[1:]:
+        watchers(one)  # all are checked before the first is trained
     for one in runs:
         # Loaded anew for each: training changes it.
         start = Base(one.base, Pipeline(folder), digest_pipeline(folder))

@@ -1,6 +1,6 @@
 """Loss curves that must not move: sft, soar and an adapter on the embedded base.
 
-``python tests/training/test_golden.py`` makes them anew, when they are meant to move.
+``python tests/training/test_golden_curves.py`` makes them anew, when they are meant to move.
 """
 
 from __future__ import annotations
