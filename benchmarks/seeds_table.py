@@ -1,0 +1,244 @@
+"""The board over training seeds as Markdown, a column a number of sampling steps.
+
+    python benchmarks/seeds_table.py                                     GenEval's rules
+    python benchmarks/seeds_table.py --metric shapes_clipscore           alignment
+    python benchmarks/seeds_table.py --suite shapes-signs --metric ocr_accuracy
+    python benchmarks/seeds_table.py --images 1                          first images alone
+    python benchmarks/seeds_table.py --pairs                             every two of every board
+    python benchmarks/seeds_table.py --pairs --suite shapes --task two_object
+
+Reads the records that `benchmarks/shapes_board.sh` makes. Boards may have other numbers of images a
+prompt; with --images all columns are of the same samples, the first of each prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+# Run as a script, files beside this one would be found in place of the packages of their names.
+sys.path[:] = [place for place in sys.path if place != str(Path(__file__).resolve().parent)]
+
+from soar_bench import markdown  # noqa: E402
+from soar_bench.compare import (  # noqa: E402
+    Entrant,
+    Row,
+    compare,
+    entrants,
+    format_difference,
+    metrics_of,
+)
+from soar_bench.compare_view import format_p  # noqa: E402
+from soar_bench.records import Run, read_runs  # noqa: E402
+from soar_bench.stats import Estimate, holm  # noqa: E402
+from soar_bench.types import SoarBenchError  # noqa: E402
+
+#: The name of each entrant in the records, and in the table.
+ROWS = {"shapes": "base", "sft": "SFT", "sft-equal-compute": "SFT, equal compute", "soar": "SOAR"}
+#: What is compared with what.
+DIFFERENCES = (("soar", "sft"), ("soar", "sft-equal-compute"), ("soar", "shapes"))
+
+#: number of sampling steps -> entrants by name
+Boards = dict[int, dict[str, Entrant]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which samples of a board count."""
+
+    #: the first so many images of each prompt; None for all
+    images: int | None = None
+    #: prompts of one task; empty for all
+    task: str = ""
+
+    def of(self, one: Entrant) -> Entrant:
+        """The entrant with the scores of these samples alone."""
+        scores = one.scores
+        if self.images is not None:
+            scores = tuple(rows[rows["index"] < self.images] for rows in scores)
+        if self.task:
+            scores = tuple(rows[rows["task"] == self.task] for rows in scores)
+        return replace(one, scores=scores)
+
+
+ALL = Part()
+
+
+def boards(runs: Iterable[Run], suite: str, metric: str, part: Part = ALL) -> Boards:
+    """The boards of ``suite`` that have ``metric``, from few sampling steps to many.
+
+    SoarBenchError if there is no board, one lacks an entrant or samples, or two have the same
+    number of steps.
+    """
+    found: dict[int, list[Run]] = {}
+    for run in runs:
+        if run.record["suite"]["name"] == suite and metric in dict(metrics_of(run)):
+            found.setdefault(int(run.record["protocol"]["settings"]["steps"]), []).append(run)
+    if not found:
+        raise SoarBenchError(
+            f"there is no record of {metric} on {suite}: bash benchmarks/shapes_board.sh makes them"
+        )
+    return {steps: _board(found[steps], steps, part) for steps in sorted(found)}
+
+
+def _board(runs: list[Run], steps: int, part: Part) -> dict[str, Entrant]:
+    if len({run.board for run in runs}) > 1:
+        raise SoarBenchError(
+            f"the records of {steps} sampling steps differ in other settings too: keep those of "
+            "one board in --results"
+        )
+    if part.images is not None and part.images > images_of(runs[0]):
+        raise SoarBenchError(
+            f"--images {part.images} is more than the records of {steps} sampling steps have of a "
+            f"prompt: ask for {images_of(runs[0])} at most"
+        )
+    found = {one.name: part.of(one) for one in entrants(runs)}
+    lacking = [name for name in ROWS if name not in found]
+    if lacking:
+        raise SoarBenchError(
+            f"there is no record of {', '.join(lacking)} at {steps} sampling steps: "
+            "bash benchmarks/shapes_board.sh makes them"
+        )
+    if not len(found["soar"].scores[0]):
+        raise SoarBenchError(f"there is no task {part.task!r} in the records: see leaderboard.md")
+    return found
+
+
+def images_of(run: Run) -> int:
+    """Images a prompt."""
+    return int(run.record["suite"]["images_per_prompt"])
+
+
+def spread(found: Estimate) -> str:
+    """Mean ± standard deviation over training seeds; the value of one set of weights."""
+    if found.seeds < 2:
+        return f"{found.value:.3f}"
+    return f"{found.value:.3f} ± {found.seed_deviation:.3f}"
+
+
+def means(found: Boards, metric: str, aggregate: str, part: Part = ALL) -> str:
+    """A row an entrant, a column a number of sampling steps."""
+    header = ["checkpoint", "training seeds"]
+    for steps, board in found.items():
+        count = part.images or images_of(board["soar"].runs[0])
+        header.append(f"{steps} steps, {count} image{'s' * (count > 1)}")
+    rows = []
+    for name, title in ROWS.items():
+        values = [board[name].value(metric, aggregate) for board in found.values()]
+        seeds = ", ".join(dict.fromkeys(str(value.seeds) for value in values))
+        rows.append([title, seeds, *map(spread, values)])
+    return markdown.table(header, rows, range(1, len(header)))
+
+
+def differences(found: Boards, metric: str) -> str:
+    """SOAR against each of the others, as ``soar-bench compare`` gives it, at each number of steps.
+    p is also corrected over the rows of this table.
+    """
+    rows = [
+        (f"{ROWS[one]} - {ROWS[other]}", steps, _compared(board[one], board[other], metric))
+        for one, other in DIFFERENCES
+        for steps, board in found.items()
+    ]
+    corrected = holm([row.p_value for *_, row in rows])
+    return markdown.table(
+        ["difference", "steps", "value [95%]", "p", "p (Holm)"],
+        [
+            [what, str(steps), format_difference(row.difference, row.interval),
+             format_p(row.p_value), format_p(p)]
+            for (what, steps, row), p in zip(rows, corrected, strict=True)
+        ],
+        range(1, 5),
+    )  # fmt: skip
+
+
+def _compared(one: Entrant, other: Entrant, metric: str) -> Row:
+    (row,) = (
+        row for row in compare([other, one]) if row.metric == metric and row.difference is not None
+    )
+    return row
+
+
+def page(results: Path, suite: str, metric: str, part: Part = ALL) -> str:
+    """Both tables and what a reader of them has to know."""
+    found = boards(read_runs(results), suite, metric, part)
+    declared = dict(metrics_of(next(iter(found.values()))["soar"].runs[0]))[metric]
+    better = "higher" if declared["higher_is_better"] else "lower"
+    of_task = f", {part.task} alone" if part.task else ""
+    return "\n".join(
+        [
+            f"`{metric}` on `{suite}`{of_task}: {declared['unit']}, {better} is better.",
+            "Mean ± standard deviation over training seeds (n - 1):\n",
+            means(found, metric, declared["aggregate"], part),
+            "Paired by prompt and image, with the 95% interval and p-value of `soar-bench compare`",
+            "(prompts and training seeds are two levels), and p corrected over these "
+            f"{len(DIFFERENCES) * len(found)} by Holm's method:\n",
+            differences(found, metric),
+        ]
+    )
+
+
+def pairs(results: Path, suite: str = "", part: Part = ALL) -> str:
+    """Every two entrants by every metric of every board, of ``suite`` or of all suites; p corrected
+    over the pairs of one board and metric, and over all.
+    """
+    runs = read_runs(results)
+    suites = [suite] if suite else sorted({run.record["suite"]["name"] for run in runs})
+    named: list[list[str]] = []
+    p_values: list[float] = []
+    by_board: list[float] = []
+    for name in suites:
+        for metric in _metrics(runs, name):
+            for steps, board in boards(runs, name, metric, part).items():
+                two = list(combinations(ROWS, 2))
+                rows = [_compared(board[one], board[other], metric) for other, one in two]
+                for (other, one), row in zip(two, rows, strict=True):
+                    shown = format_difference(row.difference, row.interval)
+                    what = f"{ROWS[one]} - {ROWS[other]}"
+                    named.append([name, markdown.escape(metric), str(steps), what, shown])
+                p_values += [row.p_value for row in rows]
+                by_board += holm([row.p_value for row in rows])
+    header = ["suite", "metric", "steps", "difference", "value [95%]"]
+    last = ["p", "p, Holm over the board", f"p, Holm over all {len(p_values)}"]
+    every = zip(named, p_values, by_board, holm(p_values), strict=True)
+    return markdown.table(
+        header + last,
+        [cells + list(map(format_p, of_pair)) for cells, *of_pair in every],
+        (2, 4, 5, 6, 7),
+    )
+
+
+def _metrics(runs: Iterable[Run], suite: str) -> list[str]:
+    for run in runs:
+        if run.record["suite"]["name"] == suite:
+            return [metric for metric, _ in metrics_of(run)]
+    raise SoarBenchError(f"there is no record of the suite {suite!r}: see leaderboard.md")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--suite", help="(shapes; of --pairs all)")
+    parser.add_argument("--metric", default="shapes_geneval")
+    parser.add_argument("--images", type=int, help="first images of each prompt (all)")
+    parser.add_argument("--task", default="", help="prompts of one task (all)")
+    parser.add_argument("--pairs", action="store_true", help="every two of every board and metric")
+    options = parser.parse_args()
+    if options.images is not None and options.images < 1:
+        parser.error("--images is 1 or more")
+    part = Part(options.images, options.task)
+    try:
+        if options.pairs:
+            print(pairs(options.results, options.suite or "", part), end="")
+        else:
+            suite = options.suite or "shapes"
+            print(page(options.results, suite, options.metric, part), end="")
+    except SoarBenchError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
