@@ -19,8 +19,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
-
 
 def evaluate(arguments: list[str], place: Path) -> tuple[float, Path, dict[str, Any]]:
     """Seconds of wall clock, the record's file and the record of one ``soar-bench eval``."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,14 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Run as a script, files beside this one would be found in place of the packages of their names.
-sys.path[:] = [place for place in sys.path if place != str(Path(__file__).resolve().parent)]
+import numpy as np
+import pandas as pd
 
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-
-from soar_bench.leaderboard import FORMS, boards, load, render  # noqa: E402
-from soar_bench.records import write_run  # noqa: E402
+from soar_bench.leaderboard import FORMS, boards, load, render
+from soar_bench.records import write_run
 
 TASKS = (80, 99, 80, 94, 100, 100)
 IMAGES = 4

@@ -7,24 +7,20 @@ Reads the records in results/ and the images that `benchmarks/shapes_board.sh` l
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-# Run as a script, files beside this one would be found in place of the packages of their names.
-sys.path[:] = [place for place in sys.path if place != str(Path(__file__).resolve().parent)]
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-import numpy as np  # noqa: E402
-from PIL import Image, ImageDraw, ImageFont  # noqa: E402
-
-from soar_bench.checkpoints import resolve  # noqa: E402
-from soar_bench.compare import entrants, format_difference, format_value  # noqa: E402
-from soar_bench.gallery import strip  # noqa: E402
-from soar_bench.image_store import ImageStore  # noqa: E402
-from soar_bench.protocols import SHAPES_PROTOCOL  # noqa: E402
-from soar_bench.records import read_runs  # noqa: E402
-from soar_bench.stats import paired_difference  # noqa: E402
-from soar_bench.suites import get_suite  # noqa: E402
-from soar_bench.types import PlannedSample  # noqa: E402
+from soar_bench.checkpoints import resolve
+from soar_bench.compare import entrants, format_difference, format_value
+from soar_bench.gallery import strip
+from soar_bench.image_store import ImageStore
+from soar_bench.protocols import SHAPES_PROTOCOL
+from soar_bench.records import read_runs
+from soar_bench.stats import paired_difference
+from soar_bench.suites import get_suite
+from soar_bench.types import PlannedSample
 
 CACHE, OUTPUT = Path("outputs/cache"), Path("docs/images/overview.png")
 SHOWN = {"shapes": "base", "outputs/train/sft-seed0": "SFT", "outputs/train/soar-seed0": "SOAR"}

@@ -14,17 +14,13 @@ prompt; with --images all columns are of the same samples, the first of each pro
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-# Run as a script, files beside this one would be found in place of the packages of their names.
-sys.path[:] = [place for place in sys.path if place != str(Path(__file__).resolve().parent)]
-
-from soar_bench import markdown  # noqa: E402
-from soar_bench.compare import (  # noqa: E402
+from soar_bench import markdown
+from soar_bench.compare import (
     Entrant,
     Row,
     compare,
@@ -32,10 +28,10 @@ from soar_bench.compare import (  # noqa: E402
     format_difference,
     metrics_of,
 )
-from soar_bench.compare_view import format_p  # noqa: E402
-from soar_bench.records import Run, read_runs  # noqa: E402
-from soar_bench.stats import Estimate, holm  # noqa: E402
-from soar_bench.types import SoarBenchError  # noqa: E402
+from soar_bench.compare_view import format_p
+from soar_bench.records import Run, read_runs
+from soar_bench.stats import Estimate, holm
+from soar_bench.types import SoarBenchError
 
 #: The name of each entrant in the records, and in the table.
 ROWS = {"shapes": "base", "sft": "SFT", "sft-equal-compute": "SFT, equal compute", "soar": "SOAR"}

@@ -1,7 +1,7 @@
 """Time and peak memory of the evaluators against the straightforward way, as ratios in one run.
 
-    python benchmarks/evaluators.py                 # minutes on a laptop
-    python benchmarks/evaluators.py --scale official --device cuda
+    python benchmarks/evaluator_speed.py                 # minutes on a laptop
+    python benchmarks/evaluator_speed.py --scale official --device cuda
 
 The straightforward way is what the published scripts do: one picture at a time, one loaded model
 an evaluator, ImageReward over all N x N pairs for the diagonal's sake, a data loader an object for
@@ -16,7 +16,6 @@ import argparse
 import multiprocessing
 import os
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,14 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Run as a script, this file would be found in place of the package of its name.
-sys.path[:] = [place for place in sys.path if place != str(Path(__file__).resolve().parent)]
+import numpy as np
 
-import numpy as np  # noqa: E402
-
-from evaluators import catalogue  # noqa: E402
-from evaluators.golden import clip as tiny  # noqa: E402
-from evaluators.types import Evaluator, Sample  # noqa: E402
+from evaluators import catalogue
+from evaluators.golden import clip as tiny
+from evaluators.types import Evaluator, Sample
 
 SIZE = 512
 ROWS = ("single", "clip", "family", "pairs", "colours", "ocr")
