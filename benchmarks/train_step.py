@@ -236,6 +236,7 @@ def prepare(given: argparse.Namespace) -> Work:
     mend_torchvision()
     from soar_bench.checkpoints import pipeline_folder
     from soar_bench.data import open_data
+    from training.loop import compile_blocks
     from training.parallel import Parallel
     from training.pipeline import load_pipeline, quieten
     from training.types import Soar
@@ -260,9 +261,9 @@ def prepare(given: argparse.Namespace) -> Work:
     optimizer = torch.optim.AdamW(
         transformer.parameters(), lr=1e-5, fused=given.device == "cuda" or None
     )
-    model, optimizer = parallel.prepare(transformer, optimizer, clip_norm=1.0)
     if given.compile and given.worker == "ours":
-        model = torch.compile(model)
+        compile_blocks(transformer)
+    model, optimizer = parallel.prepare(transformer, optimizer, clip_norm=1.0)
     settings = Soar(
         points=given.points,
         guidance=given.guidance,

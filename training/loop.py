@@ -183,12 +183,17 @@ def _to_be_trained(transformer: Any, config: Config) -> Any:
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     if config.compile:
-        # Blocks share their code, which is compiled once for each kind of block and of pass, and
-        # however the weights are divided.
-        torch._dynamo.config.recompile_limit = 64
-        for block in transformer.transformer_blocks:
-            block.compile()
+        compile_blocks(transformer)
     return transformer
+
+
+def compile_blocks(transformer: Any) -> None:
+    """Compiles the blocks one by one: they share their code, which is then compiled once for each
+    kind of block and of pass, and however the weights are divided.
+    """
+    torch._dynamo.config.recompile_limit = 64
+    for block in transformer.transformer_blocks:
+        block.compile()
 
 
 def _losses(
