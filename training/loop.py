@@ -89,11 +89,10 @@ def train(
         )
         scheduler = base.pipeline.scheduler
         transformer = _to_be_trained(base.pipeline.transformer, config)
-        optimizer = make_optimizer(
-            [p for p in transformer.parameters() if p.requires_grad],
-            config.optimizer,
-            parallel.device,
-        )
+        wanted = [p for p in transformer.parameters() if p.requires_grad]
+        # Counted before they are divided.
+        sizes = [sum(p.numel() for p in some) for some in (transformer.parameters(), wanted)]
+        optimizer = make_optimizer(wanted, config.optimizer, parallel.device)
         model, optimizer = parallel.prepare(transformer, optimizer, config.optimizer.clip_norm)
         trained = Trained(transformer, optimizer)
         parameters = list(trained.held().values())
@@ -101,7 +100,7 @@ def train(
             trained.average = EMAModel(parameters, decay=config.ema_decay)
         first = load_state(run.output, trained, parallel)
         if parallel.main:
-            run.check_space(first, transformer)
+            run.check_space(first, *sizes)
             run.cut_log(first)
         stack.enter_context(signals.heard())
         look.at(first)

@@ -186,22 +186,23 @@ class Run:
         for step in set(found) - stay:
             shutil.rmtree(found[step])
 
-    def check_space(self, first: int, transformer: Any) -> None:
-        """Raises TrainingError unless what is still to be written fits on the disk."""
+    def check_space(self, first: int, parameters: int, trained: int) -> None:
+        """Raises TrainingError unless what is written after ``first`` steps fits on the disk.
+
+        ``parameters`` are all of the transformer's, ``trained`` those that are trained.
+        """
         config = self.config
-        # Where ZeRO has divided a parameter, it is left with no elements but that number.
-        sizes = [
-            (getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in transformer.parameters()
-        ]
-        trained = sum(size for size, is_trained in sizes if is_trained) * 4
-        kept = trained if config.lora.rank else sum(size for size, _ in sizes) * 4
+        kept = 4 * (trained if config.lora.rank else parameters)
         to_come = -(-config.steps // config.save_every) - first // config.save_every
         if config.keep_last:
             to_come = min(to_come, config.keep_last + 1 + bool(config.keep_best))
         # Weights, two moments and the average; a new state is written before the old one goes.
-        state = trained * (4 if config.ema_decay else 3) * (2 if first else 1)
+        state = 4 * trained * (4 if config.ema_decay else 3) * (2 if first else 1)
         needed = to_come * kept + (state if to_come > 1 else 0)
-        free = shutil.disk_usage(self.output).free
+        place = next(
+            p for p in (self.output.resolve(), *self.output.resolve().parents) if p.exists()
+        )
+        free = shutil.disk_usage(place).free
         if needed > free:
             raise TrainingError(
                 f"what is still to be written (checkpoints: {to_come}, and the state) "

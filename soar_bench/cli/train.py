@@ -74,12 +74,15 @@ def train(
     mend_torchvision()
     from soar_bench.train_memory import measure
     from soar_bench.train_watch import watchers
+    from training.cache import Cache
+    from training.data.checking import check
     from training.encoders import Pipeline
     from training.loop import train as run
     from training.optimizers import check_optimizer
     from training.parallel import leave
     from training.pipeline import check_resolution
     from training.run import Base, Run
+    from training.state import states
     from training.trackers import check_trackers
 
     if dry_run:
@@ -87,12 +90,18 @@ def train(
         check_optimizer(settings.optimizer)
         check_trackers(settings)
         sizes, processes = measure(folder, settings), described().size
+        kept = Cache(settings.cache) if settings.cache is not None else None
+        with stages(quiet=not described().main) as show:
+            source = check(
+                source, settings.images, kept, progress=lambda *done: show("check", *done)
+            ).source
         digest = digest_pipeline(folder)
         for one in runs:
             watchers(one)
-            # Which records would be dropped, reading them all tells.
-            if one.images.on_broken == "error":
-                Run(one, Base(one.base, None, digest), source, processes).check()
+            planned = Run(one, Base(one.base, None, digest), source, processes)
+            planned.check()
+            done = max(states(one.output), default=0)
+            planned.check_space(done, sizes.parameters, sizes.trained)
             if described().main:
                 for line in TrainPlan(one, sizes, len(source), processes).lines():
                     typer.echo(line)

@@ -75,6 +75,29 @@ def test_a_dry_run_shows_what_would_be_trained_and_writes_nothing(
     assert not output.exists()
 
 
+def test_a_dry_run_reads_every_record_and_looks_at_the_disk(server, command, place, small_disk):
+    from PIL import Image
+
+    data = place / "data"
+    data.mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(data / f"{number}.png")
+        (data / f"{number}.txt").write_text("a star")
+    given = [*command, "--data", data, "--set", f"cache={place / 'cache'}", "--dry-run"]
+    # The embedded base takes 14 MB, the disk holds two.
+    large = ("train", "sft", "--base", "shapes", "--data", "shapes-clean:8", "--dry-run")
+    assert server.run(*large, "--output", small_disk / "deep" / "run") == 2
+    assert "0.0 GB are free" in server.printed
+    assert not (small_disk / "deep").exists()
+    assert server.run(*given, "--output", place / "fits") == 0, server.printed
+    (data / "1.png").write_bytes(b"no image")
+    assert server.run(*given, "--output", place / "fits") == 2
+    assert "1.png, which is not a readable image" in server.printed
+    dropped = ("--set", "images.on_broken=drop")
+    assert server.run(*given, *dropped, "--output", place / "fits") == 0
+    assert "on 2 samples" in server.printed
+
+
 def test_a_dry_run_refuses_what_training_would(server, command, place):
     assert server.run(*command, "--set", "resolution=65", "--dry-run") == 2
     assert "multiples of" in server.printed
