@@ -85,12 +85,15 @@ def _fail(message: str, code: int) -> None:
 
 def main() -> None:
     """Entry point: runs the command and turns a user's mistake into a sentence and an exit code."""
+    interrupted = "interrupted; the same command goes on where it stopped"
     try:
         app()
     except SystemExit as end:  # typer ends with one, always
         if end.code == _INTERRUPTED:
-            _fail("interrupted; the same command goes on where it stopped", _INTERRUPTED)
+            _fail(interrupted, _INTERRUPTED)
         raise
+    except KeyboardInterrupt:  # before typer has begun, or after it has ended
+        _fail(interrupted, _INTERRUPTED)
     except Exception as error:
         message, code = _explain(error)
         if message is None:

@@ -51,7 +51,7 @@ def launch(code: list[str], count: int = 2, **environment: str) -> list[str]:
                 "MASTER_PORT": str(port),
                 "ACCELERATE_USE_CPU": "true",
                 "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
             }
             | environment,
         )

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from accelerate.state import AcceleratorState, GradientState
+from processes import launch
 from safetensors.torch import load_file
 
 from soar_bench.checkpoints import digest_pipeline
@@ -112,38 +110,16 @@ def trained(tiny_pipeline, tmp_path_factory):
     """The folder of runs of each stage, in two processes that share the batch."""
     pytest.importorskip("deepspeed", reason="deepspeed is not installed")
     folder = tmp_path_factory.mktemp("zero")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    here = Path(__file__).resolve()
     code = (
         "import sys; from pathlib import Path; sys.path[:0] = [sys.argv[1]];"
         "import test_deepspeed; test_deepspeed.in_a_process(*map(Path, sys.argv[2:]))"
     )
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(here.parent), str(folder), str(tiny_pipeline)],
-            cwd=here.parents[2],
-            env=os.environ
-            | {
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "LOCAL_WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                "ACCELERATE_USE_DEEPSPEED": "true",
-                "DS_ACCELERATOR": "cpu",
-                "OMP_NUM_THREADS": "1",
-            },
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        assert [process.wait(timeout=300) for process in started] == [0, 0]
-    finally:
-        for process in started:
-            process.kill()
+    launch(
+        ["-c", code, str(Path(__file__).parent), str(folder), str(tiny_pipeline)],
+        ACCELERATE_USE_CPU="false",  # the two cannot both be asked for
+        ACCELERATE_USE_DEEPSPEED="true",
+        DS_ACCELERATOR="cpu",
+    )
     return folder
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import launch
 from safetensors.torch import load_file
 
 from training.checkpoint import read_checkpoint
@@ -374,38 +372,13 @@ def gradients_of_a_process():
 
 def test_two_processes_have_the_gradient_of_one_in_float64(tmp_path):
     """The processes have unequal numbers of points: one sample ends at sigma = 0."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    here = Path(__file__).resolve()
-    code = (
-        "import sys, torch; sys.path[:0] = [sys.argv[1]];"
-        "import test_loop; torch.save(test_loop.gradients_of_a_process(), sys.argv[2])"
-    )
     files = [tmp_path / f"{rank}.pt" for rank in (0, 1)]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(here.parent), str(file)],
-            cwd=here.parents[2],
-            env=os.environ
-            | {
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "LOCAL_WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                "ACCELERATE_USE_CPU": "true",
-                "OMP_NUM_THREADS": "1",
-            },
-        )
-        for rank, file in enumerate(files)
-    ]
-    try:
-        assert [process.wait(timeout=120) for process in started] == [0, 0]
-    finally:
-        for process in started:
-            process.kill()
+    code = (
+        "import os, sys, torch; sys.path[:0] = [sys.argv[1]];"
+        "import test_loop; place = f'{sys.argv[2]}/' + os.environ['RANK'] + '.pt';"
+        "torch.save(test_loop.gradients_of_a_process(), place)"
+    )
+    launch(["-c", code, str(Path(__file__).parent), str(tmp_path)])
 
     model = Recorder(dtype=torch.float64)
     whole = a_batch(model, settings=TWO, dtype=torch.float64)

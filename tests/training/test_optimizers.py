@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import launch
 
 from training import optimizers
 from training.optimizers import check_optimizer, make_optimizer, set_learning_rate
@@ -212,34 +209,11 @@ def train_a_process(folder):
 def test_8_bits_go_on_bit_identical_where_weights_are_divided_among_processes(tmp_path):
     """And as one process would but for rounding: blocks of 256 values are the same blocks."""
     need("adamw8bit")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     code = (
-        "import sys, pathlib, test_optimizers;"
-        "test_optimizers.train_a_process(pathlib.Path(sys.argv[1]))"
+        "import sys, pathlib; sys.path[:0] = [sys.argv[1]]; import test_optimizers;"
+        "test_optimizers.train_a_process(pathlib.Path(sys.argv[2]))"
     )
-    root, here = Path(__file__).parents[2], Path(__file__).parent
-    path = os.pathsep.join([str(root), str(here), os.environ.get("PYTHONPATH", "")])
-    shared = {
-        "PYTHONPATH": path,
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path)],
-            env={**os.environ, **shared, "RANK": str(rank)},
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        assert [process.wait(timeout=120) for process in started] == [0, 0]
-    finally:
-        for process in started:
-            process.kill()
+    launch(["-c", code, str(Path(__file__).parent), str(tmp_path)])
     start, (alone, _, _) = network(), trained("adamw8bit", STEPS)
     for rank in (0, 1):
         together = torch.load(tmp_path / f"weights-{rank}.pt", weights_only=True)
