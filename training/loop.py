@@ -6,6 +6,7 @@ to, so a run that was stopped goes on exactly as if it had not been.
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,6 +76,8 @@ def train(
         signals = _Signals()
         look = _Looks(run, watchers, parallel, signals, stack)
         if run.last.exists():
+            if parallel.main:
+                delete_states(run.output)  # killed at the very end, it would have left one
             stack.enter_context(signals.heard())
             look.at(config.steps)
             return run.last
@@ -137,7 +140,7 @@ def train(
                 reuse,
             )
             norm = parallel.clip(parameters, config.optimizer.clip_norm)
-            if norm != norm or norm == float("inf"):
+            if not math.isfinite(norm):
                 raise _diverged(run, step, "no longer finite")
             optimizer.step()
             if trained.average is not None:

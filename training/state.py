@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -139,6 +140,12 @@ def load_state(output: Path, trained: Trained, parallel: Parallel) -> int:
         state = torch.load(file, weights_only=True, map_location="cpu")
     except FileNotFoundError:
         state = {}
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise TrainingError(
+            f"{file} cannot be read ({reason}): delete {found[step]} to begin again, or name another "
+            "output"
+        ) from None
     if state.get("division") != parallel.division:
         raise TrainingError(
             f"{found[step]} was written by processes that divide the weights in another way: go "

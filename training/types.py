@@ -188,7 +188,8 @@ class Validation(_Section):
     #: steps between them, a multiple of save_every; 0: none
     every: int = Field(default=0, ge=0)
     prompts: tuple[str, ...] = ()
-    #: named settings of generation, as of ``eval --protocol``; empty: the base's own
+    #: named settings of generation, as of ``eval --protocol``; empty: ``shapes`` for the embedded
+    #: base, otherwise ``soar-paper`` at the resolution and tokens that are trained
     protocol: str = ""
 
     @model_validator(mode="after")

@@ -159,6 +159,41 @@ def test_a_disk_too_small_for_what_is_to_come_is_refused_before_the_first_step(
     assert len(steps) == 6
 
 
+def interrupted(tiny_train, config, at):
+    def stop(stage, done, total, figures):
+        if stage == "train" and done == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        tiny_train(config, observe=stop)
+
+
+@pytest.mark.parametrize("content", [b"", b"no state", None])
+def test_a_damaged_state_is_named(content, tiny_config, tiny_train):
+    config = tiny_config(steps=4, save_every=2)
+    interrupted(tiny_train, config, 2)
+    ((_, folder),) = states(config.output).items()
+    file = folder / "process-0.pt"
+    file.write_bytes(file.read_bytes()[:5000] if content is None else content)
+    with pytest.raises(
+        TrainingError, match=r"process-0\.pt cannot be read .*: delete .*state-00000"
+    ):
+        tiny_train(config)
+
+
+def test_killed_after_its_last_checkpoint_a_run_leaves_no_state(tiny_config, tiny_train):
+    config = tiny_config(steps=4, save_every=2)
+    interrupted(tiny_train, config, 2)
+    ((_, folder),) = states(config.output).items()
+    kept = {file.name: file.read_bytes() for file in folder.iterdir()}
+    tiny_train(config)
+    folder.mkdir()
+    for name, content in kept.items():
+        (folder / name).write_bytes(content)
+    tiny_train(config)
+    assert not states(config.output)
+
+
 def test_what_a_killed_run_left_half_written_is_cleared_away(tiny_config, tiny_train):
     config = tiny_config(steps=1)
     config.output.mkdir()
@@ -193,13 +228,6 @@ def test_settings_that_do_not_fit_together_are_refused_in_a_sentence(changes, wo
 
 def test_where_things_go_and_what_is_looked_at_is_no_part_of_a_run(tiny_config, tiny_train):
     """A run goes on with other trackers, looks and rules of what stays."""
-    config = tiny_config(steps=4, save_every=2)
-
-    def stop(stage, done, total, figures):
-        if stage == "train" and done == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(Stopped):
-        tiny_train(config, observe=stop)
+    interrupted(tiny_train, tiny_config(steps=4, save_every=2), 2)
     other = tiny_config(steps=4, save_every=1, keep_last=1, trackers=[], loss_limit=50.0)
     assert tiny_train(other) == Path(other.output) / "checkpoint-000004"
