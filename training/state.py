@@ -143,8 +143,8 @@ def load_state(output: Path, trained: Trained, parallel: Parallel) -> int:
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:160]
         raise TrainingError(
-            f"{file} cannot be read ({reason}): delete {found[step]} to begin again, or name another "
-            "output"
+            f"{file} cannot be read ({reason}): delete {found[step]} to begin again, or name "
+            "another output"
         ) from None
     if state.get("division") != parallel.division:
         raise TrainingError(
