@@ -55,7 +55,7 @@ def write_sd35m(folder: Path, device: str, tiny: bool) -> None:
     """
     import torch
 
-    from evaluators.torchvision_import import mend_torchvision
+    from soar_bench.core.torchvision import mend_torchvision
 
     mend_torchvision()
     from diffusers import (

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from soar_bench.leaderboard import FORMS, boards, load, render
+from soar_bench.boards import boards
+from soar_bench.output.leaderboard import FORMS, load, render
 from soar_bench.records import write_run
 
 TASKS = (80, 99, 80, 94, 100, 100)

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from soar_bench.boards.compare import entrants, format_difference, format_value
+from soar_bench.cache.images import ImageStore
 from soar_bench.checkpoints import resolve
-from soar_bench.compare import entrants, format_difference, format_value
-from soar_bench.gallery import strip
-from soar_bench.image_store import ImageStore
-from soar_bench.protocols import SHAPES_PROTOCOL
+from soar_bench.output.gallery import strip
 from soar_bench.records import read_runs
 from soar_bench.stats import paired_difference
 from soar_bench.suites import get_suite
-from soar_bench.types import PlannedSample
+from soar_bench.suites.protocols import SHAPES_PROTOCOL
+from soar_bench.suites.types import PlannedSample
 
 CACHE, OUTPUT = Path("outputs/cache"), Path("docs/images/overview.png")
 SHOWN = {"shapes": "base", "outputs/train/sft-seed0": "SFT", "outputs/train/soar-seed0": "SOAR"}

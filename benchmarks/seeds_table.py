@@ -19,8 +19,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from soar_bench import markdown
-from soar_bench.compare import (
+from soar_bench.boards.compare import (
     Entrant,
     Row,
     compare,
@@ -28,10 +27,11 @@ from soar_bench.compare import (
     format_difference,
     metrics_of,
 )
-from soar_bench.compare_view import format_p
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.output import markdown
+from soar_bench.output.compare import format_p
 from soar_bench.records import Run, read_runs
 from soar_bench.stats import Estimate, holm
-from soar_bench.types import SoarBenchError
 
 #: The name of each entrant in the records, and in the table.
 ROWS = {"shapes": "base", "sft": "SFT", "sft-equal-compute": "SFT, equal compute", "soar": "SOAR"}

@@ -16,17 +16,17 @@ from typing import Any
 
 import typer
 
+from soar_bench.boards.compare import Entrant, entrants, format_difference, format_value
 from soar_bench.checkpoints import digest_pipeline, pipeline_folder, resolve
-from soar_bench.compare import Entrant, entrants, format_difference, format_value
-from soar_bench.config import load_config
-from soar_bench.data import open_data
+from soar_bench.core.progress import stages
 from soar_bench.evaluate import Options, prepare, run
-from soar_bench.markdown import table as markdown_table
-from soar_bench.progress import stages
-from soar_bench.protocols import SHAPES_PROTOCOL
+from soar_bench.output.markdown import table as markdown_table
 from soar_bench.records import read_runs
 from soar_bench.stats import paired_difference
 from soar_bench.suites import get_suite
+from soar_bench.suites.protocols import SHAPES_PROTOCOL
+from soar_bench.train.config import load_config
+from soar_bench.train.data import open_data
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 OUTPUT = Path("outputs/sweep")

@@ -231,11 +231,11 @@ def prepare(given: argparse.Namespace) -> Work:
     import numpy as np
     import torch
 
-    from evaluators.torchvision_import import mend_torchvision
+    from soar_bench.core.torchvision import mend_torchvision
 
     mend_torchvision()
     from soar_bench.checkpoints import pipeline_folder
-    from soar_bench.data import open_data
+    from soar_bench.train.data import open_data
     from training.loop import compile_blocks
     from training.parallel import Parallel
     from training.pipeline import load_pipeline, quieten

@@ -16,9 +16,9 @@ import numpy as np
 
 from evaluators.images import View, stack
 from evaluators.loading import load_strictly, read_safetensors
-from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import EvaluatorError
 from evaluators.weights import Weights
+from soar_bench.core.torchvision import mend_torchvision
 
 if TYPE_CHECKING:
     import torch

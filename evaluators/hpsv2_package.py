@@ -13,9 +13,9 @@ from evaluators import catalogue
 from evaluators.hpsv2 import FILE, read_state
 from evaluators.loading import load_strictly
 from evaluators.openclip import Architecture
-from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 from evaluators.weights import Weights
+from soar_bench.core.torchvision import mend_torchvision
 
 
 class HpsV21Package(Evaluator):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evaluators.torchvision_import import mend_torchvision
+from soar_bench.core.torchvision import mend_torchvision
 
 if TYPE_CHECKING:
     import torch

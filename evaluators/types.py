@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from soar_bench.core.errors import SoarBenchError
+
 if TYPE_CHECKING:
     from evaluators.weights import Weights
 
 
-class EvaluatorError(Exception):
+class EvaluatorError(SoarBenchError):
     """Something a user can mend, in one sentence that says what is wrong and what to do."""
 
 

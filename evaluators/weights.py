@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,16 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.types import EvaluatorError
+from soar_bench.core.files import home
 
-HOME_VARIABLE = "SOAR_BENCH_HOME"
 DIGESTS_FILE = "digests.json"
 _CHUNK = 1 << 22
-
-
-def home() -> Path:
-    """Where weights and prompt sets are kept: ``$SOAR_BENCH_HOME`` or ``~/.cache/soar-bench``."""
-    named = os.environ.get(HOME_VARIABLE)
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "soar-bench"
 
 
 class WeightsMissing(EvaluatorError):

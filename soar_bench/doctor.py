@@ -13,7 +13,8 @@ from pathlib import Path
 
 from evaluators import catalogue, registry
 from evaluators.types import EvaluatorError
-from evaluators.weights import Weights, WeightsMissing, home
+from evaluators.weights import Weights, WeightsMissing
+from soar_bench.core.files import home
 
 
 class State(StrEnum):
@@ -92,8 +93,8 @@ def _machine(device: str) -> Iterator[Finding]:
     else:
         yield Finding(section, "cuda", State.absent, "no GPU that this torch can use")
     if device != "cpu":
-        from soar_bench.devices import choose
-        from soar_bench.types import SoarBenchError
+        from soar_bench.core.devices import choose
+        from soar_bench.core.errors import SoarBenchError
 
         try:
             choose(device)
@@ -129,7 +130,7 @@ def _at_least(found: str, wanted: tuple[int, int]) -> bool:
 
 
 def _torchvision(found: str) -> Finding:
-    from evaluators.torchvision_import import mend_torchvision
+    from soar_bench.core.torchvision import mend_torchvision
 
     try:
         mended = mend_torchvision()

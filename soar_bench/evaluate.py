@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluators import registry
+from soar_bench.cache.images import ImageGone, ImageStore
 from soar_bench.checkpoints import Checkpoint, image_size
-from soar_bench.devices import AUTO, choose
-from soar_bench.distributed import ALONE, Group
-from soar_bench.image_store import ImageGone, ImageStore
-from soar_bench.judging import Judged, Observer, judge, summary, table
-from soar_bench.memory import peak
-from soar_bench.noise import noise_key
-from soar_bench.provenance import made_by
+from soar_bench.core.devices import AUTO, choose
+from soar_bench.core.distributed import ALONE, Group
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.memory import peak
 from soar_bench.records import Run, folder_of, read_run, write_run
+from soar_bench.records.provenance import made_by
+from soar_bench.sampling.noise import noise_key
 from soar_bench.scoring import Generated, Judge, sample_key
-from soar_bench.types import PlannedSample, Protocol, SoarBenchError, Suite, plan
+from soar_bench.scoring.judging import Judged, Observer, judge, summary, table
+from soar_bench.suites.types import PlannedSample, Protocol, Suite, plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,8 +218,8 @@ def _generate(
     """Makes missing images; how many were made by all processes, and how many at once."""
     if not group.share(force or bool(work.store.missing(work.samples))):
         return 0, options.batch_size
-    from soar_bench.generate import generate
-    from soar_bench.sampler import Sampler
+    from soar_bench.sampling.generate import generate
+    from soar_bench.sampling.sampler import Sampler
 
     waiting = partial(note, "waiting for another soar-bench that makes the same images")
     sampler = Sampler(work.checkpoint, work.protocol, device)

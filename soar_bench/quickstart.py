@@ -9,22 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluators.torchvision_import import mend_torchvision
+from soar_bench.boards.compare import Row, compare, entrants, format_difference, format_value
+from soar_bench.cache.images import ImageStore
 from soar_bench.checkpoints import Checkpoint, digest_pipeline, pipeline_folder, resolve
-from soar_bench.compare import Row, compare, entrants, format_difference, format_value
-from soar_bench.compare_view import format_p
-from soar_bench.config import load_config
-from soar_bench.data import open_data
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import replace_atomically, write_text
+from soar_bench.core.progress import Stages
+from soar_bench.core.torchvision import mend_torchvision
 from soar_bench.evaluate import Options, prepare, run
-from soar_bench.gallery import grid
-from soar_bench.image_store import ImageStore
-from soar_bench.leaderboard import leaderboard
-from soar_bench.progress import Stages
-from soar_bench.protocols import SHAPES_PROTOCOL
+from soar_bench.output.compare import format_p
+from soar_bench.output.gallery import grid
+from soar_bench.output.leaderboard import leaderboard
 from soar_bench.records import Run
 from soar_bench.suites import get_suite
-from soar_bench.types import PlannedSample, Prompt, SoarBenchError, Suite
-from training.files import replace_atomically, write_text
+from soar_bench.suites.protocols import SHAPES_PROTOCOL
+from soar_bench.suites.types import PlannedSample, Prompt, Suite
+from soar_bench.train.config import load_config
+from soar_bench.train.data import open_data
 
 #: Each suite with the metric that says whether an image is right.
 SUITES = {"shapes": "shapes_geneval", "shapes-signs": "ocr_accuracy"}

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from soar_bench import hub
-from soar_bench.compare import metrics_of
-from soar_bench.protocols import from_settings
+from soar_bench.boards.compare import metrics_of
+from soar_bench.checkpoints import hub
+from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import RUN_FILE, Run, deciding
 from soar_bench.suites import get_suite
-from soar_bench.types import Protocol, SoarBenchError, Suite
+from soar_bench.suites.protocols import from_settings
+from soar_bench.suites.types import Protocol, Suite
 from training.differences import differences
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def plan_again(
             "--output"
         )
     from soar_bench.checkpoints import resolve
-    from soar_bench.devices import choose
+    from soar_bench.core.devices import choose
     from soar_bench.evaluate import Options
 
     record = run.record
@@ -142,7 +143,7 @@ def _precision(record: dict[str, Any]) -> str | None:
 
 def _changes(record: dict[str, Any], options: Options) -> Iterator[str]:
     from evaluators import registry
-    from soar_bench.devices import describe
+    from soar_bench.core.devices import describe
     from soar_bench.scoring import evaluator_identity, precision
 
     for name, recorded in record["evaluators"].items():

@@ -18,17 +18,18 @@ from typing import Any
 import numpy as np
 
 from evaluators import registry
-from soar_bench.devices import choose
+from soar_bench.core.devices import choose
+from soar_bench.core.digests import digest_of
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import replace_atomically
+from soar_bench.core.images import READING, digest_image, read_pixels
 from soar_bench.evaluate import distinct, make_folders
-from soar_bench.folders import Images, open_folder
-from soar_bench.image_store import digest_image
-from soar_bench.judging import Observer, judge, summary, table
-from soar_bench.pixels import READING, read_pixels
-from soar_bench.provenance import made_by
 from soar_bench.records import IMAGES, IMPORTED, Run, folder_of, write_run
+from soar_bench.records.provenance import made_by
 from soar_bench.scoring import Judge, sample_key
-from soar_bench.types import PlannedSample, SoarBenchError, digest_of
-from training.files import replace_atomically
+from soar_bench.scoring.folders import Images, open_folder
+from soar_bench.scoring.judging import Observer, judge, summary, table
+from soar_bench.suites.types import PlannedSample
 
 #: In the place of the settings of generation, so that a comparison with generated runs is refused.
 PROTOCOL: dict[str, Any] = {

@@ -23,10 +23,10 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A genuine SD3-format pipeline of the embedded base's shape with random weights."""
     import torch
 
-    from soar_bench.shapes.pretrain import vae
-    from soar_bench.shapes.pretrain.base import assemble
-    from soar_bench.shapes.pretrain.contrastive import TextTowers
-    from soar_bench.shapes.pretrain.recipe import Architecture
+    from benchmarks.pretrain import vae
+    from benchmarks.pretrain.base import assemble
+    from benchmarks.pretrain.contrastive import TextTowers
+    from benchmarks.pretrain.recipe import Architecture
 
     torch.manual_seed(0)
     pipeline = assemble(Architecture(layers=2, heads=2, head_width=16), vae.build(0), TextTowers())
@@ -43,7 +43,7 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture()
 def tiny_config(tiny_pipeline: Path, tmp_path: Path):
     """Settings of a training of a few steps from the tiny pipeline; keywords override them."""
-    from soar_bench.config import load_config
+    from soar_bench.train.config import load_config
 
     def make(**changes: object):
         settings = {
@@ -72,7 +72,7 @@ def tiny_config(tiny_pipeline: Path, tmp_path: Path):
 def tiny_train(tiny_pipeline: Path):
     """Trains with the given settings from the tiny pipeline; returns the last checkpoint."""
     from soar_bench.checkpoints import digest_pipeline
-    from soar_bench.data import open_data
+    from soar_bench.train.data import open_data
     from training.loop import train
     from training.pipeline import load_pipeline
     from training.run import Base

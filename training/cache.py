@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.files import replace_atomically, write_text
+from soar_bench.core.files import replace_atomically, write_text
 from training.types import TrainingError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from training.files import replace_folder_atomically, write_text
+from soar_bench.core.files import replace_folder_atomically, write_text
 from training.types import TrainingError
 
 SCHEMA = 1

@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from soar_bench.core.files import write_text
 from training.checkpoint import checkpoint_folder, checkpoints, write_checkpoint
 from training.data import Source
 from training.differences import differences
-from training.files import write_text
 from training.types import Config, TrainingError
 
 CONFIG_FILE = "config.json"

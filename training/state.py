@@ -19,7 +19,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from training.files import replace_atomically, sync
+from soar_bench.core.files import replace_atomically, sync
 from training.parallel import Parallel, like, part, whole
 from training.types import TrainingError
 from training.zero import ZeroOptimizer

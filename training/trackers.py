@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from training.files import write_text
+from soar_bench.core.files import write_text
 from training.types import Config, TrainingError
 
 #: What a tracker is installed with.

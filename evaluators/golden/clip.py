@@ -11,7 +11,7 @@ import numpy as np
 
 from evaluators.golden.fill import fill
 from evaluators.openclip import Architecture
-from evaluators.torchvision_import import mend_torchvision
+from soar_bench.core.torchvision import mend_torchvision
 
 if TYPE_CHECKING:
     import torch

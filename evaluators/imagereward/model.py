@@ -19,8 +19,8 @@ from evaluators.imagereward.layout import (
     transformers_name,
 )
 from evaluators.loading import load_strictly, read_checkpoint
-from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import EvaluatorError
+from soar_bench.core.torchvision import mend_torchvision
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import EvaluatorError
+from soar_bench.core.torchvision import mend_torchvision
 
 if TYPE_CHECKING:
     import torch

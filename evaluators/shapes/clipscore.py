@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.loading import load_strictly, read_safetensors
-from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from soar_bench.core.torchvision import mend_torchvision
 
 WEIGHTS = Path(__file__).parent / "weights" / "clip"
 _FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json")

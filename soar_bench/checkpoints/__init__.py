@@ -1,7 +1,7 @@
 """From what a user types to weights that can be judged, with their identity and their story.
 
 :func:`resolve` checks everything that can be checked without loading weights. What it finds is
-remembered (:mod:`soar_bench.checkpoints.remembered`): for a checkpoint that has not changed it
+remembered (:mod:`soar_bench.core.digests`): for a checkpoint that has not changed it
 reads no weights and imports no torch.
 """
 
@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from soar_bench import hub
+from soar_bench.checkpoints import hub
 from soar_bench.checkpoints.adapters import base_of, check_adapter
 from soar_bench.checkpoints.fit import check_denoiser_folder, check_denoiser_shapes
 from soar_bench.checkpoints.forms import Found, find
@@ -21,7 +21,6 @@ from soar_bench.checkpoints.pipelines import (
     digest_pipeline,
     pipeline_folder,
 )
-from soar_bench.checkpoints.remembered import remember, stamp, versions
 from soar_bench.checkpoints.single_file import (
     converted,
     converted_shapes,
@@ -30,7 +29,8 @@ from soar_bench.checkpoints.single_file import (
 from soar_bench.checkpoints.sizes import image_size
 from soar_bench.checkpoints.types import EMBEDDED, Checkpoint
 from soar_bench.checkpoints.weights import model_files, read_header
-from soar_bench.types import SoarBenchError, digest_of
+from soar_bench.core.digests import digest_of, remember, stamp, versions
+from soar_bench.core.errors import SoarBenchError
 from training.checkpoint import (
     ADAPTER,
     CHECKPOINT_FILE,

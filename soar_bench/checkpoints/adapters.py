@@ -14,7 +14,7 @@ from typing import Any
 from soar_bench.checkpoints.fit import empty_model, pipeline_class
 from soar_bench.checkpoints.pipelines import Pipeline
 from soar_bench.checkpoints.weights import convert_first, read_header, read_json, some
-from soar_bench.types import SoarBenchError
+from soar_bench.core.errors import SoarBenchError
 
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"

@@ -13,10 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from evaluators.torchvision_import import mend_torchvision
 from soar_bench.checkpoints.pipelines import Pipeline
 from soar_bench.checkpoints.weights import read_header, read_json, some
-from soar_bench.types import SoarBenchError
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.torchvision import mend_torchvision
 
 #: What a text-to-image call asks for, and what only other pipelines' calls ask for.
 _NEEDED = ("prompt", "num_inference_steps")

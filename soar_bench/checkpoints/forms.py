@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from soar_bench import hub
+from soar_bench.checkpoints import hub
 from soar_bench.checkpoints.adapters import (
     DIFFUSERS_WEIGHTS,
     PEFT_CONFIG,
@@ -16,8 +16,7 @@ from soar_bench.checkpoints.adapters import (
 from soar_bench.checkpoints.pipelines import INDEX, pipeline_folder
 from soar_bench.checkpoints.types import EMBEDDED
 from soar_bench.checkpoints.weights import OTHER_FORMATS, convert_first, read_header, some
-from soar_bench.suites import unknown
-from soar_bench.types import SoarBenchError
+from soar_bench.core.errors import SoarBenchError, unknown_name
 from training.checkpoint import CHECKPOINT_FILE, latest_checkpoint
 
 #: Names of folders and files that say what is in them and not whose it is.
@@ -51,7 +50,7 @@ def find(name: str) -> Found:
         return _at(path, _label(path))
     repository = hub.parse(name)
     if repository is None:
-        raise unknown("checkpoint's file or folder, or embedded base", name, list(EMBEDDED))
+        raise unknown_name("checkpoint's file or folder, or embedded base", name, list(EMBEDDED))
     place, commit = hub.find(repository)
     label = repository.repo.rpartition("/")[2]
     if repository.inside:

@@ -13,7 +13,7 @@ from soar_bench.checkpoints.pipelines import Pipeline
 from soar_bench.checkpoints.single_file import converted, in_diffusers_names
 from soar_bench.checkpoints.types import Checkpoint
 from soar_bench.checkpoints.weights import model_files
-from soar_bench.types import SoarBenchError
+from soar_bench.core.errors import SoarBenchError
 
 
 def load(

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from soar_bench.checkpoints.remembered import remember, stamp, versions
 from soar_bench.checkpoints.types import EMBEDDED
 from soar_bench.checkpoints.weights import (
     OTHER_FORMATS,
@@ -22,8 +21,8 @@ from soar_bench.checkpoints.weights import (
     read_header,
     read_json,
 )
-from soar_bench.suites import unknown
-from soar_bench.types import SoarBenchError, digest_of
+from soar_bench.core.digests import digest_of, remember, stamp, versions
+from soar_bench.core.errors import SoarBenchError, unknown_name
 from training.checkpoint import digest_weights
 
 INDEX = "model_index.json"
@@ -167,7 +166,7 @@ def pipeline_folder(name: str) -> Path:
             raise SoarBenchError(
                 f"the weights of {name!r} are missing ({folder}); install soar-bench again"
             )
-        raise unknown("pipeline folder or embedded base", name, list(EMBEDDED))
+        raise unknown_name("pipeline folder or embedded base", name, list(EMBEDDED))
     _ = Pipeline(folder).class_name
     return folder
 

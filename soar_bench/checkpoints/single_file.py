@@ -12,7 +12,7 @@ from typing import Any
 from soar_bench.checkpoints.fit import empty_denoiser, model_class, shapes_of
 from soar_bench.checkpoints.pipelines import Pipeline
 from soar_bench.checkpoints.weights import read_header
-from soar_bench.types import SoarBenchError
+from soar_bench.core.errors import SoarBenchError
 
 #: What original checkpoints call the denoiser among their parts.
 _ORIGINAL = "model.diffusion_model."

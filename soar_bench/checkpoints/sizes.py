@@ -6,7 +6,8 @@ from typing import Any
 
 from soar_bench.checkpoints.pipelines import Pipeline
 from soar_bench.checkpoints.types import Checkpoint
-from soar_bench.types import Protocol, SoarBenchError
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.suites.types import Protocol
 
 #: Side of the default latents in pipelines whose settings do not say it.
 _DEFAULT_LATENTS = {

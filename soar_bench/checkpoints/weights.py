@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soar_bench.types import SoarBenchError
+from soar_bench.core.errors import SoarBenchError
 
 #: Name stems of weights as diffusers and transformers save them.
 _STEMS = ("diffusion_pytorch_model", "model")

@@ -108,7 +108,7 @@ def _explain(error: Exception) -> tuple[str | None, int]:
         return f"no space left on the disk{where}: free some and run the same command again", 1
 
     from evaluators.types import EvaluatorError
-    from soar_bench.types import SoarBenchError
+    from soar_bench.core.errors import SoarBenchError
     from training.types import Diverged, Stopped, TrainingError
 
     if isinstance(error, Stopped):

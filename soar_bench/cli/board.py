@@ -27,10 +27,10 @@ def leaderboard(
     ),
 ) -> None:
     """Write the leaderboard from the records in results/."""
-    from soar_bench.leaderboard import leaderboard as page_of
-    from soar_bench.leaderboard import load
-    from soar_bench.types import SoarBenchError
-    from training.files import write_text
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.core.files import write_text
+    from soar_bench.output.leaderboard import leaderboard as page_of
+    from soar_bench.output.leaderboard import load
 
     if form is None:
         known = [f for f in Form if output is not None and output.suffix.lower() == f".{f}"]

@@ -46,10 +46,10 @@ def compare(
 
     Runs that differ by training seed alone become one row.
     """
-    from soar_bench import compare as comparison
-    from soar_bench import compare_view as view
+    from soar_bench.boards import compare as comparison
     from soar_bench.cli.options import split
-    from soar_bench.types import SoarBenchError
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.output import compare as view
 
     if not 0 < level < 1:
         raise SoarBenchError(f"--level takes a number between 0 and 1, not {level:g}")
@@ -71,7 +71,7 @@ def compare(
     else:
         from rich.console import Console
 
-        from soar_bench.tables import comparison_table
+        from soar_bench.output.tables import comparison_table
 
         console = Console(highlight=False)
         console.print(comparison_table(shown, console.width))

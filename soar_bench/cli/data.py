@@ -33,8 +33,8 @@ def check(
     """Read every record and list what is missing or broken; exit code 1 if anything is."""
     import json
 
-    from soar_bench import data_view
-    from soar_bench.progress import stages
+    from soar_bench.core.progress import stages
+    from soar_bench.output import data as data_view
 
     images = _images(folder=image_folder, image=image, caption=caption, split=split)
     with stages() as show:
@@ -63,9 +63,9 @@ def stats(
     """Count records, sizes, aspect ratios and their buckets, caption lengths and duplicates."""
     import json
 
-    from soar_bench import data_view
-    from soar_bench.progress import stages
-    from soar_bench.types import SoarBenchError
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.core.progress import stages
+    from soar_bench.output import data as data_view
 
     if bucket_step > resolution:
         raise SoarBenchError(f"--bucket-step {bucket_step} is more than --resolution {resolution}")
@@ -89,7 +89,7 @@ def cache(
     clear: bool = typer.Option(False, "--clear", help="Delete them; they can be made again."),
 ) -> None:
     """Count the latents and embeddings that are kept on disk, or delete them."""
-    from soar_bench import data_view
+    from soar_bench.output import data as data_view
 
     if clear:
         from training.cache import Cache

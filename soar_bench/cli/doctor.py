@@ -22,7 +22,7 @@ def doctor(
     from rich.console import Console
 
     from soar_bench.doctor import State, examine
-    from soar_bench.tables import doctor_tables
+    from soar_bench.output.tables import doctor_tables
 
     quiet = Console(stderr=True)
     with quiet.status("looking") as status:

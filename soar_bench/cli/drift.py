@@ -53,15 +53,15 @@ def drift(
     """
     from rich.console import Console
 
-    from evaluators.torchvision_import import mend_torchvision
     from soar_bench.checkpoints import resolve
     from soar_bench.cli.signals import terminate_as_interrupt
-    from soar_bench.data import open_data
-    from soar_bench.devices import choose
-    from soar_bench.progress import stages
-    from soar_bench.protocols import get_protocol, override
+    from soar_bench.core.devices import choose
+    from soar_bench.core.progress import stages
+    from soar_bench.core.torchvision import mend_torchvision
     from soar_bench.records import json_text
     from soar_bench.shapes.world import DISTRIBUTIONS
+    from soar_bench.suites.protocols import get_protocol, override
+    from soar_bench.train.data import open_data
 
     terminate_as_interrupt()
     found = {one.digest: one for one in (resolve(name, base) for name in checkpoints)}

@@ -61,15 +61,15 @@ def evaluate(
 
     from soar_bench.checkpoints import resolve
     from soar_bench.cli.signals import terminate_as_interrupt
-    from soar_bench.distributed import join, leave
+    from soar_bench.core.distributed import join, leave
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.core.progress import stages
     from soar_bench.evaluate import Options, prepare, run
-    from soar_bench.plan import plan_record, plan_table, problems
-    from soar_bench.progress import stages
-    from soar_bench.protocols import default_protocol, get_protocol, sweep
+    from soar_bench.output.plan import plan_record, plan_table, problems
+    from soar_bench.output.tables import run_table
     from soar_bench.records import json_text
     from soar_bench.suites import get_suite
-    from soar_bench.tables import run_table
-    from soar_bench.types import SoarBenchError
+    from soar_bench.suites.protocols import default_protocol, get_protocol, sweep
 
     options = Options(
         results,

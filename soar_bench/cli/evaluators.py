@@ -22,7 +22,7 @@ def listing(
     from contextlib import redirect_stdout
 
     from evaluators import registry
-    from soar_bench import evaluator_table
+    from soar_bench.output import evaluators as evaluator_table
 
     with redirect_stdout(sys.stderr):  # a plug-in may print while it is imported
         rows = [evaluator_table.look(entry) for entry in registry.entries()]
@@ -56,7 +56,7 @@ def show(
     from contextlib import redirect_stdout
 
     from evaluators import registry
-    from soar_bench import evaluator_table
+    from soar_bench.output import evaluators as evaluator_table
 
     with redirect_stdout(sys.stderr):
         row = evaluator_table.look(registry.find(name))

@@ -32,9 +32,9 @@ def card(
 
     All other text and metadata of the card stay as they are.
     """
-    from soar_bench.export import card as text_of
-    from soar_bench.types import SoarBenchError
-    from training.files import replace_atomically
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.core.files import replace_atomically
+    from soar_bench.records.export import card as text_of
 
     found = _select(results, runs)
     try:
@@ -73,7 +73,7 @@ def parquet(
 
 
 def _samples(runs: list[str], form: str, output: Path, force: bool, results: Path) -> None:
-    from soar_bench.export import write_samples
+    from soar_bench.records.export import write_samples
 
     rows = write_samples(_select(results, runs), form, output, force)
     typer.echo(f"{output}: {rows} rows")
@@ -81,8 +81,8 @@ def _samples(runs: list[str], form: str, output: Path, force: bool, results: Pat
 
 def _select(results: Path, names: list[str]) -> list[Run]:
     """Each run once, in the order named. SoarBenchError for one that is broken."""
-    from soar_bench.runs import select
-    from soar_bench.types import SoarBenchError
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.records.manage import select
 
     found = {}
     for name in names:
@@ -108,7 +108,7 @@ def import_(
 
     GenEval's results.jsonl, or the evaluation_results.jsonl of DiffusionNFT and HY-SOAR.
     """
-    from soar_bench.imports import import_results, notes
+    from soar_bench.records.imports import import_results, notes
 
     imported = import_results(file, label, tool, suite, results)
     for sentence in notes(imported):

@@ -33,12 +33,12 @@ def fetch(
     """
     from rich.console import Console
 
-    from evaluators.weights import home
-    from soar_bench import download, file_sets
     from soar_bench import fetch as work
-    from soar_bench.fetch_view import listing, progress
-    from soar_bench.mirror import AddressMirror, open_mirror
-    from soar_bench.types import SoarBenchError
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.core.files import home
+    from soar_bench.fetch import download, file_sets
+    from soar_bench.fetch.mirror import AddressMirror, open_mirror
+    from soar_bench.output.fetch import listing, progress
 
     wanted = [s for name in names or [] for s in file_sets.named(name)]
     wanted += [s for name in suite for s in file_sets.of_suite(name)]
@@ -92,8 +92,8 @@ def fetch(
 
 def _checkpoints(names: list[str], offline: bool) -> None:
     """Brings checkpoints into the hub's cache, or says which are there."""
-    from soar_bench import hub
-    from soar_bench.types import SoarBenchError
+    from soar_bench.checkpoints import hub
+    from soar_bench.core.errors import SoarBenchError
 
     wanted = []
     for name in dict.fromkeys(names):

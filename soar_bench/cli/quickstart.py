@@ -14,7 +14,7 @@ def quickstart(
     seed: int = typer.Option(0, min=0, help="Training seed."),
 ) -> None:
     """The whole method on a CPU in minutes: train SFT and SOAR, evaluate, compare, show."""
-    from soar_bench.progress import stages
+    from soar_bench.core.progress import stages
     from soar_bench.quickstart import quickstart as run
     from soar_bench.quickstart import words
 

@@ -30,11 +30,11 @@ def report(
     ),
 ) -> None:
     """Write a page with tables, plots and pictures that opens from disk in any browser."""
-    from soar_bench.progress import stages
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.core.progress import stages
     from soar_bench.records import RUN_FILE, read_runs
+    from soar_bench.records.manage import select
     from soar_bench.report.page import Options, write_report
-    from soar_bench.runs import select
-    from soar_bench.types import SoarBenchError
 
     found, top = [], []
     for name in runs or [str(results)]:

@@ -22,9 +22,9 @@ def listing(
     """List the runs, a line each; exit code 1 if a record is broken."""
     import sys
 
-    from soar_bench import run_view
+    from soar_bench.output import runs as run_view
     from soar_bench.records import json_text
-    from soar_bench.runs import survey
+    from soar_bench.records.manage import survey
 
     found = [
         one
@@ -54,10 +54,10 @@ def show(
     as_json: bool = typer.Option(False, "--json", help="For a program."),
 ) -> None:
     """Show all that a record says: checkpoint, settings, evaluators, values and what made them."""
-    from soar_bench import run_view
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.output import runs as run_view
     from soar_bench.records import json_text
-    from soar_bench.runs import select
-    from soar_bench.types import SoarBenchError
+    from soar_bench.records.manage import select
 
     found = select(results, run)
     scores = found.run.scores() if found.run and not found.fault else None
@@ -83,9 +83,9 @@ def delete(
     """Delete records; images and scores stay in the cache unless --images is given."""
     import sys
 
-    from soar_bench.runs import delete as remove
-    from soar_bench.runs import delete_cached, only_needed_by, select, survey
-    from soar_bench.types import SoarBenchError
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.records.manage import delete as remove
+    from soar_bench.records.manage import delete_cached, only_needed_by, select, survey
 
     found = list({one.folder.resolve(): one for one in (select(results, r) for r in runs)}.values())
     cached = only_needed_by(found, survey(results), cache) if images else []
@@ -120,10 +120,10 @@ def verify(
     """
     from dataclasses import asdict
 
-    from soar_bench import run_view
+    from soar_bench.output import runs as run_view
     from soar_bench.records import json_text
-    from soar_bench.runs import select, survey
-    from soar_bench.verify import verify as check
+    from soar_bench.records.manage import select, survey
+    from soar_bench.records.verify import verify as check
 
     found = [select(results, run) for run in runs] if runs else survey(results)
     findings = {one.id: check(one, cache) for one in found}
@@ -170,10 +170,10 @@ def rerun(
     """
     from soar_bench import rerun as reruns
     from soar_bench.cli.signals import terminate_as_interrupt
-    from soar_bench.progress import stages
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.core.progress import stages
     from soar_bench.records import json_text
-    from soar_bench.runs import select
-    from soar_bench.types import SoarBenchError
+    from soar_bench.records.manage import select
 
     terminate_as_interrupt()
     found = select(results, run)

@@ -46,9 +46,9 @@ def score(
     """
     from rich.console import Console
 
-    from soar_bench.progress import stages
+    from soar_bench.core.progress import stages
+    from soar_bench.output.tables import run_table
     from soar_bench.score import Options, prepare, reasons, run
-    from soar_bench.tables import run_table
 
     options = Options(
         tuple(split(evaluator)),

@@ -42,14 +42,14 @@ def pretrain(
     stage: list[str] = typer.Option([], help="Only these stages: vae, text, transformer, scorer."),
 ) -> None:
     """Train the embedded base and scorer from scratch: hours on a CPU, resumed when run again."""
-    from soar_bench.progress import stages
-    from soar_bench.shapes.pretrain import STAGES, read_recipe
-    from soar_bench.shapes.pretrain import pretrain as run
-    from soar_bench.suites import unknown
+    from benchmarks.pretrain import STAGES, read_recipe
+    from benchmarks.pretrain import pretrain as run
+    from soar_bench.core.errors import unknown_name
+    from soar_bench.core.progress import stages
 
     for name in stage:
         if name not in STAGES:
-            raise unknown("stage", name, list(STAGES))
+            raise unknown_name("stage", name, list(STAGES))
     recipe = read_recipe(config)
     with stages() as show:
         run(recipe, output, tuple(stage) or STAGES, show)

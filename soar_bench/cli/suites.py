@@ -21,8 +21,8 @@ def suites(
     import shutil
     import sys
 
-    from soar_bench import suite_table
     from soar_bench import suites as every
+    from soar_bench.output import suites as suite_table
 
     rows = [suite_table.look(name) for name in names or every.names()]
     if as_json:

@@ -42,13 +42,13 @@ def train(
     ),
 ) -> None:
     """Train a checkpoint with SFT or SOAR. Interrupted, the same command goes on."""
-    from evaluators.torchvision_import import mend_torchvision
     from soar_bench.checkpoints import digest_pipeline, pipeline_folder
-    from soar_bench.config import load_config
-    from soar_bench.data import open_data
-    from soar_bench.distributed import described
-    from soar_bench.progress import stages
-    from soar_bench.train_plan import TrainPlan
+    from soar_bench.core.distributed import described
+    from soar_bench.core.progress import stages
+    from soar_bench.core.torchvision import mend_torchvision
+    from soar_bench.train.config import load_config
+    from soar_bench.train.data import open_data
+    from soar_bench.train.plan import TrainPlan
 
     every: list[int | None] = [*dict.fromkeys(numbers("--seeds", seeds, int, 0))]
     if every and seed is not None:
@@ -72,8 +72,8 @@ def train(
     source = open_data(settings.data, settings.images, settings.cache)
 
     mend_torchvision()
-    from soar_bench.train_memory import measure
-    from soar_bench.train_watch import watchers
+    from soar_bench.train.memory import measure
+    from soar_bench.train.watch import watchers
     from training.cache import Cache
     from training.data.checking import check
     from training.encoders import Pipeline

@@ -15,7 +15,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from soar_bench.checkpoints import Checkpoint
-from soar_bench.types import SoarBenchError, digest_of
+from soar_bench.core.digests import digest_of
+from soar_bench.core.errors import SoarBenchError
 
 #: Mean squared errors up to this are the rounding of float32 latents: the model is exact there,
 #: and a ratio of two roundings says nothing.

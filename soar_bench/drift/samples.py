@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from soar_bench.types import SoarBenchError, digest_of
+from soar_bench.core.digests import digest_of
+from soar_bench.core.errors import SoarBenchError
 from training.data import Source
 from training.data.views import fit_to
 from training.pipeline import encode_images, encode_prompts

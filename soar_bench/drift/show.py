@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from soar_bench.core.files import replace_atomically, write_text
 from soar_bench.drift.figures import (
     CONFIDENCE,
     EXACT,
@@ -28,7 +29,6 @@ from soar_bench.drift.figures import (
     summary,
 )
 from soar_bench.records import json_text
-from training.files import replace_atomically, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from soar_bench.compare import Entrant, Row, compare, entrants, metrics_of, primary_metric
+from soar_bench.boards.compare import Entrant, Row, compare, entrants, metrics_of, primary_metric
+from soar_bench.core.digests import digest_of
 from soar_bench.records import Run
-from soar_bench.types import digest_of
 
 
 @dataclass(frozen=True)

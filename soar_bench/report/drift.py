@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from soar_bench.core.errors import SoarBenchError
 from soar_bench.report import plots, svg, text
 from soar_bench.report.plots import Figures
-from soar_bench.types import SoarBenchError
 
 FILES = ("drift.csv", "drift.json")
 COLUMNS = ("timestep", "checkpoint", "ratio")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from soar_bench.types import SoarBenchError
-from training.files import replace_folder_atomically
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import replace_folder_atomically
 
 #: Says that a folder is a report of ours.
 MARK_FILE = "report.json"

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from soar_bench.image_store import digest_image
-from soar_bench.pixels import read_pixels
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.images import digest_image, read_pixels
 from soar_bench.records import IMPORTED, Run
-from soar_bench.runs import store_of
+from soar_bench.records.manage import store_of
 from soar_bench.score import FILES_FILE
-from soar_bench.types import PlannedSample, SoarBenchError
+from soar_bench.suites.types import PlannedSample
 
 #: Images up to this side are their own thumbnails, in pixels.
 THUMBNAIL = 256

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import Run
 from soar_bench.report import pictures, text
 from soar_bench.report.boards import Board
 from soar_bench.report.pictures import LEFT_OUT, Picture, Wanted
-from soar_bench.types import PlannedSample, Prompt, SoarBenchError
+from soar_bench.suites.types import PlannedSample, Prompt
 
 _SAMPLE = ["prompt_id", "index"]
 #: Details of other evaluators are shown as JSON up to this many characters.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from soar_bench.compare import CONFIDENCE
+from soar_bench.boards.compare import CONFIDENCE
 from soar_bench.stats import Estimate
 
 #: What stands where there is no number.

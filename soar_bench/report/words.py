@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from soar_bench.compare import BETTER, TESTS, WORSE, Row
+from soar_bench.boards.compare import BETTER, TESTS, WORSE, Row
 from soar_bench.report import text
 from soar_bench.report.boards import Board
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import replace_folder_atomically, write_text
 from soar_bench.shapes.render import render
 from soar_bench.shapes.world import Distribution, example
-from soar_bench.types import SoarBenchError
 from training.data import METADATA_FILE
-from training.files import replace_folder_atomically, write_text
 
 
 def write_folder(folder: Path, distribution: Distribution, seed: int, count: int) -> None:
@@ -31,8 +31,8 @@ def write_folder(folder: Path, distribution: Distribution, seed: int, count: int
 
 def write_sheet(file: Path, distribution: Distribution, seed: int, count: int) -> None:
     """All examples on one picture, eight a row, with their captions."""
-    from soar_bench.gallery import sheet
-    from training.files import replace_atomically
+    from soar_bench.core.files import replace_atomically
+    from soar_bench.output.gallery import sheet
 
     drawn = [example(distribution, seed, index) for index in range(count)]
     picture = sheet([render(d.scene) for d in drawn], [d.caption for d in drawn])

@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
+from benchmarks.pretrain.contrastive import draw
 from evaluators.shapes.clipscore import WEIGHTS, ShapesClipScore
 from evaluators.types import EvaluatorError, Sample
 from soar_bench.shapes import captions
-from soar_bench.shapes.pretrain.contrastive import draw
 from soar_bench.shapes.render import render
 
 

@@ -37,7 +37,7 @@ def test_a_torchvision_built_for_another_torch_does_not_stop_clip(tmp_path):
     (tmp_path / "torchvision" / "__init__.py").write_text(MISMATCHED, "utf-8")
     assert "nms does not exist" in run("import torchvision", tmp_path).stderr
     mended = (
-        "from evaluators.torchvision_import import mend_torchvision\n"
+        "from soar_bench.core.torchvision import mend_torchvision\n"
         "mend_torchvision(); mend_torchvision()\n"
         "import torchvision; print(torchvision.__version__)"
     )
@@ -49,7 +49,7 @@ def test_a_torchvision_that_is_broken_otherwise_is_named(tmp_path):
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text("raise ImportError('no libjpeg')")
     program = (
-        "from evaluators.torchvision_import import mend_torchvision\n"
+        "from soar_bench.core.torchvision import mend_torchvision\n"
         "from evaluators.types import EvaluatorError\n"
         "try:\n    mend_torchvision()\nexcept EvaluatorError as error:\n    print(error)"
     )

@@ -8,7 +8,8 @@ import pytest
 
 from evaluators import catalogue
 from evaluators.types import EvaluatorError
-from evaluators.weights import DIGESTS_FILE, WeightFile, Weights, home, hub, what_is_wrong
+from evaluators.weights import DIGESTS_FILE, WeightFile, Weights, hub, what_is_wrong
+from soar_bench.core.files import home
 
 CONTENT = b"weights"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -13,7 +13,7 @@ import pytest
 @pytest.fixture(scope="session")
 def small_suite():
     """Two prompts of each of three tasks."""
-    from soar_bench.shapes.suites import shapes
+    from soar_bench.suites.shapes import shapes
 
     whole = shapes()
     prompts = tuple(
@@ -29,7 +29,7 @@ def small_suite():
 @pytest.fixture(scope="session")
 def quick():
     """Four steps: enough for a number, not for a picture."""
-    from soar_bench.types import Protocol
+    from soar_bench.suites.types import Protocol
 
     return Protocol("quick", steps=4, guidance=2.0, resolution=64, max_sequence_length=14)
 

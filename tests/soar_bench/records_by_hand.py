@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from soar_bench.image_store import ImageStore, digest_image
+from soar_bench.cache.images import ImageStore
+from soar_bench.core.images import digest_image
 from soar_bench.records import Run, write_run
-from soar_bench.shapes.suites import shapes_signs
-from soar_bench.types import plan
+from soar_bench.suites.shapes import shapes_signs
+from soar_bench.suites.types import plan
 
 SUITE = shapes_signs()
 SETTINGS = {

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from soar_bench.image_store import ImageStore, digest_image
+from soar_bench.cache.images import ImageStore
+from soar_bench.core.images import digest_image
 from soar_bench.records import Run, write_run
-from soar_bench.types import PlannedSample, Prompt
+from soar_bench.suites.types import PlannedSample, Prompt
 
 PROMPTS = (
     ("p0", "a red dog", "colors"),

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from soar_bench.cache.images import ImageStore
 from soar_bench.checkpoints import resolve
-from soar_bench.generate import generate
-from soar_bench.image_store import ImageStore
-from soar_bench.noise import initial_noise
-from soar_bench.sampler import Sampler
-from soar_bench.types import SoarBenchError, plan
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.sampling.generate import generate
+from soar_bench.sampling.noise import initial_noise
+from soar_bench.sampling.sampler import Sampler
+from soar_bench.suites.types import plan
 
 
 def images_of(tmp_path):
@@ -284,7 +285,7 @@ def test_images_that_are_no_numbers_are_never_saved(tiny_pipeline, evaluate, tmp
 
 def test_text_with_line_separators_survives_the_journal(tmp_path):
     from evaluators.types import Score
-    from soar_bench.journal import Journal
+    from soar_bench.cache.scores import Journal
 
     text = "a\u2028b\u0085c\nd"
     Journal(tmp_path).add([("k", {"m": Score(1.0, details={"text": text})})])

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from soar_bench.image_store import ImageStore
-from soar_bench.types import PlannedSample, Prompt, SoarBenchError
+from soar_bench.cache.images import ImageStore
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.suites.types import PlannedSample, Prompt
 
 
 def images_of(tmp_path):

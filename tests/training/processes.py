@@ -79,8 +79,8 @@ def train_all(jobs: list[dict[str, Any]], count: int = 2, **environment: str) ->
 
 def _run(job: dict[str, Any]) -> None:
     from soar_bench.checkpoints import digest_pipeline, pipeline_folder
-    from soar_bench.config import load_config
-    from soar_bench.data import open_data
+    from soar_bench.train.config import load_config
+    from soar_bench.train.data import open_data
     from training.encoders import Pipeline
     from training.loop import train
     from training.run import Base
@@ -116,7 +116,7 @@ def _timesteps(transformer: Any) -> list[Any]:
 
 
 if __name__ == "__main__":
-    from evaluators.torchvision_import import mend_torchvision
+    from soar_bench.core.torchvision import mend_torchvision
 
     mend_torchvision()
     for one in json.loads(sys.argv[1]):

@@ -137,7 +137,7 @@ def test_a_target_that_the_transformer_lacks_is_refused_before_the_first_step(
 
 
 def test_settings_of_an_adapter_without_one_are_refused(tiny_config):
-    from soar_bench.types import SoarBenchError
+    from soar_bench.core.errors import SoarBenchError
 
     with pytest.raises(SoarBenchError, match=r"lora\.dropout.*set lora\.rank"):
         tiny_config(lora={"dropout": 0.1})

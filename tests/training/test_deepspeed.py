@@ -16,8 +16,8 @@ from processes import launch
 from safetensors.torch import load_file
 
 from soar_bench.checkpoints import digest_pipeline
-from soar_bench.config import load_config
-from soar_bench.data import open_data
+from soar_bench.train.config import load_config
+from soar_bench.train.data import open_data
 from training.loop import Base, train
 from training.pipeline import load_pipeline
 from training.types import Stopped, TrainingError

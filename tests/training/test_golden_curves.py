@@ -24,8 +24,8 @@ METHODS = {
 def curve(name: str, output: Path) -> list[list[float]]:
     """The figures of 24 steps."""
     from soar_bench.checkpoints import digest_pipeline, pipeline_folder
-    from soar_bench.config import load_config
-    from soar_bench.data import open_data
+    from soar_bench.train.config import load_config
+    from soar_bench.train.data import open_data
     from training.encoders import Pipeline
     from training.loop import train
     from training.run import METRICS_FILE, Base
@@ -76,7 +76,7 @@ def test_the_curves_tell_the_methods_apart():
 
 
 if __name__ == "__main__":
-    from evaluators.torchvision_import import mend_torchvision
+    from soar_bench.core.torchvision import mend_torchvision
 
     mend_torchvision()
     with tempfile.TemporaryDirectory() as place:

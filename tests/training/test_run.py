@@ -218,7 +218,7 @@ def test_what_a_killed_run_left_half_written_is_cleared_away(tiny_config, tiny_t
     ],
 )  # fmt: skip
 def test_settings_that_do_not_fit_together_are_refused_in_a_sentence(changes, words, tiny_config):
-    from soar_bench.types import SoarBenchError
+    from soar_bench.core.errors import SoarBenchError
 
     with pytest.raises(SoarBenchError) as refused:
         tiny_config(**changes)

@@ -22,9 +22,9 @@ from evaluators.geneval.detectors.postprocessing import instances
 from evaluators.geneval.detectors.preprocessing import Channels, Prepared, Preprocessing, prepare
 from evaluators.geneval.detectors.types import Instance
 from evaluators.loading import load_strictly
-from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import EvaluatorError
 from evaluators.weights import Weights
+from soar_bench.core.torchvision import mend_torchvision
 
 if TYPE_CHECKING:
     import torch

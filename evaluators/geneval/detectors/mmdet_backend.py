@@ -25,9 +25,9 @@ from evaluators.geneval.detectors.names import OBJECT_NAMES
 from evaluators.geneval.detectors.preprocessing import Channels
 from evaluators.geneval.detectors.types import Instance
 from evaluators.loading import load_strictly
-from evaluators.torchvision_import import mend_torchvision
 from evaluators.types import EvaluatorError
 from evaluators.weights import Weights
+from soar_bench.core.torchvision import mend_torchvision
 
 #: The official model's configuration, inside mmdet's own wheel.
 CONFIG = "mask2former/mask2former_swin-s-p4-w7-224_8xb2-lsj-50e_coco.py"

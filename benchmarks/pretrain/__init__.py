@@ -1,0 +1,129 @@
+"""How the embedded base and scorer were made: tokenizers by rule, everything else trained.
+
+Stages, each resumable and kept in a folder of its own: the autoencoder, the text encoders, the
+transformer (through ``training.loop``, like any checkpoint), and apart from them the scorer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from benchmarks.pretrain.recipe import PretrainConfig
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import replace_atomically, replace_folder_atomically
+from soar_bench.core.progress import Stages
+from soar_bench.train.config import load_config, read_settings
+from training.types import Config
+
+STAGES = ("vae", "text", "transformer", "scorer")
+
+
+def read_recipe(file: Path) -> PretrainConfig:
+    """The recipe in a YAML file; SoarBenchError names what is wrong with it."""
+    try:
+        recipe = PretrainConfig.model_validate(read_settings(file))
+    except ValidationError as error:
+        reason = " ".join(str(error).split())
+        raise SoarBenchError(f"{file} is not a pretraining recipe: {reason}") from None
+    _training_config(recipe, Path("start"), Path("output"))  # hours before it is needed
+    return recipe
+
+
+def _training_config(recipe: PretrainConfig, start: Path, output: Path) -> Config:
+    given = {"method": "sft", "base": str(start), "output": output}
+    return load_config(None, {**recipe.transformer, **given})
+
+
+def pretrain(recipe: PretrainConfig, output: Path, stages: tuple[str, ...], show: Stages) -> None:
+    """Runs the stages named, in order; each needs the ones before it."""
+    for stage in STAGES:
+        if stage in stages:
+            _RUN[stage](recipe, output, show)
+
+
+def _vae(recipe: PretrainConfig, output: Path, show: Stages) -> None:
+    from benchmarks.pretrain import vae
+
+    model = vae.train(output / "vae", recipe.vae, lambda *a: show("vae", *a))
+    model.save_pretrained(output / "vae" / "model", safe_serialization=True)
+
+
+def _text(recipe: PretrainConfig, output: Path, show: Stages) -> None:
+    from safetensors.torch import save_model
+
+    from benchmarks.pretrain import contrastive
+
+    towers = contrastive.train_text_encoders(
+        output / "text", recipe.text, lambda *a: show("text encoders", *a)
+    )
+    with replace_atomically(output / "text" / "towers.safetensors") as aside:
+        save_model(towers, str(aside))
+
+
+def _transformer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
+    """Assembles the pipeline around a random transformer, trains it, exports in half precision."""
+    from soar_bench.checkpoints import digest_pipeline
+    from soar_bench.train.data import open_data
+    from training.loop import train
+    from training.pipeline import load_pipeline
+    from training.run import Base
+
+    start = output / "start"
+    with replace_folder_atomically(start) as aside:
+        _assemble(recipe, output).save_pretrained(aside, safe_serialization=True)
+    config = _training_config(recipe, start, output / "transformer")
+    # Its digest is checked by the loop: another autoencoder or architecture is another run.
+    base = Base("start", load_pipeline(start), digest_pipeline(start))
+    checkpoint = train(config, base, open_data(config.data), show)
+    export(start, checkpoint / "transformer", output / "base")
+
+
+def _assemble(recipe: PretrainConfig, output: Path) -> Any:
+    """The pipeline before the transformer is trained: the same whenever made of the same parts."""
+    from diffusers import AutoencoderKL
+    from safetensors.torch import load_model
+
+    from benchmarks.pretrain.base import assemble
+    from benchmarks.pretrain.contrastive import TextTowers
+
+    parts = [output / "vae" / "model" / "config.json", output / "text" / "towers.safetensors"]
+    missing = [str(part) for part in parts if not part.exists()]
+    if missing:
+        raise SoarBenchError(
+            f"the transformer needs the stages vae and text first: no {', '.join(missing)}"
+        )
+    towers = TextTowers()
+    load_model(towers, str(parts[1]))
+    vae = AutoencoderKL.from_pretrained(parts[0].parent, local_files_only=True)
+    return assemble(recipe.architecture, vae, towers)
+
+
+def export(start: Path, transformer: Path, folder: Path) -> None:
+    """Writes the pipeline with a trained transformer in half precision, as it is shipped."""
+    from diffusers import SD3Transformer2DModel
+
+    from training.pipeline import load_pipeline
+
+    pipeline = load_pipeline(start)
+    pipeline.transformer = SD3Transformer2DModel.from_pretrained(transformer, local_files_only=True)
+    with replace_folder_atomically(folder) as aside:
+        pipeline.to(torch.float16).save_pretrained(aside, safe_serialization=True)
+
+
+def _scorer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
+    from benchmarks.pretrain import contrastive
+
+    parts = contrastive.train_scorer(
+        output / "scorer", recipe.scorer, lambda *a: show("scorer", *a)
+    )
+    with replace_folder_atomically(output / "scorer" / "model") as aside:
+        parts[0].half().save_pretrained(aside, safe_serialization=True)
+        for part in parts[1:]:
+            part.save_pretrained(aside)
+
+
+_RUN = {"vae": _vae, "text": _text, "transformer": _transformer, "scorer": _scorer}

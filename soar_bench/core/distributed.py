@@ -1,0 +1,121 @@
+"""Several processes at one evaluation, as ``torchrun`` and ``accelerate launch`` start them.
+
+They share a file system. What they tell each other is small (which samples, which scores), so it
+goes over gloo, which needs no accelerator and never shares one with the work, also while the same
+processes train over NCCL.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from soar_bench.core.errors import SoarBenchError
+
+T = TypeVar("T")
+
+#: A process waits this long for the others; one that fails makes the launcher end them all.
+_PATIENCE = timedelta(days=14)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of one command; by default one alone."""
+
+    rank: int = 0
+    size: int = 1
+    #: number among the processes of this machine: which of its devices to use
+    local_rank: int = 0
+    #: processes on this machine, which share its memory
+    local_size: int = 1
+    #: the torch process group that :func:`join` made to talk over; None: one that was there
+    channel: Any = None
+
+    @property
+    def main(self) -> bool:
+        """Whether this process speaks for all: it plans, shows progress and writes the record."""
+        return self.rank == 0
+
+    def mine(self, items: Sequence[T]) -> list[T]:
+        """This process's part: every item goes to exactly one process, without padding."""
+        return list(items[self.rank :: self.size])
+
+    def share(self, value: T) -> T:
+        """The main process's value, in every process."""
+        if self.size == 1:
+            return value
+        import torch.distributed as dist
+
+        box: list[Any] = [value]
+        dist.broadcast_object_list(box, src=0, group=self.channel)
+        return box[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, by rank, in every process. Waits for all of them."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        box: list[Any] = [None] * self.size
+        dist.all_gather_object(box, value, group=self.channel)
+        return box
+
+    def device(self, name: str) -> str:
+        """The device of this process: cuda becomes one GPU a process."""
+        if name == "cuda" and self.size > 1:
+            return f"cuda:{self.local_rank}"
+        return name
+
+
+ALONE = Group()
+
+
+def described() -> Group:
+    """The group that a launcher's environment describes; one process where there is none."""
+    size = _number("WORLD_SIZE", 1)
+    if size == 1:
+        return ALONE
+    if "MASTER_ADDR" not in os.environ:
+        raise SoarBenchError(
+            f"the environment has WORLD_SIZE={size} but no MASTER_ADDR: start with torchrun, which "
+            "sets both, or unset WORLD_SIZE"
+        )
+    return Group(_number("RANK", 0), size, _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1))
+
+
+def join() -> Group:
+    """The described group, able to talk.
+
+    Where torch's default group is there already, as in training, and is gloo's, it is used; beside
+    one of another kind (NCCL's) a group of gloo's own is made. All processes have to call this.
+    """
+    group = described()
+    if group.size == 1:
+        return group
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", timeout=_PATIENCE)
+        return replace(group, channel=dist.group.WORLD)
+    if dist.get_backend() == "gloo":
+        return group
+    return replace(group, channel=dist.new_group(backend="gloo", timeout=_PATIENCE))
+
+
+def leave(group: Group) -> None:
+    """Ends what :func:`join` began, and leaves what was there before."""
+    if group.channel is not None:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.destroy_process_group(group.channel)
+
+
+def _number(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal():
+        raise SoarBenchError(f"the environment has {variable}={text!r}, which is no number")
+    return int(text)

@@ -1,0 +1,25 @@
+"""Errors that a user can mend, and the hint for a name that was misspelled. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SoarBenchError(Exception):
+    """Something a user can mend, in one sentence that says what is wrong and what to do.
+
+    Base class of :class:`evaluators.EvaluatorError` and ``training.types.TrainingError``.
+    """
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return ``; did you mean NEAREST?`` for the choice nearest to ``name``, or an empty string."""
+    nearest = difflib.get_close_matches(name, list(choices), n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def unknown_name(kind: str, name: str, choices: list[str]) -> SoarBenchError:
+    """Return the error for a ``kind`` of thing whose name is none of ``choices``."""
+    hint = did_you_mean(name, choices)
+    return SoarBenchError(f"no {kind} is named {name!r}{hint} (known: {', '.join(choices)})")

@@ -1,0 +1,100 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: A disk with less free space than this counts as full, in bytes.
+_FULL = 4096
+
+#: Names the folder of :func:`home`.
+HOME_VARIABLE = "SOAR_BENCH_HOME"
+
+
+def home() -> Path:
+    """Return the folder of weights and prompts: ``$SOAR_BENCH_HOME`` or ``~/.cache/soar-bench``."""
+    named = os.environ.get(HOME_VARIABLE)
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "soar-bench"
+
+
+def sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _space_errors(path: Path) -> Iterator[None]:
+    """The system's own error where a library's writer has another one for a full disk.
+
+    torch leaves what it wrote and does not say why it failed; safetensors takes its file away and
+    quotes the system.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        quoted = os.strerror(errno.ENOSPC) in str(error)
+        if quoted or shutil.disk_usage(path.parent).free < _FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
+@contextmanager
+def replace_atomically(path: Path) -> Iterator[Path]:
+    """Yields a path aside to write to; on success it is flushed to disk and renamed to ``path``.
+
+    If the block raises, or the process is killed, ``path`` is as it was before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        with _space_errors(path):
+            yield aside
+        sync(aside)
+        aside.chmod(0o644)
+        aside.replace(path)
+        sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text with Unix line ends, whole or not at all."""
+    with replace_atomically(path) as aside:
+        aside.write_bytes(text.encode("utf-8"))
+
+
+@contextmanager
+def replace_folder_atomically(folder: Path) -> Iterator[Path]:
+    """The same for a folder: written aside, flushed, renamed; an old one is replaced."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        with _space_errors(folder):
+            yield aside
+        for file in [*aside.rglob("*"), aside]:
+            sync(file)
+        aside.chmod(0o755)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            folder.replace(old / folder.name)
+            aside.replace(folder)
+            shutil.rmtree(old)
+        else:
+            aside.replace(folder)
+        sync(folder.parent)
+    finally:
+        if aside.exists():
+            shutil.rmtree(aside)

@@ -1,0 +1,136 @@
+"""What ``soar-bench data`` says of training data: what is broken, and what it is made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soar_bench.train.data import open_data
+from training.cache import Cache
+from training.data.checking import Progress, inspect
+from training.data.order import BucketOrder
+from training.data.records import Listing, Source, caption_of, key_of, size_of
+from training.data.views import bucket_of, bucket_sizes
+from training.types import Images
+
+
+def check(name: str, images: Images, progress: Progress | None = None) -> dict[str, Any]:
+    """Reads every record: how many there are, and ``broken``, each with ``where`` and ``what``."""
+    source, _ = _read(name, images, progress)
+    faults = source.faults if isinstance(source, Listing) else []
+    return {
+        "data": name,
+        "records": len(source) + len(faults),
+        "whole": len(source),
+        "digest": source.digest,
+        "broken": [{"where": fault.where, "what": fault.what} for fault in faults],
+    }
+
+
+def stats(
+    name: str,
+    images: Images,
+    resolution: int,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Counts, sizes in pixels, aspect ratios (width / height), the buckets that training at
+    ``resolution`` would have, lengths of captions, duplicates. Broken records are counted only.
+    """
+    source, sizes = _read(name, images, progress)
+    count = len(source)
+    captions = [caption_of(source, i) for i in range(count)]
+    buckets = bucket_sizes(resolution, images.bucket_step)
+    numbers = np.array([bucket_of(int(w), int(h), buckets) for w, h in sizes])
+    order = BucketOrder(numbers)
+    found = Counter(numbers.tolist())
+    return {
+        "data": name,
+        "records": count,
+        "broken": len(source.faults) if isinstance(source, Listing) else 0,
+        "width": _range(sizes[:, 0]),
+        "height": _range(sizes[:, 1]),
+        "aspect": _range(sizes[:, 0] / sizes[:, 1]),
+        "enlarged": int((sizes.min(axis=1) < resolution).sum()),
+        "caption_characters": _range([len(text) for text in captions]),
+        "caption_words": _range([len(text.split()) for text in captions]),
+        "captions_empty": sum(not text.strip() for text in captions),
+        "captions_distinct": len(set(captions)),
+        "images_distinct": len({key_of(source, i) for i in range(count)}),
+        "resolution": resolution,
+        "batch": batch_size,
+        "buckets": [
+            {"width": w, "height": h, "images": found[number]}
+            for number, (w, h) in enumerate(buckets)
+        ],
+        "bucket_batches": order.steps(batch_size),
+        "bucket_repeats": order.repeated(batch_size),
+    }
+
+
+def _read(name: str, images: Images, progress: Progress | None) -> tuple[Source, np.ndarray]:
+    """The records that are whole, with the sizes of their images: int [N, 2]."""
+    source = open_data(name, images.model_copy(update={"on_broken": "drop"}))
+    if not isinstance(source, Listing):
+        return source, np.array([size_of(source, i) for i in range(len(source))])
+    findings = inspect(source, progress=progress)
+    if not findings.faults:
+        return source, findings.sizes
+    whole = source.without(findings.faults, findings.faults.values())
+    return whole, np.delete(findings.sizes, list(findings.faults), axis=0)
+
+
+def _range(values: Sequence[float] | np.ndarray) -> dict[str, float]:
+    found = np.percentile(values, [0, 50, 100]).tolist()
+    return dict(zip(("min", "median", "max"), found, strict=True))
+
+
+def check_lines(found: dict[str, Any]) -> Iterator[str]:
+    """The check for a person."""
+    for fault in found["broken"]:
+        yield f"{fault['where']} {fault['what']}"
+    broken = len(found["broken"])
+    verdict = f"{broken} broken" if broken else "every one can be read"
+    yield f"{found['data']}: {found['records']} records, {verdict}"
+
+
+def stats_lines(found: dict[str, Any]) -> Iterator[str]:
+    """The statistics for a person."""
+    yield f"records            {found['records']}" + (
+        f", and {found['broken']} broken" if found["broken"] else ""
+    )
+    yield f"distinct images    {found['images_distinct']}"
+    yield f"distinct captions  {found['captions_distinct']}, {found['captions_empty']} empty"
+    for label, name in (
+        ("width", "width"),
+        ("height", "height"),
+        ("width / height", "aspect"),
+        ("caption characters", "caption_characters"),
+        ("caption words", "caption_words"),
+    ):
+        r = found[name]
+        yield f"{label:<18} {r['min']:g} to {r['max']:.4g}, median {r['median']:.4g}"
+    yield (f"enlarged           {found['enlarged']} have a side below {found['resolution']} pixels")
+    yield f"buckets at {found['resolution']}:"
+    for bucket in found["buckets"]:
+        yield f"  {bucket['width']:>5} x {bucket['height']:<5} {bucket['images']:>8}"
+    yield (
+        f"  {found['bucket_batches']} batches of {found['batch']} an epoch, in which "
+        f"{found['bucket_repeats']} samples are seen once more"
+    )
+
+
+def cache_lines(folder: Path) -> Iterator[str]:
+    """What is kept in a cache of encodings: a line a kind."""
+    files: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for kind, file in Cache(folder).shards():
+        files[kind] += 1
+        size[kind] += file.stat().st_size
+    for kind in files:
+        yield f"{kind:<8} {files[kind]:>8} files {size[kind] / 1e6:>12.1f} MB"
+    yield f"{folder}: {sum(files.values())} files, {sum(size.values()) / 1e6:.1f} MB"

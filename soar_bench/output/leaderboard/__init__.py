@@ -1,0 +1,67 @@
+"""The leaderboard: a page made from the records in ``results/`` and from nothing else.
+
+The same records give the same bytes, whatever their order on disk, the locale or the clock: rows
+are ordered by value and name, and no clock is read. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from soar_bench.boards.boards import Board, ReadRun, boards
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.records import Run, read_run, run_folders
+
+Form = Literal["md", "html", "csv"]
+FORMS: tuple[Form, ...] = ("md", "html", "csv")
+
+__all__ = ["FORMS", "Board", "Form", "ReadRun", "boards", "leaderboard", "load", "render"]
+
+
+def load(results: Path) -> list[ReadRun]:
+    """Every run under ``results`` with its scores. SoarBenchError names every broken record, or
+    says that there are none.
+    """
+    found, broken = [], []
+    for folder in run_folders(results):
+        try:
+            run = read_run(folder)
+            once = ReadRun(run.folder, run.record)
+            _ = once.by_metric
+            found.append(once)
+        except SoarBenchError as error:
+            broken.append(str(error))
+    if broken:
+        raise SoarBenchError(
+            broken[0]
+            if len(broken) == 1
+            else f"{len(broken)} records are broken: {'; '.join(broken)}"
+        )
+    if not found:
+        raise SoarBenchError(f"there are no runs in {results}: run soar-bench eval first")
+    return found
+
+
+def leaderboard(runs: Sequence[Run], results: Path, page: Path, form: Form = "md") -> str:
+    """The text of the page; links to the records are relative to ``page``.
+
+    SoarBenchError if scores cannot be read, or two checkpoints are of one training and seed.
+    """
+    return render(boards(runs), results, page, form)
+
+
+def render(found: Sequence[Board], results: Path, page: Path, form: Form = "md") -> str:
+    """The text of the page with these boards."""
+    if form == "csv":
+        from soar_bench.output.leaderboard.csv_table import table_of
+
+        return table_of(found, page)
+    if form == "html":
+        from soar_bench.output.leaderboard import html_page
+
+        return html_page.page_of(found, results, page)
+    from soar_bench.output.leaderboard import markdown_page
+
+    return markdown_page.page_of(found, results, page)

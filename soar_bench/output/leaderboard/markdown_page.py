@@ -1,0 +1,124 @@
+"""The leaderboard in Markdown."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from soar_bench.boards import published
+from soar_bench.boards.boards import Board, Figure, Row
+from soar_bench.output.leaderboard import words
+from soar_bench.output.markdown import escape, table
+
+_WIDTH = 100
+
+
+def page_of(boards: Sequence[Board], results: Path, page: Path) -> str:
+    """The page's text; links to the records are relative to ``page``."""
+    where = escape(words.relative(results, page))
+    made = f"Made from the records in {where} by `soar-bench leaderboard`; do not edit."
+    parts = [f"# {words.TITLE}\n", _wrapped(f"{made} {words.ABOUT[0]}")]
+    parts += map(_wrapped, words.ABOUT[1:])
+    for board in boards:
+        parts += _board(board, page)
+    return "\n".join([*parts, *_published()])
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+def _board(board: Board, page: Path) -> list[str]:
+    primary = board.primary
+    header = ["rank", "checkpoint", "seeds", f"{escape(primary)} {words.arrow(board, primary)}"]
+    header += [*(["difference"] if board.has_base else []), "n", "unscored", "date", "records"]
+    rows = []
+    for row in board.rows:
+        cell = row.cells[primary]
+        cells = [words.rank(row), escape(row.name), str(len(row.runs)), words.value(cell.value)]
+        cells += [_difference(cell.difference)] if board.has_base else []
+        cells += [str(cell.value.scored), str(cell.value.unscored), row.date or "-"]
+        rows.append([*cells, _links(row, page)])
+    parts = [f"## {escape(words.title(board))}\n", f"{escape(words.facts(board))}\n"]
+    parts.append(table(header, rows, right=(2, len(header) - 4, len(header) - 3)))
+    if words.others(board):
+        parts += ["Other metrics:\n", _others(board)]
+    if board.tasks:
+        parts += [f"{escape(primary)} by task:\n", _by_task(board)]
+    if board.beside:
+        parts += [f"{words.IMPORTED_BESIDE}\n", _imported(board, page)]
+    if board.published:
+        text = table(*_escaped(words.published_table(board.published, published.TABLE)))
+        parts += [f"{words.PUBLISHED_BESIDE}\n", text]
+    return parts
+
+
+def _others(board: Board) -> str:
+    header = ["checkpoint"]
+    for name in words.others(board):
+        header.append(f"{escape(name)} {words.arrow(board, name)}")
+        header += ["difference"] if board.has_base else []
+    rows = []
+    for row in board.rows:
+        cells = [escape(row.name)]
+        for name in words.others(board):
+            cell = row.cells[name]
+            cells.append(_with_unscored(cell.value))
+            cells += [_difference(cell.difference)] if board.has_base else []
+        rows.append(cells)
+    return table(header, rows)
+
+
+def _by_task(board: Board) -> str:
+    header = ["checkpoint", *(escape(task) for task in board.tasks)]
+    rows = [
+        [escape(row.name), *(words.value(row.tasks[task]) for task in board.tasks)]
+        for row in board.rows
+    ]
+    return table(header, rows)
+
+
+def _imported(board: Board, page: Path) -> str:
+    names = list(dict.fromkeys(name for row in board.beside for name in row.cells))
+    rows = []
+    for row in board.beside:
+        cells = [_with_unscored(row.cells[n].value) if n in row.cells else "-" for n in names]
+        rows.append([escape(row.name), *cells, row.date or "-", _links(row, page)])
+    return table(["checkpoint", *(escape(name) for name in names), "date", "records"], rows)
+
+
+def _published() -> list[str]:
+    return [
+        f"## {words.PUBLISHED_TITLE}\n",
+        _wrapped(words.PUBLISHED_ABOUT),
+        table(*_escaped(words.published_table(published.COLUMNS, published.TABLE))),
+        f"{words.PUBLISHED_ONE_REWARD}\n",
+        table(*_escaped(words.published_table(_REWARDS, published.FOR_ONE_REWARD))),
+    ]
+
+
+_REWARDS = tuple(
+    column
+    for column in published.COLUMNS
+    if any(column.name in row.values for row in published.FOR_ONE_REWARD)
+)
+
+
+def _escaped(found: tuple[list[str], list[list[str]]]) -> tuple[list[str], list[list[str]]]:
+    header, rows = found
+    return [escape(text) for text in header], [[escape(text) for text in row] for row in rows]
+
+
+def _with_unscored(figure: Figure) -> str:
+    more = f" (+{figure.unscored} unscored)" if figure.unscored else ""
+    return words.value(figure) + more
+
+
+def _difference(figure: Figure | None) -> str:
+    text = words.difference(figure)
+    return f"**{text}**" if words.stands_out(figure) else text
+
+
+def _links(row: Row, page: Path) -> str:
+    return ", ".join(f"[{name}](<{target}>)" for name, target in words.links(row, page))

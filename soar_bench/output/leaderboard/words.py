@@ -1,0 +1,123 @@
+"""What every form of the leaderboard says in the same words. Text here is not escaped."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from soar_bench.boards import published
+from soar_bench.boards.boards import Board, Figure, Row
+
+TITLE = "Leaderboard"
+
+ABOUT = (
+    "Values stand with their 95% interval [from, to], which treats the images of one prompt as one "
+    "cluster and, where there are several training seeds, holds their spread too. Differences are "
+    "to the base that a checkpoint was trained from, paired on the same prompts and noise; bold "
+    "where the interval excludes zero. Where too little is known for an interval, there is none.",
+    "A rank is the range of places that a checkpoint could have: below those that are "
+    "significantly better and above those that are worse, by paired t-tests of every two on the "
+    "board (5%, with Holm's correction, which intervals do not have). Overlapping ranges are ties.",
+    "Values of two boards are not comparable: suite, settings or evaluator versions differ.",
+)
+
+PUBLISHED_TITLE = "Published, not measured here"
+PUBLISHED_ABOUT = (
+    f"The table of the SOAR paper ({published.PAPER}): 512 pixels, guidance 4.5, 40 steps; GenEval "
+    "and OCR on their own prompts, the others on DrawBench's. Printed without errors, seeds or "
+    "scorer versions, so no board ranks or tests these numbers."
+)
+PUBLISHED_ONE_REWARD = "Runs that train for one reward alone, from the same paper:"
+PUBLISHED_BESIDE = f"Published ({published.PAPER}), not measured here and not ranked:"
+IMPORTED_BESIDE = (
+    "Imported from another tool's results for the same prompts: other images, settings and "
+    "evaluators that are not known here, so not ranked:"
+)
+
+
+def title(board: Board) -> str:
+    return f"{board.suite['name']} under {board.protocol['name']}"
+
+
+def facts(board: Board) -> str:
+    """What all rows of the board share, in a sentence or two."""
+    suite = board.suite
+    seed = "" if suite["seed"] is None else f", seed {suite['seed']}"
+    settings = ", ".join(f"{key} {value}" for key, value in _shown(board.protocol["settings"]))
+    images = suite["images_per_prompt"]
+    each = f"{images} image{'' if images == 1 else 's'} each"
+    return f"{suite['prompts']} prompts, {each}{seed}; {settings}. Ranked by {board.primary}."
+
+
+def _shown(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Settings by name; the precision of decoding only where it is another than the rest's."""
+    same = settings.get("vae_dtype") == settings.get("dtype")
+    return [(k, v) for k, v in sorted(settings.items()) if not (same and k == "vae_dtype")]
+
+
+def arrow(board: Board, metric: str) -> str:
+    return "↑" if board.metrics[metric]["higher_is_better"] else "↓"
+
+
+def others(board: Board) -> list[str]:
+    """The metrics that rows are not ranked by."""
+    return [name for name in board.metrics if name != board.primary]
+
+
+def rank(row: Row) -> str:
+    if row.rank is None:
+        return "-"
+    best, worst = row.rank
+    return str(best) if best == worst else f"{best}-{worst}"
+
+
+def value(figure: Figure) -> str:
+    """The value with its interval; a dash where nothing is scored."""
+    if math.isnan(figure.value):
+        return "-"
+    interval = "" if math.isnan(figure.low) else f" [{figure.low:.3f}, {figure.high:.3f}]"
+    return f"{figure.value:.3f}{interval}"
+
+
+def difference(figure: Figure | None) -> str:
+    if figure is None or math.isnan(figure.value):
+        return "-"
+    interval = "" if math.isnan(figure.low) else f" [{figure.low:+.3f}, {figure.high:+.3f}]"
+    return f"{figure.value:+.3f}{interval}"
+
+
+def stands_out(figure: Figure | None) -> bool:
+    """Whether the interval excludes zero."""
+    return figure is not None and (figure.low > 0 or figure.high < 0)
+
+
+def relative(path: Path, page: Path) -> str:
+    """The path as a link from the page."""
+    return Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()
+
+
+def links(row: Row, page: Path) -> list[tuple[str, str]]:
+    """The text and target of a link to each record of a row."""
+    return [
+        ("run" if run.seed is None else f"seed {run.seed}", relative(run.folder, page))
+        for run in row.runs
+    ]
+
+
+def published_table(
+    columns: Sequence[published.Column], rows: Sequence[published.Row]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of published numbers; rows that have none of the columns are left out."""
+    iterations = any(row.iterations for row in rows)
+    header = ["model", *(["iterations"] if iterations else []), *(c.name for c in columns)]
+    body = []
+    for row in rows:
+        numbers = [
+            f"{row.values[c.name]:.{c.digits}f}" if c.name in row.values else "-" for c in columns
+        ]
+        if any(number != "-" for number in numbers):
+            body.append([row.model, *([row.iterations or "-"] if iterations else []), *numbers])
+    return header, body

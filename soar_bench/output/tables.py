@@ -1,0 +1,131 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from rich.cells import cell_len
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from soar_bench.boards.compare import BETTER, WORSE, Row, format_value, metrics_of
+from soar_bench.doctor import Finding
+from soar_bench.output.compare import cells, header, line, words
+from soar_bench.records import Run
+from soar_bench.stats import estimate
+
+
+def run_table(runs: Sequence[Run]) -> Table:
+    """One row a run and metric: value ± standard error, samples, unscored. Suite and protocol stand
+    above the table if all runs have the same.
+    """
+    places = [f"{r.record['suite']['name']} under {r.record['protocol']['name']}" for r in runs]
+    common = len(set(places)) == 1
+    table = Table(title=escape(places[0]) if common else None, title_justify="left")
+    table.add_column("checkpoint", overflow="fold")
+    if not common:
+        table.add_column("suite and protocol", overflow="fold")
+    for name in ("metric", "value ± s.e.", "n", "unscored"):
+        table.add_column(name, no_wrap=True)
+    for run, place in zip(runs, places, strict=True):
+        scores = run.scores()
+        for name, metric in metrics_of(run):
+            found = estimate(scores[scores["metric"] == name], metric["aggregate"])
+            table.add_row(
+                escape(run.label),
+                *([] if common else [escape(place)]),
+                escape(name),
+                format_value(found),
+                str(found.scored),
+                str(found.unscored),
+            )
+    return table
+
+
+_INDENT = 4
+#: Space for a checkpoint's name at most; longer ones have a line of their own.
+_LONGEST_NAME = 24
+_STYLES = {BETTER: "green", WORSE: "red"}
+
+
+def comparison_table(rows: Sequence[Row], width: int = 80) -> Text:
+    """The rows of a comparison: under each metric's name, numbers in columns and, below each, what
+    they say in words, wrapped at ``width`` characters.
+    """
+    titles = header(rows)
+    columns = ("checkpoint", "value", "difference", "p")
+    texts = [cells(row) for row in rows]
+    widths = {key: max(cell_len(one[key]) for one in [titles, *texts]) for key in columns}
+    widths["checkpoint"] = min(widths["checkpoint"], _LONGEST_NAME)
+
+    def columned(one: Mapping[str, str]) -> str:
+        name = one["checkpoint"]
+        if cell_len(name) > _LONGEST_NAME:
+            name += "\n  " + " " * widths["checkpoint"]
+        name += " " * (widths["checkpoint"] - cell_len(one["checkpoint"]))
+        rest = ["  " + " " * (widths[k] - cell_len(one[k])) + one[k] for k in columns[1:]]
+        return "  " + name + "".join(rest)
+
+    page = Text().append(columned(titles) + "\n", style="bold")
+    for i, (row, one) in enumerate(zip(rows, texts, strict=True)):
+        if i == 0 or rows[i - 1].metric != row.metric:
+            page.append(f"\n{one['metric']}", style="bold")
+            page.append(f"  {line(row.unit)}\n")
+        page.append(columned(one) + "\n")
+        said = words(row)
+        if not said:
+            continue
+        lines = textwrap.wrap(
+            "; ".join(said), width - 1,
+            initial_indent=" " * _INDENT, subsequent_indent=" " * _INDENT,
+        )  # fmt: skip
+        below = Text("\n".join(lines) + "\n", style="dim")
+        if row.verdict:
+            style = next((s for word, s in _STYLES.items() if row.verdict.startswith(word)), "bold")
+            below.stylize(f"not dim {style}", _INDENT, _INDENT + len(said[0]))
+        page.append_text(below)
+    return page
+
+
+_COLORS = {"ok": "green", "absent": "yellow", "broken": "red"}
+
+
+def doctor_tables(findings: Sequence[Finding]) -> list[Table]:
+    """One table a section, for one screen: absent packages share a line, absent weights another,
+    and an evaluator's golden check stands in its row.
+    """
+    golden = {f.name: f for f in findings if f.section == "golden"}
+    tables = []
+    for section in dict.fromkeys(f.section for f in findings if f.section != "golden"):
+        table = Table(box=None, pad_edge=False, title=section, title_justify="left")
+        judged = section == "evaluators" and bool(golden)
+        table.show_header = judged
+        table.add_column("", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        if judged:
+            table.add_column("golden", no_wrap=True)
+        table.add_column("", overflow="fold")
+        shown = [f for f in findings if f.section == section]
+        together = [f for f in shown if f.state == "absent" and section in ("packages", "weights")]
+        for finding in (f for f in shown if f not in together):
+            row = [_state(finding), escape(finding.name)]
+            text = escape(finding.text)
+            if judged:
+                check = golden.get(finding.name)
+                row.append("" if check is None or check.state == "absent" else _state(check))
+                if check is not None and check.state == "broken":
+                    text += f"; {escape(check.text)}"
+            table.add_row(*row, text)
+        if together:
+            names = [escape(f.name) for f in together]
+            fetch = f"soar-bench fetch {' '.join(names)}"
+            text = fetch if section == "weights" else ", ".join(names)
+            table.add_row(_state(together[0]), "", text)
+        tables.append(table)
+    return tables
+
+
+def _state(finding: Finding) -> str:
+    return f"[{_COLORS[finding.state]}]{finding.state}[/]"

@@ -1,0 +1,300 @@
+"""Runs for other programs: a Hugging Face model card's results, and one table of all samples.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from soar_bench.boards.compare import metrics_of
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.records import COLUMNS, Run
+from soar_bench.stats import estimate
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+#: The hub's name of what is evaluated here.
+_TASK, _TASK_NAME = "text-to-image", "Text-to-Image"
+_INDEX = "model-index"
+#: Columns that stand before those of :data:`soar_bench.records.COLUMNS` in a table of samples: the
+#: run's folder, its checkpoint and training, the training seed (missing for what was not trained),
+#: and the suite and protocol.
+RUN_COLUMNS = ("run", "checkpoint", "training", "seed", "suite", "protocol")
+
+
+def samples(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a sample and metric of all runs, with the columns :data:`RUN_COLUMNS` and
+    :data:`~soar_bench.records.COLUMNS`.
+    """
+    frames = []
+    for run in runs:
+        scores = run.scores()[list(COLUMNS)]
+        seed = pd.array([run.seed] * len(scores), dtype="Int64")
+        said = {
+            "run": run.folder.name,
+            "checkpoint": run.label,
+            "training": run.name,
+            "seed": seed,
+            "suite": run.record["suite"]["name"],
+            "protocol": run.record["protocol"]["name"],
+        }
+        for position, name in enumerate(RUN_COLUMNS):
+            scores.insert(position, name, said[name])
+        frames.append(scores)
+    return pd.concat(frames, ignore_index=True)
+
+
+def results(runs: Sequence[Run], source: str = "") -> list[EvalResult]:
+    """The runs' values as the hub's evaluation results.
+
+    ``source`` is an address at which the records can be read. SoarBenchError unless the runs are of
+    one checkpoint. Metrics without a value are left out: the hub has no way to say that.
+    """
+    from huggingface_hub import EvalResult
+
+    digests = {run.record["checkpoint"]["digest"]: run.label for run in runs}
+    if len(digests) > 1:
+        raise SoarBenchError(
+            f"a model card is of one checkpoint, these runs are of {len(digests)} "
+            f"({', '.join(digests.values())}): export one at a time"
+        )
+    found = []
+    for run in runs:
+        suite, protocol = run.record["suite"], run.record["protocol"]
+        scores = run.scores()
+        evaluators = {
+            metric: (name, one)
+            for name, one in run.record["evaluators"].items()
+            for metric in one["metrics"]
+        }
+        for metric, declared in metrics_of(run):
+            value = estimate(scores[scores["metric"] == metric], declared["aggregate"])
+            if not value.scored:
+                continue
+            evaluator, described = evaluators[metric]
+            low, high = value.interval()
+            arguments = {
+                "unit": declared["unit"],
+                "higher_is_better": declared["higher_is_better"],
+                "aggregate": declared["aggregate"],
+                "version": declared["version"],
+                "evaluator": evaluator,
+                "evaluator_identity": described["identity"],
+                "standard_error": value.standard_error,
+                "interval_95": None if math.isnan(low) else [low, high],
+                "scored": value.scored,
+                "unscored": value.unscored,
+                "prompts": value.prompts,
+                "record": run.folder.name,
+                "scores_sha256": run.record["scores"].get("sha256"),
+            }
+            found.append(
+                EvalResult(
+                    task_type=_TASK,
+                    task_name=_TASK_NAME,
+                    dataset_type=suite["name"],
+                    dataset_name=suite["name"],
+                    dataset_config=_config(run),
+                    dataset_revision=suite["digest"],
+                    dataset_args={
+                        "prompts": suite["prompts"],
+                        "images_per_prompt": suite["images_per_prompt"],
+                        "seed": suite["seed"],
+                        "protocol": protocol["name"],
+                        "settings": protocol["settings"],
+                    },
+                    metric_type=metric,
+                    metric_name=f"{metric} ({declared['unit']})",
+                    metric_value=value.value,
+                    metric_args=_known(arguments),
+                    source_name="soar-bench records" if source else None,
+                    source_url=source or None,
+                )
+            )
+    if not found:
+        raise SoarBenchError("nothing to export: none of the runs has a scored sample")
+    _check_told_apart(found)
+    return found
+
+
+def _check_told_apart(found: Sequence[EvalResult]) -> None:
+    """SoarBenchError where the hub would take two results for one."""
+    settings: dict[tuple[Any, ...], Any] = {}
+    metrics: set[tuple[Any, ...]] = set()
+    for one in found:
+        what = one.unique_identifier
+        if settings.setdefault(what, one.dataset_args) != one.dataset_args or (
+            (*what, one.metric_type) in metrics
+        ):
+            raise SoarBenchError(
+                f"two of the runs have {one.metric_type} on {one.dataset_type} under one name of "
+                "settings: export one of them"
+            )
+        metrics.add((*what, one.metric_type))
+
+
+def _config(run: Run) -> str:
+    """Tells apart what the hub would otherwise take for results under one setting."""
+    images = run.record["suite"]["images_per_prompt"]
+    imported = ", images from elsewhere" if run.imported else ""
+    return f"{run.record['protocol']['name']}, {images} images a prompt{imported}"
+
+
+def _known(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that have a value; the hub's YAML has no NaN. Copies, since YAML writes one
+    object that stands in two places as a reference.
+    """
+    return {
+        key: deepcopy(value)
+        for key, value in arguments.items()
+        if value is not None and not (isinstance(value, float) and math.isnan(value))
+    }
+
+
+def card(runs: Sequence[Run], text: str = "", name: str = "", source: str = "") -> str:
+    """A model card with the runs' values in its metadata's ``model-index``.
+
+    ``text`` is the card as it is, empty for a new one: its text and all other metadata stay as they
+    stand there, to the letter, and of its results those that are of the same dataset, setting and
+    metric are replaced. ``name`` is the model's in the index: by default the one that is there, or
+    the checkpoint's label. SoarBenchError if the card's metadata cannot be read or merged.
+    """
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+    from yaml import safe_dump
+
+    front = REGEX_YAML_BLOCK.search(text)
+    there = _mapping(front.group(2) if front else "")
+    models = _models(there.get(_INDEX))
+    name = name or (models[0]["name"] if len(models) == 1 else runs[0].label)
+    index = _merged(models, eval_results_to_model_index(name, results(runs, source))[0])
+    block = safe_dump({_INDEX: index}, sort_keys=False, allow_unicode=True).rstrip("\n")
+    if front:
+        end = front.group(1).rpartition("---")[2]
+        kept = _without_index(front.group(2))
+        lines = ([kept] if kept.strip() else []) + [block.replace("\n", end)]
+        made = front.group(1) + end.join(lines) + front.group(3) + text[front.end() :]
+    elif text.strip():
+        made = f"---\n{block}\n---\n\n{text}"
+    else:
+        there = {"pipeline_tag": _TASK}
+        made = f"---\npipeline_tag: {_TASK}\n{block}\n---\n\n# {name}\n"
+    _check(made, {**there, _INDEX: index})
+    return made
+
+
+def _mapping(yaml_text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        data = yaml.safe_load(yaml_text) if yaml_text.strip() else {}
+    except yaml.YAMLError as error:
+        said = " ".join(str(error).split())
+        raise SoarBenchError(f"its metadata is not YAML ({said}): mend it first") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise SoarBenchError("its metadata is no list of keys and values: mend it first")
+    return data
+
+
+def _models(index: Any) -> list[dict[str, Any]]:
+    """The models of a card's index. SoarBenchError if the hub could not read it either."""
+    from huggingface_hub.repocard_data import model_index_to_eval_results
+
+    if not index:
+        return []
+    try:
+        model_index_to_eval_results(index)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SoarBenchError(
+            f"its {_INDEX} cannot be read ({type(error).__name__}: {error}): mend it first"
+        ) from None
+    return list(index)
+
+
+def _merged(there: Sequence[Mapping[str, Any]], new: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The index with the new model's results; older values of the same thing are replaced."""
+    models = [dict(model) for model in there]
+    mine = next((model for model in models if model["name"] == new["name"]), None)
+    if mine is None:
+        return [*models, dict(new)]
+    replaced = {_what(r, metric) for r in new["results"] for metric in r["metrics"]}
+    kept = []
+    for result in mine["results"]:
+        metrics = [m for m in result["metrics"] if _what(result, m) not in replaced]
+        if metrics:
+            kept.append({**result, "metrics": metrics})
+    mine["results"] = [*kept, *new["results"]]
+    return models
+
+
+def _what(result: Mapping[str, Any], metric: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a value is of: the hub's own key of a result, and the metric."""
+    dataset = result["dataset"]
+    parts = (dataset.get(key) for key in ("type", "config", "split", "revision"))
+    return (result["task"]["type"], *parts, metric["type"])
+
+
+def _without_index(yaml_text: str) -> str:
+    """The metadata without the block of ``model-index``, every other line as it stands."""
+    lines = yaml_text.splitlines(keepends=True)
+    kept, inside = [], False
+    for line in lines:
+        if re.match(rf"""["']?{_INDEX}["']?\s*:""", line):
+            inside = True
+        elif inside and re.match(r"[^\s#\-]", line):  # the next key; a list may stand at the margin
+            inside = False
+        if not inside:
+            kept.append(line)
+    return "".join(kept).rstrip("\r\n")
+
+
+def _check(text: str, wanted: Mapping[str, Any]) -> None:
+    """SoarBenchError unless the hub's library finds in the card what should be there and all that
+    was there before.
+    """
+    import yaml
+    from huggingface_hub import ModelCard
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    front = REGEX_YAML_BLOCK.search(text)
+    try:
+        same = front is not None and yaml.safe_load(front.group(2)) == wanted
+    except yaml.YAMLError:  # the new lines do not fit between those that were there
+        same = False
+    if not same:
+        raise SoarBenchError(
+            f"its {_INDEX} stands in a form that cannot be replaced line by line: remove it first"
+        )
+    try:
+        ModelCard(text)
+    except ValueError as error:
+        raise SoarBenchError(f"its metadata is not valid ({error}): mend it first") from None
+
+
+def write_samples(runs: Sequence[Run], form: str, output: Path, force: bool = False) -> int:
+    """Writes the table of samples as ``csv`` or ``parquet``; how many rows.
+
+    SoarBenchError if the file is there and may not be replaced.
+    """
+    from soar_bench.core.files import replace_atomically
+
+    if output.exists() and not force:
+        raise SoarBenchError(f"{output} is there already: name another file, or say --force")
+    table = samples(runs)
+    with replace_atomically(output) as aside:
+        if form == "parquet":
+            table.to_parquet(aside, index=False, compression="zstd")
+        else:
+            table.to_csv(aside, index=False, lineterminator="\n")
+    return len(table)

@@ -1,0 +1,65 @@
+"""When, where and with what a record was made."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from soar_bench.core.devices import describe
+
+
+def made_by(started: datetime, seconds: dict[str, float], device: str) -> dict[str, Any]:
+    """When, where and with what a record was made, now that it is finished."""
+    return {
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "device": describe(device),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": _versions(),
+        "commit": _commit(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in (
+        "soar-bench",
+        "torch",
+        "diffusers",
+        "transformers",
+        "accelerate",
+        "peft",
+        "numpy",
+        "pillow",
+    ):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _commit() -> str | None:
+    """The git commit of this project's own checkout, with + where it has local changes.
+
+    None where the package is installed elsewhere, also inside another project's checkout.
+    """
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        changes = git("status", "--porcelain", "--", "soar_bench", "evaluators", "training")
+        return git("rev-parse", "HEAD") + ("+" if changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

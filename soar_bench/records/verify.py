@@ -1,0 +1,269 @@
+"""``soar-bench runs verify``: whether a record says what it should, checked against everything that
+is here: its own scores, the suite, the noise rule and the images in the cache.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from soar_bench.boards.compare import metrics_of
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.images import digest_image
+from soar_bench.records import IMPORTED, Run
+from soar_bench.records.manage import Found, samples_of, store_of
+from soar_bench.sampling.noise import noise_key
+from soar_bench.stats import estimate
+from soar_bench.suites import get_suite
+from soar_bench.suites.types import PlannedSample, Suite, plan
+
+State = Literal["ok", "wrong", "not checked"]
+
+#: Recomputed means may differ by so much, relative to their size.
+_ROUNDING = 1e-9
+_SHOWN = 3
+_READERS = 8
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check of one record found."""
+
+    #: the record's id
+    run: str
+    check: str
+    state: State
+    #: what is wrong, or why it was not checked
+    text: str = ""
+
+
+class _NotChecked(Exception):
+    """Why a check cannot be made here."""
+
+
+def verify(found: Found, cache: Path) -> list[Finding]:
+    """Every check of one record. Never fails because of what the record says."""
+    if found.run is None:
+        return [Finding(found.id, "record", "wrong", found.fault)]
+    try:
+        scores = found.run.scores()
+    except SoarBenchError as error:
+        return [Finding(found.id, "record", "ok"),
+                Finding(found.id, "scores", "wrong", str(error))]  # fmt: skip
+    findings = [Finding(found.id, "record", "ok")]
+    for name, check in _CHECKS.items():
+        try:
+            wrong = list(check(found.run, scores, cache))
+            state: State = "wrong" if wrong else "ok"
+            text = "; ".join(wrong)
+        except _NotChecked as reason:
+            state, text = "not checked", str(reason)
+        except (TypeError, ValueError, KeyError) as error:  # the record is not what it should be
+            state, text = "wrong", f"it cannot be read: {error}"
+        findings.append(Finding(found.id, name, state, text))
+    return findings
+
+
+def _scores(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
+    """Reading has compared the digest already, where the record has one."""
+    known = run.record["scores"]
+    if not known:
+        raise _NotChecked("a record of schema 1 has no digest of its scores")
+    if known["rows"] != len(scores):
+        yield f"{len(scores)} rows, not the {known['rows']} that the record names"
+
+
+def _samples(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
+    """Every planned sample exactly once a metric, with one text, noise and image."""
+    suite = run.record["suite"]
+    declared = [name for name, _ in metrics_of(run)]
+    strange = sorted(set(scores["metric"]) - set(declared))
+    if strange:
+        yield f"scores of {', '.join(strange)}, which no evaluator of the record gives"
+    prompts = scores["prompt_id"].nunique()
+    if prompts != suite["prompts"]:
+        yield f"{prompts} prompts, not {suite['prompts']}"
+    every = set(scores[["prompt_id", "index"]].itertuples(index=False, name=None))
+    count = suite["images_per_prompt"]
+    if isinstance(count, int):
+        wanted = {(p, i) for p in scores["prompt_id"].unique() for i in range(count)}
+        if every != wanted:
+            yield _differ("samples", len(wanted - every), len(every - wanted))
+    for metric in declared:
+        rows = scores.loc[scores["metric"] == metric, ["prompt_id", "index"]]
+        twice = int(rows.duplicated().sum())
+        lacking = len(every - set(rows.itertuples(index=False, name=None)))
+        if twice or lacking:
+            yield f"{metric}: {lacking} samples are missing, {twice} stand there again"
+    one = scores.groupby(["prompt_id", "index"])[["prompt", "task", "noise", "image"]].nunique()
+    for column in one.columns[(one != 1).any()]:
+        yield f"samples have more than one {column}"
+    # Another tool's results name no pixels.
+    empty = {""} if "tool" in run.record["checkpoint"]["story"].get(IMPORTED, {}) else set()
+    damaged = [d for d in scores["image"].unique() if not _DIGEST.fullmatch(str(d))]
+    damaged = [d for d in damaged if d not in empty]
+    if damaged:
+        yield f"{len(damaged)} images have no digest ({_some(damaged)})"
+
+
+def _values(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
+    """A value or a reason for having none, never both; values in their range."""
+    has, why = scores["value"].notna(), scores["unscored"] != ""
+    neither, both = int((~has & ~why).sum()), int((has & why).sum())
+    if neither:
+        yield f"{neither} rows have neither a value nor a reason for having none"
+    if both:
+        yield f"{both} rows have both a value and a reason for having none"
+    for metric, declared in metrics_of(run):
+        values = scores.loc[(scores["metric"] == metric) & has, "value"]
+        low, high = declared["range"]
+        outside = values[(values < low) | (values > high) | ~values.abs().lt(math.inf)]
+        if len(outside):
+            yield f"{metric}: {len(outside)} values outside {low} to {high} ({_some(outside)})"
+
+
+def _metrics(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
+    """The values of run.json are those of the scores."""
+    recorded = run.record["metrics"]
+    declared = dict(metrics_of(run))
+    if set(recorded) != set(declared):
+        yield f"run.json has values of {_some(sorted(recorded))}, not {_some(sorted(declared))}"
+    for metric, said in recorded.items():
+        if metric not in declared:
+            continue
+        rows = scores[scores["metric"] == metric]
+        found = estimate(rows, declared[metric]["aggregate"])
+        means = rows.dropna(subset=["value"]).groupby("task")["value"].mean().to_dict()
+        for name, here in (
+            ("value", found.value),
+            ("standard_error", found.standard_error),
+            ("scored", found.scored),
+            ("unscored", found.unscored),
+        ):
+            if not _equal(said[name], here):
+                yield f"{metric}: {name} is {here:.6g} by the scores, {said[name]} in run.json"
+        for task in sorted({*said["tasks"], *(t for t in means if t)}):
+            if not _equal(said["tasks"].get(task), means.get(task, math.nan)):
+                yield f"{metric}: the mean of {task} is not that of the scores"
+
+
+def _noise(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
+    """Every sample's noise is what seed, prompt id and index give."""
+    rows = scores[["prompt_id", "index", "noise"]].drop_duplicates()
+    if run.imported:
+        wrong = [str(noise) for noise in rows["noise"] if noise]
+        if wrong:
+            yield f"{len(wrong)} images from elsewhere have noise"
+        return
+    version = run.record["protocol"]["settings"].get("noise")
+    if version != "philox-1":
+        raise _NotChecked(f"this soar-bench does not know the noise {version!r}")
+    seed = run.record["suite"]["seed"]
+    wrong = [
+        f"{identity} {index}"
+        for identity, index, noise in rows.itertuples(index=False)
+        if f"{noise_key(seed, identity, int(index)):032x}" != noise
+    ]
+    if wrong:
+        yield f"{len(wrong)} samples have other noise than seed, id and index give ({_some(wrong)})"
+
+
+def _suite(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
+    """The suite as it is now has the recorded digest, and the samples are its."""
+    suite = suite_of(run)
+    recorded = run.record["suite"]
+    if suite.digest() != recorded["digest"]:
+        yield (
+            f"{recorded['source'] or recorded['name']} is another suite now "
+            f"({suite.digest()[:12]}, recorded {recorded['digest'][:12]})"
+        )
+        return
+    planned = {
+        (s.prompt.id, s.index, s.prompt.text, s.prompt.task)
+        for s in plan(suite, recorded["images_per_prompt"])
+    }
+    columns = ["prompt_id", "index", "prompt", "task"]
+    there = set(scores[columns].itertuples(index=False, name=None))
+    if planned != there:
+        yield _differ("samples of the suite", len(planned - there), len(there - planned))
+
+
+def suite_of(run: Run) -> Suite:
+    """The suite of a record as it is now, with the recorded seed."""
+    recorded = run.record["suite"]
+    if run.imported:
+        raise _NotChecked("the prompts came with images from elsewhere")
+    try:
+        return get_suite(recorded["source"] or recorded["name"], seed=recorded["seed"])
+    except SoarBenchError as error:
+        raise _NotChecked(str(error)) from None
+
+
+def _images(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
+    """Images that are in the cache have the recorded digests."""
+    store = store_of(run, cache)
+    if store is None:
+        raise _NotChecked("images from elsewhere are not in the cache")
+    rows = scores[["prompt_id", "index", "image"]].drop_duplicates()
+    recorded = {(p, int(i)): digest for p, i, digest in rows.itertuples(index=False)}
+    samples = samples_of(scores)
+    here = [sample for sample in samples if store.file(sample).exists()]
+    if not here:
+        raise _NotChecked(f"none of the {len(samples)} images is in {cache}")
+
+    def read(sample: PlannedSample) -> str | None:
+        image = store.read(sample)
+        return None if image is None else digest_image(image)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        digests = list(pool.map(read, here))
+    named = [(f"{s.prompt.id} {s.index}", d, recorded[s.prompt.id, s.index])
+             for s, d in zip(here, digests, strict=True)]  # fmt: skip
+    damaged = [name for name, digest, _ in named if digest is None]
+    other = [name for name, digest, wanted in named if digest not in (None, wanted)]
+    if damaged:
+        yield f"{len(damaged)} images in {store.folder} are damaged ({_some(damaged)})"
+    if other:
+        yield f"{len(other)} images in {store.folder} are others than those scored ({_some(other)})"
+    if len(here) < len(samples) and not damaged and not other:
+        raise _NotChecked(
+            f"{len(samples) - len(here)} of {len(samples)} images are not in {cache}; "
+            f"the other {len(here)} are those that were scored"
+        )
+
+
+_CHECKS: dict[str, Callable[[Run, pd.DataFrame, Path], Iterator[str]]] = {
+    "scores": _scores,
+    "samples": _samples,
+    "values": _values,
+    "metrics": _metrics,
+    "noise": _noise,
+    "suite": _suite,
+    "images": _images,
+}
+
+
+def _equal(said: Any, here: float) -> bool:
+    if said is None or math.isnan(here):
+        return said is None and math.isnan(here)
+    return math.isclose(said, here, rel_tol=_ROUNDING, abs_tol=1e-12)
+
+
+def _differ(what: str, lacking: int, strange: int) -> str:
+    return f"{lacking} {what} are missing, {strange} are there that should not be"
+
+
+def _some(values: Sequence[Any] | pd.Series[Any]) -> str:
+    shown = [f"{value:.6g}" if isinstance(value, float) else str(value)[:40] for value in values]
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return ", ".join(shown[:_SHOWN]) + more

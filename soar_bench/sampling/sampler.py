@@ -1,0 +1,194 @@
+"""Images of a checkpoint: noise and prompts in, pixels out, through the pipeline's own call.
+
+Pipelines with large text encoders (those of :mod:`soar_bench.sampling.families`) are loaded in two
+halves, text first, so that memory holds the larger half and not both.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from soar_bench.checkpoints import Checkpoint, image_size
+from soar_bench.checkpoints.pipelines import Pipeline
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.sampling.families import FAMILIES, as_taken, latent_shape
+from soar_bench.sampling.noise import initial_noise, noise_key
+from soar_bench.suites.types import PlannedSample, Protocol
+
+
+class Sampler:
+    """One checkpoint under one protocol on one device. Loads nothing until it is asked for images
+    or embeddings. Errors of a device that is out of memory pass through.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, protocol: Protocol, device: str) -> None:
+        self._checkpoint, self._protocol, self._device = checkpoint, protocol, device
+        self._class_name = Pipeline(checkpoint.pipeline).class_name
+        self._family = FAMILIES.get(self._class_name)
+        self._embeddings: dict[str, dict[str, Any]] = {}
+        #: the pipeline's half in memory, and which
+        self._loaded: Any = None
+        self._half = ""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether prompts are embedded beforehand, with :meth:`embed`."""
+        return self._family is not None
+
+    def embed(self, texts: Sequence[str]) -> None:
+        """Embeds these texts as one batch and keeps the result on the CPU."""
+        if self._family is None or all(text in self._embeddings for text in texts):
+            return
+        import torch
+
+        pipeline = self._need("text")
+        tokens = self._protocol.max_sequence_length
+        with torch.inference_mode():
+            found = self._family.embed(pipeline, list(texts), tokens)
+        for text, embedding in zip(texts, found, strict=True):
+            self._embeddings[text] = {
+                name: value.to("cpu", self._dtype, copy=True) for name, value in embedding.items()
+            }
+
+    def sample(self, samples: Sequence[PlannedSample], seed: int) -> np.ndarray:
+        """The images of these samples as one batch, uint8 RGB [B, H, W, 3].
+
+        ``seed`` is the suite's. Where :attr:`embeds`, the samples' texts and the empty one have to
+        be embedded before. SoarBenchError if an image holds values that are not numbers.
+        """
+        import torch
+
+        pipeline = self._need("image")
+        arguments = self._words(pipeline, samples) | self._noise(pipeline, samples, seed)
+        with torch.inference_mode():
+            images = np.asarray(pipeline(**arguments, **self._settings).images)
+        if not np.isfinite(images).all():
+            raise SoarBenchError(
+                f"{self._checkpoint.name} made images that are not numbers: its weights are "
+                f"damaged or {self._protocol.dtype} is too narrow for them"
+            )
+        return np.rint(images * 255).astype(np.uint8)
+
+    def close(self) -> None:
+        """Gives the memory of weights and embeddings back."""
+        self._embeddings.clear()
+        self._let_go()
+
+    @property
+    def _dtype(self) -> Any:
+        import torch
+
+        return getattr(torch, self._protocol.dtype)
+
+    @cached_property
+    def _side(self) -> int:
+        return image_size(self._checkpoint, self._protocol)
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """What the protocol says, as far as the pipeline's call knows it."""
+        call = inspect.signature(type(self._loaded).__call__).parameters
+        wanted: dict[str, Any] = {
+            "num_inference_steps": self._protocol.steps,
+            "guidance_scale": self._protocol.guidance,
+            "height": self._side,
+            "width": self._side,
+            # PixArt and others would make the nearest size of their training, and resize it.
+            "use_resolution_binning": False,
+        }
+        if self._family is None:  # otherwise the text is embedded already
+            wanted["max_sequence_length"] = self._protocol.max_sequence_length
+        return {"output_type": "np"} | {k: v for k, v in wanted.items() if k in call}
+
+    def _words(self, pipeline: Any, samples: Sequence[PlannedSample]) -> dict[str, Any]:
+        if self._family is None:
+            return {"prompt": [sample.prompt.text for sample in samples]}
+        batch = [self._on_device(self._embeddings[sample.prompt.text]) for sample in samples]
+        return self._family.arguments(pipeline, batch, self._on_device(self._embeddings[""]))
+
+    def _on_device(self, embedding: dict[str, Any]) -> dict[str, Any]:
+        return {name: value.to(self._device) for name, value in embedding.items()}
+
+    def _noise(self, pipeline: Any, samples: Sequence[PlannedSample], seed: int) -> dict[str, Any]:
+        """Latents where the call takes them, and a generator a sample for whatever else is drawn:
+        both decided by the sample alone, and drawn on the CPU.
+        """
+        import torch
+
+        drawn: dict[str, Any] = {
+            "generator": [
+                torch.Generator("cpu").manual_seed(
+                    noise_key(seed, sample.prompt.id, sample.index) % 2**63
+                )
+                for sample in samples
+            ]
+        }
+        denoiser = getattr(pipeline, Pipeline(self._checkpoint.pipeline).denoiser)
+        scale = getattr(pipeline, "vae_scale_factor", 1)
+        channels = getattr(denoiser.config, "in_channels", 0)
+        shape = latent_shape(self._class_name, channels, self._side // scale)
+        if shape is not None:
+            noise = [initial_noise(seed, s.prompt.id, s.index, shape) for s in samples]
+            latents = as_taken(self._class_name, torch.from_numpy(np.stack(noise)))
+            drawn["latents"] = latents.to(self._device, self._dtype)
+        return drawn
+
+    def _need(self, half: str) -> Any:
+        """The half of the pipeline that embeds text or makes images; the other one leaves memory.
+
+        Both are one where text is not embedded beforehand, or where an adapter changes text
+        encoders, since it is brought onto all it changes at once.
+        """
+        import torch
+
+        from soar_bench.checkpoints.loading import load
+
+        if self._one_half:
+            half = "whole"
+        if self._half != half:
+            self._let_go()
+            components = Pipeline(self._checkpoint.pipeline).components
+            text = self._family.text if self._family is not None else ()
+            parts = {
+                "whole": None,
+                "text": [name for name in components if name in text],
+                "image": [name for name in components if name not in text],
+            }[half]
+            vae_dtype = getattr(torch, self._protocol.vae_dtype)
+            pipeline = load(self._checkpoint, self._dtype, vae_dtype, parts)
+            if vae_dtype != self._dtype and getattr(pipeline, "vae", None) is not None:
+                _decode_in_own_precision(pipeline.vae)
+            self._loaded, self._half = pipeline.to(self._device), half
+        return self._loaded
+
+    @cached_property
+    def _one_half(self) -> bool:
+        from soar_bench.checkpoints.loading import changes_text
+
+        return self._family is None or changes_text(self._checkpoint)
+
+    def _let_go(self) -> None:
+        import torch
+
+        if self._loaded is None:
+            return
+        self._loaded, self._half = None, ""
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _decode_in_own_precision(vae: Any) -> None:
+    """Lets a VAE take latents of another precision than its own, as pipelines hand them over."""
+    decode = vae.decode
+
+    def decode_cast(latents: Any, *arguments: Any, **settings: Any) -> Any:
+        return decode(latents.to(vae.dtype), *arguments, **settings)
+
+    vae.decode = decode_cast

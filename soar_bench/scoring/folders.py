@@ -1,0 +1,423 @@
+"""Images that came from anywhere: which prompt each was made for, and its pixels.
+
+Three layouts are read: GenEval's (a folder a prompt), a list of files and prompts (CSV, TSV or
+JSONL), and ``NAME.txt`` beside ``NAME.png``. docs/score-images.md shows each.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soar_bench.core.digests import digest_of
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.images import READABLE
+from soar_bench.suites.types import PlannedSample, Prompt
+
+#: What counts as an image; what it is in truth, its content says.
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+#: Images too, so that they are refused and not passed over.
+_OTHER_SUFFIXES = (".gif", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".ppm")
+
+#: Lists of prompts that are found by their name.
+LISTS = (
+    "metadata.jsonl", "metadata.csv", "metadata.tsv", "prompts.jsonl", "prompts.csv", "prompts.tsv"
+)  # fmt: skip
+#: What a column may be called; the first name that is there counts, the others are metadata.
+_FILE_COLUMNS = ("file", "file_name", "image", "path")
+_PROMPT_COLUMNS = ("prompt", "text")
+
+_GENEVAL_RECORD = "metadata.jsonl"
+_GENEVAL_SAMPLES = "samples"
+_GENEVAL_OVERVIEW = "grid.png"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Images:
+    """A folder's images with their prompts, in an order that does not depend on its layout's."""
+
+    folder: Path
+    #: in words, for example ``metadata.jsonl``
+    layout: str
+    prompts: tuple[Prompt, ...]
+    #: all first images of the prompts before all second ones
+    samples: tuple[PlannedSample, ...]
+    #: of each sample: where its image lies, relative to ``folder``
+    files: tuple[str, ...]
+
+    def digest(self) -> str:
+        """Identifies the prompts, their metadata and which images of each there are."""
+        indices: dict[str, list[int]] = {}
+        for sample in self.samples:
+            indices.setdefault(sample.prompt.id, []).append(sample.index)
+        return digest_of([[p.id, p.text, dict(p.metadata), indices[p.id]] for p in self.prompts])
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What a layout says of one image."""
+
+    #: for errors: the line or folder that says it
+    where: str
+    #: relative to the folder
+    file: str
+    text: str
+    metadata: Mapping[str, Any]
+    #: None: images of one text are of one prompt
+    id: str | None = None
+    #: None: counted in the order of the rows
+    index: int | None = None
+
+
+def open_folder(folder: Path, prompts: Path | None = None) -> Images:
+    """The images of a folder and what each was made for, all of it checked but the pixels.
+
+    ``prompts`` is a list of files and prompts (CSV, TSV or JSONL), wherever it lies; without it
+    one in the folder is used, or else GenEval's layout or texts beside the images.
+    SoarBenchError if the folder holds no images, if an image has no prompt or a prompt no image,
+    or if two rows contradict each other.
+    """
+    if not folder.is_dir():
+        raise SoarBenchError(f"there is no folder of images at {folder}")
+    if prompts is not None and not prompts.is_file():
+        raise SoarBenchError(f"there is no list of prompts at {prompts}")
+    images = _find_images(folder)
+    if not images:
+        raise SoarBenchError(f"{folder} holds no images ({READABLE})")
+    listed = [prompts] if prompts else [folder / n for n in LISTS if (folder / n).is_file()]
+    if len(listed) > 1:
+        raise SoarBenchError(
+            f"{folder} holds more than one list of prompts ({', '.join(f.name for f in listed)}): "
+            "choose one with --prompts"
+        )
+    if listed:
+        layout, rows = listed[0].name, list(_listed(listed[0]))
+    elif any(
+        (record.parent / _GENEVAL_SAMPLES).is_dir()
+        for record in folder.glob(f"*/{_GENEVAL_RECORD}")
+    ):
+        images = [i for i in images if Path(i).name != _GENEVAL_OVERVIEW]
+        layout, rows = "GenEval's layout", list(_geneval(folder, images))
+    elif any((folder / image).with_suffix(".txt").is_file() for image in images):
+        layout, rows = "texts beside images", list(_texts(folder, images))
+    else:
+        raise SoarBenchError(
+            f"{folder} holds {len(images)} images and nothing that says their prompts: name a CSV, "
+            f"TSV or JSONL with the columns file and prompt (--prompts FILE, or {LISTS[0]} in the "
+            f"folder), or use GenEval's layout (00000/{_GENEVAL_RECORD} and "
+            f"00000/{_GENEVAL_SAMPLES}/0000.png), or put NAME.txt beside NAME.png"
+        )
+    _check_files(folder, rows, images)
+    return _assemble(folder, layout, rows)
+
+
+def _find_images(folder: Path) -> list[str]:
+    """Images by their names, at any depth; hidden files and folders are passed over."""
+
+    def refuse(error: OSError) -> None:
+        raise SoarBenchError(f"{error.filename} cannot be read: {error.strerror}")
+
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if Path(parent, name).is_symlink():
+                raise SoarBenchError(
+                    f"{Path(parent, name)} is a link to a folder: links are not followed, copy the "
+                    "images there"
+                )
+        for name in names:
+            file = Path(parent, name)
+            if not name.isprintable():  # nor can it be written into a record
+                raise SoarBenchError(f"the name of {str(file)!r} is no text: rename it")
+            if not name.startswith(".") and file.suffix.lower() in _SUFFIXES + _OTHER_SUFFIXES:
+                found.append(file.relative_to(folder).as_posix())
+    return sorted(found)
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few names, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return ", ".join(every[:_SHOWN]) + more
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SoarBenchError(f"{file} is not UTF-8 text: {error}") from None
+    except OSError as error:
+        raise SoarBenchError(f"{file} cannot be read: {error.strerror}") from None
+
+
+# Layouts
+
+
+def _listed(file: Path) -> Iterator[_Row]:
+    """Rows of a list of files and prompts."""
+    if file.suffix.lower() in (".jsonl", ".ndjson"):
+        records = _json_lines(file)
+    elif file.suffix.lower() in (".csv", ".tsv"):
+        records = _table_lines(file)
+    else:
+        raise SoarBenchError(
+            f"{file} is no list of prompts that is read: give .csv, .tsv or .jsonl"
+        )
+    columns: dict[str, str] = {}
+    for where, record in records:
+        if not columns:
+            columns = {
+                "file": _column(record, _FILE_COLUMNS, where),
+                "prompt": _column(record, _PROMPT_COLUMNS, where),
+            }
+        name, text = (record.pop(column, None) for column in columns.values())
+        for column, value in ((columns["file"], name), (columns["prompt"], text)):
+            if not isinstance(value, str) or not value.strip():
+                raise SoarBenchError(f"{where} has no text in {column}")
+        yield _Row(where, name, text, record, *_identity(record, where))
+
+
+def _column(record: Mapping[str, Any], names: Sequence[str], where: str) -> str:
+    for name in names:
+        if name in record:
+            return name
+    raise SoarBenchError(
+        f"{where} has no {names[0]} (also read: {', '.join(names[1:])}); it has "
+        f"{', '.join(record) or 'nothing'}"
+    )
+
+
+def _identity(record: dict[str, Any], where: str) -> tuple[str | None, int | None]:
+    """Takes ``id`` and ``index`` out of a record."""
+    id, index = record.pop("id", None), record.pop("index", None)
+    if id is not None and (isinstance(id, bool) or not isinstance(id, str | int)):
+        raise SoarBenchError(f"{where}: id must be a text or a whole number, not {id!r}")
+    if isinstance(index, str) and index.isascii() and index.isdigit():
+        index = int(index)
+    if index is not None and (isinstance(index, bool) or not isinstance(index, int) or index < 0):
+        raise SoarBenchError(f"{where}: index must be a whole number from 0, not {index!r}")
+    return (None if id is None else str(id)), index
+
+
+def _json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    # Not splitlines(), which also cuts at separators that may stand inside a JSON text.
+    for number, line in enumerate(_read_text(file).split("\n"), start=1):
+        if line.strip():
+            yield f"{file}, line {number}", _json_record(line, f"{file}, line {number}")
+
+
+def _json(text: str) -> Any:
+    """A JSON value that can be written again: no NaN, no half of a surrogate pair."""
+    value = json.loads(text)
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    return value
+
+
+def _json_record(text: str, where: str) -> dict[str, Any]:
+    try:
+        record = _json(text)
+    except (ValueError, RecursionError) as error:
+        raise SoarBenchError(f"{where} is not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise SoarBenchError(f"{where} is not a JSON object but {text.strip()[:40]}")
+    return record
+
+
+def _table_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Empty cells are absent; a cell that is a JSON object or list is read as that; a column
+    without a name, as pandas writes its index, is passed over.
+    """
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(io.StringIO(_read_text(file), newline=""), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    try:
+        for cells in reader:
+            where = f"{file}, line {reader.line_num}"
+            if not any(cells):
+                continue
+            if not header:
+                header = [cell.strip() for cell in cells]
+                twice = sorted({name for name in header if name and header.count(name) > 1})
+                if twice:
+                    raise SoarBenchError(f"{where} has more than one column {twice[0]}")
+                continue
+            if len(cells) != len(header):
+                raise SoarBenchError(
+                    f"{where} has {len(cells)} cells where the header has {len(header)}: "
+                    'a text with a comma, tab or line break stands in "quotes"'
+                )
+            named = zip(header, cells, strict=True)
+            yield where, {name: _cell(cell, where) for name, cell in named if name and cell}
+    except csv.Error as error:
+        raise SoarBenchError(f"{file}, line {reader.line_num}: {error}") from None
+
+
+def _cell(text: str, where: str) -> Any:
+    if text[0] not in "[{":
+        return text
+    try:
+        return _json(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _geneval(folder: Path, images: Sequence[str]) -> Iterator[_Row]:
+    """Rows of GenEval's layout: a folder a prompt, images named by number in its ``samples``."""
+    for record_file in sorted(folder.glob(f"*/{_GENEVAL_RECORD}")):
+        where = str(record_file)
+        lines = [line for line in _read_text(record_file).split("\n") if line.strip()]
+        if len(lines) != 1:
+            raise SoarBenchError(f"{where} must hold one line of JSON; it has {len(lines)}")
+        record = _json_record(lines[0], where)
+        text = record.pop("prompt", None)
+        if not isinstance(text, str) or not text.strip():
+            raise SoarBenchError(f"{where} has no text in prompt")
+        _check_geneval_record(record, where)
+        id = record_file.parent.name
+        place = f"{id}/{_GENEVAL_SAMPLES}/"
+        samples = [image for image in images if image.startswith(place)]
+        if not samples:
+            raise SoarBenchError(f"{folder / place} holds no images: make them, or remove {id}")
+        for image in samples:
+            stem = Path(image).stem
+            if Path(image).parent.as_posix() + "/" != place or not _is_number(stem):
+                raise SoarBenchError(
+                    f"{folder / image} is not named by its number (0000.png, 0001.png, …), as "
+                    "GenEval's layout asks"
+                )
+            yield _Row(where, image, text, record, id, int(stem))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _check_geneval_record(record: Mapping[str, Any], where: str) -> None:
+    """What GenEval's rules read: a tag, and clauses with a class and a count."""
+    clauses = [record.get("include", []), record.get("exclude", [])]
+    if not isinstance(record.get("tag"), str) or not all(
+        isinstance(group, list)
+        and all(
+            isinstance(c, dict)
+            and isinstance(c.get("class"), str)
+            and isinstance(c.get("count"), int)
+            for c in group
+        )
+        for group in clauses
+    ):
+        raise SoarBenchError(
+            f"{where} is no GenEval record: it needs a tag, and class and count in each clause of "
+            "include and exclude"
+        )
+
+
+def _texts(folder: Path, images: Sequence[str]) -> Iterator[_Row]:
+    """Rows of texts beside images."""
+    owner: dict[Path, str] = {}
+    for image in images:
+        text_file = Path(image).with_suffix(".txt")
+        if text_file in owner:
+            raise SoarBenchError(f"{owner[text_file]} and {image} in {folder} share {text_file}")
+        owner[text_file] = image
+    lacking = [image for text, image in owner.items() if not (folder / text).is_file()]
+    if lacking:
+        raise SoarBenchError(
+            f"{len(lacking)} images in {folder} have no .txt with their prompt: {_some(lacking)}"
+        )
+    every = sorted(f.relative_to(folder) for f in folder.rglob("*.txt"))
+    alone = [f.as_posix() for f in every if f not in owner and not f.name.startswith(".")]
+    if alone:
+        raise SoarBenchError(f"{len(alone)} texts in {folder} have no image: {_some(alone)}")
+    for text_file, image in owner.items():
+        text = _read_text(folder / text_file).strip()
+        if not text:
+            raise SoarBenchError(f"{folder / text_file} is empty: it must hold the prompt")
+        yield _Row(str(folder / text_file), image, text, {})
+
+
+# Rows to samples
+
+
+def _check_files(folder: Path, rows: Sequence[_Row], images: Sequence[str]) -> None:
+    """Every row has an image of its own inside the folder, and every image a row."""
+    root = folder.resolve()
+    missing: list[str] = []
+    seen: dict[Path, _Row] = {}
+    for row in rows:
+        path = Path(row.file)
+        inside = not path.is_absolute() and ".." not in path.parts and "\0" not in row.file
+        if inside and not (folder / path).is_file():
+            missing.append(row.file)
+            continue
+        file = (root / path).resolve() if inside else root
+        if not inside or not file.is_relative_to(root):
+            raise SoarBenchError(
+                f"{row.where} names {row.file!r}, which leaves {folder}: only images inside the "
+                "folder are scored, so copy it there"
+            )
+        if file in seen:
+            raise SoarBenchError(
+                f"{row.where} names {row.file!r}, which {seen[file].where} has named already"
+            )
+        seen[file] = row
+    if missing:
+        raise SoarBenchError(
+            f"{len(missing)} of {len(rows)} rows have no image in {folder}: {_some(missing)}"
+        )
+    stray = [image for image in images if (root / image).resolve() not in seen]
+    if stray:
+        raise SoarBenchError(
+            f"{len(stray)} of {len(images)} images in {folder} have no prompt: {_some(stray)}"
+        )
+
+
+def _assemble(folder: Path, layout: str, rows: Sequence[_Row]) -> Images:
+    prompts: dict[str, tuple[Prompt, _Row]] = {}
+    samples: dict[tuple[int, str], tuple[PlannedSample, str]] = {}
+    counted: dict[str, int] = {}
+    for word, given in (("id", [r.id for r in rows]), ("index", [r.index for r in rows])):
+        if None in given and any(value is not None for value in given):
+            raise SoarBenchError(f"{rows[given.index(None)].where} has no {word}, as others have")
+    for row in rows:
+        # A digest of the text, so that two folders' images of one text have one id.
+        id = row.id if row.id is not None else digest_of(row.text)[:12]
+        prompt, first = prompts.setdefault(id, (Prompt(id, row.text, dict(row.metadata)), row))
+        if prompt.text != row.text:
+            raise SoarBenchError(f"{first.where} and {row.where} have one id {id!r} and two texts")
+        other = _different(prompt.metadata, row.metadata)
+        if other:
+            raise SoarBenchError(
+                f"{first.where} and {row.where} are of one prompt but differ in {other}: remove "
+                "what describes the image and not the prompt, or give each an id of its own"
+            )
+        index = counted.get(id, 0) if row.index is None else row.index
+        counted[id] = counted.get(id, 0) + 1
+        key = (index, id)
+        if key in samples:
+            raise SoarBenchError(
+                f"{samples[key][1]} and {row.file} in {folder} are both image {index} of the "
+                f"prompt {id}"
+            )
+        samples[key] = (PlannedSample(prompt, index), row.file)
+    ordered = [samples[key] for key in sorted(samples)]
+    return Images(
+        folder,
+        layout,
+        tuple(prompts[id][0] for id in sorted(prompts)),
+        tuple(sample for sample, _ in ordered),
+        tuple(file for _, file in ordered),
+    )
+
+
+def _different(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
+    """The keys in which two records differ."""
+    keys = sorted(left.keys() | right.keys())
+    return _some(k for k in keys if k not in left or k not in right or left[k] != right[k])

@@ -1,0 +1,116 @@
+"""Every suite by name, and a user's own from a file. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from soar_bench.core.errors import SoarBenchError, did_you_mean
+from soar_bench.suites import prompts
+from soar_bench.suites import shapes as shapes_suites
+from soar_bench.suites.files import PREFERENCE, SUFFIXES, read_suite
+from soar_bench.suites.types import Suite
+
+#: Suites that are part of the project.
+SUITES: dict[str, Callable[[], Suite]] = {
+    "shapes": shapes_suites.shapes,
+    "shapes-dev": shapes_suites.shapes_dev,
+    "shapes-signs": shapes_suites.shapes_signs,
+}
+
+#: Suites whose prompts are fetched (see :mod:`soar_bench.suites.prompts`), without them.
+FETCHED: dict[str, Suite] = {
+    s.name: s
+    for s in (
+        Suite(
+            name="geneval",
+            description="GenEval: are the objects, counts, colours and positions right?",
+            prompts=(),
+            evaluators=("geneval",),
+            images_per_prompt=4,
+        ),
+        Suite(
+            name="ocr",
+            description="Flow-GRPO's test set: is the quoted text on the image?",
+            prompts=(),
+            evaluators=("ocr-paddle",),  # whose reading the published numbers are of
+            images_per_prompt=1,
+        ),
+        Suite(
+            name="drawbench",
+            description="DrawBench's 200 prompts under the preference scorers",
+            prompts=(),
+            evaluators=PREFERENCE,
+            images_per_prompt=5,  # as often as the published file repeats each prompt
+        ),
+        Suite(
+            name="pickscore",
+            description="Pick-a-Pic's test prompts under the preference scorers",
+            prompts=(),
+            evaluators=PREFERENCE,
+            images_per_prompt=1,
+        ),
+    )
+}
+
+
+def names() -> list[str]:
+    """Every named suite, fetched or not."""
+    return [*SUITES, *FETCHED]
+
+
+def declared(name: str) -> Suite:
+    """The suite without a look at fetched files: a suite that has not been fetched has no prompts.
+
+    ``name`` is a suite's, or a file of prompts. SoarBenchError if it is neither.
+    """
+    if name in FETCHED:
+        return FETCHED[name]
+    if name in SUITES:
+        return SUITES[name]()
+    if Path(name).suffix.lower() in SUFFIXES and Path(name).is_file():
+        return read_suite(name)
+    raise _no_suite(name)
+
+
+def _no_suite(name: str) -> SoarBenchError:
+    """The error for what is neither a suite nor a file of prompts."""
+    path, endings = Path(name), f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+    if path.is_dir():
+        return SoarBenchError(f"{name} is a folder, not a suite: name a file of prompts in it")
+    if path.suffix.lower() in SUFFIXES:
+        if path.exists():
+            return SoarBenchError(f"{name} is not a regular file")
+        near = difflib.get_close_matches(path.name, _files_in(path.parent), n=1)
+        hint = f"; did you mean {path.with_name(near[0])}?" if near else ""
+        return SoarBenchError(
+            f"there is no file of prompts at {name}{hint} (known: {', '.join(names())})"
+        )
+    if path.is_file():
+        return SoarBenchError(f"{name} is no file of prompts: its name must end in {endings}")
+    near = [name + suffix for suffix in SUFFIXES if Path(name + suffix).is_file()]
+    hint = f"; did you mean {near[0]}?" if near else did_you_mean(name, names())
+    return SoarBenchError(
+        f"no suite is named {name!r}{hint} (known: {', '.join(names())}; or a file of prompts that "
+        f"ends in {endings})"
+    )
+
+
+def _files_in(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(f.name for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+
+
+def get_suite(name_or_file: str, seed: int | None = None) -> Suite:
+    """The suite with its prompts, and with another seed where one is given.
+
+    SoarBenchError if there is no such suite or file, if its prompts are not here, or if a file is
+    not as it should be.
+    """
+    suite = declared(name_or_file)
+    if name_or_file in FETCHED:
+        suite = replace(suite, prompts=prompts.read(name_or_file))
+    return suite if seed is None else replace(suite, seed=seed)

@@ -1,0 +1,203 @@
+"""Named protocols: the settings of generation under which numbers are comparable.
+
+docs/suites.md says where each setting comes from and what is not known. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from soar_bench.core.errors import SoarBenchError, unknown_name
+from soar_bench.shapes.captions import MAX_TOKENS
+from soar_bench.suites import FETCHED, SUITES
+from soar_bench.suites.types import Protocol, Suite
+
+#: The embedded world's; 20 steps are enough for its base to have converged.
+SHAPES_PROTOCOL = Protocol(
+    name="shapes", steps=20, guidance=3.0, resolution=64, max_sequence_length=MAX_TOKENS
+)
+
+#: Of the published table (arXiv 2604.12617): 512 pixels, guidance 4.5, 40 steps, and bf16 in the
+#: command of HY-SOAR's README. The rest is DiffusionNFT's evaluation script, from which HY-SOAR's
+#: descends: no number of tokens, so the pipeline's default of 256, and float32 weights in the VAE.
+#: It calls the pipeline under autocast, though, which computes the VAE's convolutions in bfloat16.
+SOAR_PAPER_PROTOCOL = Protocol(
+    name="soar-paper",
+    steps=40,
+    guidance=4.5,
+    resolution=512,
+    max_sequence_length=256,
+    dtype="bfloat16",
+    vae_dtype="float32",
+)
+
+#: The defaults of djghosh13/geneval's generation/diffusers_generate.py, which loads the whole
+#: pipeline in float16 and passes no size. Its models read 77 tokens; a pipeline with a T5 encoder
+#: gets Stable Diffusion 3's default of 256.
+GENEVAL_OFFICIAL_PROTOCOL = Protocol(
+    name="geneval-official",
+    steps=50,
+    guidance=9.0,
+    resolution=None,
+    max_sequence_length=256,
+    dtype="float16",
+    vae_dtype="float16",
+)
+
+#: The evaluation inside yifan123/flow_grpo's scripts/train_sd3.py with its configurations for
+#: SD3.5-M (config/grpo.py; fp16 from config/base.py). The text encoders are cast to float16, the
+#: transformer computes under float16 autocast over float32 weights, the VAE is left in float32.
+FLOW_GRPO_PROTOCOL = Protocol(
+    name="flow-grpo",
+    steps=40,
+    guidance=4.5,
+    resolution=512,
+    max_sequence_length=128,
+    dtype="float16",
+    vae_dtype="float32",
+)
+
+PROTOCOLS: dict[str, Protocol] = {
+    p.name: p
+    for p in (SHAPES_PROTOCOL, SOAR_PAPER_PROTOCOL, GENEVAL_OFFICIAL_PROTOCOL, FLOW_GRPO_PROTOCOL)
+}
+
+#: What each protocol is that of, for tables.
+ABOUT: dict[str, str] = {
+    "shapes": "the embedded world's base",
+    "soar-paper": "the table of the SOAR paper, arXiv 2604.12617",
+    "geneval-official": "GenEval's own generation script, at the pipeline's own size",
+    "flow-grpo": "Flow-GRPO's evaluation during training, SD3.5-M",
+}
+
+#: The protocol a named suite is evaluated under unless another is named.
+DEFAULT_PROTOCOL: dict[str, str] = {
+    **dict.fromkeys(SUITES, SHAPES_PROTOCOL.name),
+    **dict.fromkeys(FETCHED, SOAR_PAPER_PROTOCOL.name),
+}
+
+#: Every setting, in the order of tables.
+SETTINGS = tuple(f.name for f in fields(Protocol) if f.name != "name")
+_LEAST = {"steps": 1, "resolution": 8, "max_sequence_length": 1}
+_CHOICES = {
+    "dtype": ("float32", "bfloat16", "float16"),
+    "vae_dtype": ("float32", "bfloat16", "float16"),
+    "noise": ("philox-1",),
+}
+
+
+def default_protocol(suite: Suite) -> Protocol:
+    """The protocol a suite is evaluated under unless another is named.
+
+    A user's own suite is evaluated under the paper's, one of the embedded world under its own.
+    """
+    if suite.source:
+        of_the_world = "shapes-geneval" in suite.evaluators
+        return SHAPES_PROTOCOL if of_the_world else SOAR_PAPER_PROTOCOL
+    return PROTOCOLS[DEFAULT_PROTOCOL.get(suite.name, SOAR_PAPER_PROTOCOL.name)]
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol of that name, or of a name with settings: ``soar-paper+steps=20+guidance=7``.
+
+    SoarBenchError if there is none, or a setting or its value is none.
+    """
+    base, *changes = re.split(r"\+(?=[^+=]*=)", name)  # not the plus of a number such as 1e+02
+    if base not in PROTOCOLS:
+        raise unknown_name("protocol", base, list(PROTOCOLS))
+    settings: dict[str, Any] = {}
+    for change in changes:
+        key, _, text = change.partition("=")
+        if key in settings:
+            raise SoarBenchError(f"the protocol {name!r} sets {key} twice")
+        settings[_known(key)] = _parse(key, text)
+    return override(PROTOCOLS[base], **settings)
+
+
+def override(protocol: Protocol, **changes: Any) -> Protocol:
+    """The protocol with other settings and the name that says which; None changes nothing.
+
+    However it was arrived at, the same settings over a named protocol have the same name.
+    SoarBenchError for an unknown setting or value.
+    """
+    given = {key: check(key, value) for key, value in changes.items() if value is not None}
+    base = PROTOCOLS.get(protocol.name.split("+")[0])
+    if base is None or base.name == protocol.name:
+        return protocol.override(**given)
+    return base.override(**{**protocol.settings(), **given})
+
+
+def sweep(
+    protocol: Protocol,
+    steps: Sequence[int] = (),
+    guidance: Sequence[float] = (),
+    **overrides: Any,
+) -> list[Protocol]:
+    """Every number of steps with every guidance, in the order given, each protocol once.
+
+    Nothing given is the protocol's own. ``overrides`` hold for all of them.
+    """
+    every_steps = steps or (protocol.steps,)
+    every_guidance = guidance or (protocol.guidance,)
+    found = [
+        override(protocol, **overrides, steps=s, guidance=g)
+        for s in every_steps
+        for g in every_guidance
+    ]
+    return list(dict.fromkeys(found))
+
+
+def from_settings(name: str, settings: Mapping[str, Any]) -> Protocol:
+    """The protocol of a record: the name as it stands there, and what its ``settings()`` gave.
+
+    SoarBenchError that names what is missing, unknown or out of range.
+    """
+    missing = [key for key in SETTINGS if key not in settings]
+    if missing:
+        raise SoarBenchError(f"the protocol {name!r} lacks {', '.join(missing)}")
+    strange = [key for key in settings if key not in SETTINGS]
+    if strange:
+        raise SoarBenchError(
+            f"the protocol {name!r} has settings that this soar-bench does not know: "
+            f"{', '.join(strange)}"
+        )
+    return Protocol(name=name, **{key: check(key, value) for key, value in settings.items()})
+
+
+def check(setting: str, value: Any) -> Any:
+    """The value as a protocol holds it. SoarBenchError if it is none of that setting."""
+    _known(setting)
+    if setting == "resolution" and value is None:
+        return None
+    if setting in _CHOICES:
+        if value not in _CHOICES[setting]:
+            raise SoarBenchError(f"{setting} is {', '.join(_CHOICES[setting])}; not {value!r}")
+        return str(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = number and math.isfinite(value)
+    if setting == "guidance":
+        if not number or value < 0:
+            raise SoarBenchError(f"guidance is a number from 0, where 1 is none; not {value!r}")
+        return float(value)
+    if not number or value != int(value) or value < _LEAST[setting]:
+        raise SoarBenchError(f"{setting} is a whole number from {_LEAST[setting]}; not {value!r}")
+    return int(value)
+
+
+def _known(setting: str) -> str:
+    if setting not in SETTINGS:
+        raise unknown_name("setting of a protocol", setting, list(SETTINGS))
+    return setting
+
+
+def _parse(setting: str, text: str) -> Any:
+    if setting in _CHOICES:
+        return text
+    try:
+        return float(text) if setting == "guidance" else int(text)
+    except ValueError:
+        return text

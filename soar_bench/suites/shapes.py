@@ -1,0 +1,81 @@
+"""The embedded world's suites.
+
+In ``shapes`` half of the prompts about positions and pairs of colours, and a third of the other
+forms', are held out (see :mod:`soar_bench.shapes.captions`); single objects cannot be.
+``shapes-dev`` is for choosing settings: nothing in it is held out, and it has a lead-in of its own,
+so that it shares neither a prompt nor noise with ``shapes``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from soar_bench.shapes import captions
+from soar_bench.shapes.captions import LEAD_INS, TASKS, WORDS, Metadata
+from soar_bench.suites.types import Prompt, Suite
+
+_TEST_LEAD_INS, _DEVELOPMENT_LEAD_INS = LEAD_INS[:3], LEAD_INS[3:]
+
+
+def _choose(
+    rng: random.Random, tag: str, count: int, held_out_share: float, lead_ins: tuple[str, ...]
+) -> list[Metadata]:
+    """``count`` captions of a form, or all there are, of which a share is held out."""
+    everything = [m for lead_in in lead_ins for m in captions.every_caption(tag, lead_in)]
+    held_out = [m for m in everything if captions.is_held_out(m)]
+    seen = [m for m in everything if not captions.is_held_out(m)]
+    new = min(round(count * held_out_share), len(held_out))
+    return rng.sample(held_out, new) + rng.sample(seen, min(count - new, len(seen)))
+
+
+def _prompts(chosen: list[Metadata]) -> tuple[Prompt, ...]:
+    numbers: Counter[str] = Counter()
+    prompts = []
+    for metadata in chosen:
+        tag = metadata["tag"]
+        record = {k: v for k, v in metadata.items() if k != "prompt"}
+        record["held_out"] = captions.is_held_out(metadata)
+        prompts.append(Prompt(f"{tag}-{numbers[tag]:03d}", metadata["prompt"], record))
+        numbers[tag] += 1
+    return tuple(prompts)
+
+
+def shapes() -> Suite:
+    rng = random.Random("soar-bench suite shapes, version 1")
+    chosen = []
+    for tag in TASKS:
+        share = 0.5 if tag in ("position", "color_attr") else 0.3
+        chosen += _choose(rng, tag, 40, share, _TEST_LEAD_INS)
+    return Suite(
+        name="shapes",
+        description="GenEval's six tasks in the embedded world, with held-out combinations",
+        prompts=_prompts(chosen),
+        evaluators=("shapes-geneval", "shapes-clipscore"),
+        seed=2026,
+    )
+
+
+def shapes_dev() -> Suite:
+    rng = random.Random("soar-bench suite shapes-dev, version 1")
+    chosen = [m for tag in TASKS for m in _choose(rng, tag, 30, 0.0, _DEVELOPMENT_LEAD_INS)]
+    return Suite(
+        name="shapes-dev",
+        description="for choosing settings: other prompts and noise than shapes, nothing held out",
+        prompts=_prompts(chosen),
+        evaluators=("shapes-geneval", "shapes-clipscore"),
+        seed=1,
+    )
+
+
+def shapes_signs() -> Suite:
+    rng = random.Random("soar-bench suite shapes-signs, version 1")
+    seen = [w for w in WORDS if w not in captions.HELD_OUT_WORDS]
+    words = [*sorted(captions.HELD_OUT_WORDS), *rng.sample(seen, 20)]
+    return Suite(
+        name="shapes-signs",
+        description="signs with words of three letters, a third of them never seen in training",
+        prompts=_prompts([captions.sign(word) for word in words]),
+        evaluators=("ocr", "shapes-clipscore"),
+        seed=2027,
+    )

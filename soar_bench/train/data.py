@@ -1,0 +1,74 @@
+"""From what a user types after ``--data`` to captioned images."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from evaluators.shapes.geometry import IMAGE_SIZE
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.shapes.render import render
+from soar_bench.shapes.world import DISTRIBUTIONS, Distribution, example
+from training.data import Source, open_listing
+from training.types import DEFAULT_IMAGES, Images
+
+#: Examples where no number is given: ``shapes-clean`` is ``shapes-clean:2000``.
+DEFAULT_COUNT = 2_000
+#: Seed of the embedded world's training data.
+SEED = 0
+
+
+class ShapesSource:
+    """Examples 0 to ``count`` of one of the embedded world's distributions, rendered on demand."""
+
+    def __init__(self, distribution: Distribution, count: int, seed: int = SEED) -> None:
+        self.distribution, self.count, self.seed = distribution, count, seed
+        # The renderer is deterministic, so a few rendered examples stand for all of them.
+        digest = hashlib.sha256(f"{distribution!r} {seed} {count}".encode())
+        key = hashlib.sha256(f"{distribution!r} {seed}".encode())
+        for index in range(16):
+            image, caption = self[index]
+            if index < count:
+                digest.update(image.tobytes() + caption.encode())
+            key.update(image.tobytes())
+        self.digest = digest.hexdigest()
+        self._key = key.hexdigest()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, str]:
+        drawn = example(self.distribution, self.seed, index)
+        return render(drawn.scene), drawn.caption
+
+    def key(self, index: int) -> str:
+        """Names the picture's content: it follows from the renderer, the seed and the number."""
+        return f"{self._key} {index}"
+
+    def caption(self, index: int) -> str:
+        return example(self.distribution, self.seed, index).caption
+
+    def size(self, index: int) -> tuple[int, int]:
+        return IMAGE_SIZE, IMAGE_SIZE
+
+
+def open_data(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None = None) -> Source:
+    """Captioned images of that name, as the settings say to find them; ``cache`` is a run's.
+
+    ``shapes-clean[:COUNT]``, ``shapes-broad[:COUNT]``, or data of a user's own in one of the forms
+    of docs/data.md. SoarBenchError or TrainingError, with file and line, if it is not there or is
+    broken.
+    """
+    kind, colon, number = name.partition(":")
+    if kind in DISTRIBUTIONS:
+        if colon and not (number.isdecimal() and int(number) > 0):
+            raise SoarBenchError(f"{name!r} needs a positive number after the colon")
+        return ShapesSource(DISTRIBUTIONS[kind], int(number) if colon else DEFAULT_COUNT)
+    if not Path(name).exists() and not name.endswith(".tar"):
+        raise SoarBenchError(
+            f"there is no training data {name!r}: give a folder, a .jsonl, .csv or .tar file, or "
+            f"one of {', '.join(DISTRIBUTIONS)}"
+        )
+    return open_listing(name, images, cache)

@@ -1,0 +1,73 @@
+"""What a training run would be, found out before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import yaml
+
+from soar_bench.train.memory import Memory
+from training.checkpoint import checkpoint_folder, latest_checkpoint
+from training.types import Config
+
+_GIB = 2**30
+#: Bytes of a trained parameter in float32, of its gradient, of its copy in the average.
+_SINGLE = 4
+#: Bytes of AdamW's two moments, by the optimizer's name.
+_MOMENTS = {"adamw": 8, "adamw8bit": 2}
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """One run, resolved and checked, not started."""
+
+    config: Config
+    memory: Memory
+    #: captioned images
+    samples: int
+    processes: int
+
+    @property
+    def epochs(self) -> float:
+        """How often every sample is seen."""
+        return self.config.steps * self._step / self.samples
+
+    @property
+    def held(self) -> int:
+        """Bytes of weights, gradients and optimizer, in one process or in all that divide them."""
+        config, sizes = self.config, self.memory
+        frozen = sizes.parameters * (2 if config.precision == "bf16" else 4)
+        each = (3 if config.ema_decay else 2) * _SINGLE + _MOMENTS[config.optimizer.kind]
+        return sizes.trained * each + (frozen if config.lora.rank else 0)
+
+    @property
+    def _step(self) -> int:
+        """Samples of an optimizer step."""
+        return self.config.batch_size * self.config.accumulate * self.processes
+
+    @property
+    def state(self) -> str:
+        """What the output folder holds of this run."""
+        output = self.config.output
+        if checkpoint_folder(output, self.config.steps).exists():
+            return "finished: nothing would be done"
+        last = latest_checkpoint(output)
+        if last is not None:
+            return f"begun: {last.name} is its last checkpoint"
+        return "begun" if output.exists() else "new"
+
+    def lines(self) -> list[str]:
+        """For a person: the resolved settings as YAML, and what follows from them."""
+        settings, sizes = self.config.model_dump(mode="json"), self.memory
+        return [
+            yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).rstrip(),
+            "",
+            f"# {sizes.trained:,} parameters are trained"
+            + (f" beside {sizes.parameters:,} frozen ones" if self.config.lora.rank else "")
+            + f", on {self.samples:,} samples",
+            f"# {self.config.steps:,} steps of {self._step} samples in {self.processes} "
+            f"process{'es' if self.processes > 1 else ''}: {self.epochs:.3g} times the data",
+            f"# {self.held / _GIB:.2f} GiB of weights, gradients and optimizer, and about "
+            f"{sizes.activations / _GIB:.2f} GiB of activations a process",
+            f"# {self.config.output}: {self.state}",
+        ]

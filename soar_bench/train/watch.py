@@ -1,0 +1,381 @@
+"""What looks at checkpoints while training goes on: metrics, and images of the same prompts.
+
+Both go through the code of ``eval``, with the same cache: what a look makes, a later ``eval`` of
+that checkpoint finds, and what is there already is not made again. Records and pictures go into the
+run's own folder.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from evaluators import registry
+from soar_bench.cache.images import ImageStore
+from soar_bench.checkpoints import EMBEDDED, Checkpoint, resolve
+from soar_bench.core.devices import AUTO, choose
+from soar_bench.core.digests import digest_of
+from soar_bench.core.distributed import Group, join, leave
+from soar_bench.core.errors import SoarBenchError, unknown_name
+from soar_bench.core.files import replace_atomically
+from soar_bench.core.memory import USUAL_BATCH, release
+from soar_bench.core.torchvision import mend_torchvision
+from soar_bench.evaluate import Note, Options, prepare, run
+from soar_bench.output.plan import problems
+from soar_bench.records import Run
+from soar_bench.scoring import Generated
+from soar_bench.scoring.judging import Observer
+from soar_bench.suites import get_suite
+from soar_bench.suites.prompts import numbered
+from soar_bench.suites.protocols import (
+    SHAPES_PROTOCOL,
+    SOAR_PAPER_PROTOCOL,
+    default_protocol,
+    get_protocol,
+    override,
+)
+from soar_bench.suites.types import PlannedSample, Protocol, Suite, plan
+from training.types import Config
+from training.watching import Seen, Watcher
+
+#: What the run's own folder calls them.
+RESULTS, IMAGES = "results", "validation"
+#: Follows a metric's name where the figure is how many samples have no score.
+UNSCORED = "/unscored"
+
+
+def watchers(
+    config: Config,
+    cache: Path = Path("outputs/cache"),
+    observe: Observer = lambda stage, done, total: None,
+    note: Note = lambda words: None,
+    device: str = AUTO,
+) -> list[Watcher]:
+    """Those that the settings ask for. Nothing is written to ``config.output`` yet.
+
+    ``cache`` keeps images and scores, as that of ``eval`` does. ``observe`` hears of stages,
+    ``note`` of what a person should know. SoarBenchError if anything is wrong that can be known
+    before training: suite, protocol, evaluators, prompts, the metric of ``keep_best``.
+    """
+    found: list[Watcher] = []
+    if not (config.validation.every or config.evaluation.every):
+        return found
+    base = resolve(config.base)
+    options = Options(config.output / RESULTS, cache, batch_size=None, device=device)
+    if config.validation.every:
+        found.append(_validation(config, base, options, observe, note))
+    if config.evaluation.every:
+        evaluation = _evaluation(config, base, options, observe, note)
+        if config.keep_best and config.keep_best not in evaluation.higher_is_better:
+            metrics = list(evaluation.higher_is_better)
+            with _setting("keep_best"):
+                raise unknown_name("metric of the evaluation", config.keep_best, metrics)
+        found.append(evaluation)
+    return found
+
+
+# Evaluation
+
+
+@dataclass(frozen=True)
+class EvaluationWatcher:
+    """Evaluates checkpoints as ``eval`` does; records go to ``results`` in the run's folder."""
+
+    every: int
+    suite: Suite
+    protocol: Protocol
+    options: Options
+    #: by metric, of all evaluators
+    higher_is_better: Mapping[str, bool]
+    observe: Observer
+    note: Note
+    name: str = "evaluation"
+
+    @property
+    def subject(self) -> str:
+        count = self.options.images_per_prompt or self.suite.images_per_prompt
+        prompts = digest_of([[p.id, p.text, dict(p.metadata)] for p in self.suite.prompts])
+        return f"{self.suite.name}/{self.protocol.name} x {count}, {prompts[:8]}"
+
+    def look(self, checkpoint: str, step: int) -> Seen:
+        """Each metric's value over the samples, as the record has it; a metric that no sample has
+        is absent. Where samples are unscored, their number as ``METRIC/unscored``.
+        """
+        with _look() as group:
+            judged = _resolved(checkpoint, group)
+            work = prepare(judged, self.suite, self.protocol, self.options)
+            found = run(work, self.options, self.observe, self.note, group)
+        return Seen(figures=_figures(found))
+
+
+def _evaluation(
+    config: Config, base: Checkpoint, options: Options, observe: Observer, note: Note
+) -> EvaluationWatcher:
+    settings = config.evaluation
+    with _setting("evaluation.suite"):
+        suite = get_suite(settings.suite)
+    with _setting("evaluation.protocol"):
+        protocol = get_protocol(settings.protocol) if settings.protocol else default_protocol(suite)
+    options = replace(options, images_per_prompt=settings.images or None)
+    with _setting("evaluation"):
+        _check(base, suite, protocol, options)
+    metrics = [m for name in suite.evaluators for m in registry.create(name).metrics]
+    return EvaluationWatcher(
+        settings.every,
+        suite,
+        protocol,
+        options,
+        {metric.name: metric.higher_is_better for metric in metrics},
+        partial(_stage, observe, "evaluation"),
+        note,
+    )
+
+
+def _figures(found: Run) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for name, metric in found.record["metrics"].items():
+        if metric["value"] is not None:
+            figures[name] = metric["value"]
+        if metric["unscored"]:
+            figures[name + UNSCORED] = metric["unscored"]
+    return figures
+
+
+# Validation
+
+
+@dataclass(frozen=True)
+class ValidationWatcher:
+    """Makes an image of each prompt from the same noise, whatever the checkpoint."""
+
+    every: int
+    #: without evaluators
+    suite: Suite
+    protocol: Protocol
+    options: Options
+    #: where folders ``step-NNNNNN`` with a PNG a prompt are written
+    folder: Path
+    observe: Observer
+    note: Note
+    name: str = "validation"
+
+    @property
+    def subject(self) -> str:
+        texts = [prompt.text for prompt in self.suite.prompts]
+        return digest_of([self.protocol.settings(), texts])[:12]
+
+    @property
+    def higher_is_better(self) -> Mapping[str, bool]:
+        return {}
+
+    def look(self, checkpoint: str, step: int) -> Seen:
+        """The images by prompt."""
+        folder = self.folder / f"step-{step:06d}"
+        samples = plan(self.suite, 1)
+        files = [folder / f"{number:02d}.png" for number in range(len(samples))]
+        with _look() as group:
+            shown = _resolved(checkpoint, group)
+            settings = self.protocol.settings()
+            store = ImageStore.of(self.options.cache, shown.digest, settings, self.suite.seed)
+            self._make(shown, samples, store, group)
+            if group.main:
+                for sample, file in zip(samples, files, strict=True):
+                    _copy(store, sample, file)
+        texts = [sample.prompt.text for sample in samples]
+        return Seen(images=dict(zip(texts, files, strict=True)))
+
+    def _make(
+        self,
+        checkpoint: Checkpoint,
+        samples: list[PlannedSample],
+        store: ImageStore,
+        group: Group,
+    ) -> None:
+        """Makes what the store lacks; all images are there when it returns in the main process."""
+        if group.main:
+            store.remove([s for s in samples if store.read(s) is None])  # damaged ones
+        if not group.share(bool(store.missing(samples))):
+            return
+        from soar_bench.sampling.generate import generate
+        from soar_bench.sampling.sampler import Sampler
+
+        device = group.device(choose(self.options.device))
+        waiting = partial(self.note, "waiting for another soar-bench that makes the same images")
+        sampler = Sampler(checkpoint, self.protocol, device)
+        with store.lock(waiting) if group.main else nullcontext():
+            try:
+                generate(
+                    sampler,
+                    samples,
+                    store,
+                    self.suite.seed,
+                    batch_size=min(USUAL_BATCH, -(-len(samples) // group.size)),
+                    device=device,
+                    group=group,
+                    observe=partial(self.observe, "generate"),
+                    note=self.note,
+                )
+            finally:
+                sampler.close()
+            group.gather(None)
+
+
+def _validation(
+    config: Config, base: Checkpoint, options: Options, observe: Observer, note: Note
+) -> ValidationWatcher:
+    settings = config.validation
+    texts = [text.strip() for text in settings.prompts]
+    with _setting("validation.prompts"):
+        for number, text in enumerate(texts, start=1):
+            if not text:
+                raise SoarBenchError(f"prompt {number} is empty: write one, or leave it out")
+            if text in texts[: number - 1]:
+                raise SoarBenchError(f"{text!r} is there twice: leave one of them out")
+    # As if the prompts stood in a file validation.txt: the same noise, and the same cached images.
+    suite = Suite("validation", "", numbered("validation", texts), (), images_per_prompt=1)
+    with _setting("validation.protocol"):
+        if settings.protocol:
+            protocol = get_protocol(settings.protocol)
+        elif config.base in EMBEDDED:
+            protocol = SHAPES_PROTOCOL
+        else:
+            protocol = override(
+                SOAR_PAPER_PROTOCOL,
+                resolution=config.resolution,
+                max_sequence_length=config.max_sequence_length,
+            )
+    with _setting("validation"):
+        _check(base, suite, protocol, options)
+    return ValidationWatcher(
+        settings.every,
+        suite,
+        protocol,
+        options,
+        config.output / IMAGES,
+        partial(_stage, observe, "validation"),
+        note,
+    )
+
+
+def _copy(store: ImageStore, sample: PlannedSample, file: Path) -> None:
+    """Puts the sample's image at a place for people, unless it is there. ImageGone if it is not in
+    the store any more.
+    """
+    Generated(store).digest(sample)
+    made = store.file(sample)
+    if not (file.is_file() and file.read_bytes() == made.read_bytes()):
+        with replace_atomically(file) as aside:
+            shutil.copyfile(made, aside)
+
+
+# Both
+
+
+def _stage(observe: Observer, name: str, stage: str, done: int, total: int) -> None:
+    observe(f"{name}: {stage}", done, total)
+
+
+@contextmanager
+def _setting(name: str) -> Iterator[None]:
+    """Errors name the setting that they are about."""
+    try:
+        yield
+    except SoarBenchError as error:
+        raise SoarBenchError(f"{name}: {error}") from None
+
+
+def _check(base: Checkpoint, suite: Suite, protocol: Protocol, options: Options) -> None:
+    """What ``eval`` of the base would find wrong before it starts."""
+    # The run's folder is left for the trainer to make, which tells from it whether it has begun.
+    work = prepare(base, suite, protocol, replace(options, results=options.cache))
+    if work.problems:
+        raise SoarBenchError("; ".join(problems([work])))
+
+
+def _resolved(name: str, group: Group) -> Checkpoint:
+    """The checkpoint, whose weights one process reads to tell which they are."""
+    found = group.share(resolve(name) if group.main else None)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def _look() -> Iterator[Group]:
+    """The processes of the training, able to talk, while nothing of it reaches what they do.
+
+    What training goes on with afterwards is as it was: random states, modes of torch, memory.
+    """
+    mend_torchvision()
+    with _modes(), _whole_models():
+        _release()
+        group = join()
+        try:
+            yield group
+        finally:
+            leave(group)
+            _release()
+
+
+def _release() -> None:
+    """Gives a device back the memory that training, or a look, holds without need."""
+    import torch
+
+    if torch.accelerator.is_available():
+        release()
+
+
+@contextmanager
+def _modes() -> Iterator[None]:
+    """torch as ``eval`` finds it, and afterwards as it was, like all global random states."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    kind = "cuda" if cuda else "cpu"
+    dtype, of_numpy, of_python = torch.get_default_dtype(), np.random.get_state(), random.getstate()
+    try:
+        with (
+            torch.random.fork_rng([torch.cuda.current_device()] if cuda else []),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast(kind, enabled=False),
+            torch.no_grad(),
+        ):
+            torch.set_default_dtype(torch.float32)
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        np.random.set_state(of_numpy)
+        random.setstate(of_python)
+
+
+#: With FSDP it tells transformers that weights will be sent from the first process of a machine: in
+#: the others models are left empty, in whole or in part. Nobody sends those of a look.
+_ONE_LOADS = "FSDP_CPU_RAM_EFFICIENT_LOADING"
+
+
+@contextmanager
+def _whole_models() -> Iterator[None]:
+    """Every process loads whole models, also where training divides its own among them."""
+    from transformers.integrations import deepspeed
+
+    before = os.environ.get(_ONE_LOADS)
+    divided = deepspeed.is_deepspeed_zero3_enabled()
+    settings = deepspeed._hf_deepspeed_config_weak_ref() if divided else None
+    if before is not None:
+        os.environ[_ONE_LOADS] = "false"
+    if divided:
+        deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[_ONE_LOADS] = before
+        if divided:
+            deepspeed.set_hf_deepspeed_config(settings)

@@ -1,0 +1,253 @@
+"""The command line as a user types it: every mistake is one sentence and an exit code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def soar_bench(*arguments, cwd=None, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "soar_bench", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        check=False,
+        timeout=300,
+    )
+
+
+def assert_refused(done, *words, code=2):
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    message = done.stderr.strip().splitlines()[-1]
+    for word in words:
+        assert word in message, message
+
+
+def test_help_names_every_command_and_imports_no_torch():
+    done = soar_bench("--help")
+    assert done.returncode == 0
+    for command in (
+        "train",
+        "eval",
+        "compare",
+        "leaderboard",
+        "suites",
+        "evaluators",
+        "quickstart",
+        "fetch",
+        "score",
+        "doctor",
+        "rerun",
+        "runs",
+        "report",
+        "drift",
+        "data",
+        "export",
+        "import",
+    ):
+        assert command in done.stdout
+    code = "import sys, soar_bench.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_answers_at_once():
+    """A bound for a busy machine; alone it takes a quarter of a second."""
+    start = time.monotonic()
+    soar_bench("--help")
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["eval", "nowhere"], ["no checkpoint", "'nowhere'", "shapes"]),
+        (["eval", "shapse"], ["did you mean shapes?"]),
+        (["eval", "shapes", "--suite", "shape"], ["no suite", "did you mean shapes"]),
+        (["eval", "shapes", "--protocol", "soar"], ["no protocol", "'soar'"]),
+        (["eval", "shapes", "--evaluator", "ocrr"], ["no evaluator", "did you mean ocr?"]),
+        (["eval", "shapes", "--images", "0"], ["greater than or equal to 1"]),
+        (["eval", "."], ["is no checkpoint", "model_index.json", "checkpoint.json"]),
+        (["train", "grpo", "--base", "shapes"], ["'grpo'"]),
+        (["train", "sft", "--base", "nowhere", "--data", "x"], ["no pipeline folder", "'nowhere'"]),
+        (["train", "sft", "--base", "shapes", "--data", "nowhere"], ["no training data 'nowhere'"]),
+        (["train", "sft", "--base", "shapes", "--data", "shapes-clean:x"], ["positive number"]),
+        (["train", "sft", "--base", "shapes", "--set", "stepz=3"], ["did you mean steps"]),
+        (["train", "sft", "--base", "shapes", "--set", "steps=["], ["the value is not YAML"]),
+        (["train", "sft", "--base", "shapes", "--set", "base=[a]"], ["'base' is ['a']"]),
+        (["train", "sft", "--base", "shapes", "--set", "optimizer.beta1=1"], ["optimizer.beta1"]),
+        (["train", "sft", "--base", "shapes", "--set", "resolution=128"], ["not at 128"]),
+        (["train", "sft", "--config", "absent.yaml"], ["no config file absent.yaml"]),
+        (["train", "sft", "--config", "."], ["config file . cannot be read"]),
+        (["train", "sft"], ["the setting 'base' is missing"]),
+        (["eval", "shapes", "--device", "gpu"], ["the device 'gpu' cannot be used here"]),
+        (["eval", "shapes", "--guidance=-1"], ["--guidance takes numbers from 0, not '-1'"]),
+        (["eval", "shapes", "--steps", "20,x"], ["--steps takes whole numbers from 1"]),
+        (["eval", "shapes", "--batch-size", "0"], ["--batch-size takes whole numbers from 1"]),
+        (["eval", "shapes", "--resolution", "65"], ["65"]),
+        (["eval", "shapes", "--suite", "geneval"], ["soar-bench fetch --suite geneval"]),
+        (["eval", "shapes", "--evaluator", "geneval"], ["nothing was started", "fetch"]),
+        (["rerun", "nowhere"], ["there are no results in results"]),
+        (["runs", "show", "nowhere"], ["there are no results in results"]),
+        (["compare", "nowhere"], ["there is no run in nowhere"]),
+        (["leaderboard"], ["there are no results in results"]),
+        (["shapes", "pretrain", "--config", "absent.yaml"], ["no config file absent.yaml"]),
+        (["shapes", "pretrain", "--config", "."], ["cannot be read"]),
+        (["shapes", "pretrain", "--stage", "vea"], ["no stage", "did you mean vae"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments, words, tmp_path):
+    done = soar_bench(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in " ".join(done.stderr.split()), done.stderr
+
+
+def test_half_a_launchers_environment_is_refused(tmp_path):
+    done = soar_bench("eval", "shapes", "--images", "1", cwd=tmp_path, WORLD_SIZE="2")
+    assert_refused(done, "WORLD_SIZE=2", "torchrun")
+
+
+def test_a_pipeline_of_another_class_is_refused(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    train = ("train", "sft", "--data", "shapes-clean", "--base", tmp_path / "other")
+    assert_refused(soar_bench(*train), "FluxPipeline", "StableDiffusion3Pipeline")
+    (tmp_path / "other" / "model_index.json").write_text("{")
+    assert_refused(soar_bench("eval", tmp_path / "other"), "model_index.json", "is damaged")
+
+
+def test_a_recipe_for_another_method_is_refused(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("method: soar\nbase: shapes\n")
+    assert_refused(soar_bench("train", "sft", "--config", file), "recipe for soar, not for sft")
+
+
+def test_a_full_disk_is_named_and_nothing_half_written_is_left(tmp_path):
+    """The error is raised where the system would raise it: when the bytes are flushed."""
+    code = (
+        "import sys, errno\n"
+        "import soar_bench.core.files as files\n"
+        "def full(path):\n"
+        "    raise OSError(errno.ENOSPC, 'No space left on device', str(path))\n"
+        "files.sync = full\n"
+        "from soar_bench.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "shapes", "render", str(tmp_path / "out"), "--count", "2"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert_refused(done, "no space left on the disk", "run the same command again", code=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_onto_a_disk_that_is_too_small_or_filled_up_meanwhile(small_disk):
+    """Refused before the first step; and where others fill the disk later, whoever writes, torch or
+    safetensors: a sentence and exit code 1.
+    """
+    train = (
+        "train", "sft", "--base", "shapes", "--data", "shapes-clean:8", "--steps", "1",
+        "--output", small_disk / "run", "--set", "trackers=[]",
+    )  # fmt: skip
+    done = soar_bench(*train)
+    assert_refused(done, "checkpoints: 1", "0.0 GB are free", "keep_last")
+    assert "train: 1/1" not in done.stderr
+    code = (
+        "import training.run\n"
+        "training.run.Run.check_space = lambda *given: None\n"
+        "from soar_bench.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, train)], capture_output=True, text=True, check=False
+    )
+    assert_refused(done, "no space left on the disk", code=1)
+    assert not list((small_disk / "run").glob("checkpoint-*"))
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = soar_bench("shapes", "render", tmp_path / "file" / "sheet.png")
+    assert_refused(done, "file", code=1)
+
+
+def test_a_damaged_checkpoint_or_base_is_named(tiny_pipeline, tmp_path):
+    shutil.copytree(tiny_pipeline, tmp_path / "base")
+    weights = tmp_path / "base" / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert_refused(soar_bench("eval", tmp_path / "base", cwd=tmp_path), "is damaged")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.json").write_text('{"schema": 1}')
+    assert_refused(soar_bench("eval", tmp_path / "run", cwd=tmp_path), "is damaged: it lacks")
+
+
+def test_render_exports_training_data_and_a_sheet(tmp_path):
+    from training.data import ImageFolder
+
+    assert soar_bench("shapes", "render", tmp_path / "data", "--count", "5").returncode == 0
+    data = ImageFolder(tmp_path / "data")
+    assert len(data) == 5
+    record = json.loads((tmp_path / "data" / "metadata.jsonl").read_text().splitlines()[0])
+    assert record["truth"]["tag"]
+    assert soar_bench("shapes", "render", tmp_path / "sheet.png", "--count", "9").returncode == 0
+    from PIL import Image
+
+    assert Image.open(tmp_path / "sheet.png").size[0] > 1000
+    assert_refused(soar_bench("shapes", "render", tmp_path / "data"), "exists already")
+
+
+def test_suites_and_evaluators_are_listed():
+    listed = soar_bench("suites").stdout
+    for name in ("shapes", "shapes-dev", "shapes-signs"):
+        assert name in listed
+    listed = soar_bench("evaluators").stdout
+    for name in ("shapes_geneval", "shapes_clipscore", "ocr_accuracy"):
+        assert name in listed
+
+
+def test_train_eval_compare_leaderboard_end_to_end(tiny_pipeline, tmp_path):
+    """The whole path on a random pipeline, as a user types it."""
+    settings = (
+        "resolution=64 max_sequence_length=14 precision=fp32 log_every=1 soar.points=2 "
+        "soar.rollout_steps=10"
+    ).split()
+    common = ["--base", tiny_pipeline, "--data", "shapes-clean:16", "--steps", "2"]
+    common += [part for setting in settings for part in ("--set", setting)]
+    for method in ("sft", "soar"):
+        done = soar_bench("train", method, *common, "--seed", "1", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"outputs/train/{method}-seed1/checkpoint-000002" in done.stdout
+    done = soar_bench(
+        "eval", tiny_pipeline, "outputs/train/sft-seed1",
+        "outputs/train/soar-seed1/checkpoint-000002",
+        "--suite", "shapes-signs", "--evaluator", "shapes-clipscore", "--images", "1",
+        "--steps", "2", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "soar-seed1" in done.stdout
+    folders = [Path(line) for line in done.stdout.splitlines() if line.startswith("results/")]
+    assert len(folders) == 3
+    done = soar_bench("compare", *folders, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "shapes_clipscore" in done.stdout
+    for form in ("markdown", "csv"):
+        assert "soar" in soar_bench("compare", *folders, "--format", form, cwd=tmp_path).stdout
+    assert soar_bench("leaderboard", cwd=tmp_path).returncode == 0
+    page = (tmp_path / "leaderboard.md").read_text()
+    assert "## shapes-signs under shapes+steps=2" in page
+    assert soar_bench("leaderboard", "--check", cwd=tmp_path).returncode == 0
+    (tmp_path / "leaderboard.md").write_text(page + "edited")
+    assert_refused(soar_bench("leaderboard", "--check", cwd=tmp_path), "out of date")

@@ -1,0 +1,327 @@
+"""The run record on disk: whole, the same bytes for the same scores, and refused where damaged."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from records_by_hand import SETTINGS, few_scores, record, row
+
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.output.leaderboard import leaderboard
+from soar_bench.records import (
+    RUN_FILE,
+    SCORES_FILE,
+    folder_of,
+    read_run,
+    read_runs,
+    run_folders,
+    score_frame,
+    upgrade_run,
+    write_run,
+)
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture()
+def run(tmp_path):
+    return write_run(tmp_path / "results", record(), few_scores(0.25, 0.5, None))
+
+
+def identity(file):
+    """Changes whenever the file is written."""
+    return file.stat().st_ino, file.stat().st_mtime_ns, file.read_bytes()
+
+
+def test_the_same_scores_are_the_same_bytes_and_are_not_written_again(tmp_path, run):
+    before = identity(run.folder / SCORES_FILE)
+    write_run(tmp_path / "results", record(), few_scores(0.25, 0.5, None))
+    assert identity(run.folder / SCORES_FILE) == before
+    elsewhere = write_run(tmp_path / "other", record(), few_scores(0.25, 0.5, None))
+    for file in (RUN_FILE, SCORES_FILE):
+        assert (elsewhere.folder / file).read_bytes() == (run.folder / file).read_bytes()
+
+
+def test_pandas_reads_both_files_in_one_line(run):
+    scores = pd.read_parquet(run.folder / SCORES_FILE)
+    assert scores["value"].mean() == 0.375
+    flat = pd.json_normalize(json.loads((run.folder / RUN_FILE).read_text()))
+    assert flat["protocol.settings.steps"].tolist() == [20]
+
+
+def test_run_json_is_json_for_every_reader(run):
+    """An infinite bound, which JSON has not, is null there and infinite again when read."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    said = json.loads((run.folder / RUN_FILE).read_text(), parse_constant=refuse)
+    assert said["evaluators"]["judge"]["metrics"]["quality"]["range"] == [0.0, None]
+    assert run.record["evaluators"] == record()["evaluators"]
+
+
+@pytest.mark.parametrize("text", ["a\0b\x1b[31m\x7f\n\r\t", "snow ☃ 🦆 \u202e", "half \ud83e"])
+def test_any_text_of_prompt_reason_and_details_can_be_written(tmp_path, text):
+    details = json.dumps({"read": text}, ensure_ascii=False)
+    scores = score_frame(
+        [
+            {**row("p0", 0, text, "", "0", "0", 0.5), "details": details},
+            {**row("p0", 1, text, "", "0", "0", None, reason=text), "details": details},
+        ]
+    )
+    found = write_run(tmp_path, record(name=text, label=text), scores).scores()
+    expected = text.encode("utf-8", "backslashreplace").decode()
+    assert found["prompt"].tolist() == [expected] * 2
+    assert found["unscored"].tolist() == ["", expected]
+    assert json.loads(found["details"][0]) == {"read": text}
+    assert read_runs(tmp_path)[0].record["checkpoint"]["name"] == text
+
+
+@pytest.mark.parametrize(
+    "name", ["two words", "絵", "..", "", "../../up", "a/b\\c:d", ".hidden", "x" * 400]
+)
+def test_every_name_gets_a_visible_folder_inside_the_results(tmp_path, name):
+    said = record(label=name)
+    said["suite"]["name"] = said["protocol"]["name"] = name
+    run = write_run(tmp_path, said, few_scores(0.5))
+    assert run.folder.resolve().parents[2] == tmp_path.resolve()
+    assert [r.folder for r in read_runs(tmp_path)] == [run.folder]
+
+
+def changed(*path, value):
+    said = record()
+    part = said
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    return said
+
+
+def test_the_folder_depends_on_what_decides_the_numbers_and_on_nothing_else(tmp_path):
+    home = folder_of(tmp_path, record())
+    for said in (
+        changed("checkpoint", "name", value="elsewhere"),
+        changed("suite", "source", value="prompts.txt"),
+        changed("evaluators", "judge", "given", value="other/judge.py"),
+        changed("evaluators", "judge", "version", value="9"),
+        changed("made", value={}),
+    ):
+        assert folder_of(tmp_path, said) == home
+    for said in (
+        changed("checkpoint", "digest", value="other"),
+        changed("suite", "digest", value="other"),
+        changed("suite", "images_per_prompt", value=2),
+        changed("protocol", "settings", "steps", value=21),
+        changed("protocol", "settings", "vae_dtype", value="float16"),
+        changed("evaluators", "judge", "identity", value={}),
+    ):
+        assert folder_of(tmp_path, said) != home
+
+
+def test_a_record_that_lacks_something_is_not_written(tmp_path):
+    said = record()
+    del said["checkpoint"]["form"]
+    with pytest.raises(ValueError, match=r"checkpoint\.form"):
+        write_run(tmp_path, said, few_scores(0.5))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_json_that_is_cut_off_anywhere_is_refused_and_mended_by_writing_again(tmp_path, run):
+    file = run.folder / RUN_FILE
+    content = file.read_bytes()
+    for length in range(0, len(content) - 1, 97):
+        file.write_bytes(content[:length])
+        with pytest.raises(SoarBenchError, match="run that eval again"):
+            read_run(run.folder)
+    write_run(tmp_path / "results", record(), few_scores(0.25, 0.5, None))
+    assert file.read_bytes() == content
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def replace(file):
+    few_scores(1.0, 1.0, 1.0).to_parquet(file)
+
+
+@pytest.mark.parametrize("harm", [cut, flip, replace, Path.unlink])
+def test_scores_that_are_not_those_of_the_record_are_refused_until_written_again(
+    tmp_path, run, harm
+):
+    harm(run.folder / SCORES_FILE)
+    for read in (run.check, run.scores, read_run(run.folder).scores):
+        with pytest.raises(SoarBenchError, match="run that eval again"):
+            read()
+    again = write_run(tmp_path / "results", record(), few_scores(0.25, 0.5, None))
+    assert again.scores()["value"].tolist()[:2] == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("lost", [RUN_FILE, SCORES_FILE])
+def test_half_a_record_is_found_and_said_to_be_half(tmp_path, run, lost):
+    (run.folder / lost).unlink()
+    assert run_folders(tmp_path / "results") == [run.folder]
+    with pytest.raises(SoarBenchError, match=f"{lost} is missing"):
+        [r.check() for r in read_runs(tmp_path / "results")]
+
+
+@pytest.mark.parametrize(
+    ("schema", "advice"),
+    [(3, "install a newer"), (0, "run that eval again"), (None, "again"), ("2", "again")],
+)
+def test_schemas_that_are_not_known_are_refused(run, schema, advice):
+    file = run.folder / RUN_FILE
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema": schema}))
+    with pytest.raises(SoarBenchError, match=advice):
+        read_run(run.folder)
+
+
+@pytest.mark.parametrize("part", ["checkpoint", "suite", "evaluators", "metrics", "made"])
+@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("value", [None, 5, []])
+def test_a_record_with_a_wrong_part_is_refused_by_its_name(run, part, schema, value):
+    file = run.folder / RUN_FILE
+    said = {**json.loads(file.read_text()), "schema": schema, part: value}
+    file.write_text(json.dumps(said))
+    with pytest.raises(SoarBenchError, match=r"run\.json"):
+        read_run(run.folder)
+
+
+def as_schema_1(said):
+    """A committed record as soar-bench 0.1 wrote it."""
+    old = copy.deepcopy(said)
+    for key in ("form", "base", "revision"):
+        del old["checkpoint"][key]
+    for evaluator in old["evaluators"].values():
+        del evaluator["given"], evaluator["version"]
+    del old["suite"]["source"], old["protocol"]["settings"]["vae_dtype"]
+    del old["made"]["processes"], old["scores"]
+    return {**old, "schema": 1}
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory):
+    """The committed records in schema 1."""
+    folder = tmp_path_factory.mktemp("old") / "results"
+    shutil.copytree(ROOT / "results", folder)
+    for place in run_folders(folder):
+        said = json.loads((place / RUN_FILE).read_text("utf-8"))
+        (place / RUN_FILE).write_text(json.dumps(as_schema_1(said)), "utf-8")
+    return folder
+
+
+def test_records_of_schema_1_make_the_same_leaderboard(old):
+    page = (ROOT / "leaderboard.md").read_text("utf-8")
+    assert leaderboard(read_runs(old), old, old.parent / "leaderboard.md") == page
+    assert leaderboard(read_runs(ROOT / "results"), ROOT / "results", ROOT / "page.md") == page
+
+
+def test_a_run_of_schema_1_made_again_stands_in_its_place(old):
+    for run in read_runs(old):
+        assert folder_of(old, run.record) == run.folder
+
+
+def test_a_checkpoint_of_schema_1_says_its_form_and_base(old):
+    runs = {run.label: run.record["checkpoint"] for run in read_runs(old)}
+    assert runs["shapes"]["form"] == "pipeline"
+    assert runs["shapes"]["base"] is None
+    assert runs["soar-seed0"]["form"] == "transformer"
+    assert runs["soar-seed0"]["base"] == {"name": "shapes", "digest": runs["shapes"]["digest"]}
+
+
+def test_upgrading_writes_run_json_anew_and_leaves_the_scores(old, tmp_path):
+    folder = tmp_path / "results" / "run"
+    shutil.copytree(run_folders(old)[0], folder)
+    before = identity(folder / SCORES_FILE)
+    assert upgrade_run(folder)
+    assert identity(folder / SCORES_FILE) == before
+    assert not upgrade_run(folder)
+    read_run(folder).check()
+    cut(folder / SCORES_FILE)
+    with pytest.raises(SoarBenchError, match="run that eval again"):
+        read_run(folder).check()
+
+
+def test_decoding_in_another_precision_is_another_board(run, tmp_path):
+    other = changed("protocol", "settings", "vae_dtype", value="float16")
+    assert write_run(tmp_path, other, few_scores(0.5)).board != run.board
+    page = leaderboard(read_runs(tmp_path), tmp_path, tmp_path / "page.md")
+    assert "vae\\_dtype float16" in page
+    assert SETTINGS["vae_dtype"] == SETTINGS["dtype"]
+    page = leaderboard([run], run.folder.parents[2], tmp_path / "page.md")
+    assert "vae" not in page
+
+
+_WRITER = """
+import sys
+from records_by_hand import few_scores, record
+from soar_bench.records import write_run
+from pathlib import Path
+value = float(sys.argv[2])
+for i in range(40):
+    said = record()
+    said["made"]["batch_size"] = value
+    write_run(Path(sys.argv[1]), said, few_scores(*[value] * 50))
+"""
+
+
+def test_two_writers_at_once_leave_one_of_the_two_whole(tmp_path):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), str(ROOT)]),
+    }
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, tmp_path, value], env=environment)
+        for value in ("0.25", "0.75")
+    ]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    [run] = read_runs(tmp_path)
+    assert set(run.scores()["value"]) == {run.record["made"]["batch_size"]}
+    assert {f.name for f in run.folder.iterdir()} == {RUN_FILE, SCORES_FILE}
+
+
+def test_what_a_killed_writer_left_aside_goes_with_the_next_one(tmp_path, run):
+    for name in (RUN_FILE, SCORES_FILE):
+        (run.folder / f".{name}.x3k9").write_bytes(b"half")
+    assert len(read_runs(tmp_path / "results")) == 1
+    write_run(tmp_path / "results", record(), few_scores(0.5))
+    assert {f.name for f in run.folder.iterdir()} == {RUN_FILE, SCORES_FILE}
+
+
+def test_a_file_in_the_place_of_a_folder_is_said(tmp_path):
+    (tmp_path / "results").write_text("not a folder")
+    with pytest.raises(SoarBenchError, match="there are no results"):
+        read_runs(tmp_path / "results")
+    with pytest.raises(OSError, match="results"):
+        write_run(tmp_path / "results", record(), few_scores(0.5))
+
+
+def test_a_folder_in_the_place_of_a_file_is_said(run):
+    (run.folder / RUN_FILE).unlink()
+    (run.folder / RUN_FILE).mkdir()
+    with pytest.raises(SoarBenchError, match="cannot be read"):
+        read_run(run.folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_may_not_be_read_is_said(tmp_path, run):
+    run.folder.chmod(0)
+    try:
+        with pytest.raises(SoarBenchError, match="permissions"):
+            read_runs(tmp_path / "results")
+    finally:
+        run.folder.chmod(0o755)

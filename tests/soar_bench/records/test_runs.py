@@ -1,0 +1,366 @@
+"""Records listed, shown, verified and deleted, as a user does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from records_by_hand import SETTINGS, SUITE, few_scores, record, row, whole_run
+from typer.testing import CliRunner
+
+from soar_bench.cache.images import ImageStore
+from soar_bench.cache.scores import Journal
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.records import RUN_FILE, SCORES_FILE, deciding, read_run, read_runs, write_run
+from soar_bench.records.manage import delete, select, survey
+from soar_bench.suites.types import plan
+
+
+@pytest.fixture()
+def places(tmp_path):
+    return tmp_path / "results", tmp_path / "cache"
+
+
+@pytest.fixture()
+def run(places):
+    return whole_run(*places)
+
+
+@pytest.fixture()
+def command(places):
+    """command(words...) -> (exit code, output), with these results and this cache."""
+    from soar_bench.cli.runs import app
+
+    def go(*words, given=None):
+        options = ["--results", str(places[0])]
+        if words[0] in ("delete", "verify"):
+            options += ["--cache", str(places[1])]
+        done = CliRunner().invoke(app, [*map(str, words), *options], input=given)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.exit_code, done.stdout
+
+    return go
+
+
+def id_of(run):
+    return run.folder.name.rpartition("-")[2]
+
+
+# Finding a run
+
+
+def test_a_run_is_found_by_anything_that_only_it_has(places, run):
+    other = whole_run(*places, digest="tuned", label="tuned", name="outputs/tuned run")
+    for name in (
+        id_of(other),
+        other.folder.name,
+        str(other.folder),
+        "tuned",
+        "outputs/tuned run",
+        "shapes/tuned",
+    ):
+        assert select(places[0], name).folder == other.folder, name
+
+
+def test_a_name_that_means_several_runs_lists_them(places, run):
+    other = whole_run(*places, digest="other weights")
+    with pytest.raises(SoarBenchError, match="means 2 runs") as raised:
+        select(places[0], "base")
+    assert run.folder.name in str(raised.value)
+    assert other.folder.name in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["nothing", "", "../..", "x" * 5000, "a\0b"])
+def test_a_name_that_means_nothing_is_refused(places, run, name):
+    with pytest.raises(SoarBenchError, match=r"is named|has a name"):
+        select(places[0], name)
+
+
+def test_runs_whose_ids_are_alike_are_told_apart_by_their_path(places, run):
+    copy = places[0] / "copies" / run.folder.name
+    copy.parent.mkdir()
+    run.folder.rename(copy)
+    whole_run(*places)
+    assert len({one.id for one in survey(places[0])}) == 2
+    for one in survey(places[0]):
+        assert select(places[0], one.id).folder == one.folder
+
+
+# List and show
+
+
+def test_the_list_has_the_value_by_hand_and_what_it_is_of(command, places):
+    said = record()
+    said["metrics"]["quality"] = {
+        "value": 0.25, "standard_error": 0.125, "scored": 4, "unscored": 1, "tasks": {},
+    }  # fmt: skip
+    run = write_run(places[0], said, few_scores(0.5))
+    code, out = command("list")
+    header, line = out.splitlines()
+    assert code == 0
+    assert dict(zip(header.split("\t"), line.split("\t"), strict=True)) == {
+        "run": id_of(run), "checkpoint": "base", "suite": SUITE.name, "protocol": "shapes",
+        "metric": "quality", "value": "0.25", "standard error": "0.125", "n": "4",
+        "unscored": "1", "date": "2026-11-20",
+    }  # fmt: skip
+    code, out = command("list", "--json")
+    [one] = json.loads(out)
+    assert (one["value"], one["folder"], one["fault"]) == (0.25, str(run.folder), "")
+
+
+def test_the_list_of_one_suite_has_no_others(command, run):
+    assert len(command("list", "--suite", SUITE.name)[1].splitlines()) == 2
+    assert len(command("list", "--suite", "geneval")[1].splitlines()) == 1
+
+
+def test_a_broken_record_is_listed_as_broken_beside_the_others(command, places, run):
+    broken = whole_run(*places, digest="other", label="two words")
+    (broken.folder / SCORES_FILE).write_bytes(b"PAR1")
+    code, out = command("list")
+    assert code == 1
+    lines = {line.split("\t")[0]: line for line in out.splitlines()}
+    assert "run that eval again" in lines[id_of(broken)]
+    assert "broken" not in lines[id_of(run)]
+    (broken.folder / RUN_FILE).write_text("{")
+    code, out = command("list", "--json")
+    assert code == 1
+    assert {one["fault"] == "" for one in json.loads(out)} == {True, False}
+
+
+def test_show_says_everything_of_the_record(command, places):
+    base = {"name": "some/base", "digest": "0123"}
+    run = whole_run(*places, unscored=2, form="lora", base=base, revision="abc123", label="my lora")
+    code, out = command("show", id_of(run))
+    assert code == 0
+    for words in (
+        "my lora", "lora", "some/base", "0123", "abc123", SUITE.digest(), "guidance 3.0",
+        "judge 1.2, given as judge.py", "higher is better", "n 28, unscored 2", "2 × too dark",
+        "torch 0.0.1", "2026-11-20T11:00:00+00:00",
+    ):  # fmt: skip
+        assert words in out, words
+    shown = json.loads(command("show", id_of(run), "--json")[1])
+    assert shown["unscored"] == {"quality": {"too dark": 2}}
+    assert shown["record"]["checkpoint"] == run.record["checkpoint"]
+
+
+def test_show_of_a_broken_record_says_what_it_can_and_fails(command, run):
+    (run.folder / SCORES_FILE).unlink()
+    with pytest.raises(SoarBenchError, match="is missing"):
+        command("show", id_of(run))
+    with pytest.raises(SoarBenchError, match="is missing"):
+        command("show", id_of(run), "--json")
+
+
+# Delete
+
+
+def test_delete_takes_the_record_and_leaves_the_images(command, places, run):
+    other = whole_run(*places, digest="other")
+    code, out = command("delete", id_of(run), "--yes")
+    assert (code, out.strip()) == (0, str(run.folder))
+    assert [r.folder for r in read_runs(places[0])] == [other.folder]
+    assert len(list(places[1].rglob("*.png"))) == 2 * len(SUITE.prompts)
+    assert not list(places[0].rglob(".*"))
+
+
+def test_delete_asks_and_without_a_terminal_wants_yes(command, run):
+    with pytest.raises(SoarBenchError, match="--yes"):
+        command("delete", id_of(run), given="")
+    assert run.folder.exists()
+
+
+def test_the_last_record_of_a_suite_takes_its_empty_folders_along(command, places, run):
+    command("delete", "base", "--yes")
+    assert list(places[0].iterdir()) == []
+
+
+def journal_of(run, cache):
+    store = ImageStore.of(cache, run.record["checkpoint"]["digest"], SETTINGS, SUITE.seed)
+    judge = deciding(run.record["evaluators"]["judge"])
+    journal = Journal.of(cache, "judge", judge, store.folder.name)
+    journal.add([("key", {})])
+    return journal.folder
+
+
+def test_delete_with_images_leaves_what_another_record_needs(command, places, run):
+    results, cache = places
+    other = whole_run(*places, digest="other")
+    journals = [journal_of(run, cache), journal_of(other, cache)]
+    # A second record of the same images, but of the first ten samples alone.
+    few = run.scores().head(10)
+    said = record()
+    said["suite"]["digest"] = "ten of them"
+    ten = write_run(results, said, few)
+    command("delete", id_of(run), "--images", "--yes")
+    store = ImageStore.of(cache, "weights", SETTINGS, SUITE.seed)
+    left = [s for s in plan(SUITE, 1) if store.file(s).exists()]
+    assert left == plan(SUITE, 1)[:10]
+    assert journals[0].exists(), "the ten samples' scores are in it too"
+    command("delete", id_of(ten), "--images", "--yes")
+    assert not store.folder.exists()
+    assert [journal.exists() for journal in journals] == [False, True]
+    assert len(list(cache.rglob("*.png"))) == len(SUITE.prompts)
+
+
+def test_images_are_not_deleted_while_a_broken_record_may_need_them(command, places, run):
+    broken = whole_run(*places, digest="other")
+    (broken.folder / SCORES_FILE).unlink()
+    with pytest.raises(SoarBenchError, match="cannot be told which images"):
+        command("delete", id_of(run), "--images", "--yes")
+    assert run.folder.exists()
+    command("delete", id_of(broken), "--yes")  # a broken record itself can always go
+    assert not broken.folder.exists()
+
+
+def test_a_folder_that_holds_more_than_a_record_is_not_deleted(places, run):
+    (run.folder / "thesis.tex").write_text("years of work")
+    with pytest.raises(SoarBenchError, match=r"thesis\.tex"):
+        delete(select(places[0], str(run.folder)), places[0])
+    assert (run.folder / "thesis.tex").exists()
+    read_run(run.folder).check()
+
+
+# Verify
+
+
+def states(command, run):
+    code, out = command("verify", id_of(run), "--json")
+    found = {one["check"]: (one["state"], one["text"]) for one in json.loads(out)}
+    wrong = {name for name, (state, _) in found.items() if state == "wrong"}
+    assert code == (1 if wrong else 0)
+    return found, wrong
+
+
+def test_a_record_in_which_everything_is_right_passes_every_check(command, places):
+    for unscored in (0, 3):
+        run = whole_run(*places, unscored=unscored, digest=f"w{unscored}")
+        found, _ = states(command, run)
+        assert {state for state, _ in found.values()} == {"ok"}, found
+    assert command("verify")[0] == 0
+
+
+def rewrite(run, change):
+    """The record with other scores, and the digest that belongs to them."""
+    scores = run.scores()
+    changed = change(scores)
+    write_run(run.folder.parents[2], run.record, scores if changed is None else changed)
+
+
+def set_value(column, value, at=3):
+    def change(scores):
+        scores.loc[at, column] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        (lambda scores: scores.drop(index=5), "samples"),
+        (lambda scores: pd.concat([scores, scores.tail(1)]), "samples"),
+        (set_value("index", 7), "samples"),
+        (set_value("metric", "other"), "samples"),
+        (set_value("image", "beef"), "samples"),
+        (set_value("value", -0.5), "values"),
+        (set_value("value", None), "values"),
+        (set_value("unscored", "no reason at all"), "values"),
+        (set_value("value", 0.9), "metrics"),
+        (set_value("noise", "0" * 32), "noise"),
+        (set_value("prompt", "another text"), "suite"),
+        (set_value("task", "another task"), "suite"),
+        (set_value("image", "0" * 64), "images"),
+    ],
+)
+def test_verify_finds_scores_that_are_not_as_they_should_be(command, run, change, check):
+    rewrite(run, change)
+    found, wrong = states(command, run)
+    assert check in wrong, found
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "check"),
+    [
+        (("metrics", "quality", "value"), 0.5, "metrics"),
+        (("metrics", "quality", "standard_error"), None, "metrics"),
+        (("metrics", "quality", "unscored"), 1, "metrics"),
+        (("metrics", "quality", "tasks"), {}, "metrics"),
+        (("metrics",), {}, "metrics"),
+        (("suite", "prompts"), 31, "samples"),
+        (("suite", "images_per_prompt"), 2, "samples"),
+        (("suite", "seed"), 5, "noise"),
+        (("suite", "digest"), "0" * 64, "suite"),
+        (("scores", "sha256"), "0" * 64, "scores"),
+        (("scores", "rows"), 7, "scores"),
+        (("schema",), 9, "record"),
+    ],
+)
+def test_verify_finds_a_run_json_that_does_not_fit(command, run, path, value, check):
+    file = run.folder / RUN_FILE
+    said = json.loads(file.read_text())
+    part = said
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    file.write_text(json.dumps(said))
+    found, wrong = states(command, run)
+    assert check in wrong, found
+
+
+def test_verify_decodes_the_images_that_are_there(command, places, run):
+    store = ImageStore.of(places[1], "weights", SETTINGS, SUITE.seed)
+    first, second, *_ = plan(SUITE, 1)
+    store.file(first).unlink()
+    found, _ = states(command, run)
+    assert found["images"][0] == "not checked"
+    assert "1 of 30 images are not in" in found["images"][1]
+    store.add(second, np.full((8, 8, 3), 200, np.uint8))
+    found, wrong = states(command, run)
+    assert wrong == {"images"}
+    assert second.prompt.id in found["images"][1]
+    Image.new("RGB", (8, 8)).save(store.file(second))
+    assert "damaged" in states(command, run)[0]["images"][1]
+
+
+def test_verify_says_what_it_could_not_check(command, places):
+    said = record(digest="no images anywhere")
+    said["suite"]["name"] = "my-own"
+    run = write_run(places[0], said, pd.DataFrame([row("p", 0, "t", "", "0", "0" * 64, 0.5)]))
+    found, _ = states(command, run)
+    assert found["suite"][0] == found["images"][0] == "not checked"
+    assert "my-own" in found["suite"][1]
+    assert "not checked: suite" in command("verify", id_of(run))[1]
+
+
+def test_the_committed_records_are_right(tmp_path):
+    from pathlib import Path
+
+    from soar_bench.records.verify import verify
+
+    found = survey(Path(__file__).parents[3] / "results")
+    every = [finding for one in found for finding in verify(one, tmp_path)]
+    assert {(f.check, f.state) for f in every if f.state != "ok"} <= {("images", "not checked")}
+
+
+def test_managing_runs_imports_no_torch(places, run):
+    code = f"""
+import sys
+from pathlib import Path
+from soar_bench.output import runs as run_view
+from soar_bench.records import manage as runs
+from soar_bench.records import verify
+results, cache = map(Path, {list(map(str, places))})
+found = runs.survey(results)
+list(run_view.page(found[0], found[0].run, found[0].run.scores()))
+run_view.table(found)
+verify.verify(found[0], cache)
+runs.delete_cached(runs.only_needed_by(found, found, cache))
+runs.delete(found[0], results)
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,507 @@
+"""``soar-bench score`` as a user runs it: images from anywhere into the record that eval writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from evaluators import registry
+from evaluators.types import Evaluator, EvaluatorError, Metric, Score
+from soar_bench.cli import app
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.records import read_run, read_runs
+from soar_bench.shapes.captions import colors, counting, single_object
+from soar_bench.shapes.render import render
+from soar_bench.shapes.world import scene_of
+
+RECORDS = [single_object("star"), colors("ring", "red"), counting("cross", 2)]
+
+
+def picture(record, seed=0):
+    """uint8 RGB [64, 64, 3]: a picture that shows what the record asks for."""
+    return render(scene_of(record, random.Random(f"{record['prompt']}/{seed}")))
+
+
+def shown(prompt, index):
+    """Which picture stands for image ``index`` of prompt ``prompt``: each prompt's second image
+    shows what the next prompt asks for, and so is wrong.
+    """
+    return picture(RECORDS[(prompt + index) % len(RECORDS)], seed=10 * prompt + index)
+
+
+def write_geneval(folder, suffix=".png"):
+    for prompt, record in enumerate(RECORDS):
+        (folder / f"{prompt:05d}" / "samples").mkdir(parents=True)
+        (folder / f"{prompt:05d}" / "metadata.jsonl").write_text(json.dumps(record))
+        for index in range(2):
+            file = folder / f"{prompt:05d}" / "samples" / f"{index:04d}{suffix}"
+            Image.fromarray(shown(prompt, index)).save(file)
+    return folder
+
+
+def write_flat(folder, suffix=".png", **options):
+    folder.mkdir(parents=True)
+    lines = []
+    for prompt, record in enumerate(RECORDS):
+        for index in range(2):
+            name = f"{prompt}-{index}{suffix}"
+            Image.fromarray(shown(prompt, index)).save(folder / name, **options)
+            lines.append(json.dumps({"file_name": name, **record, "id": f"{prompt:05d}"}) + "\n")
+    (folder / "metadata.jsonl").write_text("".join(lines))
+    return folder
+
+
+class Printed(str):
+    """What a command printed on both streams, and the run it named last."""
+
+    @property
+    def run(self):
+        return read_run(Path(self.strip().splitlines()[-1]))
+
+
+@pytest.fixture()
+def score(tmp_path, monkeypatch):
+    """score(folder, options...) -> what was printed; errors are raised as the command does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def go(folder, *options, evaluators="shapes-geneval"):
+        arguments = ["score", str(folder), *map(str, options)]
+        if evaluators:
+            arguments += ["--evaluators", evaluators]
+        result = CliRunner().invoke(app, arguments)
+        if result.exception is not None:
+            raise result.exception
+        return Printed(result.output)
+
+    return go
+
+
+BOTH = ("shapes-geneval", "shapes-clipscore")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, tiny_pipeline, small_suite, quick):
+    """A run that ``eval`` made, and the file of each of its samples by prompt id and index."""
+    from soar_bench.checkpoints import resolve
+    from soar_bench.evaluate import Options, prepare, run
+
+    place = tmp_path_factory.mktemp("made")
+    options = Options(place / "results", place / "cache", evaluators=BOTH)
+    work = prepare(resolve(str(tiny_pipeline)), small_suite, quick, options)
+    finished = run(work, options)
+    return finished, [(sample, work.store.file(sample)) for sample in work.samples]
+
+
+class Counting(Evaluator):
+    """The mean brightness, and how many images were asked for."""
+
+    name = "brightness"
+    metrics = (
+        Metric("brightness", "grey levels", (0.0, 255.0), True, "1", "this test", "the mean"),
+    )
+    judged = 0
+    #: raises where this many were judged
+    fails_after = 1_000_000
+
+    def score(self, samples):
+        scores = []
+        for sample in samples:
+            if Counting.judged >= Counting.fails_after:
+                raise EvaluatorError("out of order")
+            Counting.judged += 1
+            scores.append({"brightness": Score(float(sample.image.mean()))})
+        return scores
+
+
+@pytest.fixture()
+def brightness(monkeypatch):
+    monkeypatch.setattr(Counting, "judged", 0)
+    monkeypatch.setattr(Counting, "fails_after", 1_000_000)
+    monkeypatch.setitem(sys.modules, "brightness_of_this_test", sys.modules[__name__])
+    known = {**registry.BUILT_IN, "brightness": "brightness_of_this_test:Counting"}
+    monkeypatch.setattr(registry, "BUILT_IN", known)
+    return Counting
+
+
+def by_sample(run, *columns):
+    frame = run.scores()
+    return frame.set_index(["metric", "prompt_id", "index"])[list(columns)].sort_index()
+
+
+# What is recorded
+
+
+def test_right_pictures_are_right_and_wrong_ones_wrong_and_the_record_says_whose(score, tmp_path):
+    write_geneval(tmp_path / "model-a")
+    run = score("model-a").run
+    scores = run.scores()
+    assert scores["value"].tolist() == [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    assert scores["index"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert scores["prompt_id"].tolist() == ["00000", "00001", "00002"] * 2
+    assert scores["task"].tolist() == ["single_object", "colors", "counting"] * 2
+    assert scores["prompt"].tolist() == [record["prompt"] for record in RECORDS] * 2
+    assert (scores["noise"] == "").all()
+    record = run.record
+    assert record["checkpoint"]["label"] == "model-a"
+    assert record["checkpoint"]["story"]["imported"] == {
+        "layout": "GenEval's layout", "formats": {"PNG": 6}, "sizes": {"64x64": 6},
+    }  # fmt: skip
+    assert record["suite"]["prompts"] == 3
+    assert record["suite"]["images_per_prompt"] == 2
+    assert record["protocol"]["name"] == "images"
+    assert record["protocol"]["settings"]["images"] == "scored, not made here"
+    assert record["metrics"]["shapes_geneval"]["value"] == 0.5
+    assert record["metrics"]["shapes_geneval"]["tasks"]["colors"] == 0.5
+    assert record["made"]["device"] == "cpu"
+
+
+def test_a_file_beside_the_record_says_which_image_got_which_score(score, tmp_path):
+    import hashlib
+
+    write_flat(tmp_path / "a")
+    run = score("a").run
+    with (run.folder / "files.csv").open(newline="") as stream:
+        rows = {(row["prompt_id"], int(row["index"])): row for row in csv.DictReader(stream)}
+    assert len(rows) == 6
+    digests = by_sample(run, "image")["image"].droplevel("metric")
+    for (prompt, index), row in rows.items():
+        assert row["file"] == f"{int(prompt)}-{index}.png"
+        pixels = shown(int(prompt), index)
+        digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+        assert row["image"] == digest == digests[prompt, index]
+
+
+def test_both_layouts_give_the_same_pictures_the_same_scores(score, tmp_path):
+    write_geneval(tmp_path / "layout")
+    write_flat(tmp_path / "flat")
+    # The prompt's text is no metadata of its own in either, so even the boards are one.
+    runs = [
+        score(folder, evaluators="shapes-geneval,shapes-clipscore").run
+        for folder in ("layout", "flat")
+    ]
+    columns = ("task", "prompt", "image", "value", "unscored", "details")
+    pd.testing.assert_frame_equal(*(by_sample(run, *columns) for run in runs))
+    assert runs[0].board == runs[1].board
+    digests = {run.record["checkpoint"]["digest"] for run in runs}
+    assert len(digests) == 1, "the same images in the same order are the same images"
+
+
+def test_scores_and_record_equal_those_of_eval_on_its_own_images(score, tmp_path, made):
+    theirs, files = made
+    (tmp_path / "copied").mkdir()
+    lines = []
+    for number, (sample, file) in enumerate(files):
+        shutil.copy(file, tmp_path / "copied" / f"{number}.png")
+        row = {"file": f"{number}.png", "prompt": sample.prompt.text, **sample.prompt.metadata}
+        lines.append(json.dumps({**row, "id": sample.prompt.id, "index": sample.index}) + "\n")
+    random.Random(0).shuffle(lines)
+    (tmp_path / "prompts.jsonl").write_text("".join(lines))
+    ours = score("copied", "--prompts", "prompts.jsonl", evaluators=",".join(BOTH)).run
+    columns = ["task", "prompt", "image", "unscored", "details"]
+    pd.testing.assert_frame_equal(by_sample(ours, *columns), by_sample(theirs, *columns))
+    np.testing.assert_allclose(
+        by_sample(ours, "value"), by_sample(theirs, "value"), rtol=0, atol=1e-5
+    )
+    assert ours.scores().dtypes.to_dict() == theirs.scores().dtypes.to_dict()
+    for part in ("checkpoint", "suite", "protocol", "evaluators", "metrics"):
+        assert ours.record[part].keys() == theirs.record[part].keys()
+    assert ours.record["schema"] == theirs.record["schema"]
+    assert ours.record["evaluators"] == theirs.record["evaluators"]
+    assert ours.board != theirs.board, "it is not known how the images were made"
+
+
+def test_a_jpeg_is_scored_as_its_decoder_gives_it(score, tmp_path, brightness):
+    write_flat(tmp_path / "a", ".jpg", quality=60)
+    run = score("a", evaluators="brightness").run
+    for (_, prompt, index), value in by_sample(run, "value")["value"].items():
+        with Image.open(tmp_path / "a" / f"{int(prompt)}-{index}.jpg") as image:
+            assert value == np.asarray(image).mean()
+    assert run.record["checkpoint"]["story"]["imported"]["formats"] == {"JPEG": 6}
+
+
+def test_names_of_label_and_suite_are_taken(score, tmp_path):
+    write_geneval(tmp_path / "a")
+    run = score("a", "--label", "SD3.5-M, 40 steps", "--suite", "mine/1").run
+    assert run.label == "SD3.5-M, 40 steps"
+    assert run.record["suite"]["name"] == "mine/1"
+    assert run.folder.is_relative_to(Path("results/mine_1/images"))
+
+
+def test_unequal_numbers_of_images_are_noted_and_their_mean_recorded(score, tmp_path):
+    write_geneval(tmp_path / "a")
+    (tmp_path / "a" / "00001" / "samples" / "0001.png").unlink()
+    printed = score("a")
+    assert "prompts have 1 to 2 images" in printed
+    assert printed.run.record["suite"]["images_per_prompt"] == pytest.approx(5 / 3, abs=1e-4)
+
+
+def test_the_plan_and_the_result_are_printed(score, tmp_path):
+    write_geneval(tmp_path / "a")
+    shutil.copy(tmp_path / "a/00000/samples/0000.png", tmp_path / "a/00000/samples/0001.png")
+    printed = score("a", evaluators="shapes-geneval,ocr")
+    for words in (
+        "a on prompts-",
+        "6 images (PNG, 64x64) of 3 prompts (GenEval's layout)",
+        "note: 1 images have the same pixels as another",
+        "shapes-geneval: 6 of 6 images to score",
+        "ocr: 6 of 6 images to score",
+        "0.667",
+        "ocr_accuracy: 6 unscored: ",
+    ):
+        assert words in printed, printed
+    again = score("a", evaluators="shapes-geneval")
+    assert "shapes-geneval: 0 of 6 images to score" in again
+
+
+def test_an_evaluator_in_a_file_of_ones_own_judges_them_too(score, tmp_path):
+    write_geneval(tmp_path / "a")
+    (tmp_path / "mine.py").write_text(
+        "from evaluators.types import Evaluator, Metric, Score\n"
+        "class Height(Evaluator):\n"
+        "    name = 'height'\n"
+        "    metrics = (Metric('height', 'pixels', (0.0, 9999.0), True, '1', 'here', 'rows'),)\n"
+        "    def score(self, samples):\n"
+        "        return [{'height': Score(float(s.image.shape[0]))} for s in samples]\n"
+    )
+    run = score("a", evaluators="shapes-geneval,./mine.py").run
+    assert set(run.record["evaluators"]) == {"shapes-geneval", "height"}
+    assert run.record["metrics"]["height"]["value"] == 64
+
+
+# Resuming
+
+
+def test_scoring_again_costs_nothing_and_gives_the_same_record(score, tmp_path, brightness):
+    write_geneval(tmp_path / "a")
+    first = score("a", evaluators="brightness").run
+    assert brightness.judged == 6
+    again = score("a", evaluators="brightness").run
+    assert brightness.judged == 6
+    assert again.folder == first.folder
+    pd.testing.assert_frame_equal(again.scores(), first.scores())
+
+
+def test_an_evaluator_added_later_and_an_image_changed_later_cost_only_themselves(
+    score, tmp_path, brightness
+):
+    write_geneval(tmp_path / "a")
+    score("a", evaluators="shapes-geneval")
+    printed = score("a", evaluators="shapes-geneval,brightness")
+    assert "shapes-geneval: 0 of 6" in printed
+    assert brightness.judged == 6
+    before = printed.run
+    Image.fromarray(picture(RECORDS[0], seed=99)).save(tmp_path / "a/00000/samples/0001.png")
+    after = score("a", evaluators="shapes-geneval,brightness").run
+    assert after.record["made"]["scored"] == {"shapes-geneval": 1, "brightness": 1}
+    assert after.folder != before.folder, "other images are another entrant"
+    changed = by_sample(after, "value")["value"]
+    assert changed["shapes_geneval", "00000", 1] == 1.0
+    assert by_sample(before, "value")["value"]["shapes_geneval", "00000", 1] == 0.0
+
+
+def test_an_evaluator_that_fails_halfway_loses_nothing_that_was_scored(score, tmp_path, brightness):
+    write_geneval(tmp_path / "a")
+    brightness.fails_after = 4
+    with pytest.raises(SystemExit) as end:
+        score("a", "--batch-size", "2", evaluators="brightness")
+    assert end.value.code == 1
+    (file,) = tmp_path.rglob("scores.parquet")
+    reasons = pd.read_parquet(file)["unscored"]
+    assert reasons.tolist() == [""] * 4 + ["the evaluator failed: EvaluatorError: out of order"] * 2
+    brightness.fails_after = 1_000_000
+    printed = score("a", "--batch-size", "2", evaluators="brightness")
+    assert "brightness: 2 of 6 images to score" in printed
+    assert brightness.judged == 6
+    assert printed.run.scores()["value"].notna().all()
+
+
+def test_an_image_that_changes_while_it_is_scored_is_refused_and_the_others_are_kept(
+    tmp_path, brightness
+):
+    from soar_bench.score import Options, prepare, run
+
+    write_geneval(tmp_path / "a")
+    options = Options(("brightness",), tmp_path / "results", tmp_path / "cache", batch_size=1)
+    work = prepare(tmp_path / "a", options)
+    victim = tmp_path / "a" / "00002" / "samples" / "0001.png"
+    Image.fromarray(picture(RECORDS[0])).save(victim)
+    with pytest.raises(SoarBenchError, match=r"0001\.png was changed while"):
+        run(work, options)
+    victim.write_bytes(b"")
+    with pytest.raises(SoarBenchError, match=r"0001\.png is no PNG"):
+        run(work, options)
+    victim.unlink()
+    with pytest.raises(SoarBenchError, match=r"0001\.png has gone"):
+        run(work, options)
+    assert brightness.judged == 5
+    Image.fromarray(shown(2, 1)).save(victim)
+    run(work, options)
+    assert brightness.judged == 6
+
+
+#: The evaluator ``brightness`` in a process of its own, half a second an image.
+SLOW = """
+import sys, time
+from evaluators import registry
+from evaluators.types import Evaluator, Metric, Score
+
+class Slow(Evaluator):
+    name = "brightness"
+    metrics = (Metric("brightness", "grey", (0.0, 255.0), True, "1", "this test", "the mean"),)
+    def score(self, samples):
+        time.sleep(0.5)
+        return [{"brightness": Score(float(s.image.mean()))} for s in samples]
+
+sys.modules["slow_module"] = sys.modules["__main__"]
+registry.BUILT_IN["brightness"] = "slow_module:Slow"
+from soar_bench.cli import main
+main()
+"""
+
+
+def test_killed_while_it_scores_the_same_command_does_only_the_rest(score, tmp_path, brightness):
+    write_geneval(tmp_path / "a")
+    arguments = ["score", "a", "--evaluators", "brightness", "--batch-size", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *arguments], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    kept = 0
+    while kept < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+        kept = sum(f.read_text().count('"key"') for f in tmp_path.rglob("brightness-*/*/*.jsonl"))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 2 <= kept < 6
+    assert not list(tmp_path.rglob("run.json"))
+    run = score("a", evaluators="brightness").run
+    assert run.record["made"]["scored"]["brightness"] == 6 - kept <= 4
+    assert by_sample(run, "value")["value"].tolist() == [
+        shown(prompt, index).mean() for prompt in range(3) for index in range(2)
+    ]
+
+
+# Beside other runs
+
+
+def test_two_folders_of_one_suite_are_compared_pair_by_pair(score, tmp_path):
+    write_geneval(tmp_path / "half")
+    for prompt in range(3):
+        place = tmp_path / "whole" / f"{prompt:05d}"
+        shutil.copytree(tmp_path / "half" / f"{prompt:05d}", place)
+        right = Image.fromarray(picture(RECORDS[prompt], seed=50 + prompt))
+        right.save(place / "samples" / "0001.png")
+    folders = [score(name).run.folder for name in ("half", "whole")]
+    printed = CliRunner().invoke(app, ["compare", *map(str, folders), "--format", "csv"]).output
+    assert "half (images)" in printed
+    assert "whole (images)" in printed
+    (row,) = [r for r in csv.DictReader(printed.splitlines()) if r["checkpoint"][:5] == "whole"]
+    assert float(row["value"]) == 1.0
+    assert float(row["difference"]) == 0.5
+
+
+def test_on_the_leaderboard_they_have_a_board_of_their_own_that_says_what_they_are(
+    score, tmp_path, made
+):
+    from soar_bench.output.leaderboard import leaderboard
+
+    shutil.copytree(made[0].folder.parents[2], tmp_path / "results")
+    write_geneval(tmp_path / "a")
+    for folder in ("a", "b"):
+        if folder == "b":
+            shutil.copytree(tmp_path / "a", tmp_path / "b")
+            Image.fromarray(picture(RECORDS[0])).save(tmp_path / "b/00000/samples/0001.png")
+        options = ("--suite", "small", "--label", "same name")
+        scored = score(folder, *options, evaluators=",".join(BOTH)).run
+    page = leaderboard(read_runs(tmp_path / "results"), tmp_path / "results", tmp_path / "l.md")
+    boards = [b for b in page.split("## ")[1:] if " under " in b.split("\n", 1)[0]]
+    assert len(boards) == 2
+    (board,) = [b for b in boards if b.startswith("small under images")]
+    assert "3 prompts, 2 images each; images scored, not made here" in board
+    assert "difference" not in board, "no base is known for images from elsewhere"
+    names = set(re.findall(r"\| (same name[^|]*) \|", board))
+    assert len(names) == 2, "two sets of images of one name are told apart"
+    assert all(name.startswith("same name (images) (") for name in names)
+    assert "step" not in board
+    result = CliRunner().invoke(app, ["compare", str(made[0].folder), str(scored.folder)])
+    assert isinstance(result.exception, SoarBenchError)
+    message = str(result.exception)
+    for words in ("not measured alike", "protocol.images: None and scored, not made here"):
+        assert words in message
+
+
+# Bad input
+
+
+def test_everything_is_refused_before_anything_is_scored(score, tmp_path, brightness):
+    write_geneval(tmp_path / "a")
+
+    def refused(error, *words, folder="a", options=(), evaluators="brightness"):
+        with pytest.raises(error) as caught:
+            score(folder, *options, evaluators=evaluators)
+        message = str(caught.value)
+        assert "\n" not in message
+        for word in words:
+            assert word in message, message
+
+    refused(SoarBenchError, "--evaluators", "shapes-geneval", evaluators="")
+    refused(EvaluatorError, "did you mean brightness", evaluators="shapes-geneval,brightnes")
+    refused(SoarBenchError, "the device 'gpu' cannot be used", options=["--device", "gpu"])
+    refused(SoarBenchError, "no folder of images at nowhere", folder="nowhere")
+    refused(SoarBenchError, "no list of prompts at x.csv", options=["--prompts", "x.csv"])
+    (tmp_path / "file").write_text("")
+    refused(SoarBenchError, "nothing can be written", options=["--results", "file/results"])
+    double = {**registry.BUILT_IN, "double": registry.BUILT_IN["brightness"]}
+    registry.BUILT_IN = double  # put back by the fixture
+    refused(SoarBenchError, "both give the metric", evaluators="brightness,double")
+
+    broken = tmp_path / "a" / "00001" / "samples" / "0001.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    refused(SoarBenchError, "00001/samples/0001.png is cut off or damaged")
+    for prompt in range(3):
+        for file in (tmp_path / "a" / f"{prompt:05d}" / "samples").iterdir():
+            file.write_text("404")
+    refused(
+        SoarBenchError, "6 images cannot be scored", "00000/samples/0000.png is no", "and 1 more"
+    )
+    assert brightness.judged == 0
+    assert not list(tmp_path.rglob("scores.parquet"))
+
+
+def test_an_evaluator_whose_weights_are_not_here_is_refused_before_any_image_is_read(
+    score, tmp_path, monkeypatch
+):
+    from evaluators.shapes.clipscore import ShapesClipScore
+
+    def check(self):
+        raise EvaluatorError("the weights x are not here: run `soar-bench fetch x`")
+
+    monkeypatch.setattr(ShapesClipScore, "check", check)
+    with pytest.raises(EvaluatorError, match="soar-bench fetch x"):
+        score("nowhere", evaluators="shapes-geneval,shapes-clipscore")
+
+
+def test_on_the_command_line_a_mistake_is_one_sentence_and_exit_code_2(tmp_path):
+    (tmp_path / "a").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "soar_bench", "score", "a", "--evaluators", "shapes-geneval"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "soar-bench: a holds no images (PNG, JPEG, WebP or BMP)\n"

@@ -1,0 +1,118 @@
+"""The published prompt sets' forms, on small files of the same form, and the suites of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+
+from soar_bench import cli, suites
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.suites import prompts, protocols
+
+RECORDS = [
+    {"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a bench"},
+    {
+        "tag": "counting",
+        "include": [{"class": "cow", "count": 2}],
+        "exclude": [{"class": "cow", "count": 3}],
+        "prompt": "two cows",
+    },
+]
+FILES = {
+    "geneval": "".join(json.dumps(r) + "\n" for r in RECORDS),
+    # no line end at the end, as published; a line may hold characters that only look like its end
+    "ocr": 'A sign saying "Hello"\nA card with "one\u2028two" on it',
+    "drawbench": "\n".join(["A red car.", "Lego cat.", " Lego cat. "] * 5),
+    "pickscore": "a cat\na dog\n",
+}
+
+
+@pytest.fixture()
+def fetched(tmp_path, monkeypatch):
+    """fetched(name) puts a small file in the place of the published one."""
+    monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path))
+
+    def put(name):
+        published, content = prompts.PROMPT_SETS[name], FILES[name].encode()
+        pinned = replace(published.file, sha256=hashlib.sha256(content).hexdigest())
+        monkeypatch.setitem(prompts.PROMPT_SETS, name, replace(published, file=pinned))
+        file = tmp_path / "prompts" / published.file.path
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+        return file
+
+    return put
+
+
+def test_genevals_record_is_the_metadata_and_its_tag_the_task(fetched):
+    fetched("geneval")
+    found = suites.get_suite("geneval").prompts
+    assert [p.id for p in found] == ["geneval-00000", "geneval-00001"]
+    assert [p.text for p in found] == ["a bench", "two cows"]
+    assert [dict(p.metadata) for p in found] == RECORDS
+    assert [p.task for p in found] == ["single_object", "counting"]
+
+
+def test_a_text_file_has_one_prompt_a_line(fetched):
+    for name in ("ocr", "pickscore"):
+        fetched(name)
+    ocr = suites.get_suite("ocr").prompts
+    assert [p.text for p in ocr] == ['A sign saying "Hello"', 'A card with "one\u2028two" on it']
+    assert [p.id for p in suites.get_suite("pickscore").prompts] == [
+        "pickscore-00000", "pickscore-00001"
+    ]  # fmt: skip
+
+
+def test_drawbenchs_repeated_prompts_are_one_prompt_with_five_images(fetched):
+    fetched("drawbench")
+    suite = suites.get_suite("drawbench")
+    assert [p.text for p in suite.prompts] == ["A red car.", "Lego cat."]
+    assert suite.images_per_prompt == 5
+
+
+@pytest.mark.parametrize("name", suites.FETCHED)
+def test_a_suite_that_is_not_fetched_says_how_to_fetch_it(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path))
+    with pytest.raises(SoarBenchError, match=f"run `soar-bench fetch --suite {name}`"):
+        suites.get_suite(name)
+
+
+def test_a_changed_prompt_file_is_not_read(fetched):
+    file = fetched("geneval")
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(SoarBenchError, match="damaged or another file"):
+        suites.get_suite("geneval")
+
+
+@pytest.mark.parametrize("name", suites.FETCHED)
+def test_every_fetched_suite_has_a_pinned_set_and_the_papers_protocol(name):
+    published = prompts.PROMPT_SETS[name]
+    assert len(published.file.sha256) == 64 and published.file.size
+    repository, commit, _ = published.file.url.removeprefix(
+        "https://raw.githubusercontent.com/"
+    ).split("/", 3)[1:4]  # fmt: skip
+    assert repository and len(commit) == 40
+    assert protocols.DEFAULT_PROTOCOL[name] == "soar-paper"
+    assert suites.declared(name).evaluators
+
+
+def test_geneval_has_four_images_a_prompt_as_its_authors_ask():
+    assert suites.declared("geneval").images_per_prompt == 4
+
+
+def test_all_suites_are_listed_whether_fetched_or_not(fetched, monkeypatch, capsys):
+    fetched("ocr")
+    fetched("pickscore").write_text("damaged")
+    monkeypatch.setattr(sys, "argv", ["soar-bench", "suites"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    listed, _, settings = capsys.readouterr().out.partition("\n\n")
+    rows = {line.split("\t")[0]: line.split("\t") for line in listed.splitlines()[1:]}
+    assert list(rows) == suites.names()
+    assert (rows["shapes"][1], rows["geneval"][1], rows["ocr"][1]) == ("218", "not fetched", "2")
+    assert rows["pickscore"][1] == "damaged" and "soar-bench fetch" in rows["pickscore"][-1]
+    assert [line.split("\t")[0] for line in settings.splitlines()[1:]] == list(protocols.PROTOCOLS)

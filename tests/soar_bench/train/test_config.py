@@ -1,0 +1,118 @@
+"""Settings: defaults in one place, who overrides whom, and typos that are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.train.config import load_config
+from training.types import Config
+
+ROOT = Path(__file__).parents[3]
+
+
+def write(tmp_path, text):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_defaults_are_the_published_recipe():
+    config = Config(base="b", data="d", output="o")
+    assert (config.steps, config.batch_size, config.resolution, config.seed) == (5000, 4, 512, 42)
+    assert (config.soar.weight, config.soar.points, config.soar.rollout_steps) == (1.0, 6, 40)
+    assert config.soar.guidance == 4.5
+    assert config.soar.sigma_floor == 0.0
+    assert (config.noise.logit_mean, config.noise.logit_std) == (0.0, 1.0)
+    assert (config.optimizer.lr, config.optimizer.weight_decay) == (2e-5, 1e-2)
+    assert (config.optimizer.clip_norm, config.optimizer.schedule) == (1.0, "constant")
+    assert config.precision == "bf16"
+
+
+def test_the_sd35_recipe_spells_out_the_defaults():
+    config = load_config(ROOT / "configs" / "sd35m_soar.yaml", {})
+    plain = Config(base=config.base, data=config.data, output=config.output)
+    assert config == plain
+
+
+def test_sft_and_soar_recipes_differ_by_the_objective_alone():
+    for name in ("shapes", "sd35m"):
+        both = [
+            load_config(ROOT / "configs" / f"{name}_{method}.yaml", {"output": Path("o")})
+            for method in ("sft", "soar")
+        ]
+        assert both[0].method == "sft"
+        assert both[1].method == "soar"
+        assert both[0] == both[1].model_copy(update={"method": "sft"})
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda f: f.stem)
+def test_every_recipe_in_configs_is_valid(file):
+    if file.stem == "shapes_pretrain":
+        from benchmarks.pretrain import read_recipe
+
+        recipe = read_recipe(file)
+        load_config(None, {"base": "x", "output": Path("o"), "method": "sft", **recipe.transformer})
+    else:
+        load_config(file, {"output": Path("o")})
+
+
+def test_the_later_wins(tmp_path):
+    file = write(tmp_path, "base: shapes\ndata: d\noutput: o\nsteps: 7\nsoar: {points: 3}\n")
+    config = load_config(
+        file, {"seed": 5, "steps": None}, ["soar.guidance=2.5", "optimizer.lr=1e-3"]
+    )
+    assert config.resolution == 64, "the embedded recipe stands under the file"
+    assert config.steps == 7
+    assert config.seed == 5
+    assert (config.soar.points, config.soar.guidance) == (3, 2.5)
+    assert config.optimizer.lr == 1e-3
+    assert load_config(file, {"steps": 9}).steps == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepz: 5", "no setting 'stepz'; did you mean steps"),
+        ("optimizer: {learning_rate: 1}", "no setting 'optimizer.learning_rate'"),
+        ("lr: 1e-3", r"no setting 'lr'; did you mean optimizer\.lr"),
+        ("steps: many", "'steps' is 'many'"),
+        ("steps: 0", "'steps' is 0: input should be greater than or equal to 1"),
+        ("soar: {weight: -1}", r"'soar\.weight' is -1"),
+        ("method: grpo", "'method' is 'grpo': input should be 'sft' or 'soar'"),
+        ("optimizer: {lr: .nan}", r"'optimizer\.lr' is nan"),
+        ("- a list", "must hold settings"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_it(tmp_path, text, message):
+    full = text if text[0] in "-a" else f"base: b\ndata: d\noutput: o\n{text}\n"
+    with pytest.raises(SoarBenchError, match=message) as caught:
+        load_config(write(tmp_path, full), {})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_setting_or_value_is_named(tmp_path):
+    with pytest.raises(SoarBenchError, match=r"no config file .*absent\.yaml"):
+        load_config(tmp_path / "absent.yaml", {})
+    with pytest.raises(SoarBenchError, match="the setting 'base' is missing"):
+        load_config(None, {"data": "d", "output": Path("o")})
+    with pytest.raises(SoarBenchError, match="--set wants NAME=VALUE"):
+        load_config(None, {"base": "b", "data": "d", "output": Path("o")}, ["steps"])
+
+
+def test_recipes_hold_nothing_but_settings():
+    for file in (ROOT / "configs").glob("*.yaml"):
+        assert isinstance(yaml.safe_load(file.read_text()), dict)
+
+
+def test_seed_in_the_output_stands_for_the_seed():
+    settings = {"base": "b", "data": "d", "output": Path("runs/mine-{seed}"), "seed": 7}
+    assert load_config(None, settings).output == Path("runs/mine-7")
+    del settings["output"]
+    assert load_config(None, {**settings, "name": "n"}).output == Path("outputs/train/n-seed7")
+    file = ROOT / "configs" / "sd35m_soar.yaml"
+    assert load_config(file, {"seed": 3}).output == Path("outputs/train/sd35m_soar-seed3")
