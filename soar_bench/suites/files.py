@@ -6,16 +6,15 @@ ends. docs/suites.md shows the forms. Imports no torch.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.rows import Row, cell_value, is_table, read_rows, shorten
 from soar_bench.suites.prompts import numbered
 from soar_bench.suites.types import Prompt, Suite
 
@@ -50,9 +49,8 @@ def read_suite(name: str) -> Suite:
     file = Path(name)
     if not file.stem.isprintable():  # it becomes the suite's name
         raise SoarBenchError(f"the name of {name!r} cannot be shown: rename the file")
-    text = _read_text(file)
-    reader = {".txt": _text_lines, ".csv": _table_rows, ".jsonl": _json_lines}[file.suffix.lower()]
-    records = [_checked(*record) for record in reader(file, text)]
+    rows = read_rows(file, column="prompt")
+    records = [_checked(row.where, _values(row)) for row in rows]
     if not records:
         raise SoarBenchError(f"{file} holds no prompts")
     evaluators, images = _judges(records)
@@ -124,14 +122,25 @@ def _first_wrong(records: Sequence[_Record], classes: Sequence[str]) -> str | No
     return None
 
 
-def _checked(where: str, found: Mapping[str, Any]) -> _Record:
+def _values(row: Row) -> dict[str, Any]:
+    """The values of a row without those that are absent: null, or an empty cell of a table.
+
+    An empty ``prompt`` or ``id`` in a table is not absent, and will be refused.
+    """
+    if not is_table(row.file):
+        return {name: value for name, value in row.values.items() if value is not None}
+    texts = {name: row.values.pop(name) for name in ("prompt", "id") if name in row.values}
+    return texts | {name: cell_value(cell) for name, cell in row.values.items() if cell.strip()}
+
+
+def _checked(where: str, values: Mapping[str, Any]) -> _Record:
     """A record from ``prompt``, ``id``, and what else a line says, which is its metadata."""
-    rest = dict(found)
+    rest = dict(values)
     text = rest.pop("prompt", None)
     if text is None:
         raise SoarBenchError(f"{where} has no prompt")
     if not isinstance(text, str):
-        raise SoarBenchError(f"{where}: prompt must be a text, not {_short(text)}")
+        raise SoarBenchError(f"{where}: prompt must be a text, not {shorten(text)}")
     text = text.strip()
     if not text:
         raise SoarBenchError(f"{where} has an empty prompt")
@@ -149,7 +158,7 @@ def _checked_id(where: str, id: Any) -> str | None:
     if id is None:
         return None
     if isinstance(id, bool) or not isinstance(id, str | int):
-        raise SoarBenchError(f"{where}: id must be a text or a whole number, not {_short(id)}")
+        raise SoarBenchError(f"{where}: id must be a text or a whole number, not {shorten(id)}")
     text = str(id)
     if not text.strip():
         raise SoarBenchError(f"{where} has an empty id")
@@ -164,7 +173,7 @@ def _metadata(where: str, rest: dict[str, Any]) -> dict[str, Any]:
     """``metadata`` and further keys together; ``task`` is another word for ``tag``."""
     nested = rest.pop("metadata", {})
     if not isinstance(nested, dict):
-        raise SoarBenchError(f"{where}: metadata must be an object, not {_short(nested)}")
+        raise SoarBenchError(f"{where}: metadata must be an object, not {shorten(nested)}")
     twice = sorted(nested.keys() & rest.keys())
     if twice:
         raise SoarBenchError(f"{where} has {twice[0]} twice: inside metadata and beside it")
@@ -172,120 +181,5 @@ def _metadata(where: str, rest: dict[str, Any]) -> dict[str, Any]:
     if "task" in metadata and "tag" not in metadata:
         metadata["tag"] = metadata.pop("task")
     if not isinstance(metadata.get("tag", ""), str):
-        raise SoarBenchError(f"{where}: tag must be a text, not {_short(metadata['tag'])}")
+        raise SoarBenchError(f"{where}: tag must be a text, not {shorten(metadata['tag'])}")
     return metadata
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
-# Reading
-
-
-def _read_text(file: Path) -> str:
-    try:
-        content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")  # the mark of Windows' editors
-    except OSError as error:
-        raise SoarBenchError(f"{file} cannot be read: {error.strerror}") from None
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise SoarBenchError(
-            f"{file}, line {line} is not UTF-8 text ({error.reason}): save the file as UTF-8"
-        ) from None
-    at = text.find("\0")
-    if at >= 0:
-        line = text.count("\n", 0, at) + 1
-        raise SoarBenchError(f"{file}, line {line} holds a NUL character: save the file as UTF-8")
-    return text
-
-
-def _lines(file: Path, text: str) -> Iterator[tuple[str, str]]:
-    """Lines that are not blank. Only line feeds end a line: a prompt may hold other separators."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield f"{file}, line {number}", line.strip()
-
-
-def _text_lines(file: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for where, line in _lines(file, text):
-        if "\r" in line:
-            raise SoarBenchError(
-                f"{where} holds a carriage return: save the file with line feeds (Unix) or "
-                "carriage returns and line feeds (Windows) as line ends"
-            )
-        yield where, {"prompt": line}
-
-
-def _json_lines(file: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for where, line in _lines(file, text):
-        try:
-            record = _json(line)
-        except json.JSONDecodeError as error:
-            raise SoarBenchError(
-                f"{where} is not JSON: {error.msg} (at character {error.colno})"
-            ) from None
-        except (ValueError, RecursionError) as error:
-            raise SoarBenchError(f"{where} is not JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise SoarBenchError(
-                f'{where} must be one JSON object, such as {{"prompt": "a cat"}}; it is '
-                f"{_short(record)}"
-            )
-        yield where, {key: value for key, value in record.items() if value is not None}
-
-
-def _json(text: str) -> Any:
-    """A JSON value that can be written again. ValueError for NaN and for half a character."""
-    value = json.loads(text)
-    json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
-    return value
-
-
-def _table_rows(file: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows by column; an empty cell is absent but for ``prompt`` and ``id``."""
-    header: list[str] = []
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    line = 1
-    try:
-        for cells in reader:
-            where, line = f"{file}, line {line}", reader.line_num + 1
-            if not any(cell.strip() for cell in cells):
-                continue
-            if not header:
-                header = _checked_header(where, [cell.strip() for cell in cells])
-                continue
-            if len(cells) != len(header):
-                raise SoarBenchError(
-                    f"{where} has {len(cells)} cells where the header has {len(header)}: a text "
-                    'with a comma or a line break stands in "quotes", and a quote in it is doubled'
-                )
-            named = {name: cell for name, cell in zip(header, cells, strict=True) if name}
-            kept = {n: c for n, c in named.items() if c.strip() or n in ("prompt", "id")}
-            yield where, {n: c if n in ("prompt", "id") else _cell(c) for n, c in kept.items()}
-    except csv.Error as error:
-        raise SoarBenchError(f"{file}, line {line} is not CSV: {error}") from None
-
-
-def _checked_header(where: str, header: list[str]) -> list[str]:
-    twice = [name for name, count in Counter(header).items() if name and count > 1]
-    if twice:
-        raise SoarBenchError(f"{where} has more than one column {twice[0]}")
-    if "prompt" not in header:
-        raise SoarBenchError(
-            f"{where} must be a header with the column prompt; its columns are {', '.join(header)}"
-        )
-    return header
-
-
-def _cell(text: str) -> Any:
-    """The cell's text, or the list or object that it holds in JSON, as GenEval's include is."""
-    if text[0] not in "[{":
-        return text
-    try:
-        return _json(text)
-    except (ValueError, RecursionError):
-        return text
