@@ -1,1 +1,47 @@
-"""Evaluators: images and prompts in, scores out. See docs/architecture.md."""
+"""Evaluators: images and prompts in, scores out.
+
+    import evaluators
+
+    scorer = evaluators.load("pickscore", device="cuda")
+    values = scorer(images, prompts)  # float64 [B]
+
+Importing this imports no torch. docs/write-an-evaluator.md shows how to score images and how to
+write an evaluator; docs/architecture.md says what the modules are.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+
+if TYPE_CHECKING:
+    from evaluators.registry import names as list
+    from evaluators.scorer import Scorer, load
+    from evaluators.testing import check_evaluator
+
+__all__ = [
+    "Evaluator",
+    "EvaluatorError",
+    "Metric",
+    "Sample",
+    "Score",
+    "Scorer",
+    "check_evaluator",
+    "list",
+    "load",
+]
+
+#: Where the names are defined that are imported only when they are used.
+_LAZY = {
+    "Scorer": ("evaluators.scorer", "Scorer"),
+    "check_evaluator": ("evaluators.testing", "check_evaluator"),
+    "list": ("evaluators.registry", "names"),
+    "load": ("evaluators.scorer", "load"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    return getattr(import_module(module), attribute)

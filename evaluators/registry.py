@@ -110,6 +110,19 @@ def find(name: str) -> Entry:
     raise EvaluatorError(f"no evaluator is named {name!r}{hint} (known: {', '.join(spelled)})")
 
 
+def resolve(evaluator: str | Evaluator) -> Evaluator:
+    """Return an evaluator by its name, or the object itself once its declaration is checked.
+
+    EvaluatorError if there is none, or it is broken.
+    """
+    if isinstance(evaluator, str):
+        return create(evaluator)
+    wrong = fault(evaluator)
+    if wrong:
+        raise EvaluatorError(f"the evaluator {wrong}")
+    return evaluator
+
+
 def create(name: str) -> Evaluator:
     """The evaluator of that name, not loaded. EvaluatorError if there is none or it is broken."""
     return make(find(name))

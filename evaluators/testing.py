@@ -21,11 +21,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from evaluators import registry
 from evaluators.declaration import fault
 from evaluators.types import Evaluator, EvaluatorError, Sample, Score
 
@@ -55,18 +57,29 @@ def sample_images() -> dict[str, np.ndarray]:
 
 
 def check_evaluator(
-    factory: Factory, samples: Sequence[Sample], *, tolerance: float = 1e-5, processes: bool = True
+    evaluator: Evaluator | Factory | str,
+    samples: Sequence[Sample] | None = None,
+    *,
+    tolerance: float = 1e-5,
+    processes: bool = True,
 ) -> None:
-    """Asserts, on the CPU, that what ``factory`` makes keeps the contract of an Evaluator.
+    """Assert, on the CPU, that an evaluator keeps its contract.
 
-    ``factory`` is the class, or a function without arguments that a module defines. ``samples``
-    should hold images of several sizes, and one that stays unscored if the evaluator leaves any
-    unscored. Values may differ by ``tolerance``, relative to the value where that exceeds 1.
-    ``processes=False`` leaves out the two processes that are started to compare scores.
+    Args:
+        evaluator: a name, an object (of which copies are checked, so that it stays unloaded), the
+            class, or a function without arguments that a module defines.
+        samples: images of several sizes, and one that stays unscored if the evaluator leaves any
+            unscored; :func:`sample_images` unless given.
+        tolerance: how far values may differ, relative to the value where that exceeds 1.
+        processes: whether to compare scores with those of two new processes.
 
-    AssertionError with a sentence for the first clause that is broken; EvaluatorError if the
-    evaluator cannot run here.
+    Raises:
+        AssertionError: a sentence for the first clause that is broken.
+        EvaluatorError: the evaluator cannot run here.
     """
+    factory = _factory(evaluator)
+    if samples is None:
+        samples = [Sample(image, f"a photo of {name}") for name, image in sample_images().items()]
     samples = list(samples)
     assert samples, "give at least one sample to check an evaluator with"
     evaluator = _made(factory)
@@ -187,6 +200,12 @@ def _call(call: Callable[[], Any], what: str) -> Any:
         raise
     except Exception as error:
         raise AssertionError(f"{what} must not raise {error!r}") from error
+
+
+def _factory(evaluator: Evaluator | Factory | str) -> Factory:
+    if isinstance(evaluator, str):
+        return partial(registry.create, evaluator)
+    return partial(copy.deepcopy, evaluator) if isinstance(evaluator, Evaluator) else evaluator
 
 
 def _made(factory: Factory) -> Evaluator:

@@ -39,7 +39,7 @@ def read_pixels(file: Path) -> tuple[np.ndarray, str]:
                 image.load()
                 # Pillow reads 16-bit colour PNGs as 8-bit ones; the header says what they are.
                 wide = kind == "PNG" and head[24] == 16
-                return _rgb(image, wide, file), "JPEG" if kind == "MPO" else kind
+                return rgb_array(image, file, wide), "JPEG" if kind == "MPO" else kind
     except FileNotFoundError:
         raise SoarBenchError(f"the image {file} has gone: put it back") from None
     except PermissionError:
@@ -58,7 +58,13 @@ def read_pixels(file: Path) -> tuple[np.ndarray, str]:
         ) from None
 
 
-def _rgb(image: Image.Image, wide: bool, file: Path) -> np.ndarray:
+def rgb_array(image: Image.Image, file: Path | str, wide: bool = False) -> np.ndarray:
+    """Return a PIL image as uint8 RGB [H, W, 3], by the rules of :func:`read_pixels`.
+
+    ``file`` names it in errors (SoarBenchError); ``wide`` says that its file had 16 bits a channel,
+    which is seen here only as long as the pixels are not loaded.
+    """
+    wide = wide or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
     if wide or image.mode in ("I", "F") or image.mode.startswith("I;"):
         raise SoarBenchError(f"{file} has more than 8 bits a channel: save it with 8")
     frames = getattr(image, "n_frames", 1)

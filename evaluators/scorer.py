@@ -1,0 +1,312 @@
+"""A loaded evaluator that is called on images and prompts, for scripts and as a reward.
+
+Writes no files and leaves torch's state as the caller had it: grad mode, autocast, default dtype
+and device, and the random number generators. Imports no torch until an evaluator is loaded.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from evaluators import registry
+from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from soar_bench.core.devices import AUTO, choose
+from soar_bench.core.images import rgb_array
+from soar_bench.core.memory import out_of_memory
+
+if TYPE_CHECKING:
+    import torch
+
+#: Samples that the evaluator gets at once unless the caller says otherwise.
+BATCH_SIZE = 64
+
+
+def load(
+    evaluator: str | Evaluator,
+    device: str | torch.device = AUTO,
+    dtype: str | torch.dtype | None = None,
+    *,
+    batch_size: int = BATCH_SIZE,
+) -> Scorer:
+    """Load an evaluator and return it as a function of images and prompts.
+
+    Args:
+        evaluator: a name of ``evaluators.list()``, ``file.py``, ``file.py:Class``,
+            ``module:Class``, or an :class:`Evaluator`, which is loaded itself.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes the best that is here.
+        dtype: precision of weights and activations, one of the evaluator's ``dtypes``; its first
+            unless named.
+        batch_size: samples that the evaluator gets at once.
+
+    Raises:
+        EvaluatorError: in one sentence, before anything is loaded: no such evaluator, weights to
+            fetch, a package to install, a precision it does not have.
+        SoarBenchError: the device is not here.
+    """
+    return Scorer(evaluator, device, dtype, batch_size=batch_size)
+
+
+class Scorer:
+    """An evaluator in memory. :func:`load` makes one."""
+
+    def __init__(
+        self,
+        evaluator: str | Evaluator,
+        device: str | torch.device = AUTO,
+        dtype: str | torch.dtype | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        if batch_size < 1:
+            raise EvaluatorError(f"batch_size must be at least 1, not {batch_size}")
+        self.evaluator = registry.resolve(evaluator)
+        self.batch_size = batch_size
+        self.dtype = _precision(self.evaluator, dtype)
+        self.evaluator.check()
+        self.device = _pinned(choose(str(device)))
+        with _torch_defaults(self.device):
+            self.evaluator.load(self.device, self.dtype)
+
+    def __repr__(self) -> str:
+        return f"Scorer({self.name!r}, device={self.device!r}, dtype={self.dtype!r})"
+
+    @property
+    def name(self) -> str:
+        """The evaluator's name."""
+        return self.evaluator.name
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What the values mean: unit, range, direction, version and source of each metric."""
+        return self.evaluator.metrics
+
+    def __call__(
+        self,
+        images: Any,
+        prompts: str | Sequence[str],
+        metadata: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> np.ndarray | dict[str, np.ndarray]:
+        """Return the values of B images, in order; see :func:`to_samples` for what is accepted.
+
+        One metric: float64 [B]. Several: a dict of float64 [B] by metric name. NaN where a sample
+        is unscored; :meth:`score` has the reasons.
+        """
+        scores = self.score(to_samples(images, prompts, metadata))
+        values = {
+            metric.name: np.array(
+                [np.nan if s[metric.name].value is None else s[metric.name].value for s in scores],
+                np.float64,
+            )
+            for metric in self.metrics
+        }
+        return values if len(values) > 1 else values[self.metrics[0].name]
+
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+        """Return, for each sample in order, the score of each metric by its name.
+
+        What the evaluator raises is raised. Where memory does not suffice, the batch is not made
+        smaller behind the caller's back: the error says to set ``batch_size``.
+        """
+        # New arrays over the same pixels: evaluators may remember an array that they have seen,
+        # and the caller may have written other pixels into it.
+        fresh = [replace(sample, image=sample.image.view()) for sample in samples]
+        results: list[dict[str, Score]] = []
+        for start in range(0, len(fresh), self.batch_size):
+            batch = fresh[start : start + self.batch_size]
+            try:
+                with _torch_defaults(self.device), _inference_mode():
+                    scores = self.evaluator.score(batch)
+            except Exception as error:
+                if out_of_memory(error):
+                    error.add_note(
+                        f"{self.name} had {len(batch)} images at once: load it with a smaller "
+                        f"batch_size than {self.batch_size}"
+                    )
+                raise
+            check_scores(self.evaluator, scores, len(batch))
+            results += scores
+        return results
+
+
+def check_scores(evaluator: Evaluator, results: Sequence[Mapping[str, Score]], count: int) -> None:
+    """Raise EvaluatorError unless ``count`` samples have a score of each metric, within range."""
+    names = {m.name for m in evaluator.metrics}
+    if len(results) != count or any(set(scores) != names for scores in results):
+        raise EvaluatorError(
+            f"the evaluator {evaluator.name} did not return one score of each of its metrics "
+            f"({', '.join(sorted(names))}) for each sample: report this to its author"
+        )
+    for metric in evaluator.metrics:
+        for scores in results:
+            value = scores[metric.name].value
+            if value is not None and not metric.range[0] <= value <= metric.range[1]:
+                raise EvaluatorError(
+                    f"the evaluator {evaluator.name} gave {metric.name} = {value}, outside its "
+                    f"range {metric.range}: report this to its author"
+                )
+
+
+def to_samples(
+    images: Any,
+    prompts: str | Sequence[str],
+    metadata: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+) -> list[Sample]:
+    """Return images of many kinds, with their prompts, as samples.
+
+    Args:
+        images: a PIL image, a uint8 array [H, W, 3], a list of those, or a batch: an array or
+            tensor [B, 3, H, W], uint8 or float in [0, 1]. Floats become ``round(255 x)``, as a
+            pipeline's images do when they are saved. PIL images follow the rules of image files:
+            grey and palette become RGB; transparency in use, more than 8 bits and CMYK are refused.
+        prompts: one text for all images, or one for each.
+        metadata: of the prompts, for evaluators that read it: one for all images, or one for each.
+
+    Raises:
+        EvaluatorError: images of another kind or outside [0, 1], or counts that differ.
+    """
+    arrays = _arrays(images)
+    texts = _for_each(prompts, str, "prompts", len(arrays))
+    records = _for_each({} if metadata is None else metadata, Mapping, "metadata", len(arrays))
+    return [Sample(*parts) for parts in zip(arrays, texts, records, strict=True)]
+
+
+def _for_each(values: Any, kind: type, name: str, count: int) -> list[Any]:
+    """``values``, or the one value repeated, as ``count`` of a kind."""
+    each = [values] * count if isinstance(values, kind) else list(values)
+    if len(each) != count:
+        raise EvaluatorError(f"there are {count} images and {len(each)} {name}: give one for each")
+    wrong = next((value for value in each if not isinstance(value, kind)), None)
+    if wrong is not None:
+        raise EvaluatorError(f"{name} must each be a {kind.__name__}, not {wrong!r}")
+    return each
+
+
+def _arrays(images: Any) -> list[np.ndarray]:
+    """uint8 RGB [H, W, 3] of each image."""
+    if isinstance(images, Image.Image):
+        return [rgb_array(images, "the image")]
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        return [_checked(images, "the image")]
+    if hasattr(images, "shape"):
+        return _unbatched(images)
+    if isinstance(images, Sequence) and not isinstance(images, str | bytes):
+        return [
+            rgb_array(image, f"image {i}")
+            if isinstance(image, Image.Image)
+            else _checked(image, f"image {i}")
+            for i, image in enumerate(images)
+        ]
+    raise EvaluatorError(
+        "images must be PIL images, uint8 arrays [H, W, 3], a list of them, or one array or tensor "
+        f"[B, 3, H, W], not {type(images).__name__}"
+    )
+
+
+def _checked(image: Any, where: str) -> np.ndarray:
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,):
+        return image
+    raise EvaluatorError(
+        f"{where} must be a PIL image or a uint8 array [H, W, 3], not {_describe(image)}; give "
+        "tensors, and arrays of floats, as one batch [B, 3, H, W]"
+    )
+
+
+def _unbatched(batch: Any) -> list[np.ndarray]:
+    """The images of an array or tensor [B, 3, H, W]."""
+    import torch
+
+    if isinstance(batch, np.ndarray) and batch.dtype.kind in "fu":
+        batch = torch.tensor(batch, device="cpu")
+    if not isinstance(batch, torch.Tensor) or batch.ndim != 4 or batch.shape[1] != 3:
+        last = len(getattr(batch, "shape", ())) == 4 and batch.shape[-1] == 3
+        raise EvaluatorError(
+            f"a batch of images must be an array or tensor [B, 3, H, W], not {_describe(batch)}"
+            + (": move the channels from the end, permute(0, 3, 1, 2)" if last else "")
+        )
+    if batch.dtype != torch.uint8:
+        batch = _rounded(batch.detach())
+    return list(batch.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+def _rounded(batch: torch.Tensor) -> torch.Tensor:
+    """Floats in [0, 1] as uint8, ``round(255 x)`` with halves to even, on the batch's device."""
+    import torch
+
+    if not batch.is_floating_point():
+        raise EvaluatorError(
+            f"a batch of images must be uint8, or float in [0, 1], not {_describe(batch)}"
+        )
+    if batch.dtype != torch.float64:
+        batch = batch.float()
+    if batch.numel():
+        low, high = (float(bound) for bound in batch.aminmax())
+        if not (low >= 0 and high <= 1):  # NaN too
+            raise EvaluatorError(
+                "a float batch of images must lie in [0, 1] and hold no NaN, but runs from "
+                f"{low:.4g} to {high:.4g}; from [-1, 1] it is made by (x / 2 + 0.5).clamp(0, 1)"
+            )
+    return (batch * 255).round().to(torch.uint8)
+
+
+def _describe(value: Any) -> str:
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype} {list(value.shape)}"
+    return type(value).__name__
+
+
+def _precision(evaluator: Evaluator, dtype: str | torch.dtype | None) -> str:
+    if dtype is None:
+        return evaluator.dtypes[0]
+    name = str(dtype).removeprefix("torch.")
+    if name not in evaluator.dtypes:
+        raise EvaluatorError(
+            f"the evaluator {evaluator.name} computes in {' or '.join(evaluator.dtypes)}, not "
+            f"{name}: choose one of them"
+        )
+    return name
+
+
+def _pinned(device: str) -> str:
+    """The current GPU by its number, so that the evaluator stays on it when another is set."""
+    if device != "cuda":
+        return device
+    import torch
+
+    return f"cuda:{torch.cuda.current_device()}"
+
+
+@contextmanager
+def _torch_defaults(device: str) -> Iterator[None]:
+    """Run a block under torch's defaults, with the caller's own state back afterwards."""
+    import torch
+
+    place = torch.device(device)
+    dtype = torch.get_default_dtype()
+    states = random.getstate(), np.random.get_state()
+    try:
+        with ExitStack() as stack:
+            enter = stack.enter_context
+            enter(torch.random.fork_rng([place] if place.type == "cuda" else []))
+            enter(torch.inference_mode(False))
+            enter(torch.device("cpu"))  # the default device
+            for kind in {"cpu", place.type}:
+                enter(torch.autocast(kind, enabled=False))
+            torch.set_default_dtype(torch.float32)
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def _inference_mode() -> Any:
+    import torch
+
+    return torch.inference_mode()
