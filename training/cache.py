@@ -8,7 +8,6 @@ killed left nothing half done, and what is there is never made again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from soar_bench.core.digests import digest_of
 from soar_bench.core.files import replace_atomically, write_text
 from training.types import TrainingError
 
@@ -46,12 +46,6 @@ class Processes:
 
 
 ALONE = Processes()
-
-
-def digest_of(identity: Any) -> str:
-    """SHA-256 of a value as JSON."""
-    text = json.dumps(identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Cache:

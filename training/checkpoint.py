@@ -7,13 +7,12 @@ made; ``soar-bench eval`` needs nothing else.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from soar_bench.core.digests import digest_weights, safetensors_in
 from soar_bench.core.files import replace_folder_atomically, write_text
 from training.types import TrainingError
 
@@ -21,47 +20,6 @@ SCHEMA = 1
 CHECKPOINT_FILE = "checkpoint.json"
 TRANSFORMER = "transformer"
 ADAPTER = "lora"
-
-
-def digest_weights(files: Iterable[Path]) -> str:
-    """SHA-256 of the tensors in safetensors files: names, dtypes, shapes and bytes.
-
-    It does not depend on how tensors are ordered or divided among files, nor on file metadata.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    with ExitStack() as stack:
-        where: dict[str, Any] = {}
-        for file in files:
-            try:
-                opened = stack.enter_context(safe_open(file, framework="pt"))
-            except SafetensorError as error:
-                raise TrainingError(f"{file} is damaged: {error}") from None
-            where |= dict.fromkeys(opened.keys(), opened)
-        return _digest((name, where[name].get_tensor(name)) for name in sorted(where))
-
-
-def digest_tensors(tensors: Mapping[str, Any]) -> str:
-    """The same of tensors in memory."""
-    return _digest((name, tensors[name].detach().cpu()) for name in sorted(tensors))
-
-
-def _digest(tensors: Iterable[tuple[str, Any]]) -> str:
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in tensors:
-        tensor = tensor.contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def safetensors_in(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise TrainingError(f"{folder} holds no .safetensors weights")
-    return files
 
 
 def write_checkpoint(

@@ -16,8 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from training.cache import digest_of
-from training.checkpoint import digest_weights, safetensors_in
+from soar_bench.core.digests import digest_of, digest_weights, safetensors_in
 from training.pipeline import (
     PIPELINE_CLASS,
     check_pipeline,

@@ -29,16 +29,20 @@ from soar_bench.checkpoints.single_file import (
 from soar_bench.checkpoints.sizes import image_size
 from soar_bench.checkpoints.types import EMBEDDED, Checkpoint
 from soar_bench.checkpoints.weights import model_files, read_header
-from soar_bench.core.digests import digest_of, remember, stamp, versions
+from soar_bench.core.digests import (
+    digest_of,
+    digest_tensors,
+    digest_weights,
+    remember,
+    safetensors_in,
+    versions,
+)
 from soar_bench.core.errors import SoarBenchError
 from training.checkpoint import (
     ADAPTER,
     CHECKPOINT_FILE,
     TRANSFORMER,
-    digest_tensors,
-    digest_weights,
     read_checkpoint,
-    safetensors_in,
 )
 from training.types import TrainingError
 
@@ -162,8 +166,9 @@ def _fitting_folder(folder: Path, base: Checkpoint) -> str:
         check_denoiser_folder(pipeline, folder, weights.files)
         return "fits"
 
-    state = [stamp([*weights.files, folder / "config.json"]), base.digest, versions()]
-    remember(f"fit of {folder.resolve()} on {base.pipeline.resolve()}", state, check)
+    files = [*weights.files, folder / "config.json"]
+    subject = f"fit of {folder.resolve()} on {base.pipeline.resolve()}"
+    remember(subject, files, check, base.digest, versions())
     return _on(base, transformer=_digest(folder, weights.files))
 
 
@@ -178,9 +183,8 @@ def _fitting_file(file: Path, base: Checkpoint) -> str:
         check_denoiser_shapes(pipeline, converted_shapes(pipeline, file), file)
         return digest_tensors(converted(pipeline, file))
 
-    state = [stamp([file]), base.digest, versions()]
     subject = f"fit of {file.resolve()} on {base.pipeline.resolve()}"
-    return _on(base, transformer=remember(subject, state, check))
+    return _on(base, transformer=remember(subject, [file], check, base.digest, versions()))
 
 
 def _lora(name: str, found: Found, base: str | None) -> Checkpoint:
@@ -211,9 +215,8 @@ def _fitting_adapter(weights: Path, base: Checkpoint) -> str:
         return json.dumps(identity, sort_keys=True)
 
     files = sorted(weights.glob("adapter_*")) if weights.is_dir() else [weights]
-    state = [stamp(files), base.digest, versions()]
     subject = f"adapter {weights.resolve()} on {base.pipeline.resolve()}"
-    return _on(base, **json.loads(remember(subject, state, check)))
+    return _on(base, **json.loads(remember(subject, files, check, base.digest, versions())))
 
 
 def _own_base(name: str, base: str) -> str:
@@ -234,7 +237,7 @@ def _own_base(name: str, base: str) -> str:
 def _digest(weights: Path, files: Any) -> str:
     """SHA-256 of weights as they lie in files."""
     subject = f"digest of the weights {weights.resolve()}"
-    return remember(subject, stamp(files), lambda: digest_weights(files))
+    return remember(subject, files, lambda: digest_weights(files))
 
 
 def _on(base: Checkpoint, **parts: Any) -> str:

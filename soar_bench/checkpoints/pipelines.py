@@ -21,9 +21,8 @@ from soar_bench.checkpoints.weights import (
     read_header,
     read_json,
 )
-from soar_bench.core.digests import digest_of, remember, stamp, versions
+from soar_bench.core.digests import digest_of, digest_weights, remember, versions
 from soar_bench.core.errors import SoarBenchError, unknown_name
-from training.checkpoint import digest_weights
 
 INDEX = "model_index.json"
 #: Judges finished images and blackens some; it is not loaded, and no part of what makes an image.
@@ -125,7 +124,7 @@ def digest_pipeline(folder: Path) -> str:
     """
     files = Pipeline(folder).files()
     subject = f"digest of the pipeline {folder.resolve()}"
-    return remember(subject, stamp(files), lambda: _digest(Pipeline(folder), files))
+    return remember(subject, files, lambda: _digest(Pipeline(folder), files))
 
 
 def _digest(pipeline: Pipeline, files: list[Path]) -> str:
@@ -194,4 +193,4 @@ def check_pipeline(folder: Path) -> None:
             check_component(pipeline, component)
         return name
 
-    remember(f"check of the pipeline {folder.resolve()}", [stamp(files), versions()], check)
+    remember(f"check of the pipeline {folder.resolve()}", files, check, versions())

@@ -1,70 +1,192 @@
-"""What was found out about files, kept so that nobody reads gigabytes twice. Imports no torch.
+"""Digests of values, files and weights, and a cache of them keyed by the state of the files.
 
-Each finding is a small JSON file in ``checkpoints/`` under the home of weights, together with the
-state of the files it is about (path, size, time of change). It holds as long as that state does.
+Reading gigabytes again at every start would take as long as the disk needs, so a digest, or what a
+check of files found, is kept together with :func:`stamp` of the files and holds as long as that
+stays the same. Importing this imports no torch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import home, write_text
 
-#: Libraries that decide whether weights fit; a finding about that is theirs alone.
+#: Libraries that decide whether weights fit; what a check found holds for these versions alone.
 _LIBRARIES = ("soar-bench", "diffusers", "transformers", "peft")
 
 
 def digest_of(value: Any) -> str:
     """Return the SHA-256 of a JSON value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def stamp(files: Iterable[Path]) -> list[list[Any]]:
-    """Path, size and time of change of each file, links followed."""
-    found = []
-    for file in sorted(files):
-        status = file.stat()
-        found.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
-    return found
+def digest_file(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes, which are read."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_weights(files: Iterable[Path]) -> str:
+    """Return the SHA-256 of the tensors in safetensors files: names, dtypes, shapes and bytes.
+
+    It does not depend on how tensors are ordered or divided among files, nor on file metadata.
+    SoarBenchError names a damaged file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with ExitStack() as stack:
+        file_of: dict[str, Any] = {}
+        for file in files:
+            try:
+                opened = stack.enter_context(safe_open(file, framework="pt"))
+            except SafetensorError as error:
+                raise SoarBenchError(f"{file} is damaged: {error}") from None
+            file_of |= dict.fromkeys(opened.keys(), opened)
+        return _digest((name, file_of[name].get_tensor(name)) for name in sorted(file_of))
+
+
+def digest_tensors(tensors: Mapping[str, Any]) -> str:
+    """Return :func:`digest_weights` of tensors in memory, by name."""
+    return _digest((name, tensors[name].detach().cpu()) for name in sorted(tensors))
+
+
+def _digest(tensors: Iterable[tuple[str, Any]]) -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        tensor = tensor.contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def safetensors_in(folder: Path) -> list[Path]:
+    """Return the folder's safetensors files by name. SoarBenchError if it has none."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise SoarBenchError(f"{folder} holds no .safetensors weights")
+    return files
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that load weights."""
-    found = {}
+    """Return the versions of the libraries that load weights; empty where one is not installed."""
+    numbers = dict.fromkeys(_LIBRARIES, "")
     for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = ""
-    return found
+        with suppress(PackageNotFoundError):
+            numbers[name] = version(name)
+    return numbers
 
 
-def remember(subject: str, state: Any, find_out: Callable[[], str]) -> str:
-    """What ``find_out`` says of ``subject``, asked only if the state is another than last time.
+def stamp(file: Path) -> list[int]:
+    """Return what changes when a file does: size, times of change, and inode; links are followed.
 
-    Two processes may ask at once: files appear whole, and both find the same. Where nothing can be
-    written nothing is remembered.
+    The time of modification alone can be set, and archives unpack files with times that were made
+    equal; the time of the last change of the inode (``ctime``) cannot.
     """
-    name = hashlib.sha256(subject.encode("utf-8")).hexdigest()[:32]
-    file = home() / "checkpoints" / f"{name}.json"
-    state = json.loads(json.dumps(state))
-    try:
-        entry = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):  # absent, or damaged and about to be replaced
-        entry = None
-    if isinstance(entry, dict) and entry.get("state") == state:
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+class Findings:
+    """Cache of texts by key in one JSON file, each with the state that it holds for.
+
+    A damaged or absent file is an empty cache. Several threads may use one.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        try:
+            entries = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError):
+            entries = {}
+        self._saved: dict[str, Any] = entries if isinstance(entries, dict) else {}
+        self._used: dict[str, Any] = {}
+
+    def get(self, key: str, state: Any) -> str | None:
+        """Return the text of a key if it was put with the same state (a JSON value)."""
+        entry = self._used.get(key, self._saved.get(key))
+        if not isinstance(entry, dict) or entry.get("state") != state:
+            return None
         finding = entry.get("finding")
-        if isinstance(finding, str):
-            return finding
-    finding = find_out()
-    entry = {"subject": subject, "state": state, "finding": finding}
-    with suppress(OSError):  # a home that only others may write to, or a full disk
-        write_text(file, json.dumps(entry, indent=1, sort_keys=True) + "\n")
+        if not isinstance(finding, str):
+            return None
+        self._used[key] = entry
+        return finding
+
+    def put(self, key: str, state: Any, finding: str) -> None:
+        """Keep a text; :meth:`save` writes it."""
+        self._used[key] = {"state": state, "finding": finding}
+
+    def save(self) -> None:
+        """Write what was got and put since, and nothing else, unless the file holds just that."""
+        if self._used != self._saved:
+            text = json.dumps(self._used, sort_keys=True, separators=(",", ":"))
+            write_text(self.file, text + "\n")
+
+
+def remember(subject: str, files: Iterable[Path], find_out: Callable[[], str], *more: Any) -> str:
+    """Return what ``find_out`` says of files, asked only where they changed since the last time.
+
+    ``subject`` names the question, ``more`` are JSON values that the answer depends on besides. The
+    answer is kept under :func:`home`; where that cannot be written to, nothing is remembered. Two
+    processes may ask at once: files appear whole, and both find the same.
+    """
+    files = sorted(files)
+    state = [*_stamps(files), *json.loads(json.dumps(more))]
+    findings = _findings(subject)
+    finding = findings.get(subject, state)
+    if finding is None:
+        finding = find_out()
+        if _stamps(files) == state[: len(files)]:
+            _keep(findings, subject, state, finding)
     return finding
+
+
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of a file, which is read only if it changed since the last time."""
+    return remember(_subject(file), [file], lambda: digest_file(file))
+
+
+def known_digest(file: Path) -> str | None:
+    """Return the remembered SHA-256 of a file, which is not read; None if it is not known."""
+    return _findings(_subject(file)).get(_subject(file), _stamps([file]))
+
+
+def remember_digest(file: Path, digest: str) -> None:
+    """Remember the SHA-256 of a file that was just written."""
+    _keep(_findings(_subject(file)), _subject(file), _stamps([file]), digest)
+
+
+def _subject(file: Path) -> str:
+    return f"digest of the file {file.resolve()}"
+
+
+def _stamps(files: Iterable[Path]) -> list[Any]:
+    return [[str(file.resolve()), *stamp(file)] for file in files]
+
+
+def _findings(subject: str) -> Findings:
+    name = hashlib.sha256(subject.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    file = home() / "checkpoints" / f"{name}.json"
+    return _unsaved.get(file) or Findings(file)
+
+
+#: What could not be written, so that this process at least remembers it.
+_unsaved: dict[Path, Findings] = {}
+
+
+def _keep(findings: Findings, subject: str, state: Any, finding: str) -> None:
+    findings.put(subject, state, finding)
+    try:
+        findings.save()
+    except OSError:  # a home that only others may write to, or a full disk
+        _unsaved[findings.file] = findings

@@ -472,7 +472,7 @@ def test_what_is_no_plain_lora_is_refused(tiny_pipeline, tmp_path):
 
 @pytest.fixture()
 def trained(tiny_pipeline: Path, transformer: Path, tmp_path: Path) -> Path:
-    from training.checkpoint import digest_weights
+    from soar_bench.core.digests import digest_weights
 
     folder = tmp_path / "training" / "checkpoint-000006"
     shutil.copytree(transformer, folder / "transformer")
