@@ -3,9 +3,8 @@
 Nothing here downloads: ``soar-bench fetch`` does, and scoring never. Imports no torch.
 
 The weights' home is ``$SOAR_BENCH_HOME/weights`` (default ``~/.cache/soar-bench/weights``), one
-folder a set. ``digests.json`` in a set's folder holds the SHA-256 of each file with the size and
-time of the file it was computed from: so a file is read once and not at every start, and a file
-whose digest was not known in advance keeps the one it was first seen with.
+folder per set. ``digests.json`` in a set's folder says which SHA-256 each file was verified with: a
+file whose digest was not known in advance keeps the one it was first seen with.
 """
 
 from __future__ import annotations
@@ -14,15 +13,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from evaluators.types import EvaluatorError
+from soar_bench.core.digests import file_digest
 from soar_bench.core.files import home
 
 DIGESTS_FILE = "digests.json"
-_CHUNK = 1 << 22
 
 
 class WeightsMissing(EvaluatorError):
@@ -97,17 +95,17 @@ class Weights:
                 f"the weights {self.name} are not here ({self.folder} lacks {names}): "
                 f"run `soar-bench fetch {self.name}`"
             )
-        found = {}
+        digests = {}
         for file in self.files:
-            digest = file_digest(self.folder, file.path)
+            digest = file_digest(self.folder / file.path)
             wrong = what_is_wrong(file, digest, recorded(self.folder).get(file.path))
             if wrong:
                 raise EvaluatorError(
                     f"{self.folder / file.path} is damaged or another file ({wrong}): "
                     f"run `soar-bench fetch {self.name}`, which replaces it"
                 )
-            found[file.path] = digest
-        return found
+            digests[file.path] = digest
+        return digests
 
     def digest(self) -> str:
         """One digest for the whole set; see :meth:`digests` for errors."""
@@ -139,24 +137,3 @@ def recorded(folder: Path) -> dict[str, dict[str, Any]]:
     if not isinstance(entries, dict):
         return {}
     return {path: entry for path, entry in entries.items() if isinstance(entry, dict)}
-
-
-def file_digest(folder: Path, path: str) -> str:
-    """SHA-256 of a file, read only if it is not known for the file as it stands."""
-    file = folder / path
-    status = file.stat()
-    stamp = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    entry = recorded(folder).get(path, {})
-    if all(entry.get(key) == value for key, value in stamp.items()) and "sha256" in entry:
-        return str(entry["sha256"])
-    return _read_digest(file, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _read_digest(file: Path, _size: int, _mtime_ns: int) -> str:
-    """Read once a process as long as the file does not change."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

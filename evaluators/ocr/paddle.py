@@ -22,7 +22,7 @@ import numpy as np
 
 from evaluators.ocr.engines import Read, bgr, installed
 from evaluators.types import EvaluatorError
-from evaluators.weights import file_digest
+from soar_bench.core.digests import file_digest
 
 MODELS_VARIABLE = "SOAR_BENCH_PADDLEOCR_MODELS"
 _PACKAGES = ("paddlepaddle", "paddlepaddle-gpu")
@@ -99,7 +99,7 @@ class PaddleOcr:
         _, release = _release()
         found = {"paddleocr": installed("paddleocr") or "", "paddlepaddle": _paddle_version()}
         for folder in self._folders():
-            lines = "".join(f"{file_digest(folder, file)}  {file}\n" for file in release.files)
+            lines = "".join(f"{file_digest(folder / file)}  {file}\n" for file in release.files)
             found[folder.name] = hashlib.sha256(lines.encode("utf-8")).hexdigest()
         return found
 

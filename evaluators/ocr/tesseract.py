@@ -13,7 +13,7 @@ from PIL import Image
 
 from evaluators.ocr.engines import Read
 from evaluators.types import EvaluatorError
-from evaluators.weights import file_digest
+from soar_bench.core.digests import file_digest
 
 PROGRAM = "tesseract"
 LANGUAGE = "eng"
@@ -48,7 +48,7 @@ class Tesseract:
         data = f"{LANGUAGE}.traineddata"
         folder, _ = _languages()
         if folder is not None and (folder / data).is_file():
-            found[data] = file_digest(folder, data)
+            found[data] = file_digest(folder / data)
         return found
 
     def load(self) -> Read:

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and locks between processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,35 @@ def home() -> Path:
     return Path(named).expanduser() if named else Path.home() / ".cache" / "soar-bench"
 
 
+@contextmanager
+def locked(file: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    """Hold a lock file for the block, so that processes do the same work one after the other.
+
+    ``waiting`` is called once if another process holds it; a killed process lets it go. Yields
+    whether the lock is held: a file system without locks, or a folder that cannot be written to,
+    has none, and the block runs all the same.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            waiting()
+            lock.acquire()
+    except (OSError, NotImplementedError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
 def sync(path: Path) -> None:
+    """Flush a file or folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -33,9 +61,9 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def _space_errors(path: Path) -> Iterator[None]:
-    """The system's own error where a library's writer has another one for a full disk.
+    """Raise the system's own error where a library's writer has another one for a full disk.
 
-    torch leaves what it wrote and does not say why it failed; safetensors takes its file away and
+    torch leaves a partial file and does not say why it failed; safetensors removes its file and
     quotes the system.
     """
     try:
@@ -51,7 +79,7 @@ def _space_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """Yields a path aside to write to; on success it is flushed to disk and renamed to ``path``.
+    """Yield a path aside to write to; on success it is flushed to disk and renamed to ``path``.
 
     If the block raises, or the process is killed, ``path`` is as it was before.
     """
@@ -71,14 +99,14 @@ def replace_atomically(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text with Unix line ends, whole or not at all."""
+    """Write UTF-8 text with Unix line ends, whole or not at all."""
     with replace_atomically(path) as aside:
         aside.write_bytes(text.encode("utf-8"))
 
 
 @contextmanager
 def replace_folder_atomically(folder: Path) -> Iterator[Path]:
-    """The same for a folder: written aside, flushed, renamed; an old one is replaced."""
+    """Yield a folder aside to fill; on success it is flushed to disk and replaces ``folder``."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

@@ -9,8 +9,6 @@ file again.
 from __future__ import annotations
 
 import errno
-import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,13 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from evaluators.weights import DIGESTS_FILE, file_digest, recorded, what_is_wrong
-from soar_bench.core.files import home, write_text
+from evaluators.weights import DIGESTS_FILE, recorded, what_is_wrong
+from soar_bench.core.digests import digest_file, file_digest, remember_digest
+from soar_bench.core.files import home, locked, sync, write_text
 from soar_bench.fetch import download
 from soar_bench.fetch.download import FetchError, Unreachable, human
 from soar_bench.fetch.file_sets import FileSet, Item
 
-_CHUNK = 1 << 22
 _LOCK_FILE = ".lock"
 #: A file that takes a while to read, in bytes.
 _LARGE = 100_000_000
@@ -103,7 +101,7 @@ def plan(sets: Sequence[FileSet], source: Source | None, say: Say = lambda words
             continue
         present.append(item)
         if status is not None:
-            _remember(item, status, say)
+            _remember(item, say)
     return Plan(present, missing, faults, _sizes(missing, source))
 
 
@@ -121,13 +119,13 @@ def _sizes(items: Sequence[Item], source: Source | None) -> list[int | None]:
     return sizes
 
 
-def _remember(item: Item, status: os.stat_result, say: Say) -> None:
+def _remember(item: Item, say: Say) -> None:
     """Records a file that was found right; a home that only others may write to stays as it is."""
     if item.is_recorded() and item.pinned:
         return
     try:
         with _alone(item.set.folder, say):
-            _record(item, file_digest(item.set.folder, item.file.path), status)
+            _record(item, file_digest(item.target))
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
@@ -181,8 +179,8 @@ def fetch_item(
             digest = _bring(item, source, part, observe)
             part.chmod(0o644)
             part.replace(item.target)
-            _sync_folder(item.target.parent)
-            _record(item, digest, item.target.stat())
+            sync(item.target.parent)
+            _record(item, digest)
         finally:
             if not alone:
                 part.unlink(missing_ok=True)
@@ -193,7 +191,7 @@ def _bring(item: Item, source: Source, part: Path, observe: download.Observer) -
     while True:
         resumed = download.length(part) > 0
         vouched = source.bring(item, part, observe)
-        digest = sha256_of(part)
+        digest = digest_file(part)
         wrong = what_is_wrong(item.file, digest, recorded(item.set.folder).get(item.file.path))
         if not wrong and not item.pinned and vouched and vouched != digest:
             wrong = f"SHA-256 {digest[:12]}…, expected {vouched[:12]}…"
@@ -217,21 +215,14 @@ def _refusal(item: Item, wrong: str) -> str:
     )
 
 
-def sha256_of(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _record(item: Item, digest: str, status: os.stat_result) -> None:
+def _record(item: Item, digest: str) -> None:
     """Writes a verified file into its folder's ``digests.json``."""
     entries = recorded(item.set.folder)
-    entry = {"sha256": digest, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    entry = {"sha256": digest, "size": item.target.stat().st_size}
     if item.file.sha256 is None:
         entry["pinned"] = entries.get(item.file.path, {}).get("pinned") or digest
     entries[item.file.path] = entry
+    remember_digest(item.target, digest)
     write_text(item.set.folder / DIGESTS_FILE, json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
 
@@ -241,25 +232,9 @@ def _alone(folder: Path, say: Say = lambda words: None) -> Iterator[bool]:
 
     Yields whether it could be made sure of: some network file systems know no locks.
     """
-    with (folder / _LOCK_FILE).open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = True
-        except BlockingIOError:
-            say(f"another fetch is working in {folder}; waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            alone = True
-        except OSError:
-            alone = False
+    waiting = f"another fetch is working in {folder}; waiting for it"
+    with locked(folder / _LOCK_FILE, lambda: say(waiting)) as alone:
         yield alone
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def summary(planned: Plan) -> list[str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from evaluators import catalogue, registry
 from evaluators.types import EvaluatorError
-from evaluators.weights import WeightFile, Weights, file_digest, recorded, what_is_wrong
+from evaluators.weights import WeightFile, Weights, recorded, what_is_wrong
 from soar_bench import suites
+from soar_bench.core.digests import file_digest, known_digest
 from soar_bench.core.errors import unknown_name
 from soar_bench.core.files import home
 from soar_bench.suites.prompts import PROMPT_SETS, PromptSet
@@ -76,14 +77,14 @@ class Item:
         entry = recorded(self.set.folder).get(self.file.path)
         if not read and not self.is_recorded():
             return "not verified"
-        digest = file_digest(self.set.folder, self.file.path)
+        digest = file_digest(self.target)
         wrong = what_is_wrong(self.file, digest, entry)
         return f"damaged: {wrong}" if wrong else ""
 
     def is_recorded(self) -> bool:
-        status = self.target.stat()
+        """Return whether the file was verified and has not changed since; it is not read."""
         entry = recorded(self.set.folder).get(self.file.path, {})
-        return (entry.get("size"), entry.get("mtime_ns")) == (status.st_size, status.st_mtime_ns)
+        return entry.get("sha256") is not None and entry["sha256"] == known_digest(self.target)
 
 
 def _of_weights(weights: Weights) -> FileSet:

@@ -14,8 +14,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from evaluators.weights import DIGESTS_FILE, recorded
+from soar_bench.core.digests import digest_file
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.fetch import Source, download, sha256_of
+from soar_bench.fetch import Source, download
 from soar_bench.fetch.download import FetchError, NotThere
 from soar_bench.fetch.file_sets import FileSet, Item
 
@@ -141,7 +142,7 @@ class FolderMirror:
     def _digest(self, file: Path) -> str:
         """Read once; what an index says of a file is only a hint."""
         if file not in self._read:
-            self._read[file] = sha256_of(file)
+            self._read[file] = digest_file(file)
         return self._read[file]
 
 

@@ -9,6 +9,7 @@ import pytest
 from evaluators import catalogue
 from evaluators.types import EvaluatorError
 from evaluators.weights import DIGESTS_FILE, WeightFile, Weights, hub, what_is_wrong
+from soar_bench.core import digests
 from soar_bench.core.files import home
 
 CONTENT = b"weights"
@@ -59,15 +60,19 @@ def test_a_file_keeps_the_digest_it_was_first_seen_with(place):
         weights().digests()
 
 
-def test_a_digest_is_taken_from_the_record_as_long_as_the_file_stands(place):
+def test_a_file_is_read_once_as_long_as_it_stands(place, monkeypatch):
+    reads = []
+    digest_file = digests.digest_file
+    monkeypatch.setattr(
+        digests, "digest_file", lambda file: reads.append(file.name) or digest_file(file)
+    )
     file = place / "a.bin"
     file.write_bytes(CONTENT)
-    status = file.stat()
-    entry = {"sha256": "f" * 64, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    (place / DIGESTS_FILE).write_text(json.dumps({"a.bin": entry}), "utf-8")
-    assert weights().digests() == {"a.bin": "f" * 64}  # not read
-    os.utime(file, ns=(0, status.st_mtime_ns + 1))
+    assert weights().digests() == weights().digests() == {"a.bin": DIGEST}
+    assert reads == ["a.bin"]
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
     assert weights().digests() == {"a.bin": DIGEST}
+    assert reads == ["a.bin", "a.bin"]
 
 
 def test_a_damaged_record_of_digests_is_passed_over(place):

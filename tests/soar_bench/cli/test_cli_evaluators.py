@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluators import registry, weights
+from evaluators import registry
 from evaluators.registry import Entry
 from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 from evaluators.weights import WeightFile, Weights
+from soar_bench.core import digests
 from soar_bench.core.files import HOME_VARIABLE
 
 ROOT = Path(__file__).parents[3]
@@ -152,13 +153,19 @@ def test_a_terminal_gets_a_table_of_its_width(soar_bench, plug_ins, monkeypatch,
         assert words in text
 
 
-def test_weights_that_are_here_are_read_once_for_all_evaluators(soar_bench, plug_ins):
+def test_weights_that_are_here_are_read_once_for_all_evaluators(
+    soar_bench, plug_ins, tmp_path, monkeypatch
+):
     plug_ins.mkdir(parents=True)
     (plug_ins / "a.bin").write_bytes(b"a" * 1000)
     (plug_ins / "b.bin").write_bytes(b"b" * 234)
-    before = weights._read_digest.cache_info().misses
+    reads = []
+    digest_file = digests.digest_file
+    monkeypatch.setattr(
+        digests, "digest_file", lambda file: reads.append(file.name) or digest_file(file)
+    )
     _, out, _ = soar_bench("evaluators")
-    assert weights._read_digest.cache_info().misses == before + 2
+    assert sorted(reads) == ["a.bin", "b.bin"]
     assert out.count("head 1.23 kB\tyes") == 4
 
 

@@ -24,6 +24,7 @@ from evaluators import catalogue, registry, weights
 from evaluators.types import Evaluator, EvaluatorError, Metric
 from evaluators.weights import WeightFile, Weights
 from soar_bench import cli, fetch, suites
+from soar_bench.core import digests
 from soar_bench.fetch import download, file_sets
 from soar_bench.suites import prompts
 
@@ -192,7 +193,7 @@ def test_a_fetched_set_is_whole_and_is_not_read_again(catalogued, run, server, m
     assert said.index("2 files to fetch") < said.index("set/a.bin: fetched")
     assert leftovers(one.folder) == []
 
-    monkeypatch.setattr(weights, "_read_digest", lambda *_: pytest.fail("a file was read again"))
+    monkeypatch.setattr(digests, "digest_file", lambda _: pytest.fail("a file was read again"))
     assert one.digests() == {"a.bin": sha256(some_bytes(300_000)), "deep/b.txt": sha256(b"words")}
     asked = len(server.requests)
     code, said = run("set")
@@ -218,7 +219,7 @@ def test_the_list_of_what_there_is_reads_no_large_file(catalogued, run, monkeypa
     one = catalogued()
     one.folder.mkdir(parents=True)
     (one.folder / "a.bin").write_bytes(some_bytes(300_000))
-    monkeypatch.setattr(weights, "_read_digest", lambda *_: pytest.fail("a file was read"))
+    monkeypatch.setattr(digests, "digest_file", lambda _: pytest.fail("a file was read"))
     assert "not verified" in run()[1]
 
 
