@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from soar_bench.boards import boards
+from soar_bench.boards.boards import boards
 from soar_bench.output.leaderboard import FORMS, load, render
 from soar_bench.records import write_run
 

@@ -14,8 +14,8 @@ import pandas as pd
 
 from soar_bench.boards import published
 from soar_bench.boards.compare import Entrant, entrants, metrics_of, primary_metric
-from soar_bench.boards.figures import Column, Figures, Layout, rank_ranges
 from soar_bench.records import IMPORTED, Run
+from soar_bench.stats import Estimates, Layout, ScoreTable, rank_ranges
 
 _SAMPLE = ["task", "prompt_id", "index"]
 
@@ -264,7 +264,7 @@ def _date(runs: Sequence[Run]) -> str:
 class _Metric:
     """A metric's column and what its samples are."""
 
-    column: Column
+    column: ScoreTable
     #: smallest and largest possible value
     limits: tuple[float, float]
     #: of each sample, by code
@@ -286,7 +286,7 @@ def _column(entered: Sequence[Entrant], metric: str, declared: Mapping[str, Any]
     stratified = declared["aggregate"] == "task_mean"
     sorting = np.lexsort((index, prompts, tasks) if stratified else (index, tasks, prompts))
     layout = Layout.of(tasks[sorting], prompts[sorting], stratified)
-    column = Column(layout, values[:, sorting], owner)
+    column = ScoreTable(layout, values[:, sorting], owner)
     low, high = declared["range"]
     return _Metric(
         column, (low, high), tasks[sorting], tuple(map(str, names)), tuple(map(str, order))
@@ -313,7 +313,7 @@ def _aligned(runs: Sequence[Scored | None]) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def _figures(
-    found: Figures, unscored: np.ndarray, limits: tuple[float, float] = (-math.inf, math.inf)
+    found: Estimates, unscored: np.ndarray, limits: tuple[float, float] = (-math.inf, math.inf)
 ) -> Iterator[Figure]:
     """Each row's figure. What of an interval lies outside ``limits`` is impossible and cut off."""
     low, high = (np.clip(end, *limits) for end in found.interval())
@@ -328,11 +328,11 @@ def _figures(
 
 def _cells(metric: _Metric, bases: Sequence[int | None]) -> list[Cell]:
     column = metric.column
-    values = _figures(column.own(), column.unscored, metric.limits)
+    values = _figures(column.own, column.unscored, metric.limits)
     differences: dict[int, Figure] = {}
     for base in sorted({b for b in bases if b is not None}):
         others = np.array([i for i, b in enumerate(bases) if b == base])
-        found = _figures(column.differences(base, others), column.lonely(base, others))
+        found = _figures(column.differences(base, others), column.unpaired(base, others))
         differences |= zip(map(int, others), found, strict=True)
     return [
         Cell(
@@ -350,5 +350,5 @@ def _tasks(metric: _Metric) -> dict[str, list[Figure]]:
     found = {}
     for code, name in enumerate(metric.names):
         part = metric.column.only(metric.tasks == code)
-        found[name] = list(_figures(part.own(), part.unscored, metric.limits))
+        found[name] = list(_figures(part.own, part.unscored, metric.limits))
     return {name: found[name] for name in metric.order}

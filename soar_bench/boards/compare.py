@@ -18,22 +18,21 @@ from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import RUN_FILE, Run, read_runs
 from soar_bench.stats import (
+    CONFIDENCE,
     Estimate,
-    Pairs,
+    Pair,
     bootstrap_interval,
     effect_size,
     holm,
     images_needed,
-    odds,
+    interval_of,
     over_seeds,
+    pair_of,
     prompts_needed,
+    sign_flip,
 )
-from soar_bench.stats.bootstrap import interval_of
-from soar_bench.stats.pairs import wins_of
-from soar_bench.stats.permutation import sign_flip
 from training.differences import differences
 
-CONFIDENCE = 0.95
 #: The two kinds of intervals.
 ANALYTIC, BOOTSTRAP = "analytic", "bootstrap"
 BETTER, WORSE = "better", "worse"
@@ -332,19 +331,19 @@ def _row(
     )
     if entrant is first:
         return row
-    pairs = Pairs.of(scores, first.of(metric), aggregate)
-    difference = pairs.difference()
-    p_value, test = _test(pairs, difference)
-    wins, ties, losses = wins_of(pairs)
-    ratio = odds(pairs)
+    pair = pair_of(scores, first.of(metric), aggregate)
+    difference = pair.difference
+    p_value, test = _test(pair)
+    wins, ties, losses = pair.wins
+    ratio = pair.odds
     if not higher:
         wins, losses, ratio = losses, wins, 1 / ratio if ratio else math.nan
-    by = ANALYTIC if pairs.over_seeds else interval
+    by = ANALYTIC if pair.over_seeds else interval
     wanted = math.nan if detect is None else detect
     return replace(
         row,
         difference=difference,
-        interval=interval_of(pairs.differences, level)
+        interval=interval_of(pair.clusters, difference, level)
         if by == BOOTSTRAP
         else difference.interval(level),
         interval_by=by,
@@ -369,21 +368,22 @@ def _boot(scores: Sequence[pd.DataFrame], aggregate: str, level: float) -> tuple
     return bootstrap_interval(scored[0], aggregate, level) if scored else _UNKNOWN
 
 
-def _test(pairs: Pairs, difference: Estimate) -> tuple[float, str]:
+def _test(pair: Pair) -> tuple[float, str]:
     """The p-value and which test it is from.
 
     Exact for right and wrong, by t otherwise. Several training seeds have a part in the error that
     no flip of prompts knows of, so that they are tested by t whatever the scores. Where the
     differences do not vary there is no t; that all of them have one sign is still a test.
     """
+    difference = pair.difference
     if difference.prompts < 2:
         return math.nan, ""
     constant = difference.standard_error == 0
-    if pairs.over_seeds or not (pairs.binary or constant):
+    if pair.over_seeds or not (pair.binary or constant):
         p_value = difference.p_value()
         return p_value, "" if math.isnan(p_value) else "t"
-    p_value, exact = sign_flip(pairs)
-    if pairs.binary and pairs.single_image and pairs.one_stratum:
+    p_value, exact = sign_flip(pair.clusters)
+    if pair.binary and pair.single_image and pair.one_stratum:
         return p_value, "McNemar"
     return p_value, "sign-flip" if exact else "sign-flip, drawn"
 

@@ -20,14 +20,13 @@ from markupsafe import Markup
 
 from evaluators import registry
 from evaluators.types import EvaluatorError
-from soar_bench.boards.compare import CONFIDENCE
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import Run, read_run, run_folders
 from soar_bench.report import curves, svg, text
 from soar_bench.report.boards import Board, ordered_metrics, training_of
 from soar_bench.report.curves import Training
 from soar_bench.report.plots import Figures
-from soar_bench.stats import over_seeds
+from soar_bench.stats import CONFIDENCE, over_seeds
 
 #: What the trainer leaves in its folder (training/run.py, soar_bench/train/watch.py).
 EVALUATIONS_FILE, RESULTS = "evaluations.jsonl", "results"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soar_bench.boards.compare import CONFIDENCE
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import Run
 from soar_bench.report import (
@@ -30,6 +29,7 @@ from soar_bench.report.boards import Board, boards_of
 from soar_bench.report.made import Facts
 from soar_bench.report.plots import Figures
 from soar_bench.report.samples import Samples
+from soar_bench.stats import CONFIDENCE
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "index.html"

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from soar_bench.boards.compare import CONFIDENCE, Entrant
+from soar_bench.boards.compare import Entrant
 from soar_bench.report import svg, text
 from soar_bench.report.boards import Board
-from soar_bench.stats import Estimate
+from soar_bench.stats import CONFIDENCE, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

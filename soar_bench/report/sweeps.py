@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from soar_bench.boards.compare import CONFIDENCE
 from soar_bench.core.digests import digest_of
 from soar_bench.report import plots, svg, text
 from soar_bench.report.boards import Board, training_names, training_of
 from soar_bench.report.plots import Figures
-from soar_bench.stats import Estimate
+from soar_bench.stats import CONFIDENCE, Estimate
 
 #: The settings that are swept, with what the axis says.
 SWEPT = {"steps": "sampler steps", "guidance": "guidance scale"}

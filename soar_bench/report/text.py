@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from soar_bench.boards.compare import CONFIDENCE
-from soar_bench.stats import Estimate
+from soar_bench.stats import CONFIDENCE, Estimate
 
 #: What stands where there is no number.
 NONE = "–"

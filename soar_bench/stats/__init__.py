@@ -1,35 +1,61 @@
-"""Standard errors and differences that can be believed; docs/statistics.md explains them.
+"""Standard errors, differences and tests; docs/statistics.md explains them.
 
 Images of one prompt are not independent, so prompts are the clusters of every standard error
 (cluster-robust variance of a mean: Cameron and Miller, "A Practitioner's Guide to Cluster-Robust
-Inference", 2015, eq. 6 and 12; for evaluations: Miller, arXiv 2411.00640). GenEval's overall is an
-unweighted mean of task means; its variance is that of a mean of independent strata.
+Inference", 2015, equations 6 and 12; for evaluations: Miller, arXiv 2411.00640). GenEval's overall
+is an unweighted mean of task means; its variance is that of a mean of independent strata.
 
-Functions take frames of one metric with the columns prompt_id, task, index and value, as
-``scores.parquet`` has them; where they take a sequence, it holds the training seeds of one side.
+:class:`ScoreTable` computes over arrays, for all entrants of a board at once. The functions of
+:mod:`soar_bench.stats.frames` take frames of ``scores.parquet``.
 """
 
-from soar_bench.stats.bootstrap import bootstrap_interval, paired_bootstrap
+from soar_bench.stats.bootstrap import interval_of
 from soar_bench.stats.correction import holm
-from soar_bench.stats.estimates import Estimate, estimate, over_seeds
-from soar_bench.stats.pairs import Pairs, effect_size, odds, paired_difference, wins
-from soar_bench.stats.permutation import mcnemar_p, sign_flip_p
+from soar_bench.stats.estimates import CONFIDENCE, Estimate, Estimates, welch
+from soar_bench.stats.frames import (
+    bootstrap_interval,
+    estimate,
+    mcnemar_p,
+    over_seeds,
+    pair_of,
+    paired_bootstrap,
+    paired_difference,
+    sign_flip_p,
+    wins,
+)
+from soar_bench.stats.layout import Layout
+from soar_bench.stats.pairs import Pair, effect_size
+from soar_bench.stats.permutation import sign_flip
 from soar_bench.stats.power import images_needed, prompts_needed
+from soar_bench.stats.ranks import rank_ranges
+from soar_bench.stats.scores import Scores
+from soar_bench.stats.seeds import Spread
+from soar_bench.stats.table import ScoreTable
 
 __all__ = [
+    "CONFIDENCE",
     "Estimate",
-    "Pairs",
+    "Estimates",
+    "Layout",
+    "Pair",
+    "ScoreTable",
+    "Scores",
+    "Spread",
     "bootstrap_interval",
     "effect_size",
     "estimate",
     "holm",
     "images_needed",
+    "interval_of",
     "mcnemar_p",
-    "odds",
     "over_seeds",
+    "pair_of",
     "paired_bootstrap",
     "paired_difference",
     "prompts_needed",
+    "rank_ranges",
+    "sign_flip",
     "sign_flip_p",
+    "welch",
     "wins",
 ]

@@ -16,86 +16,54 @@ of this, of plain percentiles, of BCa and of the analytic interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import pandas as pd
-from scipy import stats as distributions
+from scipy import special
 
-from soar_bench.stats.estimates import Clusters, Estimate, clusters_of, estimate_of
-from soar_bench.stats.pairs import Pairs
+from soar_bench.stats.estimates import Estimate
+from soar_bench.stats.layout import Clusters
 
 DRAWS = 10_000
 _CHUNK = 1_000
 
 
-def bootstrap_interval(
-    scores: pd.DataFrame,
-    aggregate: str = "mean",
+def interval_of(
+    clusters: Clusters | None,
+    estimate: Estimate,
     level: float = 0.95,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The interval of :func:`~soar_bench.stats.estimate`'s value by the cluster bootstrap.
+    """Return the expanded percentile interval of an estimate from its scores by prompt.
 
     The same ``seed`` gives the same interval. NaN where there is no standard error: nothing scored,
     a task of a single prompt, or prompts that all agree.
     """
-    found, _ = clusters_of(scores, aggregate)
-    return interval_of(found, level, draws, seed)
-
-
-def paired_bootstrap(
-    a: Sequence[pd.DataFrame],
-    b: Sequence[pd.DataFrame],
-    aggregate: str = "mean",
-    level: float = 0.95,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """The interval of :func:`~soar_bench.stats.paired_difference`'s value by the cluster bootstrap.
-
-    ValueError if a side has several training seeds: resamples of a handful of seeds are too alike
-    (of three, they hold two thirds of the variance), and resampling prompts alone would pass over
-    them.
-    """
-    pairs = Pairs.of(a, b, aggregate)
-    if pairs.over_seeds:
-        raise ValueError("the bootstrap is of prompts; with several training seeds use the t test")
-    return interval_of(pairs.differences, level, draws, seed)
-
-
-def interval_of(
-    found: Clusters | None, level: float = 0.95, draws: int = DRAWS, seed: int = 0
-) -> tuple[float, float]:
-    """The expanded percentile interval of the mean of the strata's means."""
-    if found is None:
+    if clusters is None or not estimate.standard_error > 0:
         return (math.nan, math.nan)
-    known = estimate_of(found)
-    if not known.standard_error > 0:
-        return (math.nan, math.nan)
-    tail = _tail(found, known, level)
-    low, high = np.quantile(resampled(found, draws, seed), [tail, 1 - tail])
+    tail = _tail(clusters, estimate, level)
+    low, high = np.quantile(resampled(clusters, draws, seed), [tail, 1 - tail])
     return float(low), float(high)
 
 
-def _tail(found: Clusters, known: Estimate, level: float) -> float:
-    """At which share of the resamples the interval ends, on either side."""
-    prompts, images = found.by_stratum(), found.by_stratum(found.counts)
-    residuals = found.sums - (found.by_stratum(found.sums) / images)[found.strata] * found.counts
-    resamples = math.sqrt((found.by_stratum(residuals**2) / images**2).sum()) / len(prompts)
-    t = distributions.t.ppf((1 + level) / 2, known.freedom)
-    return float(distributions.norm.cdf(-t * known.standard_error / resamples))
+def _tail(clusters: Clusters, estimate: Estimate, level: float) -> float:
+    """Return the share of the resamples beyond each end of the interval."""
+    prompts, images = clusters.by_stratum(), clusters.by_stratum(clusters.counts)
+    means = (clusters.by_stratum(clusters.sums) / images)[clusters.strata]
+    residuals = clusters.sums - means * clusters.counts
+    resamples = math.sqrt((clusters.by_stratum(residuals**2) / images**2).sum()) / len(prompts)
+    t = special.stdtrit(estimate.freedom, (1 + level) / 2)
+    return float(special.ndtr(-t * estimate.standard_error / resamples))
 
 
-def resampled(found: Clusters, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """The figure of each resample of the prompts, [draws]."""
+def resampled(clusters: Clusters, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Return the value of each resample of the prompts, [draws]."""
     total = np.zeros(draws)
-    strata = found.by_stratum()
+    strata = clusters.by_stratum()
     for stratum, prompts in enumerate(strata):
-        inside = found.strata == stratum
-        both = np.stack([found.sums[inside], found.counts[inside]], axis=1)  # [prompts, 2]
+        inside = clusters.strata == stratum
+        both = np.stack([clusters.sums[inside], clusters.counts[inside]], axis=1)  # [prompts, 2]
         weights = _weights(int(prompts), draws, (seed, stratum))
         for start in range(0, draws, _CHUNK):
             sums = weights[start : start + _CHUNK] @ both
@@ -105,7 +73,7 @@ def resampled(found: Clusters, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _weights(prompts: int, draws: int, seed: tuple[int, int]) -> np.ndarray:
-    """How often each resample has each prompt: multinomial, [draws, prompts]."""
+    """Return how often each resample has each prompt: multinomial, [draws, prompts]."""
     generator = np.random.default_rng(seed)
     weights = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=draws)
     return weights.astype(np.uint16)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+import numpy as np
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected so that the chance of any false positive among them is bounded.
+
+def holm(p_values: Sequence[float] | np.ndarray) -> list[float]:
+    """Return p-values corrected so that the chance of any false positive among them is bounded.
 
     Holm's step-down method: the k-th smallest of m is multiplied by m - k + 1, none may be smaller
     than the one before it, none exceeds 1 (Holm 1979, Scandinavian Journal of Statistics 6:65). It
     holds whatever the dependence between the tests. NaN is no test: it stays and does not count.
     """
-    known = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
-    corrected = [math.nan] * len(p_values)
-    least = 0.0
-    for rank, (p, i) in enumerate(known):
-        least = max(least, min((len(known) - rank) * p, 1.0))
-        corrected[i] = least
+    corrected: list[float] = holm_array(np.asarray(p_values, dtype=float)).tolist()
+    return corrected
+
+
+def holm_array(p_values: np.ndarray) -> np.ndarray:
+    """Return :func:`holm`'s correction of p-values [tests] as an array."""
+    tests = np.flatnonzero(~np.isnan(p_values))
+    order = tests[np.argsort(p_values[tests], kind="stable")]
+    steps = p_values[order] * np.arange(len(order), 0, -1)
+    corrected = np.full(len(p_values), np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return corrected

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
-from scipy import stats as distributions
 
-from soar_bench.stats.pairs import Pairs
+from soar_bench.stats.layout import Clusters
 
 DRAWS = 99_999
 #: As many sums are held in memory at most for an exact test.
@@ -27,50 +24,39 @@ _TIE = 1e-12
 _CHUNK = 4_096
 
 
-def sign_flip_p(
-    a: Sequence[pd.DataFrame],
-    b: Sequence[pd.DataFrame],
-    aggregate: str = "mean",
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> float:
-    """Two-sided p-value of the sign-flip test that ``a`` and ``b`` are alike.
+def sign_flip(
+    differences: Clusters | None, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, bool]:
+    """Return the two-sided p-value of the sign-flip test and whether it is exact.
 
-    Exact for whole-number scores such as right and wrong, and for any scores on a few prompts;
-    otherwise from ``draws`` random flips, (as extreme + 1) / (draws + 1), which is never too small
-    (Phipson and Smyth 2010, doi 10.2202/1544-6115.1585). NaN for less than two common prompts.
-
-    ValueError if a side has several training seeds: flipping prompts knows nothing of how seeds
-    differ.
+    Exact for whole-number scores such as right and wrong, for differences of one sign, and for any
+    scores on a few prompts; otherwise from ``draws`` random flips, (as extreme + 1) / (draws + 1),
+    which is never too small (Phipson and Smyth 2010, doi 10.2202/1544-6115.1585). NaN for less than
+    two prompts. With one image per prompt, right and wrong, and one stratum this is McNemar's exact
+    test (McNemar 1947, Psychometrika 12:153).
     """
-    pairs = Pairs.of(a, b, aggregate)
-    if pairs.over_seeds:
-        raise ValueError("sign flips are of prompts; with several training seeds use the t test")
-    return sign_flip(pairs, draws, seed)[0]
-
-
-def sign_flip(pairs: Pairs, draws: int = DRAWS, seed: int = 0) -> tuple[float, bool]:
-    """(p-value, whether it is exact)."""
-    found = pairs.differences
-    if found is None or len(found.sums) < 2:
+    if differences is None or len(differences.sums) < 2:
         return math.nan, True
-    sums = pairs.sums()
-    images = found.by_stratum(found.counts)[found.strata]
-    weighted = sums / images / len(found.by_stratum())  # what each prompt adds to the metric
+    sums, strata = differences.sums, differences.by_stratum()
+    images = differences.by_stratum(differences.counts)[differences.strata]
+    weighted = sums / images / len(strata)  # what each prompt adds to the metric
+    moved = weighted[weighted != 0]
+    if len(moved) and ((moved > 0).all() or (moved < 0).all()):
+        return 2.0 ** (1 - len(moved)), True  # only flipping none or all is as extreme
     bound = abs(float(weighted.sum())) - _TIE * float(np.abs(weighted).sum())
     if bound <= 0:
         return 1.0, True
-    exact = _exact(sums, images, bound * len(found.by_stratum()))
+    exact = _exact(sums, images, bound * len(strata))
     if exact is not None:
         return min(exact, 1.0), True
     return _drawn(weighted, bound, draws, seed), False
 
 
 def _exact(sums: np.ndarray, images: np.ndarray, bound: float) -> float | None:
-    """The share of all flips of ``sums``, [P], for which the sum of sums / images is ``bound`` or
-    more away from 0; None where there are too many.
+    """Return the share of all flips of ``sums``, [prompts], for which the sum of sums / images is
+    ``bound`` or more away from 0; None where there are too many.
 
-    The distribution is found apart for prompts whose tasks have equally many images, by adding
+    The distribution is computed apart for prompts whose tasks have equally many images, by adding
     prompt after prompt; then all combinations of two halves of these parts are counted.
     """
     parts = []
@@ -97,13 +83,13 @@ def _exact(sums: np.ndarray, images: np.ndarray, bound: float) -> float | None:
 def _crossed(
     left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All sums of two independent parts, with their shares."""
+    """Return all sums of two independent parts, with their shares."""
     return (left[0][:, None] + right[0]).ravel(), (left[1][:, None] * right[1]).ravel()
 
 
 def _of_whole_numbers(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The values that flipped ``sums``, whole numbers other than 0, can add up to, and their
-    shares: one convolution a prompt.
+    """Return the values that flipped ``sums``, whole numbers other than 0, can add up to, and their
+    shares: one convolution per prompt.
     """
     sizes = np.abs(sums).astype(np.int64)
     most = int(sizes.sum())
@@ -123,7 +109,7 @@ def _of_whole_numbers(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _of_any(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The same for any numbers, by listing all flips."""
+    """Return the same for any numbers, by listing all flips."""
     if 2 ** len(sums) > _MOST // 16:
         return None
     signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(sums))))
@@ -131,7 +117,7 @@ def _of_any(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _drawn(weighted: np.ndarray, bound: float, draws: int, seed: int) -> float:
-    """The p-value from random flips."""
+    """Return the p-value from random flips."""
     generator = np.random.default_rng(seed)
     weighted = weighted[weighted != 0]
     extreme = 0
@@ -140,21 +126,3 @@ def _drawn(weighted: np.ndarray, bound: float, draws: int, seed: int) -> float:
         signs = 2.0 * generator.integers(0, 2, size, dtype=np.int8) - 1
         extreme += int((np.abs(signs @ weighted) >= bound).sum())
     return (extreme + 1) / (draws + 1)
-
-
-def mcnemar_p(a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame]) -> float:
-    """Two-sided p-value of McNemar's exact test: of the prompts that only one of both has right, as
-    many belong to ``a`` as chance gives it, a half (McNemar 1947, Psychometrika 12:153).
-
-    For right and wrong with one image a prompt, where it equals :func:`sign_flip_p`; ValueError
-    otherwise.
-    """
-    pairs = Pairs.of(a, b)
-    if pairs.differences is not None and not (pairs.binary and pairs.single_image):
-        raise ValueError("McNemar's test is of one image a prompt that is right (1) or wrong (0)")
-    if pairs.differences is None or len(pairs.differences.sums) < 2:
-        return math.nan
-    discordant = pairs.only_a + pairs.only_b
-    if not discordant:
-        return 1.0
-    return float(distributions.binomtest(pairs.only_a, discordant).pvalue)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from scipy import stats as distributions
+import numpy as np
+from scipy import special, stats
 
 from soar_bench.stats.estimates import Estimate, welch
 
@@ -21,9 +22,9 @@ _MOST = 10**12
 def prompts_needed(
     difference: Estimate, d: float, power: float = 0.8, level: float = 0.95
 ) -> float:
-    """The smallest number of prompts at which a true difference ``d``, in the metric's unit, is
-    seen with probability ``power`` by a test at 1 - ``level``, with as many images a prompt, the
-    same mixture of tasks and the same training seeds as ``difference`` has.
+    """Return the smallest number of prompts at which a true difference ``d``, in the metric's unit,
+    is seen with probability ``power`` by a test at 1 - ``level``, with as many images per prompt,
+    the same mixture of tasks and the same training seeds as ``difference`` has.
 
     ``difference`` is that of :func:`~soar_bench.stats.paired_difference`. Infinite where no number
     of prompts is enough, because ``d`` is 0 or because of how the training seeds differ; NaN where
@@ -41,7 +42,7 @@ def prompts_needed(
 
 
 def images_needed(difference: Estimate, d: float, power: float = 0.8, level: float = 0.95) -> float:
-    """The same as images of each prompt, with the same prompts.
+    """Return the same as images of each prompt, with the same prompts.
 
     More images lower only the part of the error that comes from which images were drawn. NaN where
     each prompt has one, so that this part is not known.
@@ -60,28 +61,27 @@ def images_needed(difference: Estimate, d: float, power: float = 0.8, level: flo
 
 
 def _prompt_freedom(difference: Estimate) -> float:
-    """Degrees of freedom of the error that comes from prompts."""
+    """Return the degrees of freedom of the error that comes from prompts."""
     return difference.freedom if difference.seed_error == 0 else difference.prompts - 1.0
 
 
 def _power(difference: Estimate, d: float, variance: float, freedom: float, level: float) -> float:
-    """The probability that the test sees ``d``, where ``variance`` comes from the prompts."""
+    """Return the probability that the test sees ``d``; ``variance`` is that from prompts."""
     seeds = difference.seed_error**2
     if seeds:
-        freedom = welch([(variance, freedom), (seeds, difference.seed_freedom)])
+        freedoms = np.array([freedom, difference.seed_freedom])
+        freedom = float(welch(np.array([variance, seeds]), freedoms))
     if not variance + seeds > 0:
         return float(d != 0)
     shift = abs(d) / math.sqrt(variance + seeds)
-    bound = float(distributions.t.ppf((1 + level) / 2, freedom))
+    bound = float(special.stdtrit(freedom, (1 + level) / 2))
     if shift > bound + 10:  # far beyond where the noncentral t can be computed, and sure to be seen
         return 1.0
-    return float(
-        distributions.nct.sf(bound, freedom, shift) + distributions.nct.cdf(-bound, freedom, shift)
-    )
+    return float(stats.nct.sf(bound, freedom, shift) + stats.nct.cdf(-bound, freedom, shift))
 
 
 def _smallest(seen: Callable[[int], float], least: int, power: float) -> float:
-    """The smallest whole number from ``least`` on that gives the power; infinite if none does."""
+    """Return the smallest whole number from ``least`` on with the power; infinite if none has."""
     high = least
     while seen(high) < power:
         if high >= _MOST:

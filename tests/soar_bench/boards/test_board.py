@@ -16,15 +16,22 @@ import typer
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
-from soar_bench.boards import boards
+from soar_bench.boards.boards import boards
 from soar_bench.boards.compare import compare, entrants, verdict
-from soar_bench.boards.figures import Column, Layout, rank_ranges, rejected
 from soar_bench.cli.board import leaderboard as command
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.output.leaderboard import FORMS, leaderboard, load
 from soar_bench.output.markdown import escape, table
 from soar_bench.records import COLUMNS, RUN_FILE, SCORES_FILE, read_run, read_runs, write_run
-from soar_bench.stats import Estimate, over_seeds, paired_difference
+from soar_bench.stats import (
+    Estimate,
+    Layout,
+    ScoreTable,
+    holm,
+    over_seeds,
+    paired_difference,
+    rank_ranges,
+)
 
 METRICS = {
     "shapes-geneval": {
@@ -268,7 +275,7 @@ def column_of(sides, aggregate):
     tasks, prompts = (pd.factorize(frames[0].loc[order, c])[0] for c in ("task", "prompt_id"))
     owner = np.repeat(np.arange(len(sides)), [len(side) for side in sides])
     values = np.array([frame.loc[order, "value"] for frame in frames])
-    return Column(Layout.of(tasks, prompts, aggregate == "task_mean"), values, owner)
+    return ScoreTable(Layout.of(tasks, prompts, aggregate == "task_mean"), values, owner)
 
 
 @pytest.mark.parametrize("aggregate", ["mean", "task_mean"])
@@ -283,7 +290,7 @@ def test_a_whole_board_has_the_figures_of_one_pair_at_a_time(aggregate, missing)
 
     sides = [[run(0.5)], [run(0.9) for _ in range(3)], [run(0.6) for _ in range(2)], [run(1.0)]]
     column = column_of(sides, aggregate)
-    own = column.own()
+    own = column.own
     for i, side in enumerate(sides):
         expected = over_seeds(side, aggregate)
         assert own.value[i] == pytest.approx(expected.value)
@@ -291,12 +298,13 @@ def test_a_whole_board_has_the_figures_of_one_pair_at_a_time(aggregate, missing)
         assert (own.interval()[0][i], own.interval()[1][i]) == pytest.approx(expected.interval())
         assert (own.scored[i], column.unscored[i]) == (expected.scored, expected.unscored)
     for one, others, found in column.pairs(range(4)):
+        p_values = column.p_values(one, others, found)
         for j, other in enumerate(others):
             expected = paired_difference(sides[other], sides[one], aggregate)
             assert found.value[j] == pytest.approx(expected.value)
-            assert found.p_values()[j] == pytest.approx(expected.p_value())
+            assert p_values[j] == pytest.approx(expected.p_value())
             assert found.scored[j] == expected.scored
-            assert column.lonely(one, others)[j] == expected.unscored
+            assert column.unpaired(one, others)[j] == expected.unscored
 
 
 def test_ranks_are_those_of_every_paired_t_test_with_holms_correction():
@@ -325,9 +333,8 @@ def test_ranks_are_those_of_every_paired_t_test_with_holms_correction():
 
 def test_holm_by_hand():
     """0.005 < 0.05/4 and 0.01 < 0.05/3 reject; 0.03 > 0.05/2 ends it, for 0.04 too."""
-    found = rejected(np.array([0.01, 0.04, math.nan, 0.03, 0.005]))
-    assert found.tolist() == [True, False, False, False, True]
-    assert rejected(np.array([])).tolist() == []
+    found = [p <= 0.05 for p in holm([0.01, 0.04, math.nan, 0.03, 0.005])]
+    assert found == [True, False, False, False, True]
 
 
 def test_lower_is_better_turns_ranks_around():
@@ -342,8 +349,9 @@ def test_a_difference_that_never_varies_is_tested_by_its_signs():
     """All of six prompts differ by 1: two of 64 sign patterns are as far from 0; of ten, 2/1024."""
     for prompts, p in ((6, 2 / 64), (10, 2 / 1024)):
         sides = [[grid(np.full(prompts, v), images=1)] for v in (0.0, 1.0)]
-        (_, _, found), *_ = column_of(sides, "mean").pairs([0, 1])
-        assert found.p_values().tolist() == [p]
+        table = column_of(sides, "mean")
+        (base, others, found), *_ = table.pairs([0, 1])
+        assert table.p_values(base, others, found).tolist() == [p]
         assert all(np.isnan(end).all() for end in found.interval())
 
 

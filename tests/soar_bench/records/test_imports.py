@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from soar_bench.boards import boards
+from soar_bench.boards.boards import boards
 from soar_bench.boards.compare import board_of, check_same_board, compare
 from soar_bench.cli.export import import_
 from soar_bench.core.errors import SoarBenchError

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from soar_bench.stats import (
-    Pairs,
     bootstrap_interval,
     estimate,
+    interval_of,
+    pair_of,
     paired_difference,
+    sign_flip,
     sign_flip_p,
 )
-from soar_bench.stats.bootstrap import interval_of
-from soar_bench.stats.permutation import sign_flip
 
 #: prompts of each task and the share of images that are right
 PLAIN = ([60], [0.6])
@@ -85,15 +85,15 @@ def test_paired_intervals_cover_and_paired_tests_err_as_often_as_they_say(board,
     for _ in range(800):
         difficulty = boards.difficulty()
         sides = [[boards.run(difficulty)] for _ in range(2)]
-        pairs = Pairs.of(*sides, aggregate)
-        difference = pairs.difference()
+        pair = pair_of(*sides, aggregate)
+        difference = pair.difference
         for kind, (low, high) in (
             ("t", difference.interval()),
-            ("bootstrap", interval_of(pairs.differences, draws=1000)),
+            ("bootstrap", interval_of(pair.clusters, difference, draws=1000)),
         ):
             covered[kind] += low <= 0 <= high
         positive["t"] += difference.p_value() < 0.05
-        positive["sign-flip"] += sign_flip(pairs)[0] < 0.05
+        positive["sign-flip"] += sign_flip(pair.clusters)[0] < 0.05
     for kind, count in covered.items():
         assert 0.93 <= count / 800 <= 0.97, kind
     assert 0.03 <= positive["t"] / 800 <= 0.07

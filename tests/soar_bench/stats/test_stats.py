@@ -11,24 +11,23 @@ import pytest
 from scipy import stats as scipy_stats
 
 from soar_bench.stats import (
-    Pairs,
     bootstrap_interval,
     effect_size,
     estimate,
     holm,
     images_needed,
     mcnemar_p,
-    odds,
     over_seeds,
+    pair_of,
     paired_bootstrap,
     paired_difference,
     prompts_needed,
+    sign_flip,
     sign_flip_p,
     wins,
 )
 from soar_bench.stats.bootstrap import resampled
-from soar_bench.stats.estimates import clusters_of
-from soar_bench.stats.permutation import sign_flip
+from soar_bench.stats.frames import table_of
 
 
 def frame(values, prompts=None, tasks=None, index=None):
@@ -249,7 +248,7 @@ def test_sign_flips_are_exact_on_small_cases(aggregate, kind, seed):
         values = (drawn < chance).astype(float) if kind == "binary" else drawn + chance
         sides.append(frame(values, prompts, tasks, index))
     sides[0].loc[2, "value"] = math.nan
-    found, exact = sign_flip(Pairs.of([sides[0]], [sides[1]], aggregate))
+    found, exact = sign_flip(pair_of([sides[0]], [sides[1]], aggregate).clusters)
     assert exact
     assert found == pytest.approx(flipped_by_hand(*sides, aggregate))
 
@@ -270,7 +269,7 @@ def test_mcnemar_is_the_binomial_test_of_discordant_prompts():
     by_hand = 2 * (1 + 12 + 66) / 2**12
     assert mcnemar_p([a], [b]) == pytest.approx(by_hand)
     assert sign_flip_p([a], [b]) == pytest.approx(by_hand)
-    assert odds(Pairs.of([a], [b])) == 5
+    assert pair_of([a], [b]).odds == 5
     assert wins([a], [b]) == (10, 5, 2)
     tables = pytest.importorskip("statsmodels.stats.contingency_tables")
     assert tables.mcnemar([[5, 10], [2, 0]], exact=True).pvalue == pytest.approx(by_hand)
@@ -310,16 +309,16 @@ def geneval_like(rng, lift=0.0, lost=0):
 @pytest.mark.parametrize("aggregate", ["mean", "task_mean"])
 def test_sign_flips_of_a_whole_geneval_are_exact_and_quick(aggregate, lost):
     sides = geneval_like(np.random.default_rng(9), lift=0.02, lost=lost)
-    pairs = Pairs.of([sides[0]], [sides[1]], aggregate)
-    found, exact = sign_flip(pairs)
+    pair = pair_of([sides[0]], [sides[1]], aggregate)
+    found, exact = sign_flip(pair.clusters)
     assert exact
-    drawn = sums_drawn(pairs, 20_000)
+    drawn = sums_drawn(pair, 20_000)
     assert found == pytest.approx(drawn, abs=4 * math.sqrt(drawn / 20_000))
 
 
-def sums_drawn(pairs, draws):
+def sums_drawn(pair, draws):
     """The p-value from random flips of each prompt's part of the metric."""
-    found = pairs.differences
+    found = pair.clusters
     tasks = pd.factorize(found.strata)[0]
     images = np.bincount(tasks, weights=found.counts)
     parts = found.sums / images[tasks] / len(images)
@@ -330,12 +329,22 @@ def sums_drawn(pairs, draws):
 def test_many_prompts_with_any_scores_are_drawn_the_same_way_each_time():
     rng = np.random.default_rng(10)
     a, b = frame(rng.normal(0.2, size=100)), frame(rng.normal(size=100))
-    first, exact = sign_flip(Pairs.of([a], [b]), draws=9_999)
+    first, exact = sign_flip(pair_of([a], [b]).clusters, draws=9_999)
     assert not exact
     assert first == sign_flip_p([a], [b], draws=9_999)
     assert first == pytest.approx(paired_difference([a], [b]).p_value(), abs=0.02)
-    sure = sign_flip_p([frame(np.arange(1.5, 101.5))], [frame(np.zeros(100))], draws=999)
+    values = np.arange(1.5, 101.5)
+    values[0] = -0.1
+    sure = sign_flip_p([frame(values)], [frame(np.zeros(100))], draws=999)
     assert sure == 1 / 1000, "never 0: nothing drawn was as extreme, and one is added"
+
+
+def test_differences_of_one_sign_are_exact_however_many_there_are():
+    """Only flipping none or all of the prompts is as extreme: 2 of 2^100, ties aside."""
+    rising = [frame(np.arange(1.5, 101.5))], [frame(np.zeros(100))]
+    assert sign_flip(pair_of(*rising).clusters) == (2**-99, True)
+    with_ties = [frame([0.3, 0.0, 0.7, 0.0, 0.1])], [frame(np.zeros(5))]
+    assert sign_flip(pair_of(*with_ties).clusters) == (2 / 2**3, True)
 
 
 def test_flips_and_resamples_of_prompts_are_refused_for_several_seeds():
@@ -457,7 +466,7 @@ def test_resamples_vary_as_the_theory_says():
     """Their variance is that of a mean of independent strata with n in place of n - 1."""
     sides = geneval_like(np.random.default_rng(17))
     for aggregate in ("mean", "task_mean"):
-        found, _ = clusters_of(sides[0], aggregate)
+        found = table_of([[sides[0]]], aggregate).clusters(0)
         means = pd.Series(found.sums / found.counts).groupby(found.strata)
         expected = math.sqrt(sum(means.var(ddof=0) / means.size())) / means.ngroups
         drawn = resampled(found, draws=20_000)

@@ -1,0 +1,119 @@
+"""The statistics on frames of one metric, as ``scores.parquet`` has them.
+
+Frames have the columns prompt_id, task, index and value (missing where unscored). Where a function
+takes a sequence, it holds the training seeds of one side. ``aggregate`` is ``mean`` or
+``task_mean``, the unweighted mean of the tasks' means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from soar_bench.stats import bootstrap
+from soar_bench.stats.estimates import Estimate
+from soar_bench.stats.pairs import Pair
+from soar_bench.stats.permutation import DRAWS, sign_flip
+from soar_bench.stats.scores import Scores
+from soar_bench.stats.table import ScoreTable
+
+_Frames = Sequence[pd.DataFrame]
+
+
+def table_of(sides: Sequence[_Frames], aggregate: str = "mean") -> ScoreTable:
+    """Return the table of several entrants, each a sequence of its seeds' frames."""
+    return ScoreTable.of([[Scores.of(frame) for frame in side] for side in sides], aggregate)
+
+
+def estimate(scores: pd.DataFrame, aggregate: str = "mean") -> Estimate:
+    """Return the metric's value over one run's samples. A value that is not finite is missing."""
+    return over_seeds([scores], aggregate)
+
+
+def over_seeds(runs: _Frames, aggregate: str = "mean") -> Estimate:
+    """Return the value over trainings that differ by seed alone, on the same prompts and noise."""
+    return table_of([runs], aggregate).value(0)
+
+
+def pair_of(a: _Frames, b: _Frames, aggregate: str = "mean") -> Pair:
+    """Return everything about how ``a`` differs from ``b``, paired by task, prompt id and index;
+    unscored samples drop out.
+    """
+    return table_of([a, b], aggregate).pair(0, 1)
+
+
+def paired_difference(a: _Frames, b: _Frames, aggregate: str = "mean") -> Estimate:
+    """Return how much higher ``a`` is than ``b``, sample by sample on the same prompts and noise.
+
+    Only samples that both sides scored count. What the two share, above all how hard a prompt is,
+    cancels; what remains is the clustered error of the differences and, with several seeds, both
+    sides' seed variance. With one run per side and one image per prompt, ``p_value`` is that of the
+    paired t-test.
+    """
+    return pair_of(a, b, aggregate).difference
+
+
+def wins(a: _Frames, b: _Frames) -> tuple[int, int, int]:
+    """Return the prompts whose mean over common samples is higher for ``a``, equal, and higher for
+    ``b``.
+    """
+    return pair_of(a, b).wins
+
+
+def bootstrap_interval(
+    scores: pd.DataFrame,
+    aggregate: str = "mean",
+    level: float = 0.95,
+    draws: int = bootstrap.DRAWS,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the interval of :func:`estimate`'s value by the cluster bootstrap."""
+    table = table_of([[scores]], aggregate)
+    return bootstrap.interval_of(table.clusters(0), table.value(0), level, draws, seed)
+
+
+def paired_bootstrap(
+    a: _Frames,
+    b: _Frames,
+    aggregate: str = "mean",
+    level: float = 0.95,
+    draws: int = bootstrap.DRAWS,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the interval of :func:`paired_difference`'s value by the cluster bootstrap.
+
+    ValueError if a side has several training seeds: resamples of a handful of seeds are too alike
+    (of three, they hold two thirds of the variance), and resampling prompts alone would pass over
+    them.
+    """
+    pair = pair_of(a, b, aggregate)
+    if pair.over_seeds:
+        raise ValueError("the bootstrap is of prompts; with several training seeds use the t test")
+    return bootstrap.interval_of(pair.clusters, pair.difference, level, draws, seed)
+
+
+def sign_flip_p(
+    a: _Frames, b: _Frames, aggregate: str = "mean", draws: int = DRAWS, seed: int = 0
+) -> float:
+    """Return the two-sided p-value of the sign-flip test that ``a`` and ``b`` are alike.
+
+    ValueError if a side has several training seeds: flipping prompts knows nothing of how seeds
+    differ.
+    """
+    pair = pair_of(a, b, aggregate)
+    if pair.over_seeds:
+        raise ValueError("sign flips are of prompts; with several training seeds use the t test")
+    return sign_flip(pair.clusters, draws, seed)[0]
+
+
+def mcnemar_p(a: _Frames, b: _Frames) -> float:
+    """Return the two-sided p-value of McNemar's exact test: of the prompts that only one of both
+    has right, as many belong to ``a`` as chance gives it, a half.
+
+    It is :func:`sign_flip_p` for right and wrong with one image per prompt; ValueError otherwise.
+    """
+    pair = pair_of(a, b)
+    if pair.clusters is not None and not (pair.binary and pair.single_image):
+        raise ValueError("McNemar's test is of one image a prompt that is right (1) or wrong (0)")
+    return sign_flip(pair.clusters)[0]

@@ -1,0 +1,146 @@
+"""Samples grouped by prompt, and the cluster-robust estimates of many rows of scores over them.
+
+Images of one prompt are not independent, so prompts are the clusters of every variance (Cameron and
+Miller, "A Practitioner's Guide to Cluster-Robust Inference", 2015, equations 6 and 12). For a mean
+of task means, tasks are independent strata of equal weight.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from soar_bench.stats.estimates import ROUNDING, Estimates, welch
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Scores of one row summed by prompt. Every array is [prompts]; prompts without a score are
+    left out.
+    """
+
+    sums: np.ndarray
+    #: images that have a score, at least 1
+    counts: np.ndarray
+    #: squared deviations from the prompt's mean, summed
+    squares: np.ndarray
+    #: stratum of each prompt, numbered from 0; all 0 for a plain mean
+    strata: np.ndarray
+
+    def by_stratum(self, values: np.ndarray | None = None) -> np.ndarray:
+        """Return ``values`` (default: the number of prompts) summed by stratum, [strata]."""
+        return np.bincount(self.strata, weights=values)
+
+    @property
+    def image_error(self) -> float:
+        """Standard error that comes from the images drawn of a prompt; NaN where prompts have one
+        image each.
+        """
+        prompts, images = self.by_stratum(), self.by_stratum(self.counts)
+        if not (images > prompts).all():
+            return math.nan
+        within = self.by_stratum(self.squares) / (images - prompts) / images
+        return math.sqrt(within.sum()) / len(prompts)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Samples that lie together by prompt, and where each prompt begins."""
+
+    #: number of samples
+    samples: int
+    #: first sample of each prompt, ascending: [prompts]
+    prompts: np.ndarray
+    #: prompts of each stratum
+    strata: tuple[slice, ...]
+
+    @classmethod
+    def of(cls, tasks: np.ndarray, prompts: np.ndarray, stratified: bool) -> Layout:
+        """Return the layout of samples with these integer codes, equal ones side by side:
+        [samples].
+
+        ``stratified`` makes a stratum of each task, whose samples lie together too, and a cluster
+        of each prompt in each task; otherwise there is one stratum.
+        """
+        change = np.diff(prompts) != 0
+        if stratified:
+            change |= np.diff(tasks) != 0
+        starts = np.flatnonzero(np.concatenate([np.ones(min(len(tasks), 1), bool), change]))
+        if not stratified:
+            return cls(len(tasks), starts, (slice(0, len(starts)),))
+        first = np.flatnonzero(np.concatenate([[True], np.diff(tasks[starts]) != 0]))
+        ends = [*first[1:], len(starts)]
+        return cls(len(tasks), starts, tuple(map(slice, first.tolist(), map(int, ends))))
+
+    def sums(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return sums and counts by prompt of values [rows, samples], NaN where there is none."""
+        known = ~np.isnan(values)
+        sums = np.add.reduceat(np.where(known, values, 0.0), self.prompts, axis=1)
+        return sums, np.add.reduceat(known, self.prompts, axis=1, dtype=np.int64)
+
+    def residuals(self, sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the means of each row's strata, [strata, rows], and each prompt's summed residual,
+        [rows, prompts], from sums and counts [rows, prompts].
+        """
+        means = np.empty((len(self.strata), len(sums)))
+        residuals = np.empty(sums.shape)
+        for mean, stratum in zip(means, self.strata, strict=True):
+            total, count = sums[:, stratum], counts[:, stratum]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                mean[:] = total.sum(1) / count.sum(1)
+                residuals[:, stratum] = total - count * mean[:, None]
+        return means, residuals
+
+    def combine(self, means: np.ndarray, residuals: np.ndarray, counts: np.ndarray) -> Estimates:
+        """Return the estimates of rows from their :meth:`residuals` and counts [rows, prompts]; the
+        counts are [1, prompts] where all rows have the same.
+
+        The variance of a stratum's mean is ``G/(G-1) sum(r**2) / n**2`` over its G prompts, where
+        ``r`` is a prompt's summed residual and ``n`` the number of images. Strata in which a row
+        has nothing are left out of its mean.
+        """
+        variances, freedoms = np.empty(means.shape), np.empty(means.shape)
+        for k, stratum in enumerate(self.strata):
+            count = counts[:, stratum]
+            n, clusters = count.sum(1), (count > 0).sum(1)
+            squares = np.einsum("rc,rc->r", residuals[:, stratum], residuals[:, stratum])
+            with np.errstate(divide="ignore", invalid="ignore"):
+                variance = clusters / (clusters - 1) * squares / n**2.0
+            variances[k] = np.where(n > 0, np.where(clusters > 1, variance, np.nan), 0.0)
+            freedoms[k] = np.where(n > 0, clusters - 1.0, 0.0)
+        known = ~np.isnan(means)
+        strata = known.sum(0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = np.where(known, means, 0.0).sum(0) / strata
+            variance = np.where(strata > 0, variances.sum(0) / strata**2.0, np.nan)
+        freedom = np.where(strata > 0, welch(variances, freedoms), np.nan)
+        ones = np.ones(len(residuals), dtype=int)
+        scored, prompts = counts.sum(1) * ones, (counts > 0).sum(1) * ones
+        return Estimates(value, variance, freedom, scored, prompts)
+
+    def estimate(self, values: np.ndarray) -> Estimates:
+        """Return the estimates of values [rows, samples], NaN where there is none."""
+        sums, counts = self.sums(values)
+        return self.combine(*self.residuals(sums, counts), counts)
+
+    def clusters(self, values: np.ndarray, scale: float) -> Clusters | None:
+        """Return one row of values, [samples], summed by prompt; None if it has none.
+
+        Sums that are rounding of scores up to ``scale`` are exactly 0.
+        """
+        (sums,), (counts,) = self.sums(values[None])
+        if not counts.any():
+            return None
+        sums = np.where(np.abs(sums) <= ROUNDING * scale * counts, 0.0, sums)
+        prompts = np.repeat(
+            np.arange(len(counts)), np.diff([*self.prompts, self.samples])
+        )  # of each sample
+        known = ~np.isnan(values)
+        deviations = values[known] - (sums / np.maximum(counts, 1))[prompts[known]]
+        squares = np.bincount(prompts[known], deviations**2, len(counts))
+        strata = np.repeat(np.arange(len(self.strata)), [s.stop - s.start for s in self.strata])
+        kept = counts > 0
+        _, strata = np.unique(strata[kept], return_inverse=True)
+        return Clusters(sums[kept], counts[kept], squares[kept], strata)

@@ -1,0 +1,241 @@
+"""One metric of many entrants on the same samples: every value, difference and p-value of a board.
+
+A board of n entrants has n(n-1)/2 pairs, so everything is computed for many rows at once.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from soar_bench.stats.estimates import Estimate, Estimates, welch
+from soar_bench.stats.layout import Clusters, Layout
+from soar_bench.stats.pairs import Pair
+from soar_bench.stats.permutation import sign_flip
+from soar_bench.stats.scores import Aligned, Scores
+from soar_bench.stats.seeds import Spread
+
+
+class ScoreTable:
+    """Scores of a metric: one row per run, one column per sample; runs are grouped by entrant."""
+
+    def __init__(self, layout: Layout, values: np.ndarray, owner: np.ndarray) -> None:
+        """``values`` are the runs' [runs, samples], NaN where unscored; ``owner`` says which
+        entrant each run is a seed of, ascending from 0: [runs].
+        """
+        self.layout = layout
+        self.owner = owner
+        self.run_values = values
+        runs = layout.estimate(values)
+        rows = np.flatnonzero(np.concatenate([[True], np.diff(owner) != 0]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a sample that no seed has
+            #: mean over an entrant's seeds, [entrants, samples]
+            self.values = np.array([np.nanmean(part, 0) for part in np.split(values, rows[1:])])
+        sums, self._counts = layout.sums(self.values)
+        self._means, self._residuals = layout.residuals(sums, self._counts)
+        known = np.abs(values[~np.isnan(values)])
+        self._scale = float(known.max()) if known.size else 0.0
+        self._complete = ~np.isnan(self.values).any(1)
+        self.spread = Spread.of(runs.value, owner, len(rows))
+        self.scored = np.bincount(owner, runs.scored, len(rows)).astype(int)
+        self.unscored = np.bincount(owner, minlength=len(rows)) * layout.samples - self.scored
+
+    @classmethod
+    def of(cls, entrants: Sequence[Sequence[Scores | None]], aggregate: str) -> ScoreTable:
+        """Return the table of entrants, each a sequence of its seeds' scores."""
+        aligned = Aligned.of([run for seeds in entrants for run in seeds], aggregate)
+        owner = np.repeat(np.arange(len(entrants)), [len(seeds) for seeds in entrants])
+        return cls(aligned.layout, aligned.values, owner)
+
+    @cached_property
+    def own(self) -> Estimates:
+        """Each entrant's value over its seeds, [entrants].
+
+        The variance of a mean over seeds has two parts that add: which prompts and noise were drawn
+        (clustered, on the mean over seeds of each sample) and which training seeds (their variance
+        over their number). The second also holds some of the first, so intervals err on the wide
+        side.
+        """
+        prompts = self.layout.combine(self._means, self._residuals, self._counts)
+        seeds = self.spread
+        variances = np.array([prompts.variance, seeds.variance])
+        freedom = welch(variances, np.array([prompts.freedom, seeds.freedom]))
+        return Estimates(
+            seeds.mean, variances.sum(0), freedom, self.scored, prompts.prompts
+        ).rounded(self._scale)
+
+    def value(self, entrant: int) -> Estimate:
+        """Return one entrant's value with all that is known of it."""
+        seeds = self.spread
+        return _estimate(
+            self.own,
+            entrant,
+            unscored=int(self.unscored[entrant]),
+            seeds=max(int(seeds.seeds[entrant]), 1),
+            seed_deviation=_float(seeds.deviation[entrant]),
+            seed_variance=float(seeds.variance[entrant]),
+            seed_freedom=float(seeds.freedom[entrant]),
+            clusters=self.clusters(entrant),
+        )
+
+    def clusters(self, entrant: int) -> Clusters | None:
+        """Return an entrant's scores by prompt; None if it has none."""
+        return self.layout.clusters(self.values[entrant], self._scale)
+
+    def only(self, chosen: np.ndarray) -> ScoreTable:
+        """Return the table of the chosen samples alone, as a plain mean; ``chosen`` is a mask
+        [samples].
+        """
+        starts = np.zeros(self.layout.samples, dtype=bool)
+        starts[self.layout.prompts] = True
+        prompts = np.cumsum(starts)[chosen]
+        layout = Layout.of(np.zeros(len(prompts), dtype=int), prompts, False)
+        return ScoreTable(layout, self.run_values[:, chosen], self.owner)
+
+    def differences(self, base: int, others: np.ndarray) -> Estimates:
+        """Return how much higher each of ``others`` is than entrant ``base`` on the samples that
+        both have, [others].
+
+        What the two share, above all how hard a prompt is, cancels; what remains is the clustered
+        error of the differences and, with several seeds, both sides' seed variance.
+        """
+        return self._differences(base, others)[0]
+
+    def _differences(self, base: int, others: np.ndarray) -> tuple[Estimates, list[Spread]]:
+        """Return the differences and what the seeds of either side add to them."""
+        if self._complete[base] and self._complete[others].all():
+            # Means and residuals of a difference are differences of means and residuals.
+            prompts = self.layout.combine(
+                self._means[:, others] - self._means[:, base : base + 1],
+                self._residuals[others] - self._residuals[base],
+                self._counts[base : base + 1],
+            )
+            spreads = [self.spread.only(np.full(len(others), base)), self.spread.only(others)]
+        else:
+            prompts = self.layout.estimate(self.values[others] - self.values[base])
+            spreads = self._common_spreads(base, others)
+        variances = np.array([prompts.variance, *(seeds.variance for seeds in spreads)])
+        freedoms = np.array([prompts.freedom, *(seeds.freedom for seeds in spreads)])
+        total = replace(
+            prompts, variance=variances.sum(0), freedom=welch(variances, freedoms)
+        ).rounded(self._scale)
+        # Where neither prompts nor seeds vary, a test of prompts alone would forget the seeds.
+        several = (self.spread.seeds[base] > 1) | (self.spread.seeds[others] > 1)
+        unknown = several & (total.variance == 0)
+        return replace(total, freedom=np.where(unknown, np.nan, total.freedom)), spreads
+
+    def _common_spreads(self, base: int, others: np.ndarray) -> list[Spread]:
+        """Return what the seeds of ``base`` and of each of ``others`` add on the samples that both
+        have.
+        """
+        known = ~np.isnan(self.values)
+        base_runs = self.run_values[self.owner == base]
+        masked = np.where(known[others][:, None], base_runs, np.nan)
+        values = self.layout.estimate(masked.reshape(-1, self.layout.samples)).value
+        groups = np.repeat(np.arange(len(others)), len(base_runs))
+        base_spread = Spread.of(values, groups, len(others))
+        place = np.full(len(self.values), -1)
+        place[others] = np.arange(len(others))
+        rows = np.flatnonzero(place[self.owner] >= 0)
+        masked = np.where(known[base], self.run_values[rows], np.nan)
+        values = self.layout.estimate(masked).value
+        return [base_spread, Spread.of(values, place[self.owner[rows]], len(others))]
+
+    def unpaired(self, base: int, others: np.ndarray) -> np.ndarray:
+        """Return how many samples only one of the two has scored, for each of ``others``."""
+        known = ~np.isnan(self.values)
+        counts: np.ndarray = (known[others] != known[base]).sum(1)
+        return counts
+
+    def p_values(self, base: int, others: np.ndarray, differences: Estimates) -> np.ndarray:
+        """Return the p-value of each of the :meth:`differences`, [others]; NaN where unknowable.
+
+        The paired t-test. It has no scale where the differences do not vary; that all of them have
+        one sign is still evidence, so p is then that of the exact sign-flip test.
+        """
+        p = differences.p_values()
+        for i in np.flatnonzero((differences.variance == 0) & (differences.freedom > 0)):
+            p[i] = 1.0
+            if differences.value[i] != 0:
+                difference = self.values[others[i]] - self.values[base]
+                p[i] = sign_flip(self.layout.clusters(difference, self._scale))[0]
+        return p
+
+    def pair(self, entrant: int, base: int) -> Pair:
+        """Return everything about how ``entrant`` differs from ``base``."""
+        others = np.array([entrant])
+        differences, spreads = self._differences(base, others)
+        left, right = self.values[entrant], self.values[base]
+        both = ~(np.isnan(left) | np.isnan(right))
+        clusters = self.layout.clusters(left - right, self._scale)
+        sides = (self.owner == entrant).sum(), (self.owner == base).sum()
+        left, right = left[both], right[both]
+        binary = bool(both.any()) and sides == (1, 1)
+        binary = binary and bool(np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all())
+        variances = np.array([spread.variance[0] for spread in spreads])
+        freedoms = np.array([spread.freedom[0] for spread in spreads])
+        difference = _estimate(
+            differences,
+            0,
+            unscored=int(self.unpaired(base, others)[0]),
+            seeds=max(min(int(spread.seeds[0]) for spread in spreads), 1),
+            seed_deviation=math.nan,
+            seed_variance=float(variances.sum()),
+            seed_freedom=float(welch(variances, freedoms)),
+            clusters=clusters,
+        )
+        return Pair(
+            difference,
+            clusters,
+            over_seeds=any(spread.seeds[0] > 1 for spread in spreads),
+            binary=binary,
+            only_first=int((left > right).sum()) if binary else 0,
+            only_second=int((left < right).sum()) if binary else 0,
+        )
+
+    def pairs(self, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray, Estimates]]:
+        """Yield every pair of the chosen entrants once: a base, several others, and how much higher
+        the others are.
+        """
+        entrants = np.array(chosen, dtype=int)
+        for position, base in enumerate(entrants[:-1]):
+            others = entrants[position + 1 :]
+            yield int(base), others, self.differences(int(base), others)
+
+
+def _estimate(
+    rows: Estimates,
+    row: int,
+    *,
+    unscored: int,
+    seeds: int,
+    seed_deviation: float,
+    seed_variance: float,
+    seed_freedom: float,
+    clusters: Clusters | None,
+) -> Estimate:
+    """Return one row with what only a single row is asked for."""
+    return Estimate(
+        value=_float(rows.value[row]),
+        standard_error=_float(np.sqrt(rows.variance[row])),
+        freedom=_float(rows.freedom[row]),
+        scored=int(rows.scored[row]),
+        unscored=unscored,
+        prompts=int(rows.prompts[row]),
+        seeds=seeds,
+        seed_deviation=_float(seed_deviation),
+        seed_error=float(np.sqrt(seed_variance)),
+        seed_freedom=seed_freedom if seed_freedom > 0 else math.nan,
+        image_error=math.nan if clusters is None else clusters.image_error,
+    )
+
+
+def _float(value: float) -> float:
+    """Return a float whose NaN is ``math.nan`` itself, so that equal estimates compare equal."""
+    return math.nan if math.isnan(value) else float(value)
