@@ -13,8 +13,9 @@ from typing import Any
 
 from soar_bench.checkpoints.fit import empty_model, pipeline_class
 from soar_bench.checkpoints.pipelines import Pipeline
-from soar_bench.checkpoints.weights import convert_first, read_header, read_json, some
+from soar_bench.checkpoints.weights import convert_first, read_header, read_json
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import first_few
 
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"
@@ -117,7 +118,7 @@ def bring(assembled: Any, pipeline: Pipeline, weights: Path, dtype: Any = None) 
     wanted = {name for name in read_adapter(pipeline, weights) if name.endswith((_A, _B))}
     if wanted != found:
         faults = sorted(wanted ^ found)
-        raise SoarBenchError(f"{weights} does not fit {pipeline.folder}: {some(faults)}")
+        raise SoarBenchError(f"{weights} does not fit {pipeline.folder}: {first_few(faults)}")
 
 
 def base_of(weights: Path) -> str:
@@ -224,8 +225,8 @@ def _peft_names(pipeline: Pipeline, file: Path, tensors: Mapping[str, Any]) -> d
             astray.append(name)
     if astray:
         raise SoarBenchError(
-            f"{file} has tensors for no part of {pipeline.folder}: {some(sorted(astray))}; was it "
-            "trained for another kind of pipeline?"
+            f"{file} has tensors for no part of {pipeline.folder}: {first_few(sorted(astray))}; "
+            "was it trained for another kind of pipeline?"
         )
     whole: dict[str, Any] = {}
     for component, part in parts.items():
@@ -250,13 +251,13 @@ def _text_names(pipeline: Pipeline, component: str, part: dict[str, Any]) -> dic
 def _only_lora(what: Path, tensors: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
     others = sorted(name for name in tensors if not name.endswith(known))
     if others or not tensors:
-        words = f"tensors that are no LoRA's: {some(others)}" if others else "no tensors"
+        words = f"tensors that are no LoRA's: {first_few(others)}" if others else "no tensors"
         raise SoarBenchError(f"{what} holds {words}; only LoRA matrices can be judged")
     lonely = sorted(
         name for name in tensors if name.endswith((_A, _B)) and _other(name) not in tensors
     )
     if lonely:
-        raise SoarBenchError(f"{what} is damaged: without its other half: {some(lonely)}")
+        raise SoarBenchError(f"{what} is damaged: without its other half: {first_few(lonely)}")
     return tensors
 
 
@@ -289,8 +290,8 @@ def _check_places(
                 f"{b.shape[0]}x{a.shape[1]}"
             )
     if missing or wrong:
-        words = [f"the base has no {some(missing)}"] if missing else []
-        words += [some(wrong)] if wrong else []
+        words = [f"the base has no {first_few(missing)}"] if missing else []
+        words += [first_few(wrong)] if wrong else []
         raise SoarBenchError(
             f"{weights} does not fit its base {pipeline.folder}: {'; '.join(words)}; name the base "
             "it was trained from with --base"

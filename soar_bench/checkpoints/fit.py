@@ -14,8 +14,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from soar_bench.checkpoints.pipelines import Pipeline
-from soar_bench.checkpoints.weights import read_header, read_json, some
+from soar_bench.checkpoints.weights import read_header, read_json
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import first_few
 from soar_bench.core.torchvision import mend_torchvision
 
 #: What a text-to-image call asks for, and what only other pipelines' calls ask for.
@@ -103,8 +104,8 @@ def check_denoiser_folder(pipeline: Pipeline, folder: Path, files: Sequence[Path
     different = _differences(_settings(found, here), _settings(found, there))
     if different:
         raise SoarBenchError(
-            f"{folder} does not fit its base {pipeline.folder}: {some(different)}; name the base "
-            "it was trained from with --base"
+            f"{folder} does not fit its base {pipeline.folder}: {first_few(different)}; name the "
+            "base it was trained from with --base"
         )
     check_denoiser_shapes(pipeline, _shapes_in(files), folder)
 
@@ -224,7 +225,7 @@ def _as_transformers_loads(found: Any, folder: Path, variant: str) -> Faults:
 
 def _refuse(what: str, faults: Faults) -> None:
     words = [
-        f"{said} {some(names)}"
+        f"{said} {first_few(names)}"
         for said, names in (
             ("it lacks", faults.missing),
             ("it has a shape wrong:", faults.misshapen),

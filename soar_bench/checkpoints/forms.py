@@ -15,8 +15,9 @@ from soar_bench.checkpoints.adapters import (
 )
 from soar_bench.checkpoints.pipelines import INDEX, pipeline_folder
 from soar_bench.checkpoints.types import EMBEDDED
-from soar_bench.checkpoints.weights import OTHER_FORMATS, convert_first, read_header, some
+from soar_bench.checkpoints.weights import OTHER_FORMATS, convert_first, read_header
 from soar_bench.core.errors import SoarBenchError, unknown_name
+from soar_bench.core.text import first_few
 from training.checkpoint import CHECKPOINT_FILE, latest_checkpoint
 
 #: Names of folders and files that say what is in them and not whose it is.
@@ -82,9 +83,8 @@ def _at(path: Path, label: str) -> Found:
     if len(files) == 1:
         return _file(files[0], label)
     if files:
-        raise SoarBenchError(
-            f"{path} holds several weight files ({some([f.name for f in files])}): name one of them"
-        )
+        names = first_few([f.name for f in files])
+        raise SoarBenchError(f"{path} holds several weight files ({names}): name one of them")
     others = sorted(f for f in path.glob("*") if f.suffix in OTHER_FORMATS)
     if others:
         raise convert_first(others[0])

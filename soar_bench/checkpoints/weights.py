@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import first_few
 
 #: Name stems of weights as diffusers and transformers save them.
 _STEMS = ("diffusion_pytorch_model", "model")
@@ -94,7 +95,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise SoarBenchError(
-            f"{index} names {some(missing)}, not in its folder: the copy is incomplete"
+            f"{index} names {first_few(missing)}, not in its folder: the copy is incomplete"
         )
     return tuple(index.parent / name for name in names)
 
@@ -139,9 +140,3 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise SoarBenchError(f"{file} is damaged: it holds no JSON object")
     return value
-
-
-def some(names: list[str], most: int = 3) -> str:
-    """Up to three names, and how many more there are."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import short_json
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -122,12 +123,6 @@ def cell_value(text: str) -> Any:
     return value
 
 
-def shorten(value: Any) -> str:
-    """Return a value as JSON of at most 40 characters, for an error."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
 _NUL = "holds a NUL character: save the file as UTF-8"
 
 
@@ -149,7 +144,7 @@ def _json_line(file: Path, number: int, line: str) -> Row:
     except (ValueError, RecursionError) as error:  # a number of too many digits, too deep a list
         return Row(file, number, {}, f"is not JSON: {error}")
     if not isinstance(value, dict):
-        fault = f'must be one JSON object, such as {{"name": "value"}}; it is {shorten(value)}'
+        fault = f'must be one JSON object, such as {{"name": "value"}}; it is {short_json(value)}'
         return Row(file, number, {}, fault)
     return Row(file, number, value)
 

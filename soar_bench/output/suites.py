@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import printable
 from soar_bench.suites import FETCHED, declared, get_suite
 from soar_bench.suites.prompts import is_fetched
 from soar_bench.suites.protocols import ABOUT, PROTOCOLS, SETTINGS, default_protocol
@@ -115,9 +116,9 @@ def page(row: Row, width: int | None = None) -> Iterator[str]:
 def _page(row: Row) -> Iterator[str]:
     suite, protocol = row.suite, row.protocol
     yield suite.name
-    yield f"  asks        {_printable(suite.description)}"
+    yield f"  asks        {printable(suite.description)}"
     if suite.source:
-        yield f"  file        {_printable(suite.source)}"
+        yield f"  file        {printable(suite.source)}"
     yield f"  prompts     {row.prompts}" + (
         f": run `soar-bench fetch --suite {row.name}`" if row.state == "not fetched" else ""
     )
@@ -136,11 +137,11 @@ def _page(row: Row) -> Iterator[str]:
     tasks = _tasks(suite)
     if tasks:
         yield "  tasks       " + ", ".join(
-            f"{_printable(t) or '(none)'} {n}" for t, n in tasks.items()
+            f"{printable(t) or '(none)'} {n}" for t, n in tasks.items()
         )
     yield "  first prompts"
     for prompt in suite.prompts[:_SHOWN]:
-        yield f"    {_printable(prompt.id)}  {_printable(prompt.text)}"
+        yield f"    {printable(prompt.id)}  {printable(prompt.text)}"
     yield f"  evaluate    soar-bench eval CHECKPOINT --suite {shlex.quote(row.name)}"
 
 
@@ -221,8 +222,3 @@ def _pixels(protocol: Protocol) -> str:
 def _precision(protocol: Protocol) -> str:
     same = protocol.dtype == protocol.vae_dtype
     return protocol.dtype if same else f"{protocol.dtype}, VAE {protocol.vae_dtype}"
-
-
-def _printable(text: str) -> str:
-    """The text on one line; what would move the cursor or change colours is spelt out."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

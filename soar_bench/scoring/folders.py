@@ -6,18 +6,18 @@ JSONL), and ``NAME.txt`` beside ``NAME.png``. docs/score-images.md shows each.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import READABLE
+from soar_bench.core.rows import cell_value, is_table, read_rows, read_text, scan_rows
+from soar_bench.core.text import first_few
 from soar_bench.suites.types import PlannedSample, Prompt
 
 #: What counts as an image; what it is in truth, its content says.
@@ -36,7 +36,7 @@ _PROMPT_COLUMNS = ("prompt", "text")
 _GENEVAL_RECORD = "metadata.jsonl"
 _GENEVAL_SAMPLES = "samples"
 _GENEVAL_OVERVIEW = "grid.png"
-_SHOWN = 5
+_few = partial(first_few, most=5)
 
 
 @dataclass(frozen=True)
@@ -142,37 +142,23 @@ def _find_images(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _some(names: Iterable[str]) -> str:
-    """The first few names, and how many more there are."""
-    every = list(names)
-    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-    return ", ".join(every[:_SHOWN]) + more
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SoarBenchError(f"{file} is not UTF-8 text: {error}") from None
-    except OSError as error:
-        raise SoarBenchError(f"{file} cannot be read: {error.strerror}") from None
-
-
 # Layouts
 
 
 def _listed(file: Path) -> Iterator[_Row]:
-    """Rows of a list of files and prompts."""
-    if file.suffix.lower() in (".jsonl", ".ndjson"):
-        records = _json_lines(file)
-    elif file.suffix.lower() in (".csv", ".tsv"):
-        records = _table_lines(file)
-    else:
+    """Yield the rows of a list of files and prompts.
+
+    Empty cells of a table are absent, and one that holds a JSON object or list is read as that.
+    """
+    if not is_table(file) and file.suffix.lower() not in (".jsonl", ".ndjson"):
         raise SoarBenchError(
             f"{file} is no list of prompts that is read: give .csv, .tsv or .jsonl"
         )
     columns: dict[str, str] = {}
-    for where, record in records:
+    for row in read_rows(file):
+        where, record = row.where, row.values
+        if is_table(file):
+            record = {name: cell_value(cell) for name, cell in record.items() if cell}
         if not columns:
             columns = {
                 "file": _column(record, _FILE_COLUMNS, where),
@@ -207,76 +193,14 @@ def _identity(record: dict[str, Any], where: str) -> tuple[str | None, int | Non
     return (None if id is None else str(id)), index
 
 
-def _json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    # Not splitlines(), which also cuts at separators that may stand inside a JSON text.
-    for number, line in enumerate(_read_text(file).split("\n"), start=1):
-        if line.strip():
-            yield f"{file}, line {number}", _json_record(line, f"{file}, line {number}")
-
-
-def _json(text: str) -> Any:
-    """A JSON value that can be written again: no NaN, no half of a surrogate pair."""
-    value = json.loads(text)
-    json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
-    return value
-
-
-def _json_record(text: str, where: str) -> dict[str, Any]:
-    try:
-        record = _json(text)
-    except (ValueError, RecursionError) as error:
-        raise SoarBenchError(f"{where} is not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise SoarBenchError(f"{where} is not a JSON object but {text.strip()[:40]}")
-    return record
-
-
-def _table_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Empty cells are absent; a cell that is a JSON object or list is read as that; a column
-    without a name, as pandas writes its index, is passed over.
-    """
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(io.StringIO(_read_text(file), newline=""), delimiter=delimiter, strict=True)
-    header: list[str] = []
-    try:
-        for cells in reader:
-            where = f"{file}, line {reader.line_num}"
-            if not any(cells):
-                continue
-            if not header:
-                header = [cell.strip() for cell in cells]
-                twice = sorted({name for name in header if name and header.count(name) > 1})
-                if twice:
-                    raise SoarBenchError(f"{where} has more than one column {twice[0]}")
-                continue
-            if len(cells) != len(header):
-                raise SoarBenchError(
-                    f"{where} has {len(cells)} cells where the header has {len(header)}: "
-                    'a text with a comma, tab or line break stands in "quotes"'
-                )
-            named = zip(header, cells, strict=True)
-            yield where, {name: _cell(cell, where) for name, cell in named if name and cell}
-    except csv.Error as error:
-        raise SoarBenchError(f"{file}, line {reader.line_num}: {error}") from None
-
-
-def _cell(text: str, where: str) -> Any:
-    if text[0] not in "[{":
-        return text
-    try:
-        return _json(text)
-    except (ValueError, RecursionError):
-        return text
-
-
 def _geneval(folder: Path, images: Sequence[str]) -> Iterator[_Row]:
     """Rows of GenEval's layout: a folder a prompt, images named by number in its ``samples``."""
     for record_file in sorted(folder.glob(f"*/{_GENEVAL_RECORD}")):
         where = str(record_file)
-        lines = [line for line in _read_text(record_file).split("\n") if line.strip()]
-        if len(lines) != 1:
-            raise SoarBenchError(f"{where} must hold one line of JSON; it has {len(lines)}")
-        record = _json_record(lines[0], where)
+        lines = sum(1 for _ in scan_rows(record_file))
+        if lines != 1:
+            raise SoarBenchError(f"{where} must hold one line of JSON; it has {lines}")
+        record = next(read_rows(record_file)).values
         text = record.pop("prompt", None)
         if not isinstance(text, str) or not text.strip():
             raise SoarBenchError(f"{where} has no text in prompt")
@@ -330,14 +254,14 @@ def _texts(folder: Path, images: Sequence[str]) -> Iterator[_Row]:
     lacking = [image for text, image in owner.items() if not (folder / text).is_file()]
     if lacking:
         raise SoarBenchError(
-            f"{len(lacking)} images in {folder} have no .txt with their prompt: {_some(lacking)}"
+            f"{len(lacking)} images in {folder} have no .txt with their prompt: {_few(lacking)}"
         )
     every = sorted(f.relative_to(folder) for f in folder.rglob("*.txt"))
     alone = [f.as_posix() for f in every if f not in owner and not f.name.startswith(".")]
     if alone:
-        raise SoarBenchError(f"{len(alone)} texts in {folder} have no image: {_some(alone)}")
+        raise SoarBenchError(f"{len(alone)} texts in {folder} have no image: {_few(alone)}")
     for text_file, image in owner.items():
-        text = _read_text(folder / text_file).strip()
+        text = read_text(folder / text_file).strip()
         if not text:
             raise SoarBenchError(f"{folder / text_file} is empty: it must hold the prompt")
         yield _Row(str(folder / text_file), image, text, {})
@@ -370,12 +294,12 @@ def _check_files(folder: Path, rows: Sequence[_Row], images: Sequence[str]) -> N
         seen[file] = row
     if missing:
         raise SoarBenchError(
-            f"{len(missing)} of {len(rows)} rows have no image in {folder}: {_some(missing)}"
+            f"{len(missing)} of {len(rows)} rows have no image in {folder}: {_few(missing)}"
         )
     stray = [image for image in images if (root / image).resolve() not in seen]
     if stray:
         raise SoarBenchError(
-            f"{len(stray)} of {len(images)} images in {folder} have no prompt: {_some(stray)}"
+            f"{len(stray)} of {len(images)} images in {folder} have no prompt: {_few(stray)}"
         )
 
 
@@ -420,4 +344,5 @@ def _assemble(folder: Path, layout: str, rows: Sequence[_Row]) -> Images:
 def _different(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
     """The keys in which two records differ."""
     keys = sorted(left.keys() | right.keys())
-    return _some(k for k in keys if k not in left or k not in right or left[k] != right[k])
+    differing = [k for k in keys if k not in left or k not in right or left[k] != right[k]]
+    return _few(differing)

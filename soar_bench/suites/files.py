@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.rows import Row, cell_value, is_table, read_rows, shorten
+from soar_bench.core.rows import Row, cell_value, is_table, read_rows
+from soar_bench.core.text import short_json
 from soar_bench.suites.prompts import numbered
 from soar_bench.suites.types import Prompt, Suite
 
@@ -140,7 +141,7 @@ def _checked(where: str, values: Mapping[str, Any]) -> _Record:
     if text is None:
         raise SoarBenchError(f"{where} has no prompt")
     if not isinstance(text, str):
-        raise SoarBenchError(f"{where}: prompt must be a text, not {shorten(text)}")
+        raise SoarBenchError(f"{where}: prompt must be a text, not {short_json(text)}")
     text = text.strip()
     if not text:
         raise SoarBenchError(f"{where} has an empty prompt")
@@ -158,7 +159,7 @@ def _checked_id(where: str, id: Any) -> str | None:
     if id is None:
         return None
     if isinstance(id, bool) or not isinstance(id, str | int):
-        raise SoarBenchError(f"{where}: id must be a text or a whole number, not {shorten(id)}")
+        raise SoarBenchError(f"{where}: id must be a text or a whole number, not {short_json(id)}")
     text = str(id)
     if not text.strip():
         raise SoarBenchError(f"{where} has an empty id")
@@ -173,7 +174,7 @@ def _metadata(where: str, rest: dict[str, Any]) -> dict[str, Any]:
     """``metadata`` and further keys together; ``task`` is another word for ``tag``."""
     nested = rest.pop("metadata", {})
     if not isinstance(nested, dict):
-        raise SoarBenchError(f"{where}: metadata must be an object, not {shorten(nested)}")
+        raise SoarBenchError(f"{where}: metadata must be an object, not {short_json(nested)}")
     twice = sorted(nested.keys() & rest.keys())
     if twice:
         raise SoarBenchError(f"{where} has {twice[0]} twice: inside metadata and beside it")
@@ -181,5 +182,5 @@ def _metadata(where: str, rest: dict[str, Any]) -> dict[str, Any]:
     if "task" in metadata and "tag" not in metadata:
         metadata["tag"] = metadata.pop("task")
     if not isinstance(metadata.get("tag", ""), str):
-        raise SoarBenchError(f"{where}: tag must be a text, not {shorten(metadata['tag'])}")
+        raise SoarBenchError(f"{where}: tag must be a text, not {short_json(metadata['tag'])}")
     return metadata

@@ -51,7 +51,7 @@ def test_the_digest_follows_the_content(folder):
         ('{"file_name": "../other.png", "text": "x"}', "outside"),
         ('{"file_name": "/etc/passwd", "text": "x"}', "outside"),
         ('{"file_name": "0.png"}', 'needs the texts "file_name" and "text"'),
-        ('["0.png", "x"]', 'needs the texts "file_name" and "text"'),
+        ('["0.png", "x"]', "line 4 must be one JSON object, such as"),
         ("{not json", "line 4 is not JSON"),
     ],
 )

@@ -230,7 +230,7 @@ def test_an_image_without_caption_and_a_caption_without_image_are_faults(gone, t
 def test_a_table_with_a_cell_too_many_names_the_line(tmp_path):
     write_images(tmp_path, ["a.png"])
     (tmp_path / "metadata.csv").write_text("file_name,text\na.png,star\na.png,red, star\n")
-    with pytest.raises(TrainingError, match="line 3 has more cells"):
+    with pytest.raises(TrainingError, match="line 3 has 3 cells where the header has 2"):
         ImageFolder(tmp_path)
 
 
@@ -369,3 +369,34 @@ def test_a_file_that_cannot_be_read_is_a_fault(tmp_path):
     (folder / "sub" / "1.png").chmod(0)
     with pytest.raises(TrainingError, match=r"line 2 names sub/1\.png, which cannot be read"):
         open_listing(str(folder))
+
+
+def test_a_row_of_a_table_may_lack_its_last_cells_but_not_those_that_are_needed(tmp_path):
+    write_images(tmp_path, ["a.png", "b.png"])
+    (tmp_path / "metadata.csv").write_text("file_name,text,note\na.png,star\nb.png\n")
+    data = open_listing(str(tmp_path), DROP)
+    assert [data.caption(i) for i in range(len(data))] == ["star"]
+    assert 'line 3 needs the texts "file_name" and "text"' in str(data.faults[0])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"file_name": "a.png", "text": "half \\ud800"}', "line 2 needs the texts"),
+        ('{"file_name": "a.png", "text": "x", "n": ' + "1" * 5000 + "}", "line 2 is not JSON"),
+        ("[" * 100_000, "line 2 is not JSON"),
+    ],
+)
+def test_a_line_that_python_stumbles_over_is_a_fault_of_its_record(line, message, tmp_path):
+    write_images(tmp_path, ["a.png"])
+    good = lines([{"file_name": "a.png", "text": "a \u2028 star", "similarity": float("nan")}])
+    (tmp_path / "metadata.jsonl").write_text(good + line + "\n")
+    with pytest.raises(TrainingError, match=message):
+        open_listing(str(tmp_path))
+    assert open_listing(str(tmp_path), DROP).caption(0) == "a \u2028 star"
+
+
+def test_a_table_may_hold_line_separators_inside_a_caption(tmp_path):
+    write_images(tmp_path, ["a.png"])
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,a \u2028 star\n", "utf-8")
+    assert open_listing(str(tmp_path)).caption(0) == "a \u2028 star"

@@ -1,14 +1,14 @@
-"""The forms training data comes in, and how the form of a path is told."""
+"""The forms of training data, and which of them a path is."""
 
 from __future__ import annotations
 
-import csv
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from soar_bench.core.rows import scan_rows
+from soar_bench.core.text import is_unicode
 from training.cache import Cache
 from training.data.records import Digest, Fault, FileSlice, Listing, Record, inside
 from training.data.remembered import Remembered
@@ -22,11 +22,11 @@ METADATA_TABLE = "metadata.csv"
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _TAR = ".tar"
 
-Found = Iterator[Record | Fault]
+Records = Iterator[Record | Fault]
 
 
 def open_listing(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None = None) -> Listing:
-    """The data set of that path: a folder, a ``.jsonl`` file, a ``.tar`` or ``{000..009}.tar``.
+    """Return the data set at a path: a folder, a ``.jsonl`` file, a ``.tar`` or ``{000..009}.tar``.
 
     With a ``cache``, images whose files have not changed are not read again for their digests.
     Raises TrainingError, in one sentence that names file and line, if it is none or is broken.
@@ -34,9 +34,9 @@ def open_listing(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None 
     if cache is None:
         return _open(name, images, None)
     remembered = Remembered(Cache(cache), name)
-    found = _open(name, images, remembered.digest)
+    listing = _open(name, images, remembered.digest)
     remembered.keep()
-    return found
+    return listing
 
 
 def _open(name: str, images: Images, digest: Digest | None) -> Listing:
@@ -46,9 +46,8 @@ def _open(name: str, images: Images, digest: Digest | None) -> Listing:
     if path.is_dir():
         return ImageFolder(path, images, digest)
     if path.is_file() and path.suffix in (".jsonl", ".csv"):
-        read = _csv_rows if path.suffix == ".csv" else _json_rows
-        found = _named(path, read, _image_folder(path, images), images)
-        return Listing(name, found, images.on_broken, digest)
+        rows = _named(path, _image_folder(path, images), images)
+        return Listing(name, rows, images.on_broken, digest)
     if path.is_file():
         raise TrainingError(f"{path} is not training data: give a folder, a .jsonl, .csv or .tar")
     raise TrainingError(f"there is no training data {name!r}")
@@ -69,22 +68,22 @@ class ImageFolder(Listing):
         lines, table = folder / METADATA_FILE, folder / METADATA_TABLE
         name = str(folder)
         if is_saved(folder):
-            found = read_saved(folder, images)
+            records = read_saved(folder, images)
         elif lines.is_file():
-            name, found = str(lines), _named(lines, _json_rows, folder, images)
+            name, records = str(lines), _named(lines, folder, images)
         elif table.is_file():
-            name, found = str(table), _named(table, _csv_rows, folder, images)
+            name, records = str(table), _named(table, folder, images)
         elif tars := sorted(folder.glob(f"*{_TAR}")):
-            found = read_tars(tars, images)
+            records = read_tars(tars, images)
         elif any(folder.rglob("*.txt")):
-            found = _beside(folder)
+            records = _beside(folder)
         else:
             raise TrainingError(
                 f"{folder} is not training data: it has no {METADATA_FILE} "
                 f'(one {{"file_name": ..., "text": ...}} a line), no {METADATA_TABLE}, no .tar, '
                 "and no NAME.txt beside NAME.png"
             )
-        super().__init__(name, found, images.on_broken, digest)
+        super().__init__(name, records, images.on_broken, digest)
 
 
 def _image_folder(file: Path, images: Images) -> Path:
@@ -94,34 +93,35 @@ def _image_folder(file: Path, images: Images) -> Path:
     return folder
 
 
-def _named(
-    file: Path, rows: Callable[[Path], Iterator[tuple[str, Any]]], root: Path, images: Images
-) -> Found:
-    """Records of a file whose lines name images in the folder ``root``."""
-    for where, row in rows(file):
-        if isinstance(row, Fault):
-            yield row
+def _named(file: Path, root: Path, images: Images) -> Records:
+    """Yield the records of a file whose rows name images in the folder ``root``."""
+    for row in scan_rows(file, error=TrainingError):
+        where, values = row.where, row.values
+        if row.fault and not values:
+            yield Fault(where, row.fault)
             continue
-        released = "md5" in row and not images.image
+        released = "md5" in values and not images.image
         image = images.image or ("md5" if released else "file_name")
         caption = images.caption or ("caption_en" if released else "text")
-        if not all(isinstance(row.get(key), str) for key in (image, caption)) or not row[image]:
+        texts = isinstance(values.get(image), str) and is_unicode(values.get(caption))
+        if not texts or not values[image]:
             yield Fault(where, f'needs the texts "{image}" and "{caption}"')
             continue
-        if fault := _released_size(row, where) if released else None:
+        if fault := _released_size(values, where) if released else None:
             yield fault
             continue
-        name = f"{row[image]}.jpg" if released else row[image]
+        name = f"{values[image]}.jpg" if released else values[image]
         path = inside(root, name, where)
         if isinstance(path, Fault):
             yield path
         else:
-            yield Record(where, name, FileSlice(path), row[caption])
+            yield Record(where, name, FileSlice(path), values[caption])
 
 
 def _released_size(row: dict[str, Any], where: str) -> Fault | None:
-    """The released lines carry the width and height of the image's bucket; training cuts to its
-    own, but a line where they are no lengths is a broken line.
+    """Return the fault of a released line whose width or height of a bucket is no length.
+
+    Training cuts images to its own sizes, but such a line is broken.
     """
     for key in ("bw", "bh"):
         value = row.get(key, 1)
@@ -130,49 +130,8 @@ def _released_size(row: dict[str, Any], where: str) -> Fault | None:
     return None
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TrainingError(f"{file} is not UTF-8 text: {error}") from None
-
-
-def _json_rows(file: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(_text(file).split("\n"), start=1):
-        where = f"{file}, line {number}"
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            yield where, Fault(where, f"is not JSON: {error}")
-            continue
-        yield (
-            where,
-            row
-            if isinstance(row, dict)
-            else Fault(where, 'needs the texts "file_name" and "text" (it holds no {...})'),
-        )
-
-
-def _csv_rows(file: Path) -> Iterator[tuple[str, Any]]:
-    reader = csv.DictReader(_text(file).splitlines(keepends=True), strict=True)
-    while True:
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise TrainingError(f"{file}, line {reader.line_num} is not CSV: {error}") from None
-        if row is None:
-            return
-        where = f"{file}, line {reader.line_num}"
-        if None in row:
-            yield where, Fault(where, "has more cells than the first line names")
-        else:
-            yield where, row
-
-
-def _beside(folder: Path) -> Found:
-    """Images with a caption in a file of the same name."""
+def _beside(folder: Path) -> Records:
+    """Yield images with a caption in a text file of the same name."""
     files = [f for f in sorted(folder.rglob("*")) if f.is_file() or f.is_symlink()]
     images = [f for f in files if f.suffix.lower() in ENDINGS]
     pictured = {f.with_suffix("") for f in images}

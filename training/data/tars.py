@@ -108,7 +108,7 @@ def _caption(
         return text
     try:
         content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         return Fault(where, f"has a .json that is not JSON: {error}")
     keys = (images.caption,) if images.caption else CAPTION_KEYS
     found = [content[k] for k in keys if k in content] if isinstance(content, dict) else []

@@ -228,7 +228,7 @@ def test_no_path_leaves_the_folder(tmp_path):
     ("lines", "words"),
     [
         (["{"], ["line 1 is not JSON"]),
-        (["", "[1]"], ["line 2 is not a JSON object but [1]"]),
+        (["", "[1]"], ["line 2 must be one JSON object, such as {\"name\": \"value\"}; it is [1]"]),
         (['{"file": "a.png"}'], ["line 1 has no prompt (also read: text); it has file"]),
         (['{"prompt": "x"}'], ["line 1 has no file (also read: file_name, image, path)"]),
         (['{"file": "a.png", "prompt": " "}'], ["line 1 has no text in prompt"]),
@@ -288,7 +288,7 @@ def test_what_is_wrong_in_a_jsonl_is_said_with_its_line(tmp_path, lines, words):
         ("file,file,prompt\na.png,a.png,x\n", ["line 1 has more than one column file"]),
         ('file,prompt\na.png,"x\n', ["prompts.csv, line 2"]),
         ("file,prompt\na.png,\n", ["line 2 has no prompt"]),
-        (b"file,prompt\na.png,\xff\n", ["prompts.csv is not UTF-8 text"]),
+        (b"file,prompt\na.png,\xff\n", ["prompts.csv, line 2 is not UTF-8 text"]),
         ("file,prompt\n", ["1 of 1 images", "have no prompt"]),
     ],
 )
@@ -312,7 +312,7 @@ def test_what_is_wrong_in_genevals_layout_is_said_with_its_folder(tmp_path):
     (place / "metadata.jsonl").write_text(record + "\n" + record)
     refused(tmp_path, "00000/metadata.jsonl must hold one line of JSON; it has 2")
     (place / "metadata.jsonl").write_text("{")
-    refused(tmp_path, "00000/metadata.jsonl is not JSON")
+    refused(tmp_path, "00000/metadata.jsonl, line 1 is not JSON")
     (place / "metadata.jsonl").write_text('{"tag": "counting"}')
     refused(tmp_path, "00000/metadata.jsonl has no text in prompt")
     for broken in (
