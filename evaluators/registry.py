@@ -5,7 +5,8 @@ A name is one of
 - a built-in evaluator's;
 - the name of an entry point of the group ``soar_bench.evaluators`` of an installed package;
 - ``path/to/file.py:Class``, or ``path/to/file.py`` if it defines one evaluator;
-- ``package.module:Class``, looked for in the current folder too.
+- ``package.module:Class``, looked for in the current folder too;
+- ``openclip:MODEL/PRETRAINED``, see :mod:`evaluators.openclip_package`.
 
 What is named is an :class:`~evaluators.types.Evaluator` subclass or a function that returns an
 evaluator, called without arguments. A plug-in that does not work is an error where it is asked
@@ -23,7 +24,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from importlib import import_module, invalidate_caches
 from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
@@ -56,6 +57,8 @@ BUILT_IN: dict[str, str] = {
     "shapes-clipscore": "evaluators.shapes.clipscore:ShapesClipScore",
 }
 
+#: Begins the name of a model of the open_clip package, unless it is a ``module:Class``.
+_OPEN_CLIP = "openclip:"
 _BUILT_IN = "built in"
 _LOCAL = "local"
 _TARGET = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*")
@@ -96,6 +99,8 @@ def names() -> list[str]:
 
 def find(name: str) -> Entry:
     """Where the evaluator of that name comes from. EvaluatorError if there is none."""
+    if name.startswith(_OPEN_CLIP) and not _TARGET.fullmatch(name):
+        return Entry(name, "evaluators.openclip_package:OpenClipScore", _BUILT_IN)
     if ":" in name or name.endswith(".py"):
         return Entry(name, name, _LOCAL)
     if name in BUILT_IN:  # also where a plug-in takes its name
@@ -278,7 +283,10 @@ def _factory(entry: Entry) -> tuple[Any, str]:
         if not attribute:
             return _only_evaluator(module, file), digest
     with _reported(entry, f"has no {attribute}"):
-        return reduce(getattr, attribute.split("."), module), digest
+        factory = reduce(getattr, attribute.split("."), module)
+    if entry.origin == _BUILT_IN and entry.name.startswith(_OPEN_CLIP):
+        factory = partial(factory, entry.name.removeprefix(_OPEN_CLIP))
+    return factory, digest
 
 
 def _only_evaluator(module: ModuleType, file: Path) -> type[Evaluator]:
