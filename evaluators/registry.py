@@ -283,7 +283,7 @@ def _factory(entry: Entry) -> tuple[Any, str]:
         if not attribute:
             return _only_evaluator(module, file), digest
     with _reported(entry, f"has no {attribute}"):
-        factory = reduce(getattr, attribute.split("."), module)
+        factory: Any = reduce(getattr, attribute.split("."), module)
     if entry.origin == _BUILT_IN and entry.name.startswith(_OPEN_CLIP):
         factory = partial(factory, entry.name.removeprefix(_OPEN_CLIP))
     return factory, digest
