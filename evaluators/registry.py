@@ -15,7 +15,6 @@ for by name and nowhere else. Imports no torch.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import re
@@ -33,6 +32,7 @@ from typing import Any
 
 from evaluators.declaration import NAME, NAME_RULE, fault
 from evaluators.types import Evaluator, EvaluatorError
+from soar_bench.core.errors import unknown_name
 
 GROUP = "soar_bench.evaluators"
 
@@ -110,9 +110,7 @@ def find(name: str) -> Entry:
         if entry.name == name:
             return entry
     spelled = list(dict.fromkeys(entry.name for entry in known))
-    near = difflib.get_close_matches(name, spelled, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise EvaluatorError(f"no evaluator is named {name!r}{hint} (known: {', '.join(spelled)})")
+    raise unknown_name("evaluator", name, spelled, EvaluatorError)
 
 
 def resolve(evaluator: str | Evaluator) -> Evaluator:

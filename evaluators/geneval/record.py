@@ -5,13 +5,13 @@ A misspelled class or colour would be an image that is never right: no score mus
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from evaluators.geneval.colors import COLORS
 from evaluators.geneval.detectors.names import OBJECT_NAMES
 from evaluators.geneval.rules import RELATIONS, TASKS
+from soar_bench.core.errors import nearest
 
 _CLAUSE_KEYS = {"include": ("class", "count", "color", "position"), "exclude": ("class", "count")}
 
@@ -80,5 +80,5 @@ def _is_whole(value: Any, least: int) -> bool:
 
 
 def _hint(name: Any, names: Collection[str]) -> str:
-    near = difflib.get_close_matches(str(name), list(names), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    choice = nearest(str(name), names)
+    return f" (did you mean {choice}?)" if choice else ""

@@ -13,13 +13,20 @@ class SoarBenchError(Exception):
     """
 
 
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return the choice that ``name`` may be a misspelling of, or an empty string."""
+    return next(iter(difflib.get_close_matches(name, list(choices), n=1)), "")
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return ``; did you mean NEAREST?`` for the choice nearest to ``name``, or an empty string."""
-    nearest = difflib.get_close_matches(name, list(choices), n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    choice = nearest(name, choices)
+    return f"; did you mean {choice}?" if choice else ""
 
 
-def unknown_name(kind: str, name: str, choices: list[str]) -> SoarBenchError:
+def unknown_name(
+    kind: str, name: str, choices: list[str], error: type[SoarBenchError] = SoarBenchError
+) -> SoarBenchError:
     """Return the error for a ``kind`` of thing whose name is none of ``choices``."""
     hint = did_you_mean(name, choices)
-    return SoarBenchError(f"no {kind} is named {name!r}{hint} (known: {', '.join(choices)})")
+    return error(f"no {kind} is named {name!r}{hint} (known: {', '.join(choices)})")

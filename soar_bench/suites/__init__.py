@@ -1,13 +1,12 @@
-"""Every suite by name, and a user's own from a file. Imports no torch."""
+"""Suites by name, and a user's own from a file of prompts. Imports no torch."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from soar_bench.core.errors import SoarBenchError, did_you_mean
+from soar_bench.core.errors import SoarBenchError, did_you_mean, nearest
 from soar_bench.suites import prompts
 from soar_bench.suites import shapes as shapes_suites
 from soar_bench.suites.files import PREFERENCE, SUFFIXES, read_suite
@@ -57,12 +56,24 @@ FETCHED: dict[str, Suite] = {
 
 
 def names() -> list[str]:
-    """Every named suite, fetched or not."""
+    """Return the name of every named suite, fetched or not."""
     return [*SUITES, *FETCHED]
 
 
+def get_suite(name_or_file: str, seed: int | None = None) -> Suite:
+    """Return a suite with its prompts, by its name or from a file of prompts.
+
+    ``seed`` replaces the suite's own. SoarBenchError if there is no such suite or file, if its
+    prompts have not been fetched, or if a file is not as it should be.
+    """
+    suite = declared(name_or_file)
+    if name_or_file in FETCHED:
+        suite = replace(suite, prompts=prompts.read(name_or_file))
+    return suite if seed is None else replace(suite, seed=seed)
+
+
 def declared(name: str) -> Suite:
-    """The suite without a look at fetched files: a suite that has not been fetched has no prompts.
+    """Return a suite without a look at fetched files: one that is fetched has no prompts.
 
     ``name`` is a suite's, or a file of prompts. SoarBenchError if it is neither.
     """
@@ -76,41 +87,25 @@ def declared(name: str) -> Suite:
 
 
 def _no_suite(name: str) -> SoarBenchError:
-    """The error for what is neither a suite nor a file of prompts."""
+    """Return the error for a name that is neither a suite's nor a file of prompts."""
     path, endings = Path(name), f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
     if path.is_dir():
         return SoarBenchError(f"{name} is a folder, not a suite: name a file of prompts in it")
     if path.suffix.lower() in SUFFIXES:
         if path.exists():
             return SoarBenchError(f"{name} is not a regular file")
-        near = difflib.get_close_matches(path.name, _files_in(path.parent), n=1)
-        hint = f"; did you mean {path.with_name(near[0])}?" if near else ""
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        files = sorted(file.name for file in beside if file.suffix.lower() in SUFFIXES)
+        file = nearest(path.name, files)
+        hint = f"; did you mean {path.with_name(file)}?" if file else ""
         return SoarBenchError(
             f"there is no file of prompts at {name}{hint} (known: {', '.join(names())})"
         )
     if path.is_file():
         return SoarBenchError(f"{name} is no file of prompts: its name must end in {endings}")
-    near = [name + suffix for suffix in SUFFIXES if Path(name + suffix).is_file()]
-    hint = f"; did you mean {near[0]}?" if near else did_you_mean(name, names())
+    files = [name + suffix for suffix in SUFFIXES if Path(name + suffix).is_file()]
+    hint = f"; did you mean {files[0]}?" if files else did_you_mean(name, names())
     return SoarBenchError(
         f"no suite is named {name!r}{hint} (known: {', '.join(names())}; or a file of prompts that "
         f"ends in {endings})"
     )
-
-
-def _files_in(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(f.name for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-
-
-def get_suite(name_or_file: str, seed: int | None = None) -> Suite:
-    """The suite with its prompts, and with another seed where one is given.
-
-    SoarBenchError if there is no such suite or file, if its prompts are not here, or if a file is
-    not as it should be.
-    """
-    suite = declared(name_or_file)
-    if name_or_file in FETCHED:
-        suite = replace(suite, prompts=prompts.read(name_or_file))
-    return suite if seed is None else replace(suite, seed=seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from soar_bench.checkpoints import EMBEDDED
-from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.errors import SoarBenchError, nearest
 from soar_bench.shapes.recipe import RECIPE
 from training.types import Config
 
@@ -94,12 +93,10 @@ def _explain(error: ValidationError) -> str:
     fault = error.errors()[0]
     place = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place, _names(Config), n=1)
-        if not near:
-            near = [n for n in _names(Config) if n.rpartition(".")[2] == place.rpartition(".")[2]][
-                :1
-            ]
-        hint = f"; did you mean {near[0]}?" if near else ""
+        settings = _names(Config)
+        elsewhere = [n for n in settings if n.rpartition(".")[2] == place.rpartition(".")[2]]
+        choice = nearest(place, settings) or next(iter(elsewhere), "")
+        hint = f"; did you mean {choice}?" if choice else ""
         return f"there is no setting {place!r}{hint}"
     if fault["type"] == "missing":
         return f"the setting {place!r} is missing"
