@@ -1,7 +1,7 @@
-"""Checkpoints of the Hugging Face hub: found in its cache here, and fetched into it.
+"""Checkpoints of the Hugging Face hub: find them in its cache here, and fetch them into it.
 
 Nothing is downloaded but by ``soar-bench fetch``. Where the cache lies is the hub client's own
-affair (``HF_HOME``, ``HF_HUB_CACHE``), and so are ``HF_ENDPOINT`` and ``HF_TOKEN``.
+affair (``HF_HOME``, ``HF_HUB_CACHE``), and so are ``HF_ENDPOINT`` and the token.
 """
 
 from __future__ import annotations
@@ -9,23 +9,26 @@ from __future__ import annotations
 import errno
 import glob
 import re
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.fetch.download import FetchError, human
+from soar_bench.fetch.download import LARGEST, FetchError, check_space, human
 
 _NAME = re.compile(
     r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)"
     r"(@(?P<revision>refs/pr/\d+|[\w][\w.-]*)(/(?P<inside>[^\\]+))?)?"
 )
-#: What a pipeline, a transformer or an adapter is made of, beside weights.
+#: Suffixes of what a pipeline, a transformer or an adapter is made of, beside weights.
 _SETTINGS = (".json", ".txt", ".model", ".tiktoken", ".jinja")
-_VARIANT = re.compile(r"^(?P<stem>[\w-]+)\.(?P<variant>\w+)(?P<rest>(-\d+-of-\d+)?\.safetensors)$")
-_INDEX_VARIANT = re.compile(r"^(?P<stem>[\w-]+\.safetensors\.index)\.\w+\.json$")
+#: Weights or their index, with a variant such as ``fp16`` before or after the shard's number.
+_VARIANT = re.compile(
+    r"(?P<stem>[\w-]+?)(-\d+-of-\d+)?"
+    r"(\.\w+(-\d+-of-\d+)?\.safetensors(\.index\.json)?|\.safetensors\.index\.\w+\.json)"
+)
 
 
 @dataclass(frozen=True)
@@ -44,51 +47,59 @@ class HubId:
         return self.repo if plain else f"{self.repo}@{self.revision}{inside}"
 
 
+@dataclass(frozen=True)
+class HubPlan:
+    """The files of a repository that a fetch will bring."""
+
+    hub_id: HubId
+    commit: str
+    #: bytes by path; None where the hub does not say
+    sizes: Mapping[str, int | None]
+
+    @property
+    def to_come(self) -> int:
+        """Bytes of the files that are not here."""
+        folder = _cached(replace(self.hub_id, revision=self.commit))
+        absent = {p for p in self.sizes if folder is None or not (folder / p).exists()}
+        return sum(self.sizes[path] or 0 for path in absent)
+
+    def summary(self) -> str:
+        count = "1 file" if len(self.sizes) == 1 else f"{len(self.sizes)} files"
+        size = human(sum(size or 0 for size in self.sizes.values()))
+        rest = f", {human(self.to_come)} to come" if self.to_come else ", all here"
+        return f"{self.hub_id} at {self.commit[:12]}: {count}, {size}{rest}"
+
+
 def parse(name: str) -> HubId | None:
-    """``org/name``, ``org/name@revision`` or ``org/name@revision/folder``; None for other names."""
+    """Read ``org/name``, ``org/name@revision`` or ``org/name@revision/folder``; None for others."""
     match = _NAME.fullmatch(name)
     if match is None or ".." in name:
         return None
     return HubId(match["repo"], match["revision"] or "main", (match["inside"] or "").strip("/"))
 
 
-def is_here(wanted: HubId) -> bool:
-    return _cached(wanted) is not None
+def is_here(hub_id: HubId) -> bool:
+    return _cached(hub_id) is not None
 
 
-def find(wanted: HubId) -> tuple[Path, str]:
-    """Where it lies in the cache, and the commit. SoarBenchError if it is not there."""
-    snapshot = _cached(wanted)
+def find(hub_id: HubId) -> tuple[Path, str]:
+    """Return where it lies in the cache, and the commit. SoarBenchError if it is not there."""
+    snapshot = _cached(hub_id)
     if snapshot is None:
         raise SoarBenchError(
-            f"there is no file or folder {wanted}, and the hub's cache here has no such repository "
-            f"and revision: if it is one of the hub, run `soar-bench fetch --checkpoint {wanted}`"
+            f"there is no file or folder {hub_id}, and the hub's cache here has no such repository "
+            f"and revision: if it is one of the hub, run `soar-bench fetch --checkpoint {hub_id}`"
         )
-    place = snapshot / wanted.inside
+    place = snapshot / hub_id.inside
     if not place.exists():
         raise SoarBenchError(
-            f"{wanted.inside} is not in the copy of {wanted.repo} here ({snapshot}): run "
-            f"`soar-bench fetch --checkpoint {wanted}`"
+            f"{hub_id.inside} is not in the copy of {hub_id.repo} here ({snapshot}): run "
+            f"`soar-bench fetch --checkpoint {hub_id}`"
         )
     return place, snapshot.name
 
 
-def check_space(planned: HubPlan) -> None:
-    """FetchError if the disk of the hub's cache has too little room."""
-    from huggingface_hub import constants
-
-    place = Path(constants.HF_HUB_CACHE).expanduser().resolve()
-    while not place.is_dir():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if planned.to_come > free:
-        raise FetchError(
-            f"{human(planned.to_come)} are needed and {human(free)} are free on the disk of "
-            f"{place}: free some, or set HF_HUB_CACHE to a folder on another disk"
-        )
-
-
-def _cached(wanted: HubId) -> Path | None:
+def _cached(hub_id: HubId) -> Path | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -96,88 +107,86 @@ def _cached(wanted: HubId) -> Path | None:
         # Without files asked for, a snapshot that is whole for us does not have to be whole for
         # the hub: what is needed was fetched and no more.
         folder = snapshot_download(
-            wanted.repo, revision=wanted.revision, local_files_only=True, allow_patterns=[]
+            hub_id.repo, revision=hub_id.revision, local_files_only=True, allow_patterns=[]
         )
     except LocalEntryNotFoundError:
         return None
     return Path(folder)
 
 
-@dataclass(frozen=True)
-class HubFile:
-    """A file of a repository."""
-
-    path: str
-    #: bytes; None where the hub does not say
-    size: int | None
-
-
-@dataclass(frozen=True)
-class HubPlan:
-    """What a fetch will bring."""
-
-    wanted: HubId
-    commit: str
-    files: tuple[HubFile, ...]
-
-    @property
-    def to_come(self) -> int:
-        """Bytes of the files that are not here."""
-        folder = _cached(replace(self.wanted, revision=self.commit))
-        here = {f.path for f in self.files if folder is not None and (folder / f.path).exists()}
-        return sum(file.size or 0 for file in self.files if file.path not in here)
-
-    def summary(self) -> str:
-        count = "1 file" if len(self.files) == 1 else f"{len(self.files)} files"
-        size = human(sum(file.size or 0 for file in self.files))
-        rest = f", {human(self.to_come)} to come" if self.to_come else ", all here"
-        return f"{self.wanted} at {self.commit[:12]}: {count}, {size}{rest}"
-
-
-def plan(wanted: HubId) -> HubPlan:
-    """Asks the hub what the repository holds. FetchError if it cannot be had."""
+def plan(hub_id: HubId) -> HubPlan:
+    """Ask the hub what the repository holds. FetchError if it cannot be had."""
     from huggingface_hub import HfApi
 
-    with _sentences(wanted):
-        info = HfApi().model_info(wanted.repo, revision=wanted.revision, files_metadata=True)
-    siblings = {s.rfilename: s.size for s in info.siblings or []}
-    paths = needed(list(siblings), wanted.inside)
+    with _sentences(hub_id):
+        info = HfApi().model_info(hub_id.repo, revision=hub_id.revision, files_metadata=True)
+    sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or []}
+    paths = needed(list(sizes), hub_id.inside)
     if not any(path.endswith(".safetensors") for path in paths):
-        where = f" in {wanted.inside}" if wanted.inside else ""
+        where = f" in {hub_id.inside}" if hub_id.inside else ""
         raise FetchError(
-            f"{wanted.repo} holds no .safetensors weights{where}: other formats are not read"
+            f"{hub_id.repo} holds no .safetensors weights{where}: other formats are not read"
         )
-    files = tuple(HubFile(path, siblings[path]) for path in paths)
-    return HubPlan(wanted, str(info.sha), files)
+    return HubPlan(hub_id, str(info.sha), {path: sizes[path] for path in paths})
 
 
 def fetch(planned: HubPlan) -> Path:
-    """Brings the files into the hub's cache; those that are there are left alone. FetchError if
-    that fails; what came stays, and the next fetch goes on from there.
-    """
-    from huggingface_hub import snapshot_download
+    """Bring the files into the hub's cache; those that are there are left alone.
 
-    with _sentences(planned.wanted):
+    FetchError if that fails; files that came whole stay.
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    check_space(Path(constants.HF_HUB_CACHE), planned.to_come, "HF_HUB_CACHE")
+    limit = sum(LARGEST if size is None else size for size in planned.sizes.values())
+    with _sentences(planned.hub_id):
         folder = snapshot_download(
-            planned.wanted.repo,
-            revision=planned.wanted.revision,
-            allow_patterns=[glob.escape(file.path) for file in planned.files],
+            planned.hub_id.repo,
+            revision=planned.hub_id.revision,
+            allow_patterns=[glob.escape(path) for path in planned.sizes],
+            tqdm_class=_bounded_bar(planned.hub_id, limit),
         )
-    missing = [f.path for f in planned.files if not (Path(folder) / f.path).exists()]
+    missing = [path for path in planned.sizes if not (Path(folder) / path).exists()]
     if missing:
-        raise FetchError(f"{planned.wanted}: {missing[0]} did not come; fetch again")
+        raise FetchError(f"{planned.hub_id}: {missing[0]} did not come; fetch again")
     return Path(folder)
 
 
+def _bounded_bar(hub_id: HubId, limit: int) -> type[Any]:
+    """Return a progress bar that ends a download of more bytes than the hub has announced.
+
+    The hub's client compares a file's size when the answer has ended, which a disk may not see.
+    """
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class BoundedBar(tqdm):
+        def __init__(self, *args: Any, **keywords: Any) -> None:
+            # Bytes on the wire are counted beside the files' own, and may be more.
+            self.limit = None if str(keywords.get("name")).endswith("transfer") else limit
+            self.done = 0
+            super().__init__(*args, **keywords)  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.done += int(n or 0)
+            if self.limit is not None and self.done > self.limit:
+                raise FetchError(
+                    f"{hub_id.repo} sends more than the {limit:,} bytes that the hub announced, "
+                    "and was stopped: look whether a proxy changes downloads"
+                )
+            return super().update(n)
+
+    return BoundedBar
+
+
 def needed(paths: Sequence[str], inside: str = "") -> list[str]:
-    """Which of a repository's files a checkpoint is loaded from.
+    """Return the files of a repository that a checkpoint is loaded from.
 
     Safetensors, settings and vocabularies; of a pipeline only what lies in its components'
     folders, since repositories hold copies of the weights beside them; of variants such as fp16
     only those without a plain file.
     """
-    there = set(paths)
-    pipeline = "model_index.json" in there and not inside
+    names = set(paths)
+    pipeline = "model_index.json" in names and not inside
     chosen = []
     for path in sorted(paths):
         pure = PurePosixPath(path)
@@ -190,47 +199,40 @@ def needed(paths: Sequence[str], inside: str = "") -> list[str]:
             continue
         if weights and pipeline and len(pure.parts) == 1:
             continue
-        if _plain_is_there(pure, there):
+        if _is_spare_variant(pure, names):
             continue
         chosen.append(path)
     return chosen
 
 
-def _plain_is_there(path: PurePosixPath, there: set[str]) -> bool:
-    """Whether a file is a variant of weights that are there without one."""
-    folder = path.parent
-    if match := _INDEX_VARIANT.match(path.name):
-        plain = match["stem"].removesuffix(".safetensors.index")
-    elif (match := _VARIANT.match(path.name)) or (
-        match := re.match(r"^(?P<stem>[\w-]+?)-\d+-of-\d+\.\w+\.safetensors$", path.name)
-    ):
-        plain = match["stem"]
-    else:
-        return False
-    names = (f"{plain}.safetensors", f"{plain}.safetensors.index.json")
-    return any(str(folder / name) in there for name in names)
+def _is_spare_variant(path: PurePosixPath, names: set[str]) -> bool:
+    """Return whether a file is a variant of weights that are among the names without one."""
+    match = _VARIANT.fullmatch(path.name)
+    plain = [f"{match['stem']}.safetensors{end}" for end in ("", ".index.json")] if match else []
+    return any(str(path.parent / name) in names for name in plain)
 
 
 @contextmanager
-def _sentences(wanted: HubId) -> Iterator[None]:
-    """The hub client's errors as one sentence."""
-    from huggingface_hub import errors
+def _sentences(hub_id: HubId) -> Iterator[None]:
+    """Turn the hub client's errors into one sentence."""
+    import httpx2
+    from huggingface_hub import constants, errors
 
     try:
         yield
     except errors.GatedRepoError:
-        words = "asks for its terms to be accepted on its page, and for HF_TOKEN to be set"
+        page = f"{constants.ENDPOINT}/{hub_id.repo}"
+        words = (
+            f"asks for its terms to be accepted on its page ({page}), and for HF_TOKEN to be set"
+        )
     except errors.RepositoryNotFoundError:
         words = "is not on the hub, or is private: look at the name, or set HF_TOKEN"
     except errors.RevisionNotFoundError:
-        words = f"has no revision {wanted.revision}"
-    except Exception as error:
-        client = type(error).__module__.partition(".")[0].startswith("httpx")
-        if not client and not isinstance(error, OSError):
-            raise
+        words = f"has no revision {hub_id.revision}"
+    except (httpx2.HTTPError, OSError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
         words = f"could not be fetched: {' '.join(str(error).split())[:200]}"
     else:
         return
-    raise FetchError(f"{wanted.repo} {words}")
+    raise FetchError(f"{hub_id.repo} {words}")

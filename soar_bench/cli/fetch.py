@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import typer
 
 
@@ -33,17 +35,18 @@ def fetch(
     """
     from rich.console import Console
 
-    from soar_bench import fetch as work
+    from soar_bench import fetch as fetching
+    from soar_bench import suites
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.files import home
     from soar_bench.fetch import download, file_sets
-    from soar_bench.fetch.mirror import AddressMirror, open_mirror
-    from soar_bench.output.fetch import listing, progress
+    from soar_bench.fetch import mirror as mirrors
+    from soar_bench.output.fetch import listing
 
-    wanted = [s for name in names or [] for s in file_sets.named(name)]
-    wanted += [s for name in suite for s in file_sets.of_suite(name)]
-    wanted += file_sets.everything() if everything else []
-    wanted = file_sets.distinct(wanted)
+    sets = [s for name in names or [] for s in file_sets.named(name, suites.SUITES)]
+    for name in suite:
+        sets += file_sets.of_suite(name, suites.declared(name).evaluators)
+    sets = file_sets.distinct([*sets, *(file_sets.everything() if everything else [])])
     if not (names or suite or everything or checkpoint):
         if mirror is not None:
             raise SoarBenchError("say what to take from the mirror: names, --suite or --all")
@@ -55,73 +58,68 @@ def fetch(
     _checkpoints(checkpoint, offline)
     if checkpoint and not (names or suite or everything):
         return
-    source: work.Source | None = None if offline else work.Published()
+    source: fetching.Source | None = None if offline else fetching.Published()
     if mirror is not None:
-        source = open_mirror(mirror)
-        if offline and isinstance(source, AddressMirror):
+        source = mirrors.open_mirror(mirror)
+        if offline and isinstance(source, mirrors.AddressMirror):
             raise SoarBenchError("a mirror's address needs the network: drop --offline")
 
-    planned = work.plan(wanted, source, _say)
-    for item in planned.present:
+    plan = fetching.plan(sets, source, _say)
+    for item in plan.present:
         typer.echo(f"{item.label}: here and whole")
-    if not planned.missing:
+    if not plan.missing:
         typer.echo("Nothing to fetch.")
         return
-    for line in work.summary(planned):
+    for line in plan.summary():
         typer.echo(line)
     if source is None:
-        sets = " ".join(dict.fromkeys(item.set.name for item in planned.missing))
+        absent = " ".join(dict.fromkeys(missing.item.set.name for missing in plan.missing))
         _fail(
-            f"offline, so nothing was fetched: run `soar-bench fetch {sets}` where there is "
+            f"offline, so nothing was fetched: run `soar-bench fetch {absent}` where there is "
             "internet, and bring the files here with --mirror"
         )
-        return
-    planned.check_space()
-    with progress(_say) as show:
-        report = work.fetch(planned, source, show, _say)
+    download.check_space(home(), plan.needed)
+    report = fetching.fetch(plan, source, _say)
     for item in report.fetched:
         typer.echo(f"{item.label}: fetched")
     if report.failures:
-        *before, last = [str(error) for _, error in report.failures]
+        *before, last = map(str, report.failures)
         for words in before:
             _say(f"soar-bench: {words}")
-        if report.untried:
-            last += f" (files that were not tried then: {len(report.untried)})"
-        _fail(last)
+        untried = f" (files that were not tried then: {report.untried})" if report.untried else ""
+        _fail(last + untried)
 
 
 def _checkpoints(names: list[str], offline: bool) -> None:
-    """Brings checkpoints into the hub's cache, or says which are there."""
+    """Bring checkpoints into the hub's cache, or say which are there."""
     from soar_bench.checkpoints import hub
     from soar_bench.core.errors import SoarBenchError
 
-    wanted = []
+    ids = []
     for name in dict.fromkeys(names):
-        one = hub.parse(name)
-        if one is None:
+        if (hub_id := hub.parse(name)) is None:
             raise SoarBenchError(f"{name!r} is no hub id: write org/name or org/name@revision")
-        wanted.append(one)
-    absent = [one for one in wanted if offline and not hub.is_here(one)]
+        ids.append(hub_id)
+    absent = [hub_id for hub_id in ids if offline and not hub.is_here(hub_id)]
     if absent:
-        ids = " ".join(f"--checkpoint {one}" for one in absent)
+        options = " ".join(f"--checkpoint {hub_id}" for hub_id in absent)
         _fail(
-            f"offline, so nothing was fetched: run `soar-bench fetch {ids}` where there is "
+            f"offline, so nothing was fetched: run `soar-bench fetch {options}` where there is "
             "internet, and bring the hub's cache here (the folder that HF_HUB_CACHE names)"
         )
-    for one in wanted:
+    for hub_id in ids:
         if offline:
-            typer.echo(f"{one}: here ({hub.find(one)[0]})")
+            typer.echo(f"{hub_id}: here ({hub.find(hub_id)[0]})")
             continue
-        planned = hub.plan(one)
-        typer.echo(planned.summary())
-        hub.check_space(planned)
-        typer.echo(f"{one}: fetched ({hub.fetch(planned)})")
+        plan = hub.plan(hub_id)
+        typer.echo(plan.summary())
+        typer.echo(f"{hub_id}: fetched ({hub.fetch(plan)})")
 
 
 def _say(words: str) -> None:
     typer.echo(words, err=True)
 
 
-def _fail(words: str) -> None:
+def _fail(words: str) -> NoReturn:
     _say(f"soar-bench: {words}")
     raise typer.Exit(1)

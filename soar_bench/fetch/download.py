@@ -1,28 +1,33 @@
-"""One address into one file: resumed where it stopped, retried, every failure one sentence.
+"""Download one URL to one file, with resume, retries and a bound on its size.
 
-Only the standard library's client is used; it reads ``HTTPS_PROXY`` and ``NO_PROXY``. Hub addresses
-go to ``HF_ENDPOINT`` where that is set, and ``HF_TOKEN`` goes to that host and no other.
+The client is the Hugging Face hub's, whose proxies, certificates, endpoint and token hold here too;
+other hosts are asked with it alike. Its ``hf_hub_download`` is not used: it begins a file that was
+interrupted anew, and writes on where an answer is longer than the file.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
 import shutil
 import socket
 import ssl
+import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from soar_bench.core.errors import SoarBenchError
+
+if TYPE_CHECKING:
+    import httpx2
+    from tqdm import tqdm
 
 HUB = "https://huggingface.co"
 
@@ -34,15 +39,12 @@ TIMEOUT = 30.0
 #: Seconds before the second attempt; doubled before each further one.
 WAIT = 1.0
 _LONGEST_WAIT = 60.0
-_CHUNK = 1 << 18
+#: Bytes after which an answer is stopped whose size nobody announces.
+LARGEST = 10_000_000_000
 #: An index of digests is a few lines; anything larger is not one.
 _LARGEST_JSON = 1 << 22
-
 #: Answers that another attempt may get past.
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
-
-#: Called with the bytes that are there and the bytes in all, where known.
-Observer = Callable[[int, int | None], None]
 
 
 class FetchError(SoarBenchError):
@@ -70,17 +72,18 @@ def hub_endpoint() -> str:
 
 
 def offline() -> bool:
-    """Whether ``HF_HUB_OFFLINE`` forbids the network."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    """Return whether the variables that the hub's client obeys forbid the network."""
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def actual(url: str) -> str:
-    """The address that is asked: hub addresses at ``HF_ENDPOINT``."""
+    """Return the address that is asked: hub addresses at ``HF_ENDPOINT``."""
     return hub_endpoint() + url.removeprefix(HUB) if url.startswith(f"{HUB}/") else url
 
 
 def human(size: int | None) -> str:
-    """A size as people write it, in powers of ten; ``?`` where it is not known."""
+    """Return a size as people write it, in powers of ten; ``?`` where it is not known."""
     if size is None:
         return "?"
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -89,135 +92,43 @@ def human(size: int | None) -> str:
     return f"{size} B"
 
 
-def check_space(place: Path, needed: int) -> None:
-    """FetchError if the disk of an existing folder has fewer bytes free than needed."""
-    free = shutil.disk_usage(place).free
+def length(part: Path) -> int:
+    """Return the bytes that have come."""
+    return part.stat().st_size if part.exists() else 0
+
+
+def check_space(folder: Path, needed: int, variable: str = "SOAR_BENCH_HOME") -> None:
+    """FetchError if the disk of a folder, which may not be there yet, has fewer bytes free.
+
+    ``variable`` is the environment variable that names the folder.
+    """
+    while not folder.is_dir():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise FetchError(
-            f"{human(needed)} are needed and {human(free)} are free on the disk of {place}: free "
-            "some, or set SOAR_BENCH_HOME to a folder on another disk"
+            f"{human(needed)} are needed and {human(free)} are free on the disk of {folder}: free "
+            f"some, or set {variable} to a folder on another disk"
         )
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects with the same method, and asks each host only for what it may know.
+def progress_bar(label: str, total: int | None, done: int = 0) -> tqdm[Any]:
+    """Return a bar of bytes on the error stream; a line now and then where it is no terminal."""
+    from tqdm import tqdm
 
-    The hub says a file's digest and size before it sends the client on to where the bytes are.
-    """
-
-    def __init__(self) -> None:
-        self.declared: dict[str, str] = {}
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        self.declared |= _declared(headers)
-        new = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if new is not None:
-            new.method = req.get_method()
-            _authorise(new)
-        return new
+    seconds = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(
+        desc=label, total=total, initial=done, unit="B", unit_scale=True, leave=False,
+        mininterval=seconds, delay=seconds,
+    )  # fmt: skip
 
 
-def _declared(headers: Any) -> dict[str, str]:
-    found = {key: (headers.get(f"X-Linked-{key}") or "").strip('"') for key in ("Etag", "Size")}
-    return {key: value for key, value in found.items() if value}
+def download(url: str, part: Path, size: int | None, label: str, *, most: int | None = None) -> str:
+    """Bring an address into ``part``, going on from what is there already.
 
-
-def _authorise(request: urllib.request.Request) -> None:
-    token = os.environ.get("HF_TOKEN", "").strip()
-    there, hub = urlsplit(request.full_url), urlsplit(hub_endpoint())
-    if token and (there.scheme, there.netloc) == (hub.scheme, hub.netloc):
-        # "unredirected": the library hands ordinary headers on to whatever host a redirect names.
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
-
-
-def _open(
-    url: str, method: str = "GET", headers: dict[str, str] | None = None
-) -> tuple[Any, dict[str, str]]:
-    """The response, and what the hub declared of the file on the way to it."""
-    from soar_bench import __version__
-
-    request = urllib.request.Request(
-        actual(url),
-        method=method,
-        headers={
-            "User-Agent": f"soar-bench/{__version__}",
-            "Accept-Encoding": "identity",
-            **(headers or {}),
-        },
-    )
-    _authorise(request)
-    redirects = _Redirects()
-    try:
-        response = urllib.request.build_opener(redirects).open(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return error, {}
-        error.close()
-        if error.code in _BUSY:
-            wait = error.headers.get("Retry-After") or ""
-            raise _PassingError(
-                f"{error.code} {_phrase(error.code)}",
-                wait=float(wait) if wait.isdecimal() else 0.0,
-            ) from None
-        raise _refused(url, error.code) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _passing(url, error, reached=False) from None
-    return response, redirects.declared | _declared(response.headers)
-
-
-def _phrase(code: int) -> str:
-    return HTTPStatus(code).phrase if code in HTTPStatus._value2member_map_ else "an unknown answer"
-
-
-def _refused(url: str, code: int) -> FetchError:
-    if code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-        return NotThere(
-            f"{actual(url)} is not there ({code}): it has been moved or taken away; get the file "
-            "from somebody's copy with --mirror"
-        )
-    if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        if actual(url).startswith(f"{hub_endpoint()}/"):
-            page = actual(url).partition("/resolve/")[0]
-            return FetchError(
-                f"{actual(url)} may not be downloaded ({code}): accept the terms on {page} with "
-                "your account and set HF_TOKEN to a token of it that is valid"
-            )
-        return FetchError(
-            f"{actual(url)} may not be downloaded ({code} {_phrase(code)}): look whether a proxy "
-            "forbids it, or get the file from somebody's copy with --mirror"
-        )
-    return FetchError(
-        f"{actual(url)} cannot be downloaded ({code} {_phrase(code)}): try later, or get the file "
-        "from somebody's copy with --mirror"
-    )
-
-
-def _passing(url: str, error: Exception, *, reached: bool) -> Exception:
-    """What a failed connection means: to be tried again, or not."""
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return Unreachable(
-            f"the certificate of {urlsplit(actual(url)).hostname} cannot be verified "
-            f"({reason.verify_message}): correct the clock, or set SSL_CERT_FILE to your network's "
-            "certificates"
-        )
-    if isinstance(reason, socket.gaierror):
-        words = "its name cannot be resolved"
-    elif isinstance(reason, TimeoutError):
-        words = f"no answer for {TIMEOUT:g} seconds"
-    elif isinstance(reason, OSError) and reason.strerror:
-        words = reason.strerror.lower()
-    else:
-        words = str(reason) or type(reason).__name__
-    return _PassingError(words, reached=reached)
-
-
-def download(
-    url: str, part: Path, size: int | None = None, observe: Observer = lambda done, total: None
-) -> str:
-    """Brings an address into ``part``, going on from what is there already.
+    ``size`` is the size in bytes that the file is known to have, by its pin or :func:`remote_size`.
+    Never more than that is written, nor more than the answer announces; ``most`` (``LARGEST``)
+    bounds a file of unknown size.
 
     Returns the SHA-256 that the hub declares for the file, or nothing where it declares none;
     comparing is the caller's. FetchError if it cannot be brought; what has come stays in ``part``.
@@ -225,13 +136,207 @@ def download(
     failures, best = 0, length(part)
     while True:
         try:
-            return _attempt(url, part, size, observe)
+            return _attempt(url, part, size, label, most or LARGEST)
         except _PassingError as passing:
             failures = 1 if length(part) > best else failures + 1
             best = max(best, length(part))
             if failures >= (TRIES if passing.reached else _TRIES_UNANSWERED):
                 raise _given_up(url, passing) from None
             time.sleep(min(max(passing.wait, WAIT * 2 ** (failures - 1)), _LONGEST_WAIT))
+
+
+def _attempt(url: str, part: Path, size: int | None, label: str, most: int) -> str:
+    start = length(part)
+    if start > (size or most):
+        part.unlink()
+        start = 0
+    if start and start == size:
+        return ""
+    with _request(url, start=start) as response:
+        digest = _linked(response, "Etag")
+        digest = digest if re.fullmatch("[0-9a-f]{64}", digest) else ""
+        content_range = response.headers.get("Content-Range", "")
+        if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if start and content_range.endswith(f"*/{start}"):  # all of it was there already
+                return digest
+            part.unlink(missing_ok=True)
+            raise _PassingError("the part that was there does not fit")
+        if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+            start = 0  # this server sends it whole, so that it begins again
+        elif not content_range.startswith(f"bytes {start}-"):
+            part.unlink(missing_ok=True)
+            raise _PassingError(f"another part was sent than asked for ({content_range})")
+        coming = response.headers.get("Content-Length", "")
+        total = start + int(coming) if coming.isdecimal() else size
+        if size is not None and total != size:
+            raise _wrong_size(url, f"{total:,}", size)
+        check_space(part.parent, (total or start) - start)
+        done, limit = start, size or min(total or most, most)
+        with part.open("r+b" if start else "wb") as stream, progress_bar(label, total, done) as bar:
+            stream.seek(start)
+            for chunk in response.iter_raw():
+                done += len(chunk)
+                if done > limit:
+                    break
+                stream.write(chunk)
+                bar.update(len(chunk))
+            stream.flush()
+            os.fsync(stream.fileno())
+    if done > limit:
+        part.unlink()
+        raise _wrong_size(url, "more", limit)
+    if total is not None and done < total:
+        raise _PassingError(f"the connection ended after {done:,} of {total:,} bytes")
+    return digest
+
+
+def remote_size(url: str) -> int | None:
+    """Return the bytes of an address, asked of the server once; None where it does not say.
+
+    Unreachable if no server answers.
+    """
+    try:
+        with _request(url, "HEAD") as response:
+            size = _linked(response, "Size") or response.headers.get("Content-Length", "")
+    except _PassingError as passing:
+        if not passing.reached:
+            raise _given_up(url, passing) from None
+        return None
+    except Unreachable:
+        raise
+    except FetchError:
+        return None
+    return (int(size) if size.isdecimal() else 0) or None
+
+
+def read_json(url: str) -> Any:
+    """Return the small JSON file at an address; None if there is none.
+
+    FetchError if it cannot be read.
+    """
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "index.json"
+        try:
+            download(url, file, None, url, most=_LARGEST_JSON)
+            return json.loads(file.read_bytes())
+        except NotThere:
+            return None
+        except ValueError:
+            raise FetchError(f"{url} is not JSON: look what the mirror's server serves") from None
+
+
+@contextmanager
+def _request(url: str, method: str = "GET", start: int = 0) -> Iterator[httpx2.Response]:
+    """Open an address from a byte on. FetchError or _PassingError, while it is read as well."""
+    import httpx2
+    from huggingface_hub import get_session
+
+    reached = False
+    try:
+        client = get_session()
+    except (ImportError, ValueError) as error:
+        raise Unreachable(
+            f"the proxy of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used ({error}): correct "
+            "it, or get the files from somebody's copy with --mirror"
+        ) from None
+    try:
+        with client.stream(
+            method, actual(url), headers=_headers(url, start), timeout=TIMEOUT
+        ) as response:
+            reached = True
+            _check_status(url, response)
+            yield response
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        # Endless redirects and the like are this address's fault alone.
+        reached |= not isinstance(error, httpx2.TransportError)
+        raise _connection_failed(url, error, reached=reached) from None
+
+
+def _headers(url: str, start: int) -> dict[str, str]:
+    """Return the headers of a request, with the hub's token for the hub alone.
+
+    The client drops the token where a redirect leads to another host.
+    """
+    from huggingface_hub import constants, get_token
+
+    from soar_bench import __version__
+
+    headers = {"User-Agent": f"soar-bench/{__version__}", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    if _on_hub(url) and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN and (token := get_token()):
+        headers["Authorization"] = f"Bearer {token}"
+    return headers
+
+
+def _on_hub(url: str) -> bool:
+    return actual(url).startswith(f"{hub_endpoint()}/")
+
+
+def _linked(response: httpx2.Response, key: str) -> str:
+    """Return what the hub says of a file before it sends the client on to where the bytes are."""
+    answers = [*response.history, response]
+    values = [answer.headers.get(f"X-Linked-{key}", "").strip('"') for answer in answers]
+    return next((value for value in values if value), "")
+
+
+def _check_status(url: str, response: httpx2.Response) -> None:
+    """FetchError or _PassingError if the answer is a refusal."""
+    code, address = response.status_code, actual(url)
+    if response.is_success or code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return
+    phrase = response.reason_phrase or "an unknown answer"
+    if code in _BUSY:
+        wait = response.headers.get("Retry-After", "")
+        raise _PassingError(f"{code} {phrase}", wait=float(wait) if wait.isdecimal() else 0.0)
+    if code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+        raise NotThere(
+            f"{address} is not there ({code}): it has been moved or taken away; get the file "
+            "from somebody's copy with --mirror"
+        )
+    if code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        what, advice = f"cannot be downloaded ({code} {phrase})", "try later"
+    elif _on_hub(url):
+        raise FetchError(
+            f"{address} may not be downloaded ({code}): accept the terms on "
+            f"{address.partition('/resolve/')[0]} with your account and set HF_TOKEN to a token "
+            "of it that is valid"
+        )
+    else:
+        what = f"may not be downloaded ({code} {phrase})"
+        advice = "look whether a proxy forbids it"
+    raise FetchError(
+        f"{address} {what}: {advice}, or get the file from somebody's copy with --mirror"
+    )
+
+
+def _wrong_size(url: str, size: str, expected: int) -> FetchError:
+    return FetchError(
+        f"{actual(url)} is {size} bytes where {expected:,} are expected: it is not the published "
+        "file; look whether a proxy or a login page answers, or use --mirror"
+    )
+
+
+def _connection_failed(url: str, error: Exception, *, reached: bool) -> Exception:
+    """Return the error for a connection that failed: to be tried again, or not."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):  # the system's own reason
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Unreachable(
+            f"the certificate of {urlsplit(actual(url)).hostname} cannot be verified "
+            f"({cause.verify_message}): correct the clock, or set SSL_CERT_FILE to your network's "
+            "certificates"
+        )
+    if isinstance(cause, socket.gaierror):
+        words = "its name cannot be resolved"
+    elif isinstance(cause, TimeoutError):
+        words = f"no answer for {TIMEOUT:g} seconds"
+    elif isinstance(cause, OSError) and cause.strerror:
+        words = cause.strerror.lower()
+    else:
+        words = str(error) or type(error).__name__
+    return _PassingError(words, reached=reached)
 
 
 def _given_up(url: str, passing: _PassingError) -> FetchError:
@@ -245,107 +350,3 @@ def _given_up(url: str, passing: _PassingError) -> FetchError:
         f"{host} cannot be reached ({passing}): check the network and HTTPS_PROXY, or get the "
         "files from somebody's copy with --mirror; the same command goes on from here"
     )
-
-
-def length(part: Path) -> int:
-    """Bytes that have come."""
-    return part.stat().st_size if part.exists() else 0
-
-
-def _attempt(url: str, part: Path, size: int | None, observe: Observer) -> str:
-    start = length(part)
-    if size is not None and start == size:
-        return ""
-    if size is not None and start > size:
-        part.unlink()
-        start = 0
-    response, declared = _open(url, headers={"Range": f"bytes={start}-"} if start else {})
-    with response:
-        range_of = response.headers.get("Content-Range") or ""
-        if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            if start and range_of.endswith(f"*/{start}"):  # all of it was there already
-                return ""
-            part.unlink(missing_ok=True)
-            raise _PassingError("the part that was there does not fit")
-        if response.status != HTTPStatus.PARTIAL_CONTENT:
-            start = 0  # this server sends it whole, so that it begins again
-        elif not re.match(rf"bytes {start}-", range_of):
-            part.unlink(missing_ok=True)
-            raise _PassingError(f"another part was sent than asked for ({range_of})")
-        coming = response.headers.get("Content-Length") or ""
-        total = start + int(coming) if coming.isdecimal() else size
-        if size is not None and total != size:
-            raise FetchError(
-                f"{actual(url)} is {total:,} bytes where {size:,} are expected: it is not the "
-                "published file; look whether a proxy or a login page answers, or use --mirror"
-            )
-        if total is not None:
-            check_space(part.parent, total - start)
-        done = _receive(url, response, part, start, total, observe)
-    if total is not None and done < total:
-        raise _PassingError(f"the connection ended after {done:,} of {total:,} bytes")
-    digest = declared.get("Etag", "")
-    return digest if re.fullmatch("[0-9a-f]{64}", digest) else ""
-
-
-def _receive(
-    url: str, response: Any, part: Path, start: int, total: int | None, observe: Observer
-) -> int:
-    """Appends what comes; returns the bytes that are there then."""
-    done = start
-    with part.open("r+b" if start else "wb") as stream:
-        stream.seek(start)
-        observe(done, total)
-        while True:
-            try:
-                chunk = response.read(_CHUNK)
-            except (OSError, http.client.HTTPException) as error:
-                raise _passing(url, error, reached=True) from None
-            if not chunk:
-                break
-            stream.write(chunk)
-            done += len(chunk)
-            observe(done, total)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return done
-
-
-def remote_size(url: str) -> int | None:
-    """Bytes of an address, asked of the server once; None where it does not say.
-
-    Unreachable if no server answers.
-    """
-    try:
-        response, declared = _open(url, method="HEAD")
-    except _PassingError as passing:
-        if not passing.reached:
-            raise _given_up(url, passing) from None
-        return None
-    except Unreachable:
-        raise
-    except FetchError:
-        return None
-    with response:
-        told = declared.get("Size") or response.headers.get("Content-Length") or ""
-    return int(told) if told.isdecimal() else None
-
-
-def read_json(url: str) -> Any:
-    """A small JSON file at an address; None if there is none. FetchError if it cannot be read."""
-    failures = 0
-    while True:
-        try:
-            response, _ = _open(url)
-            with response:
-                return json.loads(response.read(_LARGEST_JSON))
-        except NotThere:
-            return None
-        except ValueError:
-            raise FetchError(f"{url} is not JSON: look what the mirror's server serves") from None
-        except (_PassingError, OSError, http.client.HTTPException) as error:
-            failures += 1
-            passing = error if isinstance(error, _PassingError) else _PassingError(str(error))
-            if failures >= (TRIES if passing.reached else _TRIES_UNANSWERED):
-                raise _given_up(url, passing) from None
-            time.sleep(WAIT * 2 ** (failures - 1))

@@ -1,8 +1,12 @@
-"""What can be fetched: sets of files by name, and whether each file is here and right."""
+"""Sets of files that can be fetched by name, and whether each file is here and right.
+
+A set is the weights of an evaluator (pinned in :mod:`evaluators.catalogue`) or a published file of
+prompts (pinned here). The project contains neither. Imports no torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +14,24 @@ from pathlib import Path
 from evaluators import catalogue, registry
 from evaluators.types import EvaluatorError
 from evaluators.weights import WeightFile, Weights, recorded, what_is_wrong
-from soar_bench import suites
 from soar_bench.core.digests import file_digest, known_digest
 from soar_bench.core.errors import unknown_name
 from soar_bench.core.files import home
-from soar_bench.suites.prompts import PROMPT_SETS, PromptSet
+
+_GENEVAL = (
+    "https://raw.githubusercontent.com/djghosh13/geneval/af4902f24d3ca90ebbb446dd9891a59e0f82725f"
+)
+_NFT = (
+    "https://raw.githubusercontent.com/NVlabs/DiffusionNFT/24af5554898d85e93efa492f42b5e9cdf4156e9b"
+)
 
 
 @dataclass(frozen=True)
 class FileSet:
-    """Files that are fetched together: an evaluator's weights or a prompt set."""
+    """Files that are fetched together."""
 
     name: str
+    #: ``weights`` or ``prompts``
     kind: str
     #: its folder inside the home, and inside a mirror
     place: str
@@ -55,17 +65,17 @@ class Item:
 
     @property
     def part(self) -> Path:
-        """What has come so far, beside the target."""
+        """The bytes that have come so far, beside the target."""
         return self.target.with_name(f"{self.target.name}.part")
 
     @property
     def pinned(self) -> str:
         """The SHA-256, or its first digits, that the file must have; empty if nobody knows it."""
-        seen = str(recorded(self.set.folder).get(self.file.path, {}).get("pinned") or "")
-        return self.file.sha256 or self.file.sha256_prefix or seen
+        first_seen = str(recorded(self.set.folder).get(self.file.path, {}).get("pinned") or "")
+        return self.file.sha256 or self.file.sha256_prefix or first_seen
 
     def fault(self, *, read: bool = True) -> str:
-        """Why the file in its place is not right; empty if it is.
+        """Return why the file in its place is not right; empty if it is.
 
         ``read`` is whether a file that is not in the record may be read for its digest.
         """
@@ -74,11 +84,10 @@ class Item:
         size = self.target.stat().st_size
         if self.file.size is not None and size != self.file.size:
             return f"damaged: {size:,} bytes, expected {self.file.size:,}"
-        entry = recorded(self.set.folder).get(self.file.path)
         if not read and not self.is_recorded():
             return "not verified"
-        digest = file_digest(self.target)
-        wrong = what_is_wrong(self.file, digest, entry)
+        entry = recorded(self.set.folder).get(self.file.path)
+        wrong = what_is_wrong(self.file, file_digest(self.target), entry)
         return f"damaged: {wrong}" if wrong else ""
 
     def is_recorded(self) -> bool:
@@ -87,72 +96,107 @@ class Item:
         return entry.get("sha256") is not None and entry["sha256"] == known_digest(self.target)
 
 
-def _of_weights(weights: Weights) -> FileSet:
-    return FileSet(
-        weights.name,
-        "weights",
-        f"weights/{weights.name}",
-        weights.files,
-        weights.licence,
-        weights.source,
-    )
+def _prompts(
+    name: str, suffix: str, url: str, sha256: str, size: int, licence: str, source: str
+) -> FileSet:
+    file = WeightFile(f"{name}{suffix}", url, sha256, size)
+    return FileSet(name, "prompts", "prompts", (file,), licence, source)
 
 
-def _of_prompts(prompts: PromptSet) -> FileSet:
-    return FileSet(
-        prompts.name, "prompts", "prompts", (prompts.file,), prompts.licence, prompts.source
+def _flow_grpo(name: str, sha256: str, size: int, origin: str) -> FileSet:
+    """Return a test set of the Flow-GRPO family, in the copy that HY-SOAR evaluates on."""
+    url, source = f"{_NFT}/dataset/{name}/test.txt", f"{origin}; NVlabs/DiffusionNFT"
+    return _prompts(name, ".txt", url, sha256, size, "see NVlabs/DiffusionNFT", source)
+
+
+#: The published prompt sets, by the name of the suite that reads them.
+PROMPT_SETS: dict[str, FileSet] = {
+    prompts.name: prompts
+    for prompts in (
+        _prompts(
+            "geneval",
+            ".jsonl",
+            f"{_GENEVAL}/prompts/evaluation_metadata.jsonl",
+            "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
+            85_209,
+            "MIT",
+            "djghosh13/geneval; arXiv 2310.11513",
+        ),
+        _flow_grpo(
+            "ocr",
+            "4dd8caf3ab6ade73bd376c7d14c6ca49b6eacfb1bd321e22c40714ae4a98d4dc",
+            217_565,
+            "Flow-GRPO, arXiv 2505.05470",
+        ),
+        _flow_grpo(
+            "drawbench",
+            "9006b98feabb94b28a2bc0c88de42fd4f31a9ec3c2a19e308a02c5385b7172f0",
+            65_164,
+            "DrawBench, arXiv 2205.11487",
+        ),
+        _flow_grpo(
+            "pickscore",
+            "d75c025fa451866e70f7e36243f7cdd93095523cb51f5f9651f2ce3236d20262",
+            239_891,
+            "Pick-a-Pic, arXiv 2305.01569",
+        ),
     )
+}
+
+
+def _weights(weights: Weights) -> FileSet:
+    place = f"weights/{weights.name}"
+    return FileSet(weights.name, "weights", place, weights.files, weights.licence, weights.source)
 
 
 def _of_evaluator(name: str) -> list[FileSet]:
-    """What an evaluator needs; weights that a user brought themselves are not ours to fetch."""
+    """Return the weights of an evaluator, without those that a user brought themselves."""
     weights = registry.create(name).weights
-    return [_of_weights(w) for w in weights if w.folder_override is None]
+    return [_weights(w) for w in weights if w.folder_override is None]
 
 
 def _of_the_project() -> list[FileSet]:
-    prompts = [_of_prompts(p) for p in PROMPT_SETS.values()]
-    return [*(_of_weights(w) for w in catalogue.ALL), *prompts]
+    return [*map(_weights, catalogue.ALL), *PROMPT_SETS.values()]
 
 
 def everything() -> list[FileSet]:
-    """Every weight set of the catalogue, every prompt set, and the weights of plug-ins."""
-    found = _of_the_project()
+    """Return every weight set of the catalogue, every prompt set, and the weights of plug-ins."""
+    sets = _of_the_project()
     for name in registry.names():
         with suppress(EvaluatorError):  # `soar-bench evaluators` says which are broken and why
-            found += _of_evaluator(name)
-    return distinct(found)
+            sets += _of_evaluator(name)
+    return distinct(sets)
 
 
-def named(name: str) -> list[FileSet]:
-    """All that goes by a name: a weight set, an evaluator's weights, a prompt set.
+def named(name: str, suites: Collection[str] = ()) -> list[FileSet]:
+    """Return all that goes by a name: a weight set, an evaluator's weights, a prompt set.
 
-    SoarBenchError if nothing does.
+    ``suites`` names the suites that are part of the project and need no files. SoarBenchError if
+    nothing goes by the name.
     """
-    found = [s for s in _of_the_project() if s.name == name]
+    sets = [s for s in _of_the_project() if s.name == name]
     evaluators = registry.names()
     local = ":" in name or name.endswith(".py")  # an evaluator in a file of the user's own
     if local or name in evaluators:
-        return distinct([*found, *_of_evaluator(name)])
-    found = found or [s for s in everything() if s.name == name]
-    if not found and name not in suites.SUITES:
-        known = dict.fromkeys([*(s.name for s in everything()), *evaluators])
-        raise unknown_name("set of weights, evaluator or prompt set", name, list(known))
-    return found
+        return distinct([*sets, *_of_evaluator(name)])
+    sets = sets or [s for s in everything() if s.name == name]
+    if not sets and name not in suites:
+        names = dict.fromkeys([*(s.name for s in everything()), *evaluators])
+        raise unknown_name("set of weights, evaluator or prompt set", name, list(names))
+    return sets
 
 
-def of_suite(name: str) -> list[FileSet]:
-    """The prompts of a suite and the weights of its default evaluators."""
-    suite = suites.declared(name)
-    found = [_of_prompts(PROMPT_SETS[name])] if name in PROMPT_SETS else []
-    for evaluator in suite.evaluators:
-        found += _of_evaluator(evaluator)
-    return distinct(found)
+def of_suite(name: str, evaluators: Sequence[str]) -> list[FileSet]:
+    """Return the prompts of a suite and the weights of its evaluators."""
+    sets = [PROMPT_SETS[name]] if name in PROMPT_SETS else []
+    for evaluator in evaluators:
+        sets += _of_evaluator(evaluator)
+    return distinct(sets)
 
 
 def distinct(sets: Sequence[FileSet]) -> list[FileSet]:
-    """Each set once, in the order in which they come first."""
-    found: dict[str, FileSet] = {}
-    for one in sets:
-        found.setdefault(f"{one.kind} {one.name}", one)
-    return list(found.values())
+    """Return each set once, in the order in which they come first."""
+    unique: dict[tuple[str, str], FileSet] = {}
+    for files in sets:
+        unique.setdefault((files.kind, files.name), files)
+    return list(unique.values())

@@ -16,8 +16,10 @@ import sys
 import threading
 import time
 import types
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import huggingface_hub
 import pytest
 
 from evaluators import catalogue, registry, weights
@@ -26,7 +28,6 @@ from evaluators.weights import WeightFile, Weights
 from soar_bench import cli, fetch, suites
 from soar_bench.core import digests
 from soar_bench.fetch import download, file_sets
-from soar_bench.suites import prompts
 
 
 def some_bytes(size, seed=0):
@@ -48,8 +49,12 @@ class Server:
         self.ranges = True
         #: bodies to break off, by how many bytes are sent
         self.cuts: list[int] = []
-        #: seconds between pieces of 64 kB
+        #: seconds before a body, and between pieces of 64 kB
+        self.silence = 0.0
         self.pause = 0.0
+        #: paths whose body comes in chunks and never ends, and the bytes of it that were sent
+        self.endless: set[str] = set()
+        self.sent = 0
         #: (method, path, headers) of every request
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         outer = self
@@ -87,6 +92,9 @@ class Server:
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
+        if path in self.endless and handler.command == "GET":
+            self.send_without_end(handler)
+            return
         content, start = self.files[path], 0
         asked = handler.headers.get("Range")
         if asked and self.ranges:
@@ -109,12 +117,25 @@ class Server:
             return
         if self.cuts:
             body = body[: self.cuts.pop(0)]
+        time.sleep(self.silence)
         try:
             for at in range(0, len(body), 1 << 16):
                 handler.wfile.write(body[at : at + (1 << 16)])
                 time.sleep(self.pause)
         except OSError:
             pass
+
+    def send_without_end(self, handler):
+        handler.protocol_version = "HTTP/1.1"
+        handler.close_connection = True
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        piece = b"10000\r\n" + b"x" * (1 << 16) + b"\r\n"
+        with suppress(OSError):
+            while self.sent < 200_000_000:
+                handler.wfile.write(piece)
+                self.sent += 1 << 16
 
     def gets(self, path):
         return [headers for method, p, headers in self.requests if (method, p) == ("GET", path)]
@@ -274,8 +295,8 @@ def test_a_suite_names_its_prompts_and_its_evaluators_weights(
     judge(one)
     server.files["/p.txt"] = text = b"a cat\n"
     file = WeightFile("cats.txt", f"{server.address}/p.txt", sha256(text), 6)
-    published = prompts.PromptSet("cats", file, prompts.read_lines, "MIT", "here")
-    monkeypatch.setitem(prompts.PROMPT_SETS, "cats", published)
+    published = file_sets.FileSet("cats", "prompts", "prompts", (file,), "MIT", "here")
+    monkeypatch.setitem(file_sets.PROMPT_SETS, "cats", published)
     monkeypatch.setitem(suites.FETCHED, "cats", suites.Suite("cats", "", (), ("judge",)))
     code, said = run("--suite", "cats")
     assert code == 0, said
@@ -294,7 +315,7 @@ def test_all_is_every_weight_set_and_every_prompt_set(catalogued, home):
     catalogued("one")
     names = [(s.kind, s.name) for s in file_sets.everything()]
     assert names[0] == ("weights", "one")
-    assert {("prompts", name) for name in prompts.PROMPT_SETS} <= set(names)
+    assert {("prompts", name) for name in file_sets.PROMPT_SETS} <= set(names)
 
 
 def test_an_unknown_name_is_named_with_the_nearest(catalogued, run):
@@ -589,6 +610,17 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(catalogued, run, server, mon
     assert sent == {"/hub/a.bin": "Bearer secret", "/moved": "Bearer secret", "/elsewhere": None}
 
 
+def test_a_token_that_was_stored_by_logging_in_is_the_hubs_as_well(
+    catalogued, run, server, monkeypatch, tmp_path
+):
+    (tmp_path / "token").write_text("stored\n")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    catalogued("hub", address=download.HUB)
+    assert run("hub")[0] == 0
+    assert [h.get("Authorization") for h in server.gets("/hub/a.bin")] == ["Bearer stored"]
+
+
 def test_without_a_network_one_sentence_says_so_and_the_rest_is_not_tried(
     catalogued, run, monkeypatch
 ):
@@ -614,7 +646,7 @@ def test_a_name_that_cannot_be_resolved_is_said(catalogued, run, monkeypatch):
 def test_a_server_that_falls_silent_is_left(catalogued, run, server, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", 0.1)
     catalogued()
-    server.pause = 0.5
+    server.silence = 0.5
     code, said = run("set")
     assert code == 1 and "no answer for 0.1 seconds" in said
 
@@ -625,6 +657,66 @@ def test_a_file_of_another_size_is_not_even_fetched(catalogued, run, server):
     code, said = run("set")
     assert code == 1 and "19 bytes where 300,000 are expected" in said
     assert not (one.folder / "a.bin.part").exists()
+
+
+@pytest.mark.parametrize("bound", ["pinned", "announced", "stated"])
+def test_an_answer_without_an_end_is_stopped_at_the_size_that_is_known(
+    catalogued, run, server, monkeypatch, bound
+):
+    """A chunked answer announces no length: only the client can end it."""
+    one = catalogued(known=False, sized=bound == "pinned")
+    expected = 300_000
+    if bound == "stated":
+        monkeypatch.setattr(download, "remote_size", lambda url: None)
+        monkeypatch.setattr(download, "LARGEST", expected := 5_000_000)
+    server.endless.add("/set/a.bin")
+    code, said = run("set")
+    assert code == 1 and f"is more bytes where {expected:,} are expected" in said
+    assert "Traceback" not in said
+    assert one.missing() and leftovers(one.folder) == []
+    assert server.sent < expected + 20_000_000, "beside what was on its way"
+
+
+def test_an_index_without_an_end_is_stopped(catalogued, run, server):
+    catalogued(known=False)
+    server.files["/m/weights/set/digests.json"] = b"{}"
+    server.endless.add("/m/weights/set/digests.json")
+    code, said = run("set", "--mirror", f"{server.address}/m")
+    assert code == 1 and "is more bytes where 4,194,304 are expected" in said
+    assert server.sent < 30_000_000
+
+
+def test_redirects_without_an_end_stop_only_their_file(catalogued, run, server):
+    one = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
+    server.redirect["/set/a.bin"] = ("/set/a.bin", {})
+    code, said = run("set")
+    assert code == 1 and "redirects" in said and "Traceback" not in said
+    assert [f.path for f in one.missing()] == ["a.bin"]
+
+
+@pytest.mark.parametrize("proxy", ["nonsense://host:1", "socks5://127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_is_one_sentence(catalogued, run, monkeypatch, proxy):
+    huggingface_hub.close_session()
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    catalogued(address="http://example.invalid")
+    code, said = run("set")
+    huggingface_hub.close_session()
+    assert code == 1 and "HTTP_PROXY" in said and "Traceback" not in said
+
+
+def test_a_proxy_that_is_not_there_is_named(catalogued, run, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    huggingface_hub.close_session()
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    catalogued(address="http://example.invalid")
+    code, said = run("set")
+    huggingface_hub.close_session()
+    assert code == 1 and "example.invalid cannot be reached (connection refused)" in said
+    assert "HTTPS_PROXY" in said
 
 
 # Offline
@@ -717,8 +809,10 @@ def test_a_disk_that_fills_up_is_named_and_the_same_command_goes_on(
         code, said = run("set")
     assert code == 1 and "no space left on the disk" in said and "same command" in said
     assert len(server.gets("/set/a.bin")) == 1, "a full disk is no reason to try again"
+    came = (one.folder / "a.bin.part").stat().st_size
+    assert 0 < came <= 100_000
     assert run("set")[0] == 0
-    assert server.gets("/set/a.bin")[-1]["Range"] == "bytes=100000-"
+    assert server.gets("/set/a.bin")[-1]["Range"] == f"bytes={came}-"
 
 
 def test_a_home_that_cannot_be_written_to_is_named(catalogued, run, home):

@@ -11,7 +11,8 @@ import pytest
 
 from soar_bench import cli, suites
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.suites import prompts, protocols
+from soar_bench.fetch import file_sets
+from soar_bench.suites import protocols
 
 RECORDS = [
     {"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a bench"},
@@ -37,10 +38,10 @@ def fetched(tmp_path, monkeypatch):
     monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path))
 
     def put(name):
-        published, content = prompts.PROMPT_SETS[name], FILES[name].encode()
-        pinned = replace(published.file, sha256=hashlib.sha256(content).hexdigest())
-        monkeypatch.setitem(prompts.PROMPT_SETS, name, replace(published, file=pinned))
-        file = tmp_path / "prompts" / published.file.path
+        published, content = file_sets.PROMPT_SETS[name], FILES[name].encode()
+        pinned = replace(published.files[0], sha256=hashlib.sha256(content).hexdigest())
+        monkeypatch.setitem(file_sets.PROMPT_SETS, name, replace(published, files=(pinned,)))
+        file = tmp_path / "prompts" / pinned.path
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(content)
         return file
@@ -90,9 +91,9 @@ def test_a_changed_prompt_file_is_not_read(fetched):
 
 @pytest.mark.parametrize("name", suites.FETCHED)
 def test_every_fetched_suite_has_a_pinned_set_and_the_papers_protocol(name):
-    published = prompts.PROMPT_SETS[name]
-    assert len(published.file.sha256) == 64 and published.file.size
-    repository, commit, _ = published.file.url.removeprefix(
+    (published,) = file_sets.PROMPT_SETS[name].files
+    assert len(published.sha256) == 64 and published.size
+    repository, commit, _ = published.url.removeprefix(
         "https://raw.githubusercontent.com/"
     ).split("/", 3)[1:4]  # fmt: skip
     assert repository and len(commit) == 40
