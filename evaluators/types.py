@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.errors import EvaluatorError as EvaluatorError
 
 if TYPE_CHECKING:
     from evaluators.weights import Weights
-
-
-class EvaluatorError(SoarBenchError):
-    """Something a user can mend, in one sentence that says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)

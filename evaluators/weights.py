@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evaluators.types import EvaluatorError
 from soar_bench.core.digests import file_digest
+from soar_bench.core.errors import EvaluatorError
 from soar_bench.core.files import home
 
 DIGESTS_FILE = "digests.json"

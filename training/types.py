@@ -11,11 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from soar_bench.core.errors import SoarBenchError
-
-
-class TrainingError(SoarBenchError):
-    """Something a user can mend, in one sentence that says what is wrong and what to do."""
+from soar_bench.core.errors import TrainingError as TrainingError
 
 
 class Diverged(TrainingError):

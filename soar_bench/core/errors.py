@@ -7,10 +7,15 @@ from collections.abc import Iterable
 
 
 class SoarBenchError(Exception):
-    """Something a user can mend, in one sentence that says what is wrong and what to do.
+    """Something a user can mend, in one sentence that says what is wrong and what to do."""
 
-    Base class of :class:`evaluators.EvaluatorError` and ``training.types.TrainingError``.
-    """
+
+class EvaluatorError(SoarBenchError):
+    """A :class:`SoarBenchError` of an evaluator or its weights."""
+
+
+class TrainingError(SoarBenchError):
+    """A :class:`SoarBenchError` of training or its data."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
