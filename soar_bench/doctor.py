@@ -118,9 +118,10 @@ def _packages() -> Iterator[Finding]:
             )
         else:
             yield Finding(section, package, State.ok, f"{found}; for {use}")
-    wheels = [name for name in _CV2 if _version(name)]
-    if len(wheels) > 1:
-        text = f"{', '.join(wheels)} overwrite each other's cv2: keep one of them"
+    opencv = {name: number for name in _CV2 if (number := _version(name))}
+    if len(set(opencv.values())) > 1:  # of one version, each has what is used here
+        wheels = ", ".join(f"{name} {number}" for name, number in opencv.items())
+        text = f"{wheels} overwrite each other's cv2: keep one of them, or all at one version"
         yield Finding(section, "opencv", State.broken, text)
 
 
@@ -130,11 +131,12 @@ def _at_least(found: str, wanted: tuple[int, int]) -> bool:
 
 
 def _torchvision(found: str) -> Finding:
+    from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.torchvision import mend_torchvision
 
     try:
         mended = mend_torchvision()
-    except EvaluatorError as error:
+    except SoarBenchError as error:
         return Finding("packages", "torchvision", State.broken, f"{found}: {error}")
     text = "built for another torch; mended for what is needed" if mended else "imports"
     return Finding("packages", "torchvision", State.ok, f"{found}; {text}")

@@ -3,10 +3,51 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+#: The files that take longest, longest first. With ``--no-loadscope-reorder`` they are started in
+#: this order, so that no worker ends alone with one of them.
+LONGEST = (
+    "test_kill.py",
+    "test_train_kill.py",
+    "test_faults.py",
+    "test_embedded_base.py",
+    "test_quickstart.py",
+    "test_golden_curves.py",
+    "test_eval_command.py",
+    "test_evaluate.py",
+    "test_golden.py",
+    "test_rerun.py",
+    "test_scoring.py",
+    "test_loop.py",
+    "test_optimizers.py",
+    "test_cli.py",
+    "test_sampler.py",
+    "test_data.py",
+    "test_checkpoints.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))  # stable: a file stays whole
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_interrupts() -> Iterator[None]:
+    """Undo what a shell does to a job in the background: it lets it and its children ignore SIGINT.
+
+    A command that a test starts and interrupts would never hear of it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

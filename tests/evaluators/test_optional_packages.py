@@ -50,8 +50,8 @@ def test_a_torchvision_that_is_broken_otherwise_is_named(tmp_path):
     (tmp_path / "torchvision" / "__init__.py").write_text("raise ImportError('no libjpeg')")
     program = (
         "from soar_bench.core.torchvision import mend_torchvision\n"
-        "from evaluators.types import EvaluatorError\n"
-        "try:\n    mend_torchvision()\nexcept EvaluatorError as error:\n    print(error)"
+        "from soar_bench.core.errors import SoarBenchError\n"
+        "try:\n    mend_torchvision()\nexcept SoarBenchError as error:\n    print(error)"
     )
     said = run(program, tmp_path).stdout
     assert "torchvision does not import (no libjpeg): uninstall it" in said

@@ -26,9 +26,10 @@ import soar_bench.stats
 from soar_bench.cli import main
 print("ready", flush=True)
 for line in sys.stdin:
-    arguments, out = json.loads(line)
+    arguments, out, folder = json.loads(line)
     child = os.fork()
     if child == 0:
+        os.chdir(folder)
         file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1); os.dup2(file, 2); os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.stdin = open(0)
@@ -63,14 +64,17 @@ class Server:
     def run(
         self,
         *arguments: object,
+        cwd: object = ".",
         kill_after: float | None = None,
         by: int = signal.SIGKILL,
     ) -> int:
-        """The exit code; minus the signal's number for a command that a signal ended, sent after so
-        many seconds.
+        """Run a command in the folder ``cwd`` and return its exit code.
+
+        With ``kill_after``, the signal ``by`` is sent after so many seconds; the code is then minus
+        the signal's number if the signal ended the command.
         """
         out = self._place / "printed.txt"
-        self._tell(json.dumps([[str(a) for a in arguments], str(out)]))
+        self._tell(json.dumps([[str(a) for a in arguments], str(out.resolve()), str(cwd)]))
         child = int(self._process.stdout.readline())
         if kill_after is not None:
             time.sleep(kill_after)

@@ -68,7 +68,7 @@ def test_an_unusable_device_is_broken(home, only):
     ("installed", "name", "words"),
     [
         ({"mmcv": "2.2.0"}, "mmcv", "below 2.2"),
-        ({"opencv-python": "4", "opencv-contrib-python": "4"}, "opencv", "overwrite each other"),
+        ({"opencv-python": "4", "opencv-contrib-python": "5"}, "opencv", "overwrite each other"),
     ],
 )
 def test_known_conflicts_are_named(home, only, monkeypatch, installed, name, words):
@@ -77,6 +77,13 @@ def test_known_conflicts_are_named(home, only, monkeypatch, installed, name, wor
     found = findings()["packages", name]
     assert found.state is State.broken
     assert words in found.text
+
+
+def test_opencv_wheels_of_one_version_are_no_conflict(home, only, monkeypatch):
+    only()
+    installed = {"opencv-python": "4", "opencv-contrib-python": "4"}
+    monkeypatch.setattr(examination, "_version", installed.get)
+    assert ("packages", "opencv") not in findings()
 
 
 def golden(name):

@@ -10,6 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from forks import serve
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serve(tmp_path_factory.mktemp("cli")) as server:
+        yield server
 
 
 def soar_bench(*arguments, cwd=None, **environment):
@@ -28,10 +35,19 @@ def soar_bench(*arguments, cwd=None, **environment):
 
 def assert_refused(done, *words, code=2):
     assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    message = done.stderr.strip().splitlines()[-1]
+    assert_one_sentence(done.stderr, words)
+
+
+def assert_one_sentence(printed, words):
+    assert "Traceback" not in printed
+    message = printed.strip().splitlines()[-1]
     for word in words:
         assert word in message, message
+
+
+def refuse(server, arguments, *words, code=2, cwd="."):
+    assert server.run(*arguments, cwd=cwd) == code, server.printed
+    assert_one_sentence(server.printed, words)
 
 
 def test_help_names_every_command_and_imports_no_torch():
@@ -107,12 +123,11 @@ def test_help_answers_at_once():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(arguments, words, tmp_path):
-    done = soar_bench(*arguments, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments, words, server, tmp_path):
+    assert server.run(*arguments, cwd=tmp_path) == 2, server.printed
+    assert "Traceback" not in server.printed
     for word in words:
-        assert word in " ".join(done.stderr.split()), done.stderr
+        assert word in " ".join(server.printed.split()), server.printed
 
 
 def test_half_a_launchers_environment_is_refused(tmp_path):
@@ -120,19 +135,19 @@ def test_half_a_launchers_environment_is_refused(tmp_path):
     assert_refused(done, "WORLD_SIZE=2", "torchrun")
 
 
-def test_a_pipeline_of_another_class_is_refused(tmp_path):
+def test_a_pipeline_of_another_class_is_refused(server, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     train = ("train", "sft", "--data", "shapes-clean", "--base", tmp_path / "other")
-    assert_refused(soar_bench(*train), "FluxPipeline", "StableDiffusion3Pipeline")
+    refuse(server, train, "FluxPipeline", "StableDiffusion3Pipeline")
     (tmp_path / "other" / "model_index.json").write_text("{")
-    assert_refused(soar_bench("eval", tmp_path / "other"), "model_index.json", "is damaged")
+    refuse(server, ("eval", tmp_path / "other"), "model_index.json", "is damaged")
 
 
-def test_a_recipe_for_another_method_is_refused(tmp_path):
+def test_a_recipe_for_another_method_is_refused(server, tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("method: soar\nbase: shapes\n")
-    assert_refused(soar_bench("train", "sft", "--config", file), "recipe for soar, not for sft")
+    refuse(server, ("train", "sft", "--config", file), "recipe for soar, not for sft")
 
 
 def test_a_full_disk_is_named_and_nothing_half_written_is_left(tmp_path):
@@ -154,7 +169,7 @@ def test_a_full_disk_is_named_and_nothing_half_written_is_left(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_training_onto_a_disk_that_is_too_small_or_filled_up_meanwhile(small_disk):
+def test_training_onto_a_disk_that_is_too_small_or_filled_up_meanwhile(server, small_disk):
     """Refused before the first step; and where others fill the disk later, whoever writes, torch or
     safetensors: a sentence and exit code 1.
     """
@@ -162,9 +177,8 @@ def test_training_onto_a_disk_that_is_too_small_or_filled_up_meanwhile(small_dis
         "train", "sft", "--base", "shapes", "--data", "shapes-clean:8", "--steps", "1",
         "--output", small_disk / "run", "--set", "trackers=[]",
     )  # fmt: skip
-    done = soar_bench(*train)
-    assert_refused(done, "checkpoints: 1", "0.0 GB are free", "keep_last")
-    assert "train: 1/1" not in done.stderr
+    refuse(server, train, "checkpoints: 1", "0.0 GB are free", "keep_last")
+    assert "train: 1/1" not in server.printed
     code = (
         "import training.run\n"
         "training.run.Run.check_space = lambda *given: None\n"
@@ -178,35 +192,34 @@ def test_training_onto_a_disk_that_is_too_small_or_filled_up_meanwhile(small_dis
     assert not list((small_disk / "run").glob("checkpoint-*"))
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_place_that_cannot_be_written_is_named(server, tmp_path):
     (tmp_path / "file").write_text("")
-    done = soar_bench("shapes", "render", tmp_path / "file" / "sheet.png")
-    assert_refused(done, "file", code=1)
+    refuse(server, ("shapes", "render", tmp_path / "file" / "sheet.png"), "file", code=1)
 
 
-def test_a_damaged_checkpoint_or_base_is_named(tiny_pipeline, tmp_path):
+def test_a_damaged_checkpoint_or_base_is_named(server, tiny_pipeline, tmp_path):
     shutil.copytree(tiny_pipeline, tmp_path / "base")
     weights = tmp_path / "base" / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    assert_refused(soar_bench("eval", tmp_path / "base", cwd=tmp_path), "is damaged")
+    refuse(server, ("eval", tmp_path / "base"), "is damaged", cwd=tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.json").write_text('{"schema": 1}')
-    assert_refused(soar_bench("eval", tmp_path / "run", cwd=tmp_path), "is damaged: it lacks")
+    refuse(server, ("eval", tmp_path / "run"), "is damaged: it lacks", cwd=tmp_path)
 
 
-def test_render_exports_training_data_and_a_sheet(tmp_path):
+def test_render_exports_training_data_and_a_sheet(server, tmp_path):
     from training.data import ImageFolder
 
-    assert soar_bench("shapes", "render", tmp_path / "data", "--count", "5").returncode == 0
+    assert server.run("shapes", "render", tmp_path / "data", "--count", "5") == 0
     data = ImageFolder(tmp_path / "data")
     assert len(data) == 5
     record = json.loads((tmp_path / "data" / "metadata.jsonl").read_text().splitlines()[0])
     assert record["truth"]["tag"]
-    assert soar_bench("shapes", "render", tmp_path / "sheet.png", "--count", "9").returncode == 0
+    assert server.run("shapes", "render", tmp_path / "sheet.png", "--count", "9") == 0
     from PIL import Image
 
     assert Image.open(tmp_path / "sheet.png").size[0] > 1000
-    assert_refused(soar_bench("shapes", "render", tmp_path / "data"), "exists already")
+    refuse(server, ("shapes", "render", tmp_path / "data"), "exists already")
 
 
 def test_suites_and_evaluators_are_listed():
@@ -218,7 +231,7 @@ def test_suites_and_evaluators_are_listed():
         assert name in listed
 
 
-def test_train_eval_compare_leaderboard_end_to_end(tiny_pipeline, tmp_path):
+def test_train_eval_compare_leaderboard_end_to_end(server, tiny_pipeline, tmp_path):
     """The whole path on a random pipeline, as a user types it."""
     settings = (
         "resolution=64 max_sequence_length=14 precision=fp32 log_every=1 soar.points=2 "
@@ -227,27 +240,27 @@ def test_train_eval_compare_leaderboard_end_to_end(tiny_pipeline, tmp_path):
     common = ["--base", tiny_pipeline, "--data", "shapes-clean:16", "--steps", "2"]
     common += [part for setting in settings for part in ("--set", setting)]
     for method in ("sft", "soar"):
-        done = soar_bench("train", method, *common, "--seed", "1", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert f"outputs/train/{method}-seed1/checkpoint-000002" in done.stdout
-    done = soar_bench(
+        done = server.run("train", method, *common, "--seed", "1", cwd=tmp_path)
+        assert done == 0, server.printed
+        assert f"outputs/train/{method}-seed1/checkpoint-000002" in server.printed
+    done = server.run(
         "eval", tiny_pipeline, "outputs/train/sft-seed1",
         "outputs/train/soar-seed1/checkpoint-000002",
         "--suite", "shapes-signs", "--evaluator", "shapes-clipscore", "--images", "1",
         "--steps", "2", cwd=tmp_path,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "soar-seed1" in done.stdout
-    folders = [Path(line) for line in done.stdout.splitlines() if line.startswith("results/")]
+    assert done == 0, server.printed
+    assert "soar-seed1" in server.printed
+    folders = [Path(line) for line in server.printed.splitlines() if line.startswith("results/")]
     assert len(folders) == 3
-    done = soar_bench("compare", *folders, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "shapes_clipscore" in done.stdout
+    assert server.run("compare", *folders, cwd=tmp_path) == 0, server.printed
+    assert "shapes_clipscore" in server.printed
     for form in ("markdown", "csv"):
-        assert "soar" in soar_bench("compare", *folders, "--format", form, cwd=tmp_path).stdout
-    assert soar_bench("leaderboard", cwd=tmp_path).returncode == 0
+        assert server.run("compare", *folders, "--format", form, cwd=tmp_path) == 0
+        assert "soar" in server.printed
+    assert server.run("leaderboard", cwd=tmp_path) == 0
     page = (tmp_path / "leaderboard.md").read_text()
     assert "## shapes-signs under shapes+steps=2" in page
-    assert soar_bench("leaderboard", "--check", cwd=tmp_path).returncode == 0
+    assert server.run("leaderboard", "--check", cwd=tmp_path) == 0
     (tmp_path / "leaderboard.md").write_text(page + "edited")
-    assert_refused(soar_bench("leaderboard", "--check", cwd=tmp_path), "out of date")
+    refuse(server, ("leaderboard", "--check"), "out of date", cwd=tmp_path)
