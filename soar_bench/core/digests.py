@@ -96,7 +96,7 @@ def stamp(file: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-class Findings:
+class StampCache:
     """Cache of texts by key in one JSON file, each with the state that it holds for.
 
     A damaged or absent file is an empty cache. Several threads may use one.
@@ -174,17 +174,17 @@ def _stamps(files: Iterable[Path]) -> list[Any]:
     return [[str(file.resolve()), *stamp(file)] for file in files]
 
 
-def _findings(subject: str) -> Findings:
+def _findings(subject: str) -> StampCache:
     name = hashlib.sha256(subject.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     file = home() / "checkpoints" / f"{name}.json"
-    return _unsaved.get(file) or Findings(file)
+    return _unsaved.get(file) or StampCache(file)
 
 
 #: What could not be written, so that this process at least remembers it.
-_unsaved: dict[Path, Findings] = {}
+_unsaved: dict[Path, StampCache] = {}
 
 
-def _keep(findings: Findings, subject: str, state: Any, finding: str) -> None:
+def _keep(findings: StampCache, subject: str, state: Any, finding: str) -> None:
     findings.put(subject, state, finding)
     try:
         findings.save()

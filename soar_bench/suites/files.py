@@ -1,7 +1,7 @@
-"""A user's own suite, from a file of prompts: TXT, CSV or JSONL.
+"""Read a user's own suite from a file of prompts: TXT, CSV or JSONL.
 
-The same prompts, tasks and metadata are the same suite in each of the three, whatever their line
-ends. docs/suites.md shows the forms. Imports no torch.
+The same prompts, tasks and metadata give the same suite in each of the three. docs/suites.md shows
+the forms. Imports no torch.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ from soar_bench.core.text import short_json
 from soar_bench.suites.prompts import numbered
 from soar_bench.suites.types import Prompt, Suite
 
-#: What a file of prompts ends in.
+#: Endings of files of prompts.
 SUFFIXES = (".txt", ".csv", ".jsonl")
 LONGEST_PROMPT = 10_000  # characters; far beyond what any text encoder reads
 LONGEST_ID = 200
 
-#: Judges of prompts that come with nothing to be checked.
+#: Evaluators of prompts without metadata that could be checked.
 PREFERENCE = ("pickscore", "clipscore", "hpsv21", "aesthetic", "image-reward")
-_GENEVAL_IMAGES = 4  # a prompt, as GenEval asks
+_GENEVAL_IMAGES = 4  # per prompt, as GenEval asks
 
 
 @dataclass(frozen=True)
 class _Record:
-    """What a file says of one prompt, checked."""
+    """One prompt of a file, checked."""
 
-    #: for errors: the file and the line
+    #: file and line, for errors
     where: str
     text: str
     metadata: Mapping[str, Any]
-    #: None where the file gives none
+    #: None if the file has no ids
     id: str | None = None
 
 
 def read_suite(name: str) -> Suite:
-    """The suite in a file, with seed 0.
+    """Return the suite of a file, with seed 0.
 
-    A record that the file repeats is one prompt: where all are repeated equally often, so many
-    images are made of each. SoarBenchError that names file and line if anything is wrong with it.
+    A record that the file repeats is one prompt. If all are repeated equally often, that is the
+    number of images per prompt. SoarBenchError names file and line if anything is wrong.
     """
     file = Path(name)
     if not file.stem.isprintable():  # it becomes the suite's name
         raise SoarBenchError(f"the name of {name!r} cannot be shown: rename the file")
     rows = read_rows(file, column="prompt")
-    records = [_checked(row.where, _values(row)) for row in rows]
+    records = [_record(row.where, _values(row)) for row in rows]
     if not records:
         raise SoarBenchError(f"{file} holds no prompts")
-    evaluators, images = _judges(records)
-    prompts, repeats = _distinct(file.stem, records)
+    evaluators, images = _evaluators(records)
+    prompts, repeats = _prompts(file.stem, records)
     description = f"{len(prompts)} prompts from {name}"
     if repeats > 1:
         images = repeats
@@ -71,60 +71,64 @@ def read_suite(name: str) -> Suite:
     )
 
 
-def _distinct(stem: str, records: Sequence[_Record]) -> tuple[tuple[Prompt, ...], int]:
-    """The prompts, and how often each is repeated; 1 where that differs from prompt to prompt."""
-    if any(r.id is not None for r in records):
-        seen: dict[str, str] = {}
-        for r in records:
-            if r.id is None:
-                raise SoarBenchError(f"{r.where} has no id, as others have: give every line one")
-            if r.id in seen:
-                raise SoarBenchError(
-                    f"{r.where} has the id {r.id!r}, which is that of {seen[r.id]}"
-                )
-            seen[r.id] = r.where
+def _prompts(stem: str, records: Sequence[_Record]) -> tuple[tuple[Prompt, ...], int]:
+    """Return the distinct prompts and how often each is repeated, or 1 if that differs."""
+    if any(record.id is not None for record in records):
+        _check_ids(records)
         return tuple(Prompt(str(r.id), r.text, r.metadata) for r in records), 1
     keys = [json.dumps([r.text, r.metadata], sort_keys=True) for r in records]
-    distinct = dict(zip(keys, records, strict=True))  # in the order in which they come first
-    named = numbered(stem, [r.text for r in distinct.values()])
-    prompts = tuple(
-        replace(p, metadata=r.metadata) for p, r in zip(named, distinct.values(), strict=True)
-    )
+    distinct = dict(zip(keys, records, strict=True)).values()  # in the order of their first places
+    prompts = numbered(stem, (record.text for record in distinct))
     times = set(Counter(keys).values())
-    return prompts, times.pop() if len(times) == 1 else 1
+    return (
+        tuple(replace(p, metadata=r.metadata) for p, r in zip(prompts, distinct, strict=True)),
+        times.pop() if len(times) == 1 else 1,
+    )
 
 
-def _judges(records: Sequence[_Record]) -> tuple[tuple[str, ...], int]:
-    """The evaluators that can judge every record, and how many images they want of a prompt."""
+def _check_ids(records: Sequence[_Record]) -> None:
+    """Raise SoarBenchError unless every record has an id of its own."""
+    where_of: dict[str, str] = {}
+    for record in records:
+        where, id = record.where, record.id
+        if id is None:
+            raise SoarBenchError(f"{where} has no id, as others have: give every line one")
+        if id in where_of:
+            raise SoarBenchError(f"{where} has the id {id!r}, which is that of {where_of[id]}")
+        where_of[id] = where
+
+
+def _evaluators(records: Sequence[_Record]) -> tuple[tuple[str, ...], int]:
+    """Return the evaluators that can judge every record, and their images per prompt."""
     if not all("include" in r.metadata for r in records):
         return PREFERENCE, 1
     from evaluators.geneval.detectors.names import OBJECT_NAMES
     from evaluators.shapes.geometry import SHAPES
 
-    worlds = {"geneval": OBJECT_NAMES, "shapes-geneval": SHAPES}
-    wrong = {name: _first_wrong(records, classes) for name, classes in worlds.items()}
-    for name, fault in wrong.items():
+    classes = {"geneval": OBJECT_NAMES, "shapes-geneval": SHAPES}
+    faults = {name: _geneval_fault(records, names) for name, names in classes.items()}
+    for name, fault in faults.items():
         if fault is None:
             return (name,), _GENEVAL_IMAGES
-    raise SoarBenchError(str(wrong["geneval"]))
+    raise SoarBenchError(str(faults["geneval"]))
 
 
-def _first_wrong(records: Sequence[_Record], classes: Sequence[str]) -> str | None:
-    """The first record that GenEval's rules could not judge, and why."""
+def _geneval_fault(records: Sequence[_Record], classes: Sequence[str]) -> str | None:
+    """Return which record GenEval's rules could not judge, and why; None if there is none."""
     from evaluators.geneval.record import is_geneval, what_is_wrong
     from evaluators.geneval.rules import TASKS
 
-    for r in records:
-        wrong = what_is_wrong(r.metadata, classes)
-        if wrong is None and not is_geneval(r.metadata):
-            wrong = f"its tag is {r.metadata.get('tag')!r}, none of {', '.join(TASKS)}"
-        if wrong is not None:
-            return f"{r.where} has include but is no GenEval record: {wrong}"
+    for record in records:
+        fault = what_is_wrong(record.metadata, classes)
+        if fault is None and not is_geneval(record.metadata):
+            fault = f"its tag is {record.metadata.get('tag')!r}, none of {', '.join(TASKS)}"
+        if fault is not None:
+            return f"{record.where} has include but is no GenEval record: {fault}"
     return None
 
 
 def _values(row: Row) -> dict[str, Any]:
-    """The values of a row without those that are absent: null, or an empty cell of a table.
+    """Return the values of a row without absent ones: null, or an empty cell of a table.
 
     An empty ``prompt`` or ``id`` in a table is not absent, and will be refused.
     """
@@ -134,10 +138,9 @@ def _values(row: Row) -> dict[str, Any]:
     return texts | {name: cell_value(cell) for name, cell in row.values.items() if cell.strip()}
 
 
-def _checked(where: str, values: Mapping[str, Any]) -> _Record:
-    """A record from ``prompt``, ``id``, and what else a line says, which is its metadata."""
-    rest = dict(values)
-    text = rest.pop("prompt", None)
+def _record(where: str, values: dict[str, Any]) -> _Record:
+    """Return the record of a row: ``prompt``, ``id``, and all other values as its metadata."""
+    text = values.pop("prompt", None)
     if text is None:
         raise SoarBenchError(f"{where} has no prompt")
     if not isinstance(text, str):
@@ -149,13 +152,13 @@ def _checked(where: str, values: Mapping[str, Any]) -> _Record:
         raise SoarBenchError(
             f"{where} has a prompt of {len(text):,} characters; up to {LONGEST_PROMPT:,} are read"
         )
-    id = _checked_id(where, rest.pop("id", None))
+    id = _id(where, values.pop("id", None))
     if "\0" in text + (id or ""):
         raise SoarBenchError(f"{where} holds a NUL character: remove it")
-    return _Record(where, text, _metadata(where, rest), id)
+    return _Record(where, text, _metadata(where, values), id)
 
 
-def _checked_id(where: str, id: Any) -> str | None:
+def _id(where: str, id: Any) -> str | None:
     if id is None:
         return None
     if isinstance(id, bool) or not isinstance(id, str | int):
@@ -170,15 +173,15 @@ def _checked_id(where: str, id: Any) -> str | None:
     return text
 
 
-def _metadata(where: str, rest: dict[str, Any]) -> dict[str, Any]:
-    """``metadata`` and further keys together; ``task`` is another word for ``tag``."""
-    nested = rest.pop("metadata", {})
+def _metadata(where: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return ``metadata`` and the other values together, with ``task`` renamed to ``tag``."""
+    nested = values.pop("metadata", {})
     if not isinstance(nested, dict):
         raise SoarBenchError(f"{where}: metadata must be an object, not {short_json(nested)}")
-    twice = sorted(nested.keys() & rest.keys())
-    if twice:
-        raise SoarBenchError(f"{where} has {twice[0]} twice: inside metadata and beside it")
-    metadata = {**nested, **rest}
+    repeated = sorted(nested.keys() & values.keys())
+    if repeated:
+        raise SoarBenchError(f"{where} has {repeated[0]} twice: inside metadata and beside it")
+    metadata = nested | values
     if "task" in metadata and "tag" not in metadata:
         metadata["tag"] = metadata.pop("task")
     if not isinstance(metadata.get("tag", ""), str):

@@ -1,6 +1,6 @@
-"""Named protocols: the settings of generation under which numbers are comparable.
+"""Named protocols: settings of generation under which numbers are comparable.
 
-docs/suites.md says where each setting comes from and what is not known. Imports no torch.
+docs/suites.md says where each setting comes from and which ones are unknown. Imports no torch.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from soar_bench.shapes.captions import MAX_TOKENS
 from soar_bench.suites import FETCHED, SUITES
 from soar_bench.suites.types import Protocol, Suite
 
-#: The embedded world's; 20 steps are enough for its base to have converged.
+#: Protocol of the embedded world; its base has converged at 20 steps.
 SHAPES_PROTOCOL = Protocol(
     name="shapes", steps=20, guidance=3.0, resolution=64, max_sequence_length=MAX_TOKENS
 )
 
-#: Of the published table (arXiv 2604.12617): 512 pixels, guidance 4.5, 40 steps, and bf16 in the
-#: command of HY-SOAR's README. The rest is DiffusionNFT's evaluation script, from which HY-SOAR's
-#: descends: no number of tokens, so the pipeline's default of 256, and float32 weights in the VAE.
-#: It calls the pipeline under autocast, though, which computes the VAE's convolutions in bfloat16.
+#: Protocol of the published table (arXiv 2604.12617): 512 pixels, guidance 4.5, 40 steps, and bf16
+#: from the command in HY-SOAR's README. The rest comes from DiffusionNFT's evaluation script, on
+#: which HY-SOAR's is based: it sets no number of tokens, so the pipeline's default of 256 holds,
+#: and its VAE has float32 weights. It calls the pipeline under autocast, though, which computes
+#: the VAE's convolutions in bfloat16.
 SOAR_PAPER_PROTOCOL = Protocol(
     name="soar-paper",
     steps=40,
@@ -35,9 +36,9 @@ SOAR_PAPER_PROTOCOL = Protocol(
     vae_dtype="float32",
 )
 
-#: The defaults of djghosh13/geneval's generation/diffusers_generate.py, which loads the whole
-#: pipeline in float16 and passes no size. Its models read 77 tokens; a pipeline with a T5 encoder
-#: gets Stable Diffusion 3's default of 256.
+#: Defaults of djghosh13/geneval's generation/diffusers_generate.py, which loads the whole pipeline
+#: in float16 and passes no size. Its models read 77 tokens; a pipeline with a T5 encoder gets
+#: Stable Diffusion 3's default of 256.
 GENEVAL_OFFICIAL_PROTOCOL = Protocol(
     name="geneval-official",
     steps=50,
@@ -48,8 +49,8 @@ GENEVAL_OFFICIAL_PROTOCOL = Protocol(
     vae_dtype="float16",
 )
 
-#: The evaluation inside yifan123/flow_grpo's scripts/train_sd3.py with its configurations for
-#: SD3.5-M (config/grpo.py; fp16 from config/base.py). The text encoders are cast to float16, the
+#: Evaluation in yifan123/flow_grpo's scripts/train_sd3.py with its configurations for SD3.5-M
+#: (config/grpo.py; fp16 from config/base.py). The text encoders are cast to float16, the
 #: transformer computes under float16 autocast over float32 weights, the VAE is left in float32.
 FLOW_GRPO_PROTOCOL = Protocol(
     name="flow-grpo",
@@ -66,7 +67,7 @@ PROTOCOLS: dict[str, Protocol] = {
     for p in (SHAPES_PROTOCOL, SOAR_PAPER_PROTOCOL, GENEVAL_OFFICIAL_PROTOCOL, FLOW_GRPO_PROTOCOL)
 }
 
-#: What each protocol is that of, for tables.
+#: Where each protocol comes from, for tables.
 ABOUT: dict[str, str] = {
     "shapes": "the embedded world's base",
     "soar-paper": "the table of the SOAR paper, arXiv 2604.12617",
@@ -74,7 +75,7 @@ ABOUT: dict[str, str] = {
     "flow-grpo": "Flow-GRPO's evaluation during training, SD3.5-M",
 }
 
-#: The protocol a named suite is evaluated under unless another is named.
+#: Default protocol of each named suite.
 DEFAULT_PROTOCOL: dict[str, str] = {
     **dict.fromkeys(SUITES, SHAPES_PROTOCOL.name),
     **dict.fromkeys(FETCHED, SOAR_PAPER_PROTOCOL.name),
@@ -91,20 +92,20 @@ _CHOICES = {
 
 
 def default_protocol(suite: Suite) -> Protocol:
-    """The protocol a suite is evaluated under unless another is named.
+    """Return the protocol that a suite is evaluated under unless another is named.
 
-    A user's own suite is evaluated under the paper's, one of the embedded world under its own.
+    For a suite from a file that is the paper's, or the embedded world's if its evaluator judges it.
     """
     if suite.source:
-        of_the_world = "shapes-geneval" in suite.evaluators
-        return SHAPES_PROTOCOL if of_the_world else SOAR_PAPER_PROTOCOL
+        return SHAPES_PROTOCOL if "shapes-geneval" in suite.evaluators else SOAR_PAPER_PROTOCOL
     return PROTOCOLS[DEFAULT_PROTOCOL.get(suite.name, SOAR_PAPER_PROTOCOL.name)]
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name, or of a name with settings: ``soar-paper+steps=20+guidance=7``.
+    """Return a protocol by name, with other settings if the name lists some.
 
-    SoarBenchError if there is none, or a setting or its value is none.
+    ``soar-paper+steps=20+guidance=7`` is such a name. SoarBenchError for an unknown protocol,
+    setting or value.
     """
     base, *changes = re.split(r"\+(?=[^+=]*=)", name)  # not the plus of a number such as 1e+02
     if base not in PROTOCOLS:
@@ -114,21 +115,22 @@ def get_protocol(name: str) -> Protocol:
         key, _, text = change.partition("=")
         if key in settings:
             raise SoarBenchError(f"the protocol {name!r} sets {key} twice")
-        settings[_known(key)] = _parse(key, text)
+        _check_name(key)
+        settings[key] = _parse(key, text)
     return override(PROTOCOLS[base], **settings)
 
 
 def override(protocol: Protocol, **changes: Any) -> Protocol:
-    """The protocol with other settings and the name that says which; None changes nothing.
+    """Return a protocol with other settings, which its name then lists; None changes nothing.
 
-    However it was arrived at, the same settings over a named protocol have the same name.
-    SoarBenchError for an unknown setting or value.
+    The same settings over a named protocol have the same name, in whichever order they were
+    changed. SoarBenchError for an unknown setting or value.
     """
-    given = {key: check(key, value) for key, value in changes.items() if value is not None}
+    settings = {key: check(key, value) for key, value in changes.items() if value is not None}
     base = PROTOCOLS.get(protocol.name.split("+")[0])
     if base is None or base.name == protocol.name:
-        return protocol.override(**given)
-    return base.override(**{**protocol.settings(), **given})
+        return protocol.override(**settings)
+    return base.override(**{**protocol.settings(), **settings})
 
 
 def sweep(
@@ -137,40 +139,38 @@ def sweep(
     guidance: Sequence[float] = (),
     **overrides: Any,
 ) -> list[Protocol]:
-    """Every number of steps with every guidance, in the order given, each protocol once.
+    """Return a protocol for every number of steps with every guidance, each protocol once.
 
-    Nothing given is the protocol's own. ``overrides`` hold for all of them.
+    No steps or no guidance means the protocol's own. ``overrides`` hold for all of them.
     """
-    every_steps = steps or (protocol.steps,)
-    every_guidance = guidance or (protocol.guidance,)
-    found = [
+    protocols = [
         override(protocol, **overrides, steps=s, guidance=g)
-        for s in every_steps
-        for g in every_guidance
+        for s in steps or (protocol.steps,)
+        for g in guidance or (protocol.guidance,)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(protocols))
 
 
 def from_settings(name: str, settings: Mapping[str, Any]) -> Protocol:
-    """The protocol of a record: the name as it stands there, and what its ``settings()`` gave.
+    """Return the protocol of a record, from its name and its :meth:`Protocol.settings`.
 
-    SoarBenchError that names what is missing, unknown or out of range.
+    SoarBenchError names a setting that is missing, unknown or out of range.
     """
     missing = [key for key in SETTINGS if key not in settings]
     if missing:
         raise SoarBenchError(f"the protocol {name!r} lacks {', '.join(missing)}")
-    strange = [key for key in settings if key not in SETTINGS]
-    if strange:
+    unknown = [key for key in settings if key not in SETTINGS]
+    if unknown:
         raise SoarBenchError(
             f"the protocol {name!r} has settings that this soar-bench does not know: "
-            f"{', '.join(strange)}"
+            f"{', '.join(unknown)}"
         )
     return Protocol(name=name, **{key: check(key, value) for key, value in settings.items()})
 
 
 def check(setting: str, value: Any) -> Any:
-    """The value as a protocol holds it. SoarBenchError if it is none of that setting."""
-    _known(setting)
+    """Return a setting's value in the type of the protocol. SoarBenchError if it is not allowed."""
+    _check_name(setting)
     if setting == "resolution" and value is None:
         return None
     if setting in _CHOICES:
@@ -188,10 +188,9 @@ def check(setting: str, value: Any) -> Any:
     return int(value)
 
 
-def _known(setting: str) -> str:
+def _check_name(setting: str) -> None:
     if setting not in SETTINGS:
         raise unknown_name("setting of a protocol", setting, list(SETTINGS))
-    return setting
 
 
 def _parse(setting: str, text: str) -> Any:

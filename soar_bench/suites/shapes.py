@@ -1,4 +1,4 @@
-"""The embedded world's suites.
+"""Suites of the embedded world.
 
 In ``shapes`` half of the prompts about positions and pairs of colours, and a third of the other
 forms', are held out (see :mod:`soar_bench.shapes.captions`); single objects cannot be.
@@ -21,10 +21,10 @@ _TEST_LEAD_INS, _DEVELOPMENT_LEAD_INS = LEAD_INS[:3], LEAD_INS[3:]
 def _choose(
     rng: random.Random, tag: str, count: int, held_out_share: float, lead_ins: tuple[str, ...]
 ) -> list[Metadata]:
-    """``count`` captions of a form, or all there are, of which a share is held out."""
-    everything = [m for lead_in in lead_ins for m in captions.every_caption(tag, lead_in)]
-    held_out = [m for m in everything if captions.is_held_out(m)]
-    seen = [m for m in everything if not captions.is_held_out(m)]
+    """Return up to ``count`` captions of a form, of which a share is held out."""
+    choices = [m for lead_in in lead_ins for m in captions.every_caption(tag, lead_in)]
+    held_out = [m for m in choices if captions.is_held_out(m)]
+    seen = [m for m in choices if not captions.is_held_out(m)]
     new = min(round(count * held_out_share), len(held_out))
     return rng.sample(held_out, new) + rng.sample(seen, min(count - new, len(seen)))
 
@@ -42,6 +42,7 @@ def _prompts(chosen: list[Metadata]) -> tuple[Prompt, ...]:
 
 
 def shapes() -> Suite:
+    """Return the test suite: GenEval's six tasks."""
     rng = random.Random("soar-bench suite shapes, version 1")
     chosen = []
     for tag in TASKS:
@@ -57,6 +58,7 @@ def shapes() -> Suite:
 
 
 def shapes_dev() -> Suite:
+    """Return the suite that settings are chosen on."""
     rng = random.Random("soar-bench suite shapes-dev, version 1")
     chosen = [m for tag in TASKS for m in _choose(rng, tag, 30, 0.0, _DEVELOPMENT_LEAD_INS)]
     return Suite(
@@ -69,6 +71,7 @@ def shapes_dev() -> Suite:
 
 
 def shapes_signs() -> Suite:
+    """Return the suite of signs, which an OCR evaluator judges."""
     rng = random.Random("soar-bench suite shapes-signs, version 1")
     seen = [w for w in WORDS if w not in captions.HELD_OUT_WORDS]
     words = [*sorted(captions.HELD_OUT_WORDS), *rng.sample(seen, 20)]

@@ -1,4 +1,4 @@
-"""The harness's small vocabulary. Imports no torch."""
+"""Prompts, suites, protocols and samples: the words of the harness. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ class Prompt:
     #: unique in its suite and never reused for another text
     id: str
     text: str
-    #: what evaluators need, in their field's own format (for example GenEval's record)
+    #: the data that evaluators need, in their own format (for example GenEval's record)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def task(self) -> str:
-        """The group in whose mean the prompt counts; empty if the suite has no groups."""
+        """Return the group in whose mean the prompt counts; empty if the suite has no groups."""
         return str(self.metadata.get("tag", ""))
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Prompts, how many images each gets, and which evaluators judge them."""
+    """Prompts, the number of images per prompt, and the evaluators that judge them."""
 
     name: str
     description: str
     prompts: tuple[Prompt, ...]
     evaluators: tuple[str, ...]
-    #: from which, with prompt id and index, the noise of every sample comes
+    #: seed of the noise; a sample's noise comes from it, the prompt id and the index alone
     seed: int = 0
     images_per_prompt: int = 4
-    #: the user's own file that it was read from; empty for a named suite
+    #: the file of prompts that it was read from; empty for a named suite
     source: str = ""
 
     def digest(self) -> str:
-        """Identifies prompts, metadata and seed; not how many images are made of each."""
+        """Return the SHA-256 of prompts, metadata and seed; not of the number of images."""
         return digest_of(
             {
                 "seed": self.seed,
@@ -60,23 +60,21 @@ class Protocol:
     guidance: float
     #: side of the square images, in pixels; None is the pipeline's own default
     resolution: int | None
-    #: tokens of a prompt that the T5 encoder sees, in pipelines that have one
+    #: number of prompt tokens that the T5 encoder sees, in pipelines that have one
     max_sequence_length: int
     #: precision of the denoiser, the text encoders and the sampler
     dtype: str = "float32"
-    #: precision in which latents are decoded
+    #: precision of decoding latents
     vae_dtype: str = "float32"
-    #: how a sample's noise is drawn; see soar_bench.sampling.noise
+    #: generator of the noise; see soar_bench.sampling.noise
     noise: str = "philox-1"
 
     def settings(self) -> dict[str, Any]:
-        """All settings but the name."""
-        settings = asdict(self)
-        del settings["name"]
-        return settings
+        """Return every setting but the name."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
 
     def override(self, **changes: Any) -> Protocol:
-        """This protocol with other settings, and a name that says which."""
+        """Return this protocol with other settings, which its name then lists."""
         changes = {k: v for k, v in changes.items() if v is not None and v != getattr(self, k)}
         suffix = "".join(f"+{key}={_plain(value)}" for key, value in sorted(changes.items()))
         return replace(self, name=self.name + suffix, **changes)
@@ -89,15 +87,15 @@ def _plain(value: Any) -> str:
 
 @dataclass(frozen=True)
 class PlannedSample:
-    """One image of one prompt: what is generated and scored."""
+    """One image of one prompt, to be generated and scored."""
 
     prompt: Prompt
     index: int
 
 
 def plan(suite: Suite, images_per_prompt: int) -> list[PlannedSample]:
-    """Every sample of the suite, all first images before all second ones.
+    """Return every sample of the suite, all first images before all second ones.
 
-    So that a run that was stopped has seen all prompts rather than a few of them four times.
+    A run that is stopped then has one image of every prompt rather than four of a few.
     """
     return [PlannedSample(p, i) for i in range(images_per_prompt) for p in suite.prompts]

@@ -10,7 +10,7 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from soar_bench.core.digests import Findings, stamp
+from soar_bench.core.digests import StampCache, stamp
 from training.cache import Cache
 from training.data.records import FileSlice, Place, content_digest
 
@@ -23,7 +23,7 @@ class Remembered:
     """The digests of one data set's images, in a file of the cache."""
 
     def __init__(self, cache: Cache, name: str) -> None:
-        self._findings = Findings(cache.file("digests", str(Path(name).resolve()), "json"))
+        self._findings = StampCache(cache.file("digests", str(Path(name).resolve()), "json"))
         self._stamp = lru_cache(maxsize=None)(stamp)  # a tar has many images
         self._begun = time.time_ns()
 

@@ -20,7 +20,7 @@ SPLITS_FILE = "dataset_dict.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ArrowCell:
     """The bytes of an image in a row of an Arrow table."""
 
     column: Any
@@ -75,7 +75,7 @@ def _rows(folder: Path, images: Any, captions: Any) -> Iterator[Record | Fault]:
         elif not cell.is_valid:
             yield Fault(where, "has no image")
         elif cell["bytes"].is_valid:
-            yield Record(where, "an image", Cell(images, row), caption)
+            yield Record(where, "an image", ArrowCell(images, row), caption)
         elif not cell["path"].is_valid:
             yield Fault(where, "has no image")
         else:

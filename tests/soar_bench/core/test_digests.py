@@ -11,7 +11,7 @@ import pytest
 
 from soar_bench.core import digests
 from soar_bench.core.digests import (
-    Findings,
+    StampCache,
     digest_file,
     digest_of,
     file_digest,
@@ -133,23 +133,23 @@ def test_where_nothing_can_be_written_a_process_reads_once(tmp_path, monkeypatch
 def test_a_damaged_cache_is_empty_and_written_anew(tmp_path, text):
     file = tmp_path / "cache.json"
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
-    findings = Findings(file)
+    findings = StampCache(file)
     assert findings.get("key", 1) is None
     findings.put("key", 1, "text")
     findings.save()
-    assert Findings(file).get("key", 1) == "text"
+    assert StampCache(file).get("key", 1) == "text"
 
 
 def test_a_cache_keeps_what_was_asked_for_and_nothing_else(tmp_path):
     file = tmp_path / "cache.json"
-    findings = Findings(file)
+    findings = StampCache(file)
     for key in "ab":
         findings.put(key, [1], key * 2)
     findings.save()
-    again = Findings(file)
+    again = StampCache(file)
     assert again.get("a", [1]) == "aa" and again.get("b", [2]) is None
     again.save()
-    last = Findings(file)
+    last = StampCache(file)
     assert last.get("a", [1]) == "aa" and last.get("b", [1]) is None
 
 
