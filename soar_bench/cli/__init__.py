@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from soar_bench.cli import (
     board,
@@ -31,32 +33,51 @@ from soar_bench.cli import (
     train,
 )
 
+
+class _Groups(TyperGroup):
+    """Commands under the headings they were registered with, each with its whole summary."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = max(map(len, self.commands))
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            heading = getattr(command, "rich_help_panel", None) or "Commands"
+            summary = command.get_short_help_str(limit=1000)
+            sections.setdefault(heading, []).append((name.ljust(width), summary))
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
 app = typer.Typer(
     name="soar-bench",
+    cls=_Groups,
     help="Is a text-to-image checkpoint really better? Train, evaluate, compare.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("train")(train.train)
-app.command("eval")(evaluate.evaluate)
-app.command("score")(score.score)
-app.command("rerun")(runs.rerun)
-app.command("compare")(compare.compare)
-app.command("leaderboard")(board.leaderboard)
-app.command("report")(report.report)
-app.command("drift")(drift.drift)
-app.add_typer(export.app, name="export")
-app.command("import")(export.import_)
-app.command("suites")(suites.suites)
-app.command("fetch")(fetch.fetch)
-app.command("quickstart")(quickstart.quickstart)
-app.command("doctor")(doctor.doctor)
-app.add_typer(runs.app, name="runs")
-app.add_typer(data.app, name="data")
-app.add_typer(evaluators.app, name="evaluators")
-app.add_typer(shapes.app, name="shapes")
+_SET_UP, _TRAIN, _SCORE, _COMPARE, _MANAGE = "Set up", "Train", "Score", "Compare", "Manage"
+app.command("quickstart", rich_help_panel=_SET_UP)(quickstart.quickstart)
+app.command("doctor", rich_help_panel=_SET_UP)(doctor.doctor)
+app.command("fetch", rich_help_panel=_SET_UP)(fetch.fetch)
+app.command("train", rich_help_panel=_TRAIN)(train.train)
+app.command("eval", rich_help_panel=_SCORE)(evaluate.evaluate)
+app.command("score", rich_help_panel=_SCORE)(score.score)
+app.command("suites", rich_help_panel=_SCORE)(suites.suites)
+app.command("compare", rich_help_panel=_COMPARE)(compare.compare)
+app.command("leaderboard", rich_help_panel=_COMPARE)(board.leaderboard)
+app.command("report", rich_help_panel=_COMPARE)(report.report)
+app.command("drift", rich_help_panel=_COMPARE)(drift.drift)
+app.command("rerun", rich_help_panel=_MANAGE)(runs.rerun)
+app.command("import", rich_help_panel=_MANAGE)(export.import_)
+app.add_typer(shapes.app, name="shapes", cls=_Groups, rich_help_panel=_SET_UP)
+app.add_typer(data.app, name="data", cls=_Groups, rich_help_panel=_TRAIN)
+app.add_typer(evaluators.app, name="evaluators", cls=_Groups, rich_help_panel=_SCORE)
+app.add_typer(runs.app, name="runs", cls=_Groups, rich_help_panel=_MANAGE)
+app.add_typer(export.app, name="export", cls=_Groups, rich_help_panel=_MANAGE)
 
 _INTERRUPTED = 130
 

@@ -77,6 +77,14 @@ def test_help_names_every_command_and_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_help_groups_the_commands_and_answers_to_minus_h():
+    done = soar_bench("-h", COLUMNS="80")
+    assert done.stdout == soar_bench("--help", COLUMNS="80").stdout
+    headings = [line for line in done.stdout.splitlines() if line.endswith(":") and line[0] != " "]
+    assert headings == ["Options:", "Set up:", "Train:", "Score:", "Compare:", "Manage:"]
+    assert "Commands:" in soar_bench("runs", "-h").stdout
+
+
 def test_help_answers_at_once():
     """A bound for a busy machine; alone it takes a quarter of a second."""
     start = time.monotonic()
