@@ -58,7 +58,7 @@ def fetch(
     _checkpoints(checkpoint, offline)
     if checkpoint and not (names or suite or everything):
         return
-    source: fetching.Source | None = None if offline else fetching.Published()
+    source: fetching.Source | None = None if offline else fetching.Source()
     if mirror is not None:
         source = mirrors.open_mirror(mirror)
         if offline and isinstance(source, mirrors.AddressMirror):

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from evaluators.weights import DIGESTS_FILE, recorded, what_is_wrong
 from soar_bench.core.digests import digest_file, file_digest, remember_digest
@@ -28,35 +27,25 @@ _LOCK_FILE = ".lock"
 #: A file that takes a while to read, in bytes.
 _LARGE = 100_000_000
 
-#: Called with words for the user.
+#: Called with a sentence for the user.
 Say = Callable[[str], None]
 
 
-class Source(Protocol):
-    """Where files come from."""
+class Source:
+    """The pinned addresses; a mirror is another one."""
 
     def bring(self, item: Item, part: Path, size: int | None) -> str:
         """Bring the file, of so many bytes where that is known, into ``part``.
 
         Returns the SHA-256 that the source vouches for, or nothing. FetchError if it cannot.
         """
-        ...
+        return download.download(item.file.url, part, size, item.label)
 
     def size(self, item: Item) -> int | None:
         """Return the bytes of a file whose size is not pinned; None if nobody says before it comes.
 
         Unreachable if nobody answers.
         """
-        ...
-
-
-class Published:
-    """The pinned addresses."""
-
-    def bring(self, item: Item, part: Path, size: int | None) -> str:
-        return download.download(item.file.url, part, size, item.label)
-
-    def size(self, item: Item) -> int | None:
         return download.remote_size(item.file.url)
 
 
@@ -98,7 +87,7 @@ class Plan:
         return [*lines, f"{count} to fetch: {total}{more}{rest}"]
 
 
-def plan(sets: Sequence[FileSet], source: Source | None, say: Say = lambda words: None) -> Plan:
+def plan(sets: Sequence[FileSet], source: Source | None, say: Say = lambda sentence: None) -> Plan:
     """Compare the sets with what is in the home. Reads files whose digest is not recorded.
 
     Without a source nothing is asked for the sizes that are not pinned.
@@ -106,26 +95,26 @@ def plan(sets: Sequence[FileSet], source: Source | None, say: Say = lambda words
     present: list[Item] = []
     missing: list[Missing] = []
     for item in (item for files in sets for item in files.items):
-        status = item.target.stat() if item.target.is_file() else None
-        if status is not None and status.st_size > _LARGE and not item.is_recorded():
-            say(f"{item.label}: reading {human(status.st_size)} to verify it")
+        if (size := download.length(item.target)) > _LARGE and not item.is_recorded():
+            say(f"{item.label}: reading {human(size)} to verify it")
         if fault := item.fault():
-            size = item.file.size
-            if size is None and source is not None:
+            announced = item.file.size
+            if announced is None and source is not None:
                 try:
-                    size = source.size(item)
+                    announced = source.size(item)
                 except Unreachable:  # the fetch itself says so
                     source = None
-            missing.append(Missing(item, fault, size))
-            continue
-        present.append(item)
-        if status is not None and not (item.is_recorded() and item.pinned):
+            missing.append(Missing(item, fault, announced))
+        else:
+            present.append(item)
             _remember(item, say)
     return Plan(present, missing)
 
 
 def _remember(item: Item, say: Say) -> None:
     """Record a file that is right; a home that only others may write to stays as it is."""
+    if item.is_recorded() and item.pinned:
+        return
     try:
         with _alone(item.set.folder, say):
             _record(item, file_digest(item.target))
@@ -144,7 +133,7 @@ class Report:
     untried: int = 0
 
 
-def fetch(planned: Plan, source: Source, say: Say = lambda words: None) -> Report:
+def fetch(planned: Plan, source: Source, say: Say = lambda sentence: None) -> Report:
     """Bring what is missing. Each failure is in the report, and what came stays."""
     report = Report()
     for number, missing in enumerate(planned.missing, start=1):
@@ -181,7 +170,10 @@ def _fetch_file(missing: Missing, source: Source, say: Say) -> None:
 
 
 def _verified(item: Item, source: Source, part: Path, size: int | None) -> str:
-    """Bring the right file into ``part`` and return its digest."""
+    """Bring the right file into ``part`` and return its digest.
+
+    A part that was there already may be of another file: then it is brought once more, whole.
+    """
     while True:
         resumed = download.length(part) > 0
         vouched = source.bring(item, part, size)

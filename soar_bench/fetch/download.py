@@ -43,6 +43,7 @@ _LONGEST_WAIT = 60.0
 LARGEST = 10_000_000_000
 #: An index of digests is a few lines; anything larger is not one.
 _LARGEST_JSON = 1 << 22
+_MIRROR = "get the file from somebody's copy with --mirror"
 #: Answers that another attempt may get past.
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 
@@ -92,9 +93,9 @@ def human(size: int | None) -> str:
     return f"{size} B"
 
 
-def length(part: Path) -> int:
-    """Return the bytes that have come."""
-    return part.stat().st_size if part.exists() else 0
+def length(file: Path) -> int:
+    """Return the bytes of a file; 0 where there is none."""
+    return file.stat().st_size if file.is_file() else 0
 
 
 def check_space(folder: Path, needed: int, variable: str = "SOAR_BENCH_HOME") -> None:
@@ -169,7 +170,7 @@ def _attempt(url: str, part: Path, size: int | None, label: str, most: int) -> s
         coming = response.headers.get("Content-Length", "")
         total = start + int(coming) if coming.isdecimal() else size
         if size is not None and total != size:
-            raise _wrong_size(url, f"{total:,}", size)
+            raise _wrong_size(url, f"is {total:,} bytes where {size:,} are expected")
         check_space(part.parent, (total or start) - start)
         done, limit = start, size or min(total or most, most)
         with part.open("r+b" if start else "wb") as stream, progress_bar(label, total, done) as bar:
@@ -184,7 +185,8 @@ def _attempt(url: str, part: Path, size: int | None, label: str, most: int) -> s
             os.fsync(stream.fileno())
     if done > limit:
         part.unlink()
-        raise _wrong_size(url, "more", limit)
+        known = "that are expected" if total else "that are taken where no size is known"
+        raise _wrong_size(url, f"sends more than the {limit:,} bytes {known}")
     if total is not None and done < total:
         raise _PassingError(f"the connection ended after {done:,} of {total:,} bytes")
     return digest
@@ -291,29 +293,25 @@ def _check_status(url: str, response: httpx2.Response) -> None:
         raise _PassingError(f"{code} {phrase}", wait=float(wait) if wait.isdecimal() else 0.0)
     if code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         raise NotThere(
-            f"{address} is not there ({code}): it has been moved or taken away; get the file "
-            "from somebody's copy with --mirror"
+            f"{address} is not there ({code}): it has been moved or taken away; {_MIRROR}"
         )
-    if code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        what, advice = f"cannot be downloaded ({code} {phrase})", "try later"
-    elif _on_hub(url):
+    refused = code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    if refused and _on_hub(url):
+        page = address.partition("/resolve/")[0]
         raise FetchError(
-            f"{address} may not be downloaded ({code}): accept the terms on "
-            f"{address.partition('/resolve/')[0]} with your account and set HF_TOKEN to a token "
-            "of it that is valid"
+            f"{address} may not be downloaded ({code}): accept the terms on {page} with your "
+            "account and set HF_TOKEN to a token of it that is valid"
         )
-    else:
-        what = f"may not be downloaded ({code} {phrase})"
-        advice = "look whether a proxy forbids it"
-    raise FetchError(
-        f"{address} {what}: {advice}, or get the file from somebody's copy with --mirror"
+    can, advice = (
+        ("may not", "look whether a proxy forbids it") if refused else ("cannot", "try later")
     )
+    raise FetchError(f"{address} {can} be downloaded ({code} {phrase}): {advice}, or {_MIRROR}")
 
 
-def _wrong_size(url: str, size: str, expected: int) -> FetchError:
+def _wrong_size(url: str, what: str) -> FetchError:
     return FetchError(
-        f"{actual(url)} is {size} bytes where {expected:,} are expected: it is not the published "
-        "file; look whether a proxy or a login page answers, or use --mirror"
+        f"{actual(url)} {what}: it is not the published file; look whether a proxy or a login page "
+        "answers, or use --mirror"
     )
 
 

@@ -60,7 +60,7 @@ def _unvouched(item: Item, index: str) -> FetchError:
     )
 
 
-class FolderMirror:
+class FolderMirror(Source):
     """A folder: a copy of somebody's home, or the files in any layout."""
 
     def __init__(self, root: Path) -> None:
@@ -141,7 +141,7 @@ class FolderMirror:
         return self._digests[file]
 
 
-class AddressMirror:
+class AddressMirror(Source):
     """A home served over http: ``ADDRESS/weights/SET/FILE`` and ``ADDRESS/prompts/FILE``."""
 
     def __init__(self, address: str) -> None:

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -172,6 +174,11 @@ def test_an_interrupted_copy_is_refused(cache, tiny_pipeline):
 class Hub(BaseHTTPRequestHandler):
     root: Path
     asked: list[str]
+    #: names of files whose terms were not accepted, and of files whose body never ends
+    gated: frozenset[str] = frozenset()
+    endless: frozenset[str] = frozenset()
+    #: bytes of bodies without an end that were sent
+    sent: ClassVar[list[int]] = [0]
 
     def log_message(self, *_: object) -> None:
         pass
@@ -199,7 +206,11 @@ class Hub(BaseHTTPRequestHandler):
             )
         elif path.startswith("/org/tiny/resolve/"):
             name = path.removeprefix("/org/tiny/resolve/").partition("/")[2]
-            if name in names:
+            if name in self.gated:
+                self._missing("GatedRepo", 403)
+            elif name in self.endless and self.command == "GET":
+                self._send_without_end()
+            elif name in names:
                 self._file(self.root / name)
             else:
                 self._missing("EntryNotFound")
@@ -222,8 +233,19 @@ class Hub(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body)
 
-    def _missing(self, code: str) -> None:
-        self.send_response(404)
+    def _send_without_end(self) -> None:
+        self.protocol_version = "HTTP/1.1"
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with suppress(OSError):
+            while self.sent[0] < 500_000_000:
+                self.wfile.write(b"10000\r\n" + b"x" * (1 << 16) + b"\r\n")
+                self.sent[0] += 1 << 16
+
+    def _missing(self, code: str, status: int = 404) -> None:
+        self.send_response(status)
         self.send_header("X-Error-Code", code)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -285,6 +307,31 @@ def test_fetch_brings_what_eval_needs_and_no_more(server, tmp_path, tiny_pipelin
     offline = run(tmp_path, "--checkpoint", "org/tiny", "--offline", HF_ENDPOINT=address)
     assert offline.returncode == 0
     assert "org/tiny: here" in offline.stdout
+
+
+def test_an_answer_without_an_end_is_stopped(server, tmp_path, monkeypatch):
+    """The hub announces the size; the answer is chunked and announces none."""
+    address, _ = server
+    monkeypatch.setattr(Hub, "endless", frozenset({"vae/diffusion_pytorch_model.safetensors"}))
+    monkeypatch.setattr(Hub, "sent", [0])
+    done = run(tmp_path, "--checkpoint", "org/tiny", HF_ENDPOINT=address)
+    assert done.returncode == 2
+    assert "org/tiny sends more than the" in done.stderr and "was stopped" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert Hub.sent[0] < 100_000_000
+    files = [f for f in (tmp_path / "hf" / "hub").rglob("*") if f.is_file()]
+    assert files and all(f.stat().st_size < 10_000_000 for f in files), "nothing of it is kept"
+    monkeypatch.setattr(Hub, "endless", frozenset())
+    assert run(tmp_path, "--checkpoint", "org/tiny", HF_ENDPOINT=address).returncode == 0
+
+
+def test_terms_that_were_not_accepted_are_named_with_their_page(server, tmp_path, monkeypatch):
+    address, _ = server
+    monkeypatch.setattr(Hub, "gated", frozenset({"model_index.json"}))
+    done = run(tmp_path, "--checkpoint", "org/tiny", HF_ENDPOINT=address, HF_TOKEN="hf_x")
+    assert done.returncode == 2
+    assert f"terms to be accepted on its page ({address}/org/tiny)" in done.stderr
+    assert "HF_TOKEN" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_offline_nothing_is_asked(server, tmp_path):

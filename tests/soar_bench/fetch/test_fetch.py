@@ -671,7 +671,7 @@ def test_an_answer_without_an_end_is_stopped_at_the_size_that_is_known(
         monkeypatch.setattr(download, "LARGEST", expected := 5_000_000)
     server.endless.add("/set/a.bin")
     code, said = run("set")
-    assert code == 1 and f"is more bytes where {expected:,} are expected" in said
+    assert code == 1 and f"sends more than the {expected:,} bytes that are" in said
     assert "Traceback" not in said
     assert one.missing() and leftovers(one.folder) == []
     assert server.sent < expected + 20_000_000, "beside what was on its way"
@@ -682,7 +682,7 @@ def test_an_index_without_an_end_is_stopped(catalogued, run, server):
     server.files["/m/weights/set/digests.json"] = b"{}"
     server.endless.add("/m/weights/set/digests.json")
     code, said = run("set", "--mirror", f"{server.address}/m")
-    assert code == 1 and "is more bytes where 4,194,304 are expected" in said
+    assert code == 1 and "sends more than the 4,194,304 bytes that are" in said
     assert server.sent < 30_000_000
 
 
