@@ -8,6 +8,8 @@ A name is one of
 - ``package.module:Class``, looked for in the current folder too;
 - ``openclip:MODEL/PRETRAINED``, see :mod:`evaluators.openclip_package`.
 
+An :class:`~evaluators.types.Evaluator` object can stand in a name's place (:func:`source`).
+
 What is named is an :class:`~evaluators.types.Evaluator` subclass or a function that returns an
 evaluator, called without arguments. A plug-in that does not work is an error where it is asked
 for by name and nowhere else. Imports no torch.
@@ -15,17 +17,24 @@ for by name and nowhere else. Imports no torch.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from importlib import import_module, invalidate_caches
-from importlib.metadata import EntryPoint, distributions, entry_points
+from importlib.metadata import (
+    EntryPoint,
+    PackageNotFoundError,
+    distributions,
+    entry_points,
+    version,
+)
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,6 +91,15 @@ class Entry:
             self.origin, f" ({self.origin}, {self.target})"
         )
 
+    @property
+    def version(self) -> str:
+        """Version of the package that it comes from; empty for a file."""
+        package = "soar-bench" if self.origin == _BUILT_IN else self.origin.removeprefix("package ")
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return ""
+
 
 def entries() -> list[Entry]:
     """Every known evaluator, built-in ones first, broken ones too. Never fails."""
@@ -131,6 +149,31 @@ def create(name: str) -> Evaluator:
     return make(find(name))
 
 
+def source(evaluator: str | Evaluator) -> tuple[Entry, Callable[[], Evaluator]]:
+    """Where the evaluator of a name comes from, or an object, and a function that gives one to
+    load.
+
+    An object is copied, so that the caller's is not loaded. EvaluatorError if there is no such
+    evaluator, or it is broken.
+    """
+    if isinstance(evaluator, str):
+        entry = find(evaluator)
+        return entry, partial(make, entry)
+    kind = type(resolve(evaluator))
+    target = f"{kind.__module__}:{kind.__qualname__}"
+    entry = Entry(target, target, _LOCAL)
+    for known in entries():
+        of_ours = known.origin == _BUILT_IN and kind.__module__.startswith("evaluators.")
+        if known.name == evaluator.name and (of_ours or known.target == target):
+            return known, partial(copy.copy, evaluator)
+    wrong = _wrong_name(entry, evaluator)
+    if wrong:
+        raise EvaluatorError(f"{entry} {wrong}")
+    own = copy.copy(evaluator)
+    _know(own, source=_source_digest(kind))
+    return entry, partial(copy.copy, own)
+
+
 def make(entry: Entry) -> Evaluator:
     """The entry's evaluator, not loaded. EvaluatorError if it is broken, whatever it raises."""
     if entry.problem:
@@ -147,7 +190,9 @@ def make(entry: Entry) -> Evaluator:
     if wrong:
         raise EvaluatorError(f"{entry} {wrong}")
     if digest:
-        _know_file(evaluator, digest)
+        _know(evaluator, file=digest)
+    elif entry.origin == _LOCAL:
+        _know(evaluator, source=_source_digest(type(evaluator), factory))
     return evaluator
 
 
@@ -319,10 +364,27 @@ def _wrong_name(entry: Entry, evaluator: Evaluator) -> str:
     return ""
 
 
-def _know_file(evaluator: Evaluator, digest: str) -> None:
-    """Makes the file part of the identity: who edits a formula may forget to raise the version."""
-    own = evaluator.identity
-    vars(evaluator)["identity"] = lambda: {**own(), "file": digest}
+def _know(evaluator: Evaluator, **digests: str) -> None:
+    """Make the code part of the identity: who edits a formula may forget to raise the version."""
+    own, known = evaluator.identity, {key: digest for key, digest in digests.items() if digest}
+    vars(evaluator)["identity"] = lambda: {**own(), **known}
+
+
+def _source_digest(kind: type, factory: Any = None) -> str:
+    """SHA-256 of the source of a class, of those it inherits from and of the function that makes
+    it, as far as they are not this package's; empty where there is none, as in a console.
+    """
+    ours = ("builtins", "abc", "typing")
+    parts = [
+        part
+        for part in (*kind.__mro__, *([factory] if inspect.isfunction(factory) else ()))
+        if part.__module__ not in ours and not part.__module__.startswith("evaluators.")
+    ]
+    try:
+        sources = [inspect.getsource(part) for part in parts]
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256("\n".join(sources).encode()).hexdigest() if sources else ""
 
 
 @contextmanager

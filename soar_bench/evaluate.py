@@ -1,29 +1,36 @@
-"""``soar-bench eval``: a plan of samples, what is missing of it, and the run's record."""
+"""From checkpoints, or images from anywhere, to a run's record: ``soar-bench eval`` and ``score``.
+
+A :class:`Plan` says what is missing; :func:`run` generates it, scores it and writes the record.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluators import registry
-from soar_bench.cache.images import ImageGone, ImageStore
+from evaluators.types import Evaluator, EvaluatorError
+from soar_bench.cache.images import ImageGone
 from soar_bench.checkpoints import Checkpoint, image_size
 from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.distributed import ALONE, Group
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.images import READING
 from soar_bench.core.memory import peak
-from soar_bench.records import Run, folder_of, read_run, write_run
+from soar_bench.records import IMAGES, IMPORTED, Run, folder_of, read_run, write_run
+from soar_bench.records.assembly import score_table, summaries
 from soar_bench.records.provenance import made_by
-from soar_bench.sampling.noise import noise_key
-from soar_bench.scoring import Generated, Judge, sample_key
-from soar_bench.scoring.judging import Judged, Observer, judge, summary, table
-from soar_bench.suites.types import PlannedSample, Protocol, Suite, plan
+from soar_bench.sampling.generate import Generation
+from soar_bench.scoring.folders import open_folder
+from soar_bench.scoring.images import ImageSet
+from soar_bench.scoring.judges import Judge, resolve_judges
+from soar_bench.scoring.scores import BATCH, Judged, Observer, sample_key, score
+from soar_bench.suites.types import PlannedSample, Protocol, Suite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +38,12 @@ if TYPE_CHECKING:
 #: Called with a sentence for a person.
 Note = Callable[[str], None]
 
+#: Stands in place of the settings of generation, so that a comparison with generated runs is
+#: refused.
+NOT_GENERATED: dict[str, Any] = {
+    "name": "images",
+    "settings": {"images": "scored, not made here", "reading": READING},
+}
 #: Images that vanish while they are scored are made again so many times.
 _ATTEMPTS = 3
 
@@ -44,9 +57,11 @@ class Options:
     results: Path
     #: where images and scores are kept between runs
     cache: Path
+    #: None is the suite's
     images_per_prompt: int | None = None
-    evaluators: tuple[str, ...] | None = None
-    #: images made at once; None finds how many fit
+    #: names or objects; None are the suite's
+    evaluators: tuple[str | Evaluator, ...] | None = None
+    #: images made at once, or scored at once where none are made; None finds how many fit
     batch_size: int | None = 32
     #: a device of torch, or ``auto``
     device: str = "cpu"
@@ -57,195 +72,212 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Work:
+class Plan:
     """One run, checked and ready to start."""
 
-    checkpoint: Checkpoint
-    suite: Suite
-    protocol: Protocol
-    samples: list[PlannedSample]
-    #: as named, in order
-    evaluators: tuple[str, ...]
-    store: ImageStore
+    #: where its images come from
+    source: Generation | ImageSet
+    judges: tuple[Judge, ...]
     to_generate: list[PlannedSample]
     #: by evaluator: samples that have no score yet
     to_score: dict[str, int]
-    #: by evaluator: why it cannot run here and what to do; nothing starts while there are any
-    problems: dict[str, str]
+
+    @property
+    def samples(self) -> Sequence[PlannedSample]:
+        return self.source.samples
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """By evaluator: why it cannot run here and what to do. Nothing starts with problems."""
+        return {judge.given: judge.problem for judge in self.judges if judge.problem}
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything is there."""
+        return not self.to_generate and not any(self.to_score.values())
 
 
-def prepare(checkpoint: Checkpoint, suite: Suite, protocol: Protocol, options: Options) -> Work:
-    """Checks everything that can be checked before the expensive work begins, and compares the plan
-    with what is there. Evaluators that cannot run are among ``Work.problems``.
+def prepare(checkpoint: Checkpoint, suite: Suite, protocol: Protocol, options: Options) -> Plan:
+    """Check everything that can be checked before the expensive work begins, and compare the plan
+    with what is there. Evaluators that cannot run are among ``Plan.problems``.
     """
-    count = options.images_per_prompt or suite.images_per_prompt
     image_size(checkpoint, protocol)
-    evaluators = distinct(options.evaluators or suite.evaluators)
-    problems = {name: why for name in evaluators if (why := _problem(name))}
-    store = ImageStore.of(options.cache, checkpoint.digest, protocol.settings(), suite.seed)
-    make_folders(options.results, options.cache)
-    samples = plan(suite, count)
-    digests = [None if options.force else store.digest(sample) for sample in samples]
-    to_generate = [s for s, digest in zip(samples, digests, strict=True) if digest is None]
-    keys = [sample_key(s, d) for s, d in zip(samples, digests, strict=True) if d is not None]
-    to_score = {}
-    for given in evaluators:
-        lacking = len(keys)
-        if given not in problems:
-            judge = Judge.of(
-                registry.create(given), options.evaluator_dtype, options.cache, store.folder.name
-            )
-            lacking = len(judge.missing(keys))
-        to_score[registry.create(given).name] = len(to_generate) + lacking
-    if to_generate or any(to_score.values()):
+    judges = resolve_judges(options.evaluators or suite.evaluators, options.evaluator_dtype)
+    images_per_prompt = options.images_per_prompt or suite.images_per_prompt
+    generation = Generation(checkpoint, suite, protocol, options.cache, images_per_prompt)
+    _make_folders(options)
+    return _compared(generation, judges, options)
+
+
+def prepare_images(
+    folder: Path,
+    options: Options,
+    prompts: Path | None = None,
+    label: str | None = None,
+    suite: str | None = None,
+    observe: Observer = lambda stage, done, total: None,
+) -> Plan:
+    """The same for images from elsewhere, all of which are read through.
+
+    ``prompts`` is a list of files and prompts, where the folder does not hold one; ``label`` is
+    what tables call the images, by default the folder's name; ``suite`` is what the prompts are
+    called, by default after their digest.
+    """
+    if not options.evaluators:
+        raise SoarBenchError(
+            f"name what is to judge with --evaluators (known: {', '.join(registry.names())})"
+        )
+    judges = resolve_judges(options.evaluators, options.evaluator_dtype)
+    for judge in judges:
+        if judge.problem:
+            raise EvaluatorError(judge.problem)
+    if options.device != AUTO:
         choose(options.device)
-    return Work(
-        checkpoint, suite, protocol, samples, evaluators, store, to_generate, to_score, problems
-    )
+    images = open_folder(folder, prompts)
+    _make_folders(options)
+    source = ImageSet.read(images, label, suite, lambda done, total: observe("read", done, total))
+    return _compared(source, judges, options)
 
 
-def distinct(names: Iterable[str]) -> tuple[str, ...]:
-    """The evaluators' names without repetition. SoarBenchError if two give one metric."""
-    evaluators = tuple(dict.fromkeys(names))
-    declared: dict[str, str] = {}
-    for name in evaluators:
-        for metric in registry.create(name).metrics:
-            if declared.setdefault(metric.name, name) != name:
-                raise SoarBenchError(
-                    f"{declared[metric.name]} and {name} both give the metric {metric.name}: "
-                    "choose one of them"
-                )
-    return evaluators
-
-
-def _problem(name: str) -> str:
-    return registry.cannot_run(registry.create(name))
-
-
-def make_folders(*places: Path) -> None:
-    for place in places:
+def _make_folders(options: Options) -> None:
+    for place in (options.results, options.cache):
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SoarBenchError(f"nothing can be written to {place}: {error.strerror}") from None
 
 
+def _compared(source: Generation | ImageSet, judges: tuple[Judge, ...], options: Options) -> Plan:
+    """The plan, once it is known what is there. SoarBenchError if the device is not here."""
+    to_generate: list[PlannedSample] = []
+    keys = []
+    for sample in source.samples:
+        digest: str | None
+        if isinstance(source, Generation):
+            digest = None if options.force else source.store.digest(sample)
+        else:
+            digest = source.digest(sample)
+        if digest is None:
+            to_generate.append(sample)
+        else:
+            keys.append(sample_key(sample, digest))
+    to_score = {}
+    for judge in judges:
+        lacking = len(keys)
+        if not judge.problem and not options.force:
+            journal = judge.journal(options.cache, source.name)
+            lacking = sum(journal.get(key) is None for key in keys)
+        to_score[judge.name] = len(to_generate) + lacking
+    plan = Plan(source, judges, to_generate, to_score)
+    if not plan.idle:
+        choose(options.device)
+    return plan
+
+
 def run(
-    work: Work,
+    plan: Plan,
     options: Options,
     observe: Observer = lambda stage, done, total: None,
     note: Note = lambda words: None,
     group: Group = ALONE,
 ) -> Run:
-    """Generates and scores what is missing, and writes the record.
+    """Generate and score what is missing, and write the record.
 
-    With several processes each calls this with the same work; the main one writes, all return the
+    With several processes each calls this with the same plan; the main one writes, all return the
     record.
     """
-    if work.problems:
-        raise SoarBenchError("; ".join(work.problems.values()))
+    if plan.problems:
+        raise SoarBenchError("; ".join(plan.problems.values()))
     started = datetime.now(UTC)
-    device = group.device(_device(work, options))
-    images, batch_size, seconds = 0, options.batch_size, 0.0
-    forget = options.force
+    # where nothing is left to do, torch need not be asked for a device
+    idle = plan.idle and options.device == AUTO
+    device = group.device("cpu" if idle else choose(options.device))
+    made, judged = _make_and_score(plan, options, device, observe, note, group)
+    if not group.main:
+        return read_run(Path(group.share("")))
+    scores = score_table(plan.samples, judged, plan.source.noise)
+    record = _record(plan, scores)
+    finished = None
+    if not made["generated"] and not any(judged.scored.values()):
+        finished = _same(options, record, scores)
+    if finished is None:
+        seconds = made.pop("seconds") | judged.seconds
+        record["made"] = made_by(started, seconds, device) | made
+        record["made"] |= {
+            "scored": judged.scored,
+            "failed": judged.failed,
+            "processes": group.size,
+        }
+        if (memory := peak(device)) is not None:
+            record["made"]["memory"] = memory
+        if isinstance(plan.source, ImageSet):
+            plan.source.write_files(folder_of(options.results, record))
+        finished = write_run(options.results, record, scores)
+    group.share(str(finished.folder))
+    return finished
+
+
+def _make_and_score(
+    plan: Plan, options: Options, device: str, observe: Observer, note: Note, group: Group
+) -> tuple[dict[str, Any], Judged]:
+    """What was generated, as the record has it, and the scores of all samples."""
+    source, force = plan.source, options.force
+    made: dict[str, Any] = {"generated": 0, "batch_size": options.batch_size, "seconds": {}}
+    at_once, seconds = options.batch_size or BATCH, 0.0
     for _ in range(_ATTEMPTS):
-        clock = time.monotonic()
-        made, batch_size = _generate(work, options, device, forget, observe, note, group)
-        seconds += time.monotonic() - clock
-        images += made
-        judged = judge(
-            work.evaluators,
-            work.samples,
-            Generated(work.store),
+        if isinstance(source, Generation):
+            clock = time.monotonic()
+            images = source.make(
+                batch_size=options.batch_size,
+                device=device,
+                force=force,
+                group=group,
+                observe=observe,
+                note=note,
+            )
+            seconds += time.monotonic() - clock
+            made["generated"] += images.images
+            made |= {"batch_size": images.batch_size, "seconds": {"generate": round(seconds, 3)}}
+            at_once = BATCH
+        judged = score(
+            plan.judges,
+            plan.samples,
+            source,
             options.cache,
-            work.store.folder.name,
+            source.name,
+            batch_size=at_once,
             device=device,
-            dtype=options.evaluator_dtype,
-            force=forget,
+            force=force,
             observe=observe,
             group=group,
         )
         if not judged.gone:
-            break
-        forget = False
+            return made, judged
+        force = False
         note(f"{len(judged.gone)} images have gone or are damaged: making them again")
-    else:
-        raise ImageGone(
-            f"images keep vanishing from {work.store.folder}: see what deletes or damages them, "
-            "and run the same command again"
-        )
-    done: dict[str, Any] = {
-        "generated": images,
-        "scored": judged.scored,
-        "failed": judged.failed,
-        "processes": group.size,
-        "batch_size": batch_size,
+    assert isinstance(source, Generation)
+    raise ImageGone(
+        f"images keep vanishing from {source.store.folder}: see what deletes or damages them, "
+        "and run the same command again"
+    )
+
+
+def _record(plan: Plan, scores: pd.DataFrame) -> dict[str, Any]:
+    """What identifies the run and its figures: the same for the same run, whenever made."""
+    return {
+        **subject(plan.source),
+        "evaluators": {judge.name: judge.record() for judge in plan.judges},
+        "metrics": summaries(plan.judges, scores),
     }
-    if (memory := peak(device)) is not None:
-        done["memory"] = memory
-    if not group.main:
-        return read_run(Path(group.share("")))
-    scores = table(work.samples, judged, partial(_noise, work.suite.seed))
-    record = _record(work, judged, scores)
-    known = None if images or any(judged.scored.values()) else _same(options, record, scores)
-    if known is None:
-        record["made"] = made_by(started, {"generate": round(seconds, 3)} | judged.seconds, device)
-        record["made"] |= done
-        known = write_run(options.results, record, scores)
-    group.share(str(known.folder))
-    return known
 
 
-def _device(work: Work, options: Options) -> str:
-    """The device to work on; where nothing is left to do, torch need not be asked for one."""
-    idle = not work.to_generate and not any(work.to_score.values())
-    return "cpu" if options.device == AUTO and idle else choose(options.device)
+def subject(source: Generation | ImageSet) -> dict[str, Any]:
+    """What is judged, as a record has it: its parts ``checkpoint``, ``suite`` and ``protocol``."""
+    return _generated(source) if isinstance(source, Generation) else _imported(source)
 
 
-def _noise(seed: int, sample: PlannedSample) -> str:
-    return f"{noise_key(seed, sample.prompt.id, sample.index):032x}"
-
-
-def _generate(
-    work: Work,
-    options: Options,
-    device: str,
-    force: bool,
-    observe: Observer,
-    note: Note,
-    group: Group,
-) -> tuple[int, int | None]:
-    """Makes missing images; how many were made by all processes, and how many at once."""
-    if not group.share(force or bool(work.store.missing(work.samples))):
-        return 0, options.batch_size
-    from soar_bench.sampling.generate import generate
-    from soar_bench.sampling.sampler import Sampler
-
-    waiting = partial(note, "waiting for another soar-bench that makes the same images")
-    sampler = Sampler(work.checkpoint, work.protocol, device)
-    with work.store.lock(waiting) if group.main else nullcontext():
-        if force and group.main:
-            work.store.remove(work.samples)
-        try:
-            made = generate(
-                sampler,
-                work.samples,
-                work.store,
-                work.suite.seed,
-                batch_size=options.batch_size,
-                device=device,
-                group=group,
-                observe=partial(observe, "generate"),
-                note=note,
-            )
-        finally:
-            sampler.close()
-        return sum(group.gather(made.images)), made.batch_size
-
-
-def _record(work: Work, judged: Judged, scores: pd.DataFrame) -> dict[str, Any]:
-    """What identifies the run and what it found: the same for the same run, whenever made."""
-    checkpoint = work.checkpoint
+def _generated(source: Generation) -> dict[str, Any]:
+    checkpoint, suite = source.checkpoint, source.suite
     base = checkpoint.base
     return {
         "checkpoint": {
@@ -258,25 +290,53 @@ def _record(work: Work, judged: Judged, scores: pd.DataFrame) -> dict[str, Any]:
             "story": checkpoint.story,
         },
         "suite": {
-            "name": work.suite.name,
-            "digest": work.suite.digest(),
-            "seed": work.suite.seed,
-            "prompts": len(work.suite.prompts),
-            "images_per_prompt": len(work.samples) // max(len(work.suite.prompts), 1),
-            "source": work.suite.source,
+            "name": suite.name,
+            "digest": suite.digest(),
+            "seed": suite.seed,
+            "prompts": len(suite.prompts),
+            "images_per_prompt": source.images_per_prompt,
+            "source": suite.source,
         },
-        "protocol": {"name": work.protocol.name, "settings": work.protocol.settings()},
-        "evaluators": judged.declared,
-        "metrics": summary(judged, scores),
+        "protocol": {"name": source.protocol.name, "settings": source.protocol.settings()},
+    }
+
+
+def _imported(source: ImageSet) -> dict[str, Any]:
+    images = source.images
+    return {
+        "checkpoint": {
+            "label": source.label,
+            "name": str(images.folder),
+            "form": IMAGES,
+            "digest": source.digest_all(),
+            "base": None,
+            "revision": "",
+            "story": {
+                IMPORTED: {
+                    "layout": images.layout,
+                    "formats": dict(Counter(content.format for content in source.contents)),
+                    "sizes": dict(Counter(content.size for content in source.contents)),
+                }
+            },
+        },
+        "suite": {
+            "name": source.suite,
+            "digest": images.digest(),
+            "seed": None,
+            "prompts": len(images.prompts),
+            "images_per_prompt": source.images_per_prompt,
+            "source": "",
+        },
+        "protocol": NOT_GENERATED,
     }
 
 
 def _same(options: Options, record: dict[str, Any], scores: pd.DataFrame) -> Run | None:
     """The record that is there, if it says the same: it still knows when the work was done."""
     try:
-        there = read_run(folder_of(options.results, record))
-        if not there.scores().equals(scores):
+        old = read_run(folder_of(options.results, record))
+        if not old.scores().equals(scores):
             return None
     except SoarBenchError:  # none, or damaged
         return None
-    return there if all(there.record[key] == part for key, part in record.items()) else None
+    return old if all(old.record[key] == part for key, part in record.items()) else None

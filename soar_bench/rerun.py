@@ -29,7 +29,7 @@ from training.differences import differences
 
 if TYPE_CHECKING:
     from soar_bench.checkpoints import Checkpoint
-    from soar_bench.evaluate import Options, Work
+    from soar_bench.evaluate import Options, Plan
 
 #: Scores are equal if they differ by no more than this part of their metric's scale.
 TOLERANCE = 1e-5
@@ -51,7 +51,7 @@ class Again:
     #: what else differs already, a sentence each
     changes: tuple[str, ...]
 
-    def prepare(self) -> Work:
+    def prepare(self) -> Plan:
         """Checks everything that can be checked before the expensive work begins."""
         from soar_bench.evaluate import prepare
 
@@ -142,16 +142,14 @@ def _precision(record: dict[str, Any]) -> str | None:
 
 
 def _changes(record: dict[str, Any], options: Options) -> Iterator[str]:
-    from evaluators import registry
     from soar_bench.core.devices import describe
-    from soar_bench.scoring import evaluator_identity, precision
+    from soar_bench.scoring.judges import Judge
 
     for name, recorded in record["evaluators"].items():
-        evaluator = registry.create(recorded["given"])
-        now = evaluator_identity(evaluator, precision(evaluator, options.evaluator_dtype))
-        for key, before, here in differences(deciding(recorded), deciding(now)):
+        judge = Judge.of(recorded["given"], options.evaluator_dtype)
+        for key, before, here in differences(deciding(recorded), deciding(judge.record())):
             yield f"the evaluator {name} is another one: {key} was {before}, is {here}"
-        here = _version_from(registry.find(recorded["given"]).origin)
+        here = judge.version or "absent"
         if recorded["version"] and recorded["version"] != here:
             yield f"the evaluator {name} was of version {recorded['version']}, is of {here}"
     made = record["made"]
@@ -166,11 +164,6 @@ def _changes(record: dict[str, Any], options: Options) -> Iterator[str]:
         yield f"the batch size was {made.get('batch_size')}, is {options.batch_size}"
     if made.get("processes", 1) != 1:
         yield f"it was made by {made['processes']} processes, now by one"
-
-
-def _version_from(origin: str) -> str:
-    """The version of the package that an evaluator comes from; ``absent`` for a file."""
-    return _installed("soar-bench" if origin == "built in" else origin.removeprefix("package "))
 
 
 def _installed(package: str) -> str:

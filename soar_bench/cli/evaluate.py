@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from soar_bench.cli.options import Precision, files_or_names, numbers, split
-from soar_bench.cli.outcome import complain
+from soar_bench.cli.outcome import carry_out
 
 
 def evaluate(
@@ -57,17 +57,10 @@ def evaluate(
     What exists is not made again: interrupted or killed, the same command goes on. Under torchrun
     or `accelerate launch` the processes share the work.
     """
-    from rich.console import Console
-
     from soar_bench.checkpoints import resolve
     from soar_bench.cli.signals import terminate_as_interrupt
-    from soar_bench.core.distributed import join, leave
-    from soar_bench.core.errors import SoarBenchError
-    from soar_bench.core.progress import stages
-    from soar_bench.evaluate import Options, prepare, run
-    from soar_bench.output.plan import plan_record, plan_table, problems
-    from soar_bench.output.tables import run_table
-    from soar_bench.records import json_text
+    from soar_bench.core.distributed import join
+    from soar_bench.evaluate import Options, prepare
     from soar_bench.suites import get_suite
     from soar_bench.suites.protocols import default_protocol, get_protocol, sweep
 
@@ -91,39 +84,16 @@ def evaluate(
     terminate_as_interrupt()
     group = join()
     suites = [get_suite(name, seed=seed) for name in files_or_names(suite)]
-    judged = [resolve(name, base) for name in checkpoints]
-    work = [
-        prepare(checkpoint, one, setting, options)
-        for one in suites
+    resolved = [resolve(name, base) for name in checkpoints]
+    plans = [
+        prepare(checkpoint, of_suite, setting, options)
+        for of_suite in suites
         for setting in sweep(
-            get_protocol(protocol) if protocol else default_protocol(one),
+            get_protocol(protocol) if protocol else default_protocol(of_suite),
             all_steps,
             all_guidance,
             **settings,
         )
-        for checkpoint in judged
+        for checkpoint in resolved
     ]
-    errors = Console(stderr=True)
-    if group.main:
-        if dry_run and as_json:
-            typer.echo(json_text(plan_record(work)), nl=False)
-        else:
-            errors.print(plan_table(work))
-    if problems(work):
-        raise SoarBenchError("nothing was started: " + "; ".join(problems(work)))
-    if dry_run:
-        return
-    runs = []
-    for item in work:
-        with stages(quiet=not group.main) as show:
-            runs.append(run(item, options, show, show.note, group))
-    leave(group)
-    if not group.main:
-        return
-    if as_json:
-        typer.echo(json_text([{"folder": str(r.folder), **r.record} for r in runs]), nl=False)
-    else:
-        Console().print(run_table(runs))
-        for finished in runs:
-            typer.echo(finished.folder)
-    complain(runs)
+    carry_out(plans, options, group, dry_run=dry_run, as_json=as_json)

@@ -1,4 +1,4 @@
-"""How a command ends that finished its work but not all of it well."""
+"""From plans to printed runs: the end that ``eval`` and ``score`` have in common."""
 
 from __future__ import annotations
 
@@ -8,10 +8,68 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from soar_bench.core.distributed import Group
+    from soar_bench.evaluate import Options, Plan
     from soar_bench.records import Run
 
 
-def complain(runs: Sequence[Run]) -> None:
+def carry_out(
+    plans: Sequence[Plan], options: Options, group: Group, *, dry_run: bool, as_json: bool
+) -> None:
+    """Show the plans, run them and print their records, as far as ``dry_run`` allows.
+
+    SoarBenchError if an evaluator cannot run here. Exit code 1 if one failed on samples.
+    """
+    from rich.console import Console
+
+    from soar_bench.core.distributed import leave
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.core.progress import stages
+    from soar_bench.evaluate import run
+    from soar_bench.output.plan import plan_record, problems, show_plans
+    from soar_bench.output.tables import run_table
+    from soar_bench.records import json_text
+
+    if group.main:
+        if dry_run and as_json:
+            typer.echo(json_text(plan_record(plans)), nl=False)
+        else:
+            show_plans(plans, Console(stderr=True))
+    if reasons := problems(plans):
+        raise SoarBenchError("nothing was started: " + "; ".join(reasons))
+    if dry_run:
+        return
+    runs = []
+    for plan in plans:
+        with stages(quiet=not group.main) as show:
+            runs.append(run(plan, options, show, show.note, group))
+    leave(group)
+    if not group.main:
+        return
+    if as_json:
+        typer.echo(json_text([{"folder": str(r.folder), **r.record} for r in runs]), nl=False)
+    else:
+        Console().print(run_table(runs))
+        for line in [line for finished in runs for line in _reasons(finished)]:
+            typer.echo(line, err=True)
+        for finished in runs:
+            typer.echo(finished.folder)
+    _complain(runs)
+
+
+def _reasons(run: Run) -> list[str]:
+    """Why samples of images from elsewhere are unscored, the most frequent reasons first."""
+    from collections import Counter
+
+    lines = []
+    for metric, scores in run.scores().groupby("metric", sort=False) if run.imported else ():
+        counts = Counter(reason for reason in scores["unscored"] if reason)
+        for reason, count in counts.most_common(5):
+            lines.append(f"{metric}: {count} unscored: {reason}")
+    return lines
+
+
+def _complain(runs: Sequence[Run]) -> None:
     """Exit code 1 with a sentence if an evaluator failed on samples of these runs."""
     failed = {
         f"{name} failed on {count} of the samples of {run.folder}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from soar_bench.cli.options import Precision, split
-from soar_bench.cli.outcome import complain
+from soar_bench.cli.outcome import carry_out
 
 
 def score(
@@ -39,36 +39,30 @@ def score(
     ),
     results: Path = typer.Option(Path("results"), help="Where the record is written."),
     cache: Path = typer.Option(Path("outputs/cache"), help="Where scores are kept."),
+    force: bool = typer.Option(False, "--force", help="Score again what is there."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Check everything and show the plan."),
+    as_json: bool = typer.Option(False, "--json", help="The record (or the plan) as JSON."),
 ) -> None:
     """Score images made anywhere; write a record of them.
 
     Scores that exist are not made again: interrupted, the same command goes on.
     """
-    from rich.console import Console
-
+    from soar_bench.cli.signals import terminate_as_interrupt
+    from soar_bench.core.distributed import join
     from soar_bench.core.progress import stages
-    from soar_bench.output.tables import run_table
-    from soar_bench.score import Options, prepare, reasons, run
+    from soar_bench.evaluate import Options, prepare_images
 
     options = Options(
-        tuple(split(evaluator)),
         results,
         cache,
-        prompts,
-        label,
-        suite,
+        evaluators=tuple(split(evaluator)),
         batch_size=batch_size,
         device=device,
         evaluator_dtype=evaluator_dtype.value,
+        force=force,
     )
-    with stages() as show:
-        work = prepare(folder, options, show)
-    for line in work.describe():
-        typer.echo(line, err=True)
-    with stages() as show:
-        finished = run(work, options, show)
-    Console().print(run_table([finished]))
-    for line in reasons(finished):
-        typer.echo(line, err=True)
-    typer.echo(finished.folder)
-    complain([finished])
+    terminate_as_interrupt()
+    group = join()
+    with stages(quiet=not group.main) as show:
+        plan = prepare_images(folder, options, prompts, label, suite, show)
+    carry_out([plan], options, group, dry_run=dry_run, as_json=as_json)

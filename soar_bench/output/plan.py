@@ -1,74 +1,100 @@
-"""The plan of an evaluation, as a person or a program reads it before work starts."""
+"""Plan of a run, as a person or a program reads it before work starts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from evaluators import registry
-from soar_bench.evaluate import Work
+from soar_bench.evaluate import Plan, subject
+from soar_bench.sampling.generate import Generation
+from soar_bench.scoring.images import ImageSet
 
 
-def plan_table(work: Sequence[Work]) -> Table:
-    """One row a run: what is there, what is to be made and scored."""
+def show_plans(plans: Sequence[Plan], console: Console) -> None:
+    """Print the plans: as a table, or in sentences for images from elsewhere."""
+    generated = [plan for plan in plans if isinstance(plan.source, Generation)]
+    if generated:
+        console.print(_table(generated))
+    for plan in plans:
+        if isinstance(plan.source, ImageSet):
+            counts = (
+                f"{name}: {count} of {len(plan.samples)} images to score"
+                for name, count in plan.to_score.items()
+            )
+            for line in (*plan.source.describe(), *counts):
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(plans: Sequence[Plan]) -> Table:
+    """One row per run: what is there, what is to be made and scored."""
     table = Table(box=None, pad_edge=False, title="plan", title_justify="left")
     for name in ("checkpoint", "suite", "protocol"):
         table.add_column(name, overflow="fold")
     table.add_column("images to make", justify="right")
     table.add_column("to score", overflow="fold")
-    for one in work:
-        total = len(one.samples)
-        making = (
-            f"{len(one.to_generate)} of {total}" if one.to_generate else f"0 (all {total} here)"
-        )
-        scoring = ", ".join(f"{name} {count}" for name, count in one.to_score.items() if count)
+    for plan in plans:
+        total, missing = len(plan.samples), len(plan.to_generate)
+        making = f"{missing} of {total}" if missing else f"0 (all {total} here)"
+        scoring = ", ".join(f"{name} {count}" for name, count in plan.to_score.items() if count)
+        parts = subject(plan.source)
         table.add_row(
-            escape(one.checkpoint.label),
-            escape(one.suite.name),
-            escape(one.protocol.name),
+            escape(parts["checkpoint"]["label"]),
+            escape(parts["suite"]["name"]),
+            escape(parts["protocol"]["name"]),
             making,
             escape(scoring) or "nothing",
         )
     return table
 
 
-def problems(work: Sequence[Work]) -> list[str]:
-    """What keeps the work from starting, each once, and what to do; one command for all weights."""
-    found = {name: why for one in work for name, why in one.problems.items()}
+def problems(plans: Sequence[Plan]) -> list[str]:
+    """Why the plans cannot start, each reason once; one command fetches all weights."""
+    reasons = {name: reason for plan in plans for name, reason in plan.problems.items()}
+    weights = {
+        judge.given: [w.name for w in judge.evaluator.weights if w.missing()]
+        for plan in plans
+        for judge in plan.judges
+        if judge.problem
+    }
     sets: dict[str, None] = {}
     others = []
-    for name, why in found.items():
-        missing = [w.name for w in registry.create(name).weights if w.missing()]
-        if missing and f"soar-bench fetch {missing[0]}" in why:
+    for name, reason in reasons.items():
+        missing = weights[name]
+        if missing and f"soar-bench fetch {missing[0]}" in reason:
             sets |= dict.fromkeys(missing)
         else:
-            others.append(why)
-    if len(found) == 1 or not sets:
-        return list(dict.fromkeys(found.values()))
+            others.append(reason)
+    if len(reasons) == 1 or not sets:
+        return list(dict.fromkeys(reasons.values()))
     fetch = f"weights are missing: run `soar-bench fetch {' '.join(sets)}`"
     return [fetch, *dict.fromkeys(others)]
 
 
-def plan_record(work: Sequence[Work]) -> list[dict[str, Any]]:
-    """The same for a program."""
+#: Parts of a record that a plan repeats.
+_SHOWN = {
+    "checkpoint": ("label", "name", "form", "digest"),
+    "suite": ("name", "digest"),
+    "protocol": ("name", "settings"),
+}
+
+
+def plan_record(plans: Sequence[Plan]) -> list[dict[str, Any]]:
+    """The plans for a program."""
     return [
         {
-            "checkpoint": {
-                "label": one.checkpoint.label,
-                "name": one.checkpoint.name,
-                "form": one.checkpoint.form,
-                "digest": one.checkpoint.digest,
+            **{
+                part: {key: content[key] for key in _SHOWN[part]}
+                for part, content in subject(plan.source).items()
             },
-            "suite": {"name": one.suite.name, "digest": one.suite.digest()},
-            "protocol": {"name": one.protocol.name, "settings": one.protocol.settings()},
-            "samples": len(one.samples),
-            "to_generate": len(one.to_generate),
-            "to_score": one.to_score,
-            "images": str(one.store.folder),
-            "problems": list(one.problems.values()),
+            "samples": len(plan.samples),
+            "to_generate": len(plan.to_generate),
+            "to_score": plan.to_score,
+            "images": str(plan.source.folder),
+            "problems": list(plan.problems.values()),
         }
-        for one in work
+        for plan in plans
     ]

@@ -21,7 +21,7 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import digest_image, read_pixels
 from soar_bench.records import IMPORTED, Run
 from soar_bench.records.manage import store_of
-from soar_bench.score import FILES_FILE
+from soar_bench.scoring.images import FILES_FILE
 from soar_bench.suites.types import PlannedSample
 
 #: Images up to this side are their own thumbnails, in pixels.

@@ -8,23 +8,29 @@ in between and however many processes share it, and is the same to the last bit 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 
-from soar_bench.cache.images import ImageStore
+from soar_bench.cache.images import ImageGone, ImageStore
+from soar_bench.checkpoints import Checkpoint
 from soar_bench.core.distributed import ALONE, Group
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.memory import USUAL_BATCH, Peak, out_of_memory, release
-from soar_bench.suites.types import PlannedSample
+from soar_bench.sampling.noise import noise_key
+from soar_bench.suites.types import PlannedSample, Protocol, Suite, plan
 
 #: Texts embedded together, in the suite's order: apart from the batch size, so that this does not
 #: change an embedding's rounding.
 EMBEDDED_TOGETHER = 32
 
 
-class Sampler(Protocol):
+class Sampler(Interface):
     """What makes images; :class:`soar_bench.sampling.sampler.Sampler` is the real one."""
 
     @property
@@ -35,12 +41,105 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Made:
-    """What one process did."""
+    """How much was made."""
 
     #: images that were missing and are there now
     images: int
-    #: images made at once, as asked for or found
-    batch_size: int
+    #: images made at once, as asked for or found; None if it was to be found and nothing was made
+    batch_size: int | None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Images of a checkpoint for a suite under a protocol, kept in a cache."""
+
+    checkpoint: Checkpoint
+    suite: Suite
+    protocol: Protocol
+    cache: Path
+    images_per_prompt: int
+
+    @cached_property
+    def samples(self) -> list[PlannedSample]:
+        """All samples, in order."""
+        return plan(self.suite, self.images_per_prompt)
+
+    @cached_property
+    def store(self) -> ImageStore:
+        """The images that are there."""
+        settings = self.protocol.settings()
+        return ImageStore.of(self.cache, self.checkpoint.digest, settings, self.suite.seed)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the images."""
+        return self.store.folder
+
+    @property
+    def name(self) -> str:
+        """Name of the images' journals in the cache."""
+        return self.folder.name
+
+    def digest(self, sample: PlannedSample) -> str:
+        """Digest of the sample's pixels. ImageGone if there is no image."""
+        return str(self._present(sample, self.store.digest(sample)))
+
+    def pixels(self, sample: PlannedSample) -> np.ndarray:
+        """uint8 RGB [H, W, 3]. ImageGone if there is no image, or a damaged one."""
+        image: np.ndarray = self._present(sample, self.store.read(sample))
+        return image
+
+    def noise(self, sample: PlannedSample) -> str:
+        """Key of the noise that the sample starts from, 32 hexadecimal digits."""
+        return f"{noise_key(self.suite.seed, sample.prompt.id, sample.index):032x}"
+
+    def make(
+        self,
+        *,
+        batch_size: int | None = USUAL_BATCH,
+        device: str = "cpu",
+        force: bool = False,
+        group: Group = ALONE,
+        observe: Callable[[str, int, int], None] = lambda stage, done, total: None,
+        note: Callable[[str], None] = lambda words: None,
+    ) -> Made:
+        """Make the samples that the store lacks, or all of them by ``force``.
+
+        The result counts the images of all processes.
+        """
+        if not group.share(force or bool(self.store.missing(self.samples))):
+            return Made(0, batch_size)
+        from soar_bench.sampling.sampler import Sampler
+
+        waiting = partial(note, "waiting for another soar-bench that makes the same images")
+        sampler = Sampler(self.checkpoint, self.protocol, device)
+        with self.store.lock(waiting) if group.main else nullcontext():
+            if force and group.main:
+                self.store.remove(self.samples)
+            try:
+                made = generate(
+                    sampler,
+                    self.samples,
+                    self.store,
+                    self.suite.seed,
+                    batch_size=batch_size,
+                    device=device,
+                    group=group,
+                    observe=partial(observe, "generate"),
+                    note=note,
+                )
+            finally:
+                sampler.close()
+            return Made(sum(group.gather(made.images)), made.batch_size)
+
+    def _present(self, sample: PlannedSample, image: Any) -> Any:
+        if image is None:
+            self.store.file(sample).unlink(missing_ok=True)  # damaged: to be made again
+            raise ImageGone(
+                f"the image of {sample.prompt.id} (index {sample.index}) has gone from "
+                f"{self.store.folder}: run the same command again"
+            )
+        return image
 
 
 def generate(

@@ -11,15 +11,13 @@ import os
 import random
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from evaluators import registry
-from soar_bench.cache.images import ImageStore
 from soar_bench.checkpoints import EMBEDDED, Checkpoint, resolve
 from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.digests import digest_of
@@ -31,8 +29,9 @@ from soar_bench.core.torchvision import mend_torchvision
 from soar_bench.evaluate import Note, Options, prepare, run
 from soar_bench.output.plan import problems
 from soar_bench.records import Run
-from soar_bench.scoring import Generated
-from soar_bench.scoring.judging import Observer
+from soar_bench.sampling.generate import Generation
+from soar_bench.scoring.judges import resolve_judges
+from soar_bench.scoring.scores import Observer
 from soar_bench.suites import get_suite
 from soar_bench.suites.prompts import numbered
 from soar_bench.suites.protocols import (
@@ -42,7 +41,7 @@ from soar_bench.suites.protocols import (
     get_protocol,
     override,
 )
-from soar_bench.suites.types import PlannedSample, Protocol, Suite, plan
+from soar_bench.suites.types import PlannedSample, Protocol, Suite
 from training.types import Config
 from training.watching import Seen, Watcher
 
@@ -127,7 +126,7 @@ def _evaluation(
     options = replace(options, images_per_prompt=settings.images or None)
     with _setting("evaluation"):
         _check(base, suite, protocol, options)
-    metrics = [m for name in suite.evaluators for m in registry.create(name).metrics]
+    metrics = [m for judge in resolve_judges(suite.evaluators) for m in judge.evaluator.metrics]
     return EvaluationWatcher(
         settings.every,
         suite,
@@ -179,53 +178,25 @@ class ValidationWatcher:
     def look(self, checkpoint: str, step: int) -> Seen:
         """The images by prompt."""
         folder = self.folder / f"step-{step:06d}"
-        samples = plan(self.suite, 1)
-        files = [folder / f"{number:02d}.png" for number in range(len(samples))]
         with _look() as group:
             shown = _resolved(checkpoint, group)
-            settings = self.protocol.settings()
-            store = ImageStore.of(self.options.cache, shown.digest, settings, self.suite.seed)
-            self._make(shown, samples, store, group)
+            images = Generation(shown, self.suite, self.protocol, self.options.cache, 1)
+            files = [folder / f"{number:02d}.png" for number in range(len(images.samples))]
             if group.main:
-                for sample, file in zip(samples, files, strict=True):
-                    _copy(store, sample, file)
-        texts = [sample.prompt.text for sample in samples]
+                store = images.store
+                store.remove([s for s in images.samples if store.read(s) is None])  # damaged ones
+            images.make(
+                batch_size=min(USUAL_BATCH, -(-len(images.samples) // group.size)),
+                device=group.device(choose(self.options.device)),
+                group=group,
+                observe=self.observe,
+                note=self.note,
+            )
+            if group.main:
+                for sample, file in zip(images.samples, files, strict=True):
+                    _copy(images, sample, file)
+        texts = [sample.prompt.text for sample in images.samples]
         return Seen(images=dict(zip(texts, files, strict=True)))
-
-    def _make(
-        self,
-        checkpoint: Checkpoint,
-        samples: list[PlannedSample],
-        store: ImageStore,
-        group: Group,
-    ) -> None:
-        """Makes what the store lacks; all images are there when it returns in the main process."""
-        if group.main:
-            store.remove([s for s in samples if store.read(s) is None])  # damaged ones
-        if not group.share(bool(store.missing(samples))):
-            return
-        from soar_bench.sampling.generate import generate
-        from soar_bench.sampling.sampler import Sampler
-
-        device = group.device(choose(self.options.device))
-        waiting = partial(self.note, "waiting for another soar-bench that makes the same images")
-        sampler = Sampler(checkpoint, self.protocol, device)
-        with store.lock(waiting) if group.main else nullcontext():
-            try:
-                generate(
-                    sampler,
-                    samples,
-                    store,
-                    self.suite.seed,
-                    batch_size=min(USUAL_BATCH, -(-len(samples) // group.size)),
-                    device=device,
-                    group=group,
-                    observe=partial(self.observe, "generate"),
-                    note=self.note,
-                )
-            finally:
-                sampler.close()
-            group.gather(None)
 
 
 def _validation(
@@ -265,12 +236,12 @@ def _validation(
     )
 
 
-def _copy(store: ImageStore, sample: PlannedSample, file: Path) -> None:
-    """Puts the sample's image at a place for people, unless it is there. ImageGone if it is not in
+def _copy(images: Generation, sample: PlannedSample, file: Path) -> None:
+    """Put the sample's image at a place for people, unless it is there. ImageGone if it is not in
     the store any more.
     """
-    Generated(store).digest(sample)
-    made = store.file(sample)
+    images.digest(sample)
+    made = images.store.file(sample)
     if not (file.is_file() and file.read_bytes() == made.read_bytes()):
         with replace_atomically(file) as aside:
             shutil.copyfile(made, aside)

@@ -105,7 +105,7 @@ def made(tmp_path_factory, tiny_pipeline, small_suite, quick):
     options = Options(place / "results", place / "cache", evaluators=BOTH)
     work = prepare(resolve(str(tiny_pipeline)), small_suite, quick, options)
     finished = run(work, options)
-    return finished, [(sample, work.store.file(sample)) for sample in work.samples]
+    return finished, [(sample, work.source.store.file(sample)) for sample in work.samples]
 
 
 class Counting(Evaluator):
@@ -334,11 +334,13 @@ def test_an_evaluator_that_fails_halfway_loses_nothing_that_was_scored(score, tm
 def test_an_image_that_changes_while_it_is_scored_is_refused_and_the_others_are_kept(
     tmp_path, brightness
 ):
-    from soar_bench.score import Options, prepare, run
+    from soar_bench.evaluate import Options, prepare_images, run
 
     write_geneval(tmp_path / "a")
-    options = Options(("brightness",), tmp_path / "results", tmp_path / "cache", batch_size=1)
-    work = prepare(tmp_path / "a", options)
+    options = Options(
+        tmp_path / "results", tmp_path / "cache", evaluators=("brightness",), batch_size=1
+    )
+    work = prepare_images(tmp_path / "a", options)
     victim = tmp_path / "a" / "00002" / "samples" / "0001.png"
     Image.fromarray(picture(RECORDS[0])).save(victim)
     with pytest.raises(SoarBenchError, match=r"0001\.png was changed while"):

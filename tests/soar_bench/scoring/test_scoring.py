@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluators import registry
 from evaluators.types import Evaluator, Metric, Score
 from soar_bench.cache.scores import Journal
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import digest_image
 from soar_bench.core.memory import fitting_batch
-from soar_bench.scoring import evaluator_identity, judging, precision
-from soar_bench.scoring.judging import judge
+from soar_bench.scoring import scores as scoring
+from soar_bench.scoring.judges import Judge, resolve_judges, sharing
+from soar_bench.scoring.scores import score
 from soar_bench.suites.types import PlannedSample, Prompt
 
 
@@ -34,12 +34,12 @@ class Recorder(Evaluator):
 
 
 @pytest.fixture
-def events(monkeypatch):
-    found: list[str] = []
-    shares = {"a": "tower", "b": "", "c": "tower"}
-    monkeypatch.setattr(registry, "create", lambda name: Recorder(name, shares[name], found))
-    monkeypatch.setattr(registry, "find", lambda name: registry.Entry(name, name, "local"))
-    return found
+def events() -> list[str]:
+    """What happened to the evaluators that ``work`` makes, in order."""
+    return []
+
+
+SHARES = {"a": "tower", "b": "", "c": "tower"}
 
 
 SAMPLES = [PlannedSample(Prompt(f"p{i}", f"prompt {i}"), 0) for i in range(5)]
@@ -62,9 +62,14 @@ class Grey:
         return np.full((4, 4, 3), 10 * int(sample.prompt.id[1:]), np.uint8)
 
 
-def work(cache: Path, names, pictures=None, samples=SAMPLES, **options):
-    pictures = pictures or Grey()
-    return judge(names, samples, pictures, cache, "images", batch_size=3, **options)
+def work(cache: Path, evaluators, pictures=None, samples=SAMPLES, dtype=None, **options):
+    judges = resolve_judges(evaluators, dtype)
+    options = {"batch_size": 3, **options}
+    return score(judges, samples, pictures or Grey(), cache, "images", **options)
+
+
+def recorders(events, names, kind=Recorder):
+    return [kind(name, SHARES[name], events) for name in names]
 
 
 def stages(events):
@@ -72,7 +77,7 @@ def stages(events):
 
 
 def test_what_shares_a_model_sees_each_batch_together(events, tmp_path):
-    judged = work(tmp_path, ["a", "b", "c"])
+    judged = work(tmp_path, recorders(events, "abc"))
     assert stages(events) == [
         "a loads float32",
         "a scores 3",
@@ -94,33 +99,38 @@ def test_what_shares_a_model_sees_each_batch_together(events, tmp_path):
 
 
 def test_only_what_is_missing_is_scored(events, tmp_path):
-    work(tmp_path, ["a"])
+    work(tmp_path, recorders(events, "a"))
     events.clear()
-    work(tmp_path, ["a", "c"])
+    work(tmp_path, recorders(events, "ac"))
     assert stages(events) == ["c loads float32", "c scores 3", "c scores 2"]
     events.clear()
-    work(tmp_path, ["a", "b", "c"])
+    work(tmp_path, recorders(events, "abc"))
     assert stages(events) == ["b loads float32", "b scores 3", "b scores 2"]
 
 
 def test_another_precision_is_another_evaluator_where_it_has_one(events, tmp_path):
-    work(tmp_path, ["a", "b"])
+    work(tmp_path, recorders(events, "ab"))
     events.clear()
-    judged = work(tmp_path, ["a", "b"], dtype="bfloat16")
+    judged = work(tmp_path, recorders(events, "ab"), dtype="bfloat16")
     assert stages(events) == ["a loads bfloat16", "a scores 3", "a scores 2"]
-    assert judged.declared["a"]["identity"] == {"dtype": "bfloat16"}
-    assert judged.declared["b"]["identity"] == {}
+    a, b = resolve_judges(recorders(events, "ab"), "bfloat16")
+    assert a.identity.pop("dtype") == "bfloat16"
+    assert b.identity.keys() == {"source"}
+    assert list(judged.results) == ["a", "b"]
 
 
 def test_the_evaluators_own_precision_leaves_no_mark():
     evaluator = Recorder("a", "tower", [])
-    assert precision(evaluator, None) == precision(evaluator, "float16") == "float32"
-    assert evaluator_identity(evaluator, "float32")["identity"] == {}
+    for dtype in (None, "float16", "float32"):
+        judge = Judge.of(evaluator, dtype)
+        assert judge.dtype == "float32"
+        assert "dtype" not in judge.identity
 
 
 def test_the_built_in_evaluators_over_one_clip_are_a_group():
     names = ["aesthetic", "pickscore", "clipscore", "geneval", "ocr", "clipscore-processor"]
-    assert judging._groups(names) == [
+    groups = sharing(resolve_judges(names))
+    assert [[judge.given for judge in group] for group in groups] == [
         ["aesthetic", "clipscore", "geneval", "clipscore-processor"],
         ["pickscore"],
         ["ocr"],
@@ -132,18 +142,18 @@ def test_a_score_outside_its_range_stops_the_run(events, tmp_path, monkeypatch):
         Recorder, "score", lambda self, samples: [{self.name: Score(2.0)} for _ in samples]
     )
     with pytest.raises(Exception, match=r"gave a = 2\.0, outside its range"):
-        work(tmp_path, ["a"])
+        work(tmp_path, recorders(events, "a"))
 
 
 def test_an_image_is_decoded_once_for_all_evaluators_where_memory_allows(
     events, tmp_path, monkeypatch
 ):
     pictures = Grey()
-    work(tmp_path / "much", ["a", "b", "c"], pictures)
+    work(tmp_path / "much", recorders(events, "abc"), pictures)
     assert sorted(pictures.decoded) == ["p0", "p1", "p2", "p3", "p4"]
-    monkeypatch.setattr(judging, "image_budget", lambda processes: 2 * 4 * 4 * 3)
+    monkeypatch.setattr(scoring, "image_budget", lambda processes: 2 * 4 * 4 * 3)
     pictures = Grey()
-    judged = work(tmp_path / "little", ["a", "b", "c"], pictures)
+    judged = work(tmp_path / "little", recorders(events, "abc"), pictures)
     assert len(pictures.decoded) == 8, "two images are kept, three decoded for each of two groups"
     assert [s["b"].value for s in judged.results["b"]] == [
         s["a"].value for s in judged.results["a"]
@@ -164,8 +174,7 @@ class Failing(Recorder):
 def test_a_sample_on_which_an_evaluator_fails_is_unscored_and_the_rest_goes_on(
     events, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(registry, "create", lambda name: Failing(name, "", events))
-    judged = work(tmp_path, ["a"])
+    judged = work(tmp_path, recorders(events, "a", Failing))
     values = [scores["a"].value for scores in judged.results["a"]]
     assert values == pytest.approx([0, 10 / 255, None, 30 / 255, 40 / 255])
     reason = judged.results["a"][2]["a"].unscored
@@ -174,10 +183,10 @@ def test_a_sample_on_which_an_evaluator_fails_is_unscored_and_the_rest_goes_on(
 
 
 def test_a_failure_is_tried_again_and_not_kept(events, tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "create", lambda name: Failing(name, "", events))
-    work(tmp_path, ["a"])
-    monkeypatch.setattr(registry, "create", lambda name: Recorder(name, "", events))
-    judged = work(tmp_path, ["a"])
+    failing = recorders(events, "a", Failing)
+    work(tmp_path, failing)
+    monkeypatch.setattr(Failing, "score", Recorder.score)
+    judged = work(tmp_path, failing)
     assert judged.scored == {"a": 1}
     assert judged.failed == {}
     assert judged.results["a"][2]["a"].value == pytest.approx(20 / 255)
@@ -190,7 +199,7 @@ def test_an_evaluator_that_fails_on_everything_stops_the_run(events, tmp_path, m
     monkeypatch.setattr(Recorder, "score", fails)
     many = [PlannedSample(Prompt(f"p{i}", f"prompt {i}"), 0) for i in range(20)]
     with pytest.raises(SoarBenchError, match=r"failed on each of 10 samples .*no such model"):
-        judge(["a"], many, Grey(), tmp_path, "images", batch_size=10)
+        work(tmp_path, recorders(events, "a"), samples=many, batch_size=10)
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_scored_in_parts(events, tmp_path, monkeypatch):
@@ -200,8 +209,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_scored_in_parts(events, tmp_pa
                 raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
             return super().score(samples)
 
-    monkeypatch.setattr(registry, "create", lambda name: Small(name, "", events))
-    judged = work(tmp_path, ["a"])
+    judged = work(tmp_path, recorders(events, "a", Small))
     values = [scores["a"].value for scores in judged.results["a"]]
     assert values == pytest.approx([10 * i / 255 for i in range(5)])
     assert judged.failed == {}
@@ -209,11 +217,11 @@ def test_a_batch_that_does_not_fit_into_memory_is_scored_in_parts(events, tmp_pa
 
 def test_a_batch_that_lacks_one_score_is_scored_as_it_was_and_keeps_the_others(events, tmp_path):
     """So that a score does not depend on where the work was stopped."""
-    whole = work(tmp_path / "whole", ["a"])
-    part = work(tmp_path / "part", ["a"], samples=SAMPLES[:2])
+    whole = work(tmp_path / "whole", recorders(events, "a"))
+    part = work(tmp_path / "part", recorders(events, "a"), samples=SAMPLES[:2])
     assert part.scored == {"a": 2}
     events.clear()
-    rest = work(tmp_path / "part", ["a"])
+    rest = work(tmp_path / "part", recorders(events, "a"))
     assert stages(events) == ["a loads float32", "a scores 3", "a scores 2"]
     assert rest.scored == {"a": 3}
     assert rest.results == whole.results

@@ -1,0 +1,115 @@
+"""Evaluators as a run uses them: resolved once, with what their record says. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evaluators import registry
+from evaluators.types import Evaluator
+from soar_bench.cache.scores import Journal
+from soar_bench.core.errors import SoarBenchError
+
+
+@dataclass(frozen=True)
+class Judge:
+    """An evaluator, not loaded, in one precision."""
+
+    evaluator: Evaluator
+    #: name as the user typed it, or ``module:Class`` of an object
+    given: str
+    #: version of the package that it comes from; empty for a file
+    version: str
+    #: precision of its weights and activations
+    dtype: str
+    #: returns an evaluator to load, which is let go after its turn
+    fresh: Callable[[], Evaluator]
+
+    @classmethod
+    def of(cls, evaluator: str | Evaluator, dtype: str | None = None) -> Judge:
+        """Resolve a name or an object. An evaluator without that precision works in its own.
+
+        An object is copied before it is loaded, so that the caller's stays as it is.
+        EvaluatorError if there is no such evaluator, or it is broken.
+        """
+        entry, fresh = registry.source(evaluator)
+        judge = fresh()
+        precision = dtype if dtype in judge.dtypes else judge.dtypes[0]
+        return cls(judge, entry.name, entry.version, str(precision), fresh)
+
+    @property
+    def name(self) -> str:
+        return self.evaluator.name
+
+    @cached_property
+    def problem(self) -> str:
+        """Why it cannot run here and what to do; empty if it can."""
+        return registry.cannot_run(self.evaluator)
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """What decides its values besides the metrics' versions."""
+        other = {} if self.dtype == self.evaluator.dtypes[0] else {"dtype": self.dtype}
+        return self.evaluator.identity() | other
+
+    def record(self) -> dict[str, Any]:
+        """The evaluator as ``run.json`` describes it."""
+        return {
+            "given": self.given,
+            "version": self.version,
+            "identity": self.identity,
+            "metrics": {
+                m.name: {
+                    "unit": m.unit,
+                    "range": list(m.range),
+                    "higher_is_better": m.higher_is_better,
+                    "version": m.version,
+                    "source": m.source,
+                    "aggregate": m.aggregate,
+                }
+                for m in self.evaluator.metrics
+            },
+        }
+
+    def journal(self, cache: Path, images: str) -> Journal:
+        """The scores that it has given to the images of that name."""
+        deciding = {
+            "identity": self.identity,
+            "metrics": {
+                m.name: {"version": m.version, "aggregate": m.aggregate}
+                for m in self.evaluator.metrics
+            },
+        }
+        return Journal.of(cache, self.name, deciding, images)
+
+
+def resolve_judges(
+    evaluators: Iterable[str | Evaluator], dtype: str | None = None
+) -> tuple[Judge, ...]:
+    """Resolve evaluators, each once. SoarBenchError if two give one metric."""
+    distinct: list[str | Evaluator] = []
+    for evaluator in evaluators:
+        if not any(evaluator is other or evaluator == other for other in distinct):
+            distinct.append(evaluator)
+    judges = tuple(Judge.of(evaluator, dtype) for evaluator in distinct)
+    owner: dict[str, Judge] = {}
+    for judge in judges:
+        for metric in judge.evaluator.metrics:
+            other = owner.setdefault(metric.name, judge)
+            if other is not judge:
+                raise SoarBenchError(
+                    f"{other.given} and {judge.given} both give the metric {metric.name}: "
+                    "choose one of them"
+                )
+    return judges
+
+
+def sharing(judges: Sequence[Judge]) -> list[list[Judge]]:
+    """The judges that share a model together, the others each alone."""
+    groups: dict[str, list[Judge]] = {}
+    for judge in judges:
+        groups.setdefault(judge.evaluator.shares or f"alone: {judge.given}", []).append(judge)
+    return list(groups.values())

@@ -1,0 +1,314 @@
+"""Scores of samples: what is missing is computed, in batches that do not depend on what is.
+
+The plan is cut into batches once, by position. A batch that lacks a score is scored as a whole, and
+only what it lacked is kept: so a score comes out of the same batch whether or not the work was
+stopped in between and however many processes share it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from evaluators.types import Evaluator, Sample, Score
+from soar_bench.cache.images import ImageGone
+from soar_bench.cache.scores import Journal, Scores
+from soar_bench.core.digests import digest_of
+from soar_bench.core.distributed import ALONE, Group
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.memory import image_budget, out_of_memory, release
+from soar_bench.scoring.judges import Judge, sharing
+from soar_bench.suites.types import PlannedSample
+
+#: Images that an evaluator sees at once.
+BATCH = 64
+#: If an evaluator fails on this many samples in a row, treat it as broken and stop.
+_HOPELESS = 8
+_DECODERS = 8
+
+#: Called with a stage ("generate" or an evaluator's name), samples done and samples in all.
+Observer = Callable[[str, int, int], None]
+
+
+class Pictures(Protocol):
+    """Source of the samples' images."""
+
+    def digest(self, sample: PlannedSample) -> str:
+        """Digest of its pixels (:func:`soar_bench.core.images.digest_image`); ImageGone if it is
+        not there.
+        """
+
+    def pixels(self, sample: PlannedSample) -> np.ndarray:
+        """uint8 RGB [H, W, 3], of exactly that digest; ImageGone if it is not there any more."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Scores of all samples, from all evaluators."""
+
+    #: digest of each sample's pixels, in order
+    digests: list[str] = field(default_factory=list)
+    #: by evaluator: the scores of each sample, in order
+    results: dict[str, list[Scores]] = field(default_factory=dict)
+    #: by stage: decoding and each evaluator
+    seconds: dict[str, float] = field(default_factory=dict)
+    #: by evaluator: samples scored now
+    scored: dict[str, int] = field(default_factory=dict)
+    #: by evaluator: samples on which it failed
+    failed: dict[str, int] = field(default_factory=dict)
+    #: samples whose image is not there any more; if there are any, all else is incomplete
+    gone: list[PlannedSample] = field(default_factory=list)
+
+
+def sample_key(sample: PlannedSample, image_digest: str) -> str:
+    """Digest of what a score depends on besides the evaluator: pixels, prompt and metadata."""
+    return digest_of([image_digest, sample.prompt.text, dict(sample.prompt.metadata)])
+
+
+def score(
+    judges: Sequence[Judge],
+    samples: Sequence[PlannedSample],
+    pictures: Pictures,
+    cache: Path,
+    images: str,
+    *,
+    batch_size: int = BATCH,
+    device: str = "cpu",
+    force: bool = False,
+    observe: Observer = lambda stage, done, total: None,
+    group: Group = ALONE,
+) -> Judged:
+    """Score what is missing; ``images`` names the images' journals in the cache.
+
+    Evaluators that share a model see every batch one after another, so that what they share is done
+    once; the others are in memory one at a time.
+    """
+    digests, gone = group.share(_digests(samples, pictures))
+    if gone:
+        return Judged(gone=gone)
+    keys = [sample_key(sample, digest) for sample, digest in zip(samples, digests, strict=True)]
+    decoded = _Decoded(pictures, image_budget(group.local_size))
+    turns: dict[str, _Turn] = {}
+    for together in sharing(judges):
+        if force:
+            for judge in together:
+                if group.main:
+                    judge.journal(cache, images).forget(keys)
+                group.gather(None)
+        at_work = [_Turn(judge, judge.journal(cache, images), device) for judge in together]
+        lost = _score_batches(at_work, samples, keys, decoded, batch_size, group, observe)
+        gone = [sample for part in group.gather(lost) for sample in part]
+        if gone:
+            return Judged(gone=gone)
+        for turn in at_work:
+            turn.end(group)
+            turns[turn.judge.name] = turn
+    reading = max(group.gather(decoded.seconds))
+    names = [judge.name for judge in judges]  # in the order they were named
+    return Judged(
+        digests,
+        {name: turns[name].scores(keys) for name in names},
+        {"decode": round(reading, 3)} | {name: round(turns[name].seconds, 3) for name in names},
+        {name: sum(key in turns[name].new for key in keys) for name in names},
+        {
+            name: failed
+            for name in names
+            if (failed := sum(key in turns[name].failed for key in keys))
+        },
+    )
+
+
+def _digests(
+    samples: Sequence[PlannedSample], pictures: Pictures
+) -> tuple[list[str], list[PlannedSample]]:
+    """The digests of all images, and the samples that have none."""
+    digests, gone = [], []
+    for sample in samples:
+        try:
+            digests.append(pictures.digest(sample))
+        except ImageGone:
+            gone.append(sample)
+    return digests, gone
+
+
+def _score_batches(
+    turns: Sequence[_Turn],
+    samples: Sequence[PlannedSample],
+    keys: Sequence[str],
+    decoded: _Decoded,
+    batch_size: int,
+    group: Group,
+    observe: Observer,
+) -> list[PlannedSample]:
+    """Score what this process has to; return samples whose image has gone."""
+    starts = range(0, len(keys), batch_size)
+    batches = [range(i, min(i + batch_size, len(keys))) for i in starts]
+    # The main process decides: another may already see scores that were written meanwhile.
+    lacking = group.share(
+        [[turn.lacks([keys[i] for i in batch]) for turn in turns] for batch in batches]
+    )
+    mine = group.mine([(b, each) for b, each in zip(batches, lacking, strict=True) if any(each)])
+    totals = [sum(len(batch) for batch, each in mine if each[t]) for t in range(len(turns))]
+    done = [0] * len(turns)
+    gone: list[PlannedSample] = []
+    for batch, each in mine:
+        planned = [samples[i] for i in batch]
+        try:
+            images = decoded.batch(planned)
+        except ImageGone:
+            gone += planned
+            continue
+        to_judge = [
+            Sample(image, sample.prompt.text, sample.prompt.metadata)
+            for image, sample in zip(images, planned, strict=True)
+        ]
+        for t, turn in enumerate(turns):
+            if each[t]:
+                turn.add([keys[i] for i in batch], to_judge)
+                done[t] += len(batch)
+                observe(turn.judge.name, done[t], totals[t])
+    return gone
+
+
+@dataclass
+class _Turn:
+    """A judge at work, with the scores that it has given."""
+
+    judge: Judge
+    journal: Journal
+    device: str
+    #: spent scoring, loading included
+    seconds: float = 0.0
+    #: by key: what was scored here, samples without a score because the evaluator failed included
+    new: dict[str, Scores] = field(default_factory=dict)
+    #: keys of the samples on which the evaluator failed
+    failed: set[str] = field(default_factory=set)
+    #: in memory from the first batch to the end of the turn
+    _loaded: Evaluator | None = None
+
+    def lacks(self, keys: Sequence[str]) -> bool:
+        """Whether one of the keys has no score."""
+        return any(self.journal.get(key) is None for key in keys)
+
+    def scores(self, keys: Sequence[str]) -> list[Scores]:
+        """The scores of each sample: of this run, otherwise kept from an earlier one."""
+        scores = [self.new.get(key) or self.journal.get(key) for key in keys]
+        return [of_sample for of_sample in scores if of_sample is not None]
+
+    def add(self, keys: Sequence[str], samples: Sequence[Sample]) -> None:
+        """Score a batch and keep what had no score. A sample on which the evaluator fails is
+        unscored, and not kept: another run tries it again.
+        """
+        clock = time.monotonic()
+        if self._loaded is None:
+            self._loaded = self.judge.fresh()
+            self._loaded.load(self.device, self.judge.dtype)
+        lacking = {i for i, key in enumerate(keys) if self.journal.get(key) is None}
+        results, errors = _try(self._loaded, samples)
+        nothing_yet = len(self.new) == len(self.failed)
+        if len(errors) == len(samples) >= _HOPELESS and nothing_yet:
+            raise SoarBenchError(
+                f"the evaluator {self.judge.name} failed on each of {len(samples)} samples "
+                f"({_say(errors[0])}): mend it and run the same command again, which goes on here"
+            ) from errors[0]
+        self.journal.add([(keys[i], results[i]) for i in sorted(lacking - set(errors))])
+        self.new |= {keys[i]: results[i] for i in lacking}
+        self.failed |= {keys[i] for i in lacking & set(errors)}
+        self.seconds += time.monotonic() - clock
+
+    def end(self, group: Group) -> None:
+        """Let the evaluator go, and collect what all processes have of it."""
+        self._loaded = None
+        for new, failed, seconds in group.gather((self.new, self.failed, self.seconds)):
+            self.new |= new
+            self.failed |= failed
+            self.seconds = max(self.seconds, seconds)
+
+
+def _try(
+    evaluator: Evaluator, samples: Sequence[Sample]
+) -> tuple[list[Scores], dict[int, Exception]]:
+    """The scores of a batch, and by position the errors of those on which the evaluator failed.
+
+    Where a batch fails its samples are tried one by one; where it does not fit into memory, by
+    halves.
+    """
+    try:
+        results = evaluator.score(samples)
+    except Exception as error:
+        failure = error
+    else:
+        _check(evaluator, results, len(samples))
+        return results, {}
+    if out_of_memory(failure) and len(samples) > 1:
+        failure.__traceback__ = None  # which holds what filled the memory
+        release()
+        step = -(-len(samples) // 2)
+    elif len(samples) > 1:
+        step = 1
+    else:
+        reason = f"the evaluator failed: {_say(failure)}"
+        return [{m.name: Score(None, reason) for m in evaluator.metrics}], {0: failure}
+    scores: list[Scores] = []
+    errors: dict[int, Exception] = {}
+    for start in range(0, len(samples), step):
+        part, wrong = _try(evaluator, samples[start : start + step])
+        scores += part
+        errors |= {start + i: error for i, error in wrong.items()}
+    return scores, errors
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
+
+
+def _check(evaluator: Evaluator, results: list[Scores], expected: int) -> None:
+    """An evaluator that breaks its contract must not corrupt a record."""
+    names = {m.name for m in evaluator.metrics}
+    if len(results) != expected or any(set(r) != names for r in results):
+        raise SoarBenchError(
+            f"the evaluator {evaluator.name} did not return one score of each of its metrics "
+            f"({', '.join(sorted(names))}) for each sample: report this to its author"
+        )
+    for metric in evaluator.metrics:
+        for result in results:
+            value = result[metric.name].value
+            if value is not None and not metric.range[0] <= value <= metric.range[1]:
+                raise SoarBenchError(
+                    f"the evaluator {evaluator.name} gave {metric.name} = {value}, outside its "
+                    f"range {metric.range}: report this to its author"
+                )
+
+
+class _Decoded:
+    """Images decoded once for all evaluators, as far as they fit into a number of bytes."""
+
+    def __init__(self, pictures: Pictures, budget: int) -> None:
+        self._pictures, self._left = pictures, budget
+        self._kept: dict[tuple[str, int], np.ndarray] = {}
+        #: spent reading and decoding
+        self.seconds = 0.0
+
+    def batch(self, samples: Sequence[PlannedSample]) -> list[np.ndarray]:
+        """uint8 RGB [H, W, 3] of each sample."""
+        clock = time.monotonic()
+        with ThreadPoolExecutor(_DECODERS) as pool:
+            images = list(pool.map(self._decode, samples))
+        self.seconds += time.monotonic() - clock
+        return images
+
+    def _decode(self, sample: PlannedSample) -> np.ndarray:
+        key = (sample.prompt.id, sample.index)
+        image = self._kept.get(key)
+        if image is None:
+            image = self._pictures.pixels(sample)
+            if image.nbytes <= self._left:
+                self._left -= image.nbytes
+                self._kept[key] = image
+        return image
