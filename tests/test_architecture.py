@@ -33,8 +33,6 @@ UPWARD = {
     # rerun
     ("soar_bench.rerun", "soar_bench.boards.compare"),
     # scoring
-    ("soar_bench.scoring", "soar_bench.records"),
-    ("soar_bench.scoring.judging", "soar_bench.records"),
     # shapes
     ("soar_bench.shapes.export", "soar_bench.output.gallery"),
     # train
