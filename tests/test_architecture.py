@@ -18,7 +18,7 @@ FILES = [file for package in PACKAGES for file in sorted((ROOT / package).rglob(
 #: ``soar_bench`` is the package's own ``__init__``, the public API.
 ROOMS = (
     "core", "stats", "pipelines", "shapes", "fetch", "suites", "checkpoints", "cache", "sampling",
-    "scoring", "records", "evaluate", "score", "rerun", "boards", "drift", "train", "doctor",
+    "scoring", "records", "evaluate", "rerun", "boards", "drift", "train", "doctor",
     "output", "report", "quickstart", "soar_bench", "cli", "__main__",
 )  # fmt: skip
 
@@ -32,7 +32,6 @@ UPWARD = {
     ("soar_bench.records.verify", "soar_bench.boards.compare"),
     # rerun
     ("soar_bench.rerun", "soar_bench.boards.compare"),
-    # scoring
     # shapes
     ("soar_bench.shapes.export", "soar_bench.output.gallery"),
     # train
