@@ -160,6 +160,7 @@ def test_the_ground_floor_and_the_vocabularies_import_nothing_heavy():
 def test_modules_of_the_command_line_import_nothing_heavy_at_the_top():
     allowed = {
         "typer",
+        "typer.core",
         "click",
         "collections.abc",
         "soar_bench.cli",
