@@ -1,13 +1,13 @@
 """CLIP: one loaded model for all evaluators that need the same weights.
 
-``tower`` gives the model of a set of weights; as long as one evaluator holds it, another that asks
-for it gets the same one, and an image that both look at in the same way is embedded once.
+:func:`tower` returns the model of a set of weights. Evaluators that hold it at the same time share
+it, and an image that they view in the same way is embedded once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -15,22 +15,22 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from evaluators.images import View, stack
-from evaluators.loading import load_strictly, read_safetensors
-from evaluators.types import EvaluatorError
+from evaluators.loading import empty_model, load_strictly, read_safetensors
+from evaluators.types import EvaluatorError, Sample
 from evaluators.weights import Weights
 from soar_bench.core.torchvision import mend_torchvision
 
 if TYPE_CHECKING:
     import torch
 
-#: Texts are padded to a multiple of so many tokens.
+#: Texts are padded to a multiple of this many tokens.
 _STEP = 8
 
 
 def at_once(device: str) -> int:
-    """How many images or texts go through a large model together; scores do not depend on it.
+    """Return how many images or texts go through a large model together.
 
-    A GPU is idle with few; a CPU gains nothing from more than a few, and pays in memory.
+    Scores do not depend on it. A GPU idles with few; on a CPU more cost memory and save no time.
     """
     return 8 if device == "cpu" else 64
 
@@ -53,7 +53,7 @@ class Tokenizer:
             raise EvaluatorError(
                 f"the tokenizer in {folder} is damaged ({error!r}): fetch it again"
             ) from None
-        # transformers makes useless tokenizers in silence: count
+        # transformers does not say when it makes a useless tokenizer
         if len(vocabulary) != vocabulary_size or len(self._tokenizer) != vocabulary_size:
             raise EvaluatorError(
                 f"the tokenizer in {folder} has {len(vocabulary)} tokens where the model has "
@@ -62,11 +62,11 @@ class Tokenizer:
 
     @property
     def end(self) -> int:
-        """The end token, at which a text's embedding is read."""
+        """Id of the end token, at which a text's embedding is read."""
         return int(self._tokenizer.eos_token_id)
 
     def __call__(self, texts: Sequence[str], length: int) -> torch.Tensor:
-        """Token ids [B, length]; longer texts are cut, shorter ones padded after the end token."""
+        """Return token ids [B, length]: long texts cut, short ones padded after the end token."""
         return self._tokenizer(
             list(texts),
             padding="max_length",
@@ -88,14 +88,22 @@ class Tower:
 
     @property
     def logit_scale(self) -> float:
-        """The learned temperature: the cosine is multiplied by it in training."""
+        """Learned temperature, by which training multiplies the cosine."""
         return float(self.model.logit_scale.detach().exp())
 
-    def embed_images(self, images: Sequence[np.ndarray], view: View) -> torch.Tensor:
-        """L2-normalised image embeddings [B, D], float32 on the CPU.
+    def cosines(
+        self, samples: Sequence[Sample], view: View, clean: Callable[[str], str] = str
+    ) -> torch.Tensor:
+        """Return the cosine of each sample's image and cleaned prompt: [B], float32, CPU."""
+        images = self.embed_images([sample.image for sample in samples], view)
+        texts = self.embed_texts([clean(sample.prompt) for sample in samples])
+        return (images * texts).sum(-1)
 
-        ``images`` are uint8 RGB [H, W, 3]. The last images' embeddings are kept, so that the next
-        evaluator that looks at the same arrays through the same view gets them for nothing.
+    def embed_images(self, images: Sequence[np.ndarray], view: View) -> torch.Tensor:
+        """Return L2-normalised image embeddings [B, D], float32 on the CPU.
+
+        ``images`` are uint8 RGB [H, W, 3]. Embeddings of the last images are kept for the next
+        evaluator that views the same arrays in the same way.
         """
         import torch
 
@@ -103,9 +111,8 @@ class Tower:
         fresh = []
         for image in images:
             key = (view, id(image))
-            known = self._seen.get(key)
-            if known is not None and known[0] is image:
-                seen[key] = known
+            if key in self._seen and self._seen[key][0] is image:
+                seen[key] = self._seen[key]
             elif key not in seen:
                 fresh.append(image)
                 seen[key] = (image, torch.empty(0))
@@ -124,7 +131,7 @@ class Tower:
         return torch.stack([seen[view, id(image)][1] for image in images])
 
     def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        """L2-normalised embeddings [B, D] of normalised pixels [B, 3, S, S], float32, CPU."""
+        """Return L2-normalised embeddings [B, D] of pixels [B, 3, S, S], float32 on the CPU."""
         import torch
 
         with torch.inference_mode():
@@ -133,7 +140,7 @@ class Tower:
             return _unit(features.pooler_output)
 
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """L2-normalised text embeddings [B, D], float32, CPU; equal texts are embedded once."""
+        """Return L2-normalised text embeddings [B, D], float32 on the CPU; equal texts share."""
         import torch
 
         distinct = list(dict.fromkeys(texts))
@@ -152,10 +159,10 @@ class Tower:
         return rows[[index[text] for text in texts]]
 
     def _lengths(self, ids: torch.Tensor) -> list[int]:
-        """How many tokens of each row are worth computing: those up to its end token, rounded up.
+        """Return how many tokens of each row to compute: those up to its end token, rounded up.
 
-        What is padded after the end token cannot be seen from it (the attention is causal), and
-        would be most of the work. The number depends on the text alone, not on its batch.
+        Attention is causal, so the padding after the end token changes nothing, and would be most
+        of the work. The number depends on the text alone, not on its batch.
         """
         ends = (ids == self.tokenizer.end).int().argmax(-1)
         rounded = (ends // _STEP + 1) * _STEP
@@ -183,27 +190,15 @@ def tower(
     what: str,
     embedding: int | None = None,
 ) -> Tower:
-    """The model in ``weights`` (hub layout: ``config.json``, ``model.safetensors``).
+    """Return the model in ``weights`` (hub layout: ``config.json``, ``model.safetensors``).
 
-    ``what`` names it in errors, ``embedding`` is its width, checked if given.
+    ``what`` names it in errors; ``embedding`` is the width that its embeddings must have.
     EvaluatorError if files are missing, damaged or of another model.
     """
     key = (f"{weights.digest()} {tokenizer.digest()}", device, dtype)
-    found = _towers.get(key)
-    if found is None:
-        found = _load(weights, tokenizer, device, dtype, what, embedding)
-        _towers[key] = found
-    return found
-
-
-def _load(
-    weights: Weights,
-    tokenizer: Weights,
-    device: str,
-    dtype: str,
-    what: str,
-    embedding: int | None = None,
-) -> Tower:
+    shared = _towers.get(key)
+    if shared is not None:
+        return shared
     mend_torchvision()
     from transformers import CLIPConfig
 
@@ -217,8 +212,10 @@ def _load(
             f"{file} describes another model than {what}: embeddings of {config.projection_dim} "
             f"numbers instead of {embedding}"
         )
-    weight_file = weights.file("model.safetensors")
-    return build(config, read_safetensors(weight_file), weight_file, tokenizer, device, dtype, what)
+    file = weights.file("model.safetensors")
+    new = build(config, read_safetensors(file), file, tokenizer, device, dtype, what)
+    _towers[key] = new
+    return new
 
 
 def build(
@@ -230,19 +227,13 @@ def build(
     dtype: str,
     what: str,
 ) -> Tower:
-    """A tower from a transformers CLIPConfig and state dict that came from ``file``."""
+    """Return a tower from a transformers CLIPConfig and the state dict in ``file``."""
     import torch
 
     mend_torchvision()
     from transformers import CLIPModel
 
     words = Tokenizer(tokenizer.folder, config.text_config.vocab_size)
-    with torch.device("meta"):
-        model = CLIPModel(config)
-    model.to_empty(device="cpu")
-    for module in model.modules():  # not in any file: counted up from 0
-        ids = getattr(module, "position_ids", None)
-        if isinstance(ids, torch.Tensor):
-            module.position_ids = torch.arange(ids.shape[-1])[None]
+    model = empty_model(lambda: CLIPModel(config))
     load_strictly(model, state, file, what)
     return Tower(model.to(device, getattr(torch, dtype)).eval(), words, device)

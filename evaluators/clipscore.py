@@ -1,4 +1,4 @@
-"""CLIPScore, as the Flow-GRPO family means it: the cosine in CLIP ViT-L/14."""
+"""CLIPScore as in the Flow-GRPO family: the cosine in CLIP ViT-L/14."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _VIEWS: dict[str, tuple[View, str]] = {
 class ClipScore(Evaluator):
     """Cosine of image and prompt embeddings in OpenAI's CLIP ViT-L/14.
 
-    The published numbers resize the picture as a tensor, bilinearly, by torchvision's default,
-    which is with antialiasing since 0.17 (Flow-GRPO pins 0.21): that is ``clipscore``. Not Hessel's
+    Published numbers resize the picture as a tensor, bilinearly, by torchvision's default, which is
+    with antialiasing since 0.17 (Flow-GRPO pins 0.21): that is ``clipscore``. Not Hessel's
     CLIPScore (arXiv 2104.08718), which is 2.5 max(cosine, 0) in ViT-B/32 with another prompt.
     """
 
@@ -70,16 +70,15 @@ class ClipScore(Evaluator):
         if not samples:
             return []
         assert self._tower is not None, "load first"
-        images = self._tower.embed_images([s.image for s in samples], self._view)
-        texts = self._tower.embed_texts([s.prompt for s in samples])
-        return [{self.metrics[0].name: Score(v)} for v in (images * texts).sum(-1).tolist()]
+        cosines = self._tower.cosines(samples, self._view).tolist()
+        return [{self.metrics[0].name: Score(cosine)} for cosine in cosines]
 
 
 def clipscore_no_antialias() -> ClipScore:
-    """The family's number as torchvision before 0.17 made it."""
+    """Return the family's CLIPScore as it was with torchvision before 0.17."""
     return ClipScore("clipscore-no-antialias")
 
 
 def clipscore_processor() -> ClipScore:
-    """The number that transformers' CLIPProcessor gives."""
+    """Return CLIPScore with the preprocessing of transformers' CLIPProcessor."""
     return ClipScore("clipscore-processor")

@@ -30,8 +30,8 @@ class HpsV21(Evaluator):
 
     Source: Wu et al., "Human Preference Score v2" (arXiv 2306.09341) and tgxs002/HPSv2. Its code
     resizes the picture as a tensor by torchvision's default: with antialiasing since torchvision
-    0.17, which is what Flow-GRPO (0.21) and the SOAR paper's numbers use and what ``hpsv21`` is;
-    without before, as when HPSv2 was published: ``hpsv21-no-antialias``.
+    0.17, as in Flow-GRPO (0.21) and the SOAR paper, which is ``hpsv21``; without before, as when
+    HPSv2 was published, which is ``hpsv21-no-antialias``.
     """
 
     dtypes = ("float32", "bfloat16", "float16")
@@ -80,13 +80,12 @@ class HpsV21(Evaluator):
         if not samples:
             return []
         assert self._tower is not None, "load first"
-        images = self._tower.embed_images([s.image for s in samples], _VIEWS[self.name])
-        texts = self._tower.embed_texts([clean(s.prompt) for s in samples])
-        return [{self.metrics[0].name: Score(v)} for v in (images * texts).sum(-1).tolist()]
+        cosines = self._tower.cosines(samples, _VIEWS[self.name], clean).tolist()
+        return [{self.metrics[0].name: Score(cosine)} for cosine in cosines]
 
 
 def read_state(file: Path) -> dict[str, torch.Tensor]:
-    """The published file's tensors, under open_clip's names. EvaluatorError if it holds none."""
+    """Return the published file's tensors by open_clip's names. EvaluatorError if it has none."""
     content = read_checkpoint(file)
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict):
@@ -95,5 +94,5 @@ def read_state(file: Path) -> dict[str, torch.Tensor]:
 
 
 def hpsv21_no_antialias() -> HpsV21:
-    """The number as HPSv2's own code gave it when it was published."""
+    """Return HPSv2.1 as HPSv2's own code computed it when it was published."""
     return HpsV21("hpsv21-no-antialias")

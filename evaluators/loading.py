@@ -1,4 +1,4 @@
-"""Reading published weight files safely and strictly.
+"""Read published weight files safely and strictly.
 
 A key too many or too few is an error: a model with a few random layers gives plausible numbers.
 """
@@ -6,7 +6,7 @@ A key too many or too few is an error: a model with a few random layers gives pl
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,14 @@ from evaluators.types import EvaluatorError
 if TYPE_CHECKING:
     import torch
 
-_SHOWN = 3
 #: Buffers that some versions of transformers stored: counted up from 0, so nothing is lost.
 _COMPUTED = ("position_ids",)
 
 
 def read_checkpoint(file: Path) -> Any:
-    """What a ``.pt`` or ``.pth`` file holds: tensors, numbers, texts and containers, never code
-    (``weights_only``). EvaluatorError if it is damaged or holds anything else.
+    """Return the tensors, numbers, texts and containers of a ``.pt`` or ``.pth`` file.
+
+    No code is run (``weights_only``). EvaluatorError if it is damaged or holds anything else.
     """
     import torch
 
@@ -36,7 +36,7 @@ def read_checkpoint(file: Path) -> Any:
 
 
 def read_safetensors(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a ``.safetensors`` file. EvaluatorError if it is damaged."""
+    """Return the tensors of a ``.safetensors`` file. EvaluatorError if it is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -51,29 +51,58 @@ def read_safetensors(file: Path) -> dict[str, torch.Tensor]:
 def load_strictly(
     model: torch.nn.Module, state: Mapping[str, torch.Tensor], file: Path, what: str
 ) -> None:
-    """Puts a state dict into a model; EvaluatorError if any key or shape differs.
+    """Put a state dict into a model; EvaluatorError if any key or shape differs.
 
     ``what`` names the architecture in the error, for example ``PickScore's CLIP ViT-H/14``.
     """
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    computed = {name for name in wanted.keys() ^ given.keys() if name.endswith(_COMPUTED)}
-    problems = [
-        *_list("lacks", wanted.keys() - given.keys() - computed),
-        *_list("has the unknown", given.keys() - wanted.keys() - computed),
-        *_list(
-            "has another shape for",
-            (n for n in wanted.keys() & given.keys() if wanted[n] != given[n]),
-        ),
-    ]
-    if problems:
-        raise EvaluatorError(f"{file} holds no weights of {what}: it {'; it '.join(problems)}")
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    check_keys(shapes, state, _COMPUTED, file, what)
     model.load_state_dict(dict(state), strict=False)
 
 
-def _list(verb: str, names: Iterable[str]) -> list[str]:
-    found = sorted(names)
-    if not found:
-        return []
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return [f"{verb} {', '.join(found[:_SHOWN])}{more}"]
+def check_keys(
+    shapes: Mapping[str, tuple[int, ...]],
+    state: Mapping[str, torch.Tensor],
+    optional: tuple[str, ...],
+    file: Path,
+    what: str,
+    shown: int = 3,
+) -> None:
+    """Raise EvaluatorError unless ``state`` has exactly the keys and shapes of ``shapes``.
+
+    Keys that end like one of ``optional`` may be missing or too many. The error shows up to
+    ``shown`` keys of a kind.
+    """
+    differing = {key for key in shapes.keys() ^ state.keys() if not key.endswith(optional)}
+    kinds = {
+        "lacks": differing & shapes.keys(),
+        "has the unknown": differing & state.keys(),
+        "has another shape for": {
+            key for key in shapes.keys() & state.keys() if tuple(state[key].shape) != shapes[key]
+        },
+    }
+    problems = []
+    for verb, keys in kinds.items():
+        if keys:
+            more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
+            problems.append(f"{verb} {', '.join(sorted(keys)[:shown])}{more}")
+    if problems:
+        raise EvaluatorError(f"{file} holds no weights of {what}: it {'; it '.join(problems)}")
+
+
+def empty_model(make: Callable[[], torch.nn.Module]) -> Any:
+    """Return the model that ``make`` builds, on the CPU, with memory for its weights and no values.
+
+    Initial values would cost seconds, and loading replaces them all. Positions, which are in no
+    file, are counted from 0.
+    """
+    import torch
+
+    with torch.device("meta"):
+        model = make()
+    model.to_empty(device="cpu")
+    for module in model.modules():
+        ids = getattr(module, "position_ids", None)
+        if isinstance(ids, torch.Tensor):
+            module.position_ids = torch.arange(ids.shape[-1])[None]
+    return model

@@ -1,4 +1,4 @@
-"""PickScore: which picture people would pick."""
+"""PickScore: the picture that people would pick."""
 
 from __future__ import annotations
 
@@ -55,7 +55,5 @@ class PickScore(Evaluator):
         if not samples:
             return []
         assert self._tower is not None, "load first"
-        images = self._tower.embed_images([s.image for s in samples], _VIEW)
-        texts = self._tower.embed_texts([s.prompt for s in samples])
-        values = self._tower.logit_scale * (images * texts).sum(-1)
+        values = self._tower.logit_scale * self._tower.cosines(samples, _VIEW)
         return [{"pickscore": Score(value)} for value in values.tolist()]

@@ -1,8 +1,8 @@
 """The colour of a detected object, by zero-shot classification with CLIP ViT-L/14.
 
 Source: djghosh13/geneval ``evaluation/evaluate_images.py`` with LAION's clip_benchmark. The
-official script runs CLIP under float16 autocast, one data loader an object; here it runs in
-float32, all crops of a batch of images together.
+official script runs CLIP under float16 autocast, with one data loader per object; here it runs in
+float32, on all crops of a batch of images together.
 """
 
 from __future__ import annotations
@@ -20,27 +20,18 @@ from evaluators.images import pillow_view, stack
 if TYPE_CHECKING:
     import torch
 
-COLORS: tuple[str, ...] = (
-    "red",
-    "orange",
-    "yellow",
-    "green",
-    "blue",
-    "purple",
-    "pink",
-    "brown",
-    "black",
-    "white",
+COLORS: tuple[str, ...] = tuple(
+    "red orange yellow green blue purple pink brown black white".split()
 )
 
-#: ``{color}`` and ``{name}`` of the object; the last knows the colour only.
+#: Texts with the object's ``{color}`` and ``{name}``; the last has the colour only.
 TEMPLATES: tuple[str, ...] = (
     "a photo of a {color} {name}",
     "a photo of a {color}-colored {name}",
     "a photo of a {color} object",
 )
 
-#: What stands in for everything that is not the object: #999999.
+#: Grey level in place of everything that is not the object: #999999.
 BACKGROUND = 0x99
 
 _VIEW = pillow_view("round")
@@ -48,20 +39,20 @@ _VIEW = pillow_view("round")
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
-    """An object whose colour is wanted."""
+    """An object to classify."""
 
     #: uint8 RGB [H, W, 3]
     image: np.ndarray
     #: left, top, right, bottom in pixels
     box: tuple[float, float, float, float]
-    #: bool [H, W]; None where only the box is known, and then all in it is looked at
+    #: bool [H, W]; None where only the box is known, all of which is then classified
     mask: np.ndarray | None
     #: the object's class
     name: str
 
     @property
     def whole_box(self) -> tuple[int, int, int, int]:
-        """The box in whole pixels, by Pillow's rounding (halves to the even neighbour)."""
+        """Box in whole pixels, by Pillow's rounding (halves to the even neighbour)."""
         left, top, right, bottom = (round(float(edge)) for edge in self.box)
         return left, top, right, bottom
 
@@ -72,8 +63,9 @@ class Cutout:
         return right <= left or bottom <= top
 
     def pixels(self) -> np.ndarray:
-        """uint8 RGB [h, w, 3]: the object on grey, cut to its box. What a box has outside the
-        image is black, as Pillow has it.
+        """Return the object on grey, cut to its box: uint8 RGB [h, w, 3].
+
+        Outside the image a box is black, as in Pillow.
         """
         image = self.image
         if self.mask is not None:
@@ -82,17 +74,17 @@ class Cutout:
 
 
 class ColorClassifier:
-    """Names the colours of objects."""
+    """Classifier of the colours of objects."""
 
     def __init__(self, tower: Tower) -> None:
         self._tower = tower
         self._embedded: dict[str, torch.Tensor] = {}
 
     def classify(self, cutouts: Sequence[Cutout]) -> list[str | None]:
-        """The colour of each object: the one whose texts are nearest to its picture.
+        """Return the colour of each object: the one whose texts are nearest to its picture.
 
-        An object without a pixel has no colour: None. (The official script stops with an error
-        there; its detector scores such an object 0, so it never gets that far.)
+        None for an object without a pixel. (The official script would stop with an error there,
+        but its detector scores such an object 0, so it never gets that far.)
         """
         colors: list[str | None] = [None] * len(cutouts)
         seen = [i for i, cutout in enumerate(cutouts) if not cutout.empty]
@@ -106,16 +98,14 @@ class ColorClassifier:
         return colors
 
     def texts(self, name: str) -> torch.Tensor:
-        """What each colour of such an object looks like to CLIP: [10, D], of length 1.
+        """Return CLIP's embedding of each colour of such an object: [10, D], of length 1.
 
-        Embedded once for a name, by itself, so that it does not depend on other names.
+        The texts of one name are embedded by themselves, once, so that they depend on no others.
         """
-        found = self._embedded.get(name)
-        if found is None:
+        if name not in self._embedded:
             import torch
 
             texts = [t.format(color=c, name=name) for c in COLORS for t in TEMPLATES]
             rows = self._tower.embed_texts(texts).view(len(COLORS), len(TEMPLATES), -1)
-            found = torch.nn.functional.normalize(rows.mean(1), dim=-1)
-            self._embedded[name] = found
-        return found
+            self._embedded[name] = torch.nn.functional.normalize(rows.mean(1), dim=-1)
+        return self._embedded[name]

@@ -2,8 +2,8 @@
 
 Source: Ghosh et al., "GenEval: An Object-Focused Framework for Evaluating Text-to-Image Alignment"
 (arXiv 2310.11513) and the official script, djghosh13/geneval ``evaluation/evaluate_images.py``.
-Nothing here knows where detections come from: a Mask2Former on photographs and the embedded
-world's classical detector are judged by the same rules.
+Detections may come from anywhere: a Mask2Former on photographs and the embedded world's classical
+detector are judged by the same rules.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TASKS: tuple[str, ...] = (
     "color_attr",
 )
 
-#: What a clause may ask of a subject's place, seen from another clause's objects.
+#: Relations that a clause may ask for between its objects and another clause's.
 RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
 
 SCORE_THRESHOLD = 0.3
@@ -53,6 +53,8 @@ class Detection:
 
 @dataclass(frozen=True)
 class Verdict:
+    """Whether an image is right, and why not."""
+
     correct: bool
     #: one sentence for each rule that was broken; empty if correct
     reasons: tuple[str, ...]
@@ -61,53 +63,51 @@ class Verdict:
 #: A detection, or a detector's own kind of one.
 D = TypeVar("D", bound=Detection)
 
-#: Names the colours of objects of one class, in their order.
+#: Function that returns the colours of objects of one class, in their order.
 ColorsOf = Callable[[Sequence[Detection], str], Sequence[str | None]]
 
 
 def detected_colors(objects: Sequence[Detection], _label: str) -> list[str | None]:
-    """The colours that the detector itself reported."""
+    """Return the colours that the detector itself reported."""
     return [o.color for o in objects]
 
 
 def threshold(tag: str) -> float:
-    """The score that an object must exceed to count in this task."""
+    """Return the score that an object must exceed to count in a task."""
     return COUNTING_SCORE_THRESHOLD if tag == "counting" else SCORE_THRESHOLD
 
 
 def keep(detections: Sequence[D], tag: str) -> dict[str, list[D]]:
-    """Objects that count, by class, best first: above the task's threshold, at most 16 each.
+    """Return the objects that count, by class, best first: above the task's threshold, at most 16.
 
-    Of equal scores, the one that is given first comes first.
+    Equal scores keep their order.
     """
-    limit = threshold(tag)
-    kept: dict[str, list[D]] = {}
-    for detection in sorted(detections, key=lambda d: -d.score):
-        objects = kept.setdefault(detection.label, [])
-        if detection.score > limit and len(objects) < MAX_OBJECTS_PER_CLASS:
-            objects.append(detection)
-    return kept
+    ordered = sorted(detections, key=lambda d: -d.score)
+    return _above(threshold(tag), [(d.score, d) for d in ordered])
 
 
 def keep_as_official(detections: Sequence[D], tag: str) -> dict[str, list[D]]:
-    """:func:`keep` to the last bit of the official script.
+    """Return the same as :func:`keep`, to the last bit of the official script.
 
     The script compares in float32, so a score of float32(0.3), which is a little more than 0.3,
-    does not exceed the threshold. It orders by ``argsort()[::-1]``: of equal scores, the one that
-    is given last comes first. (numpy leaves the order of equals open; this is what it gives where
-    its sort is stable.)
+    does not exceed the threshold. It orders by ``argsort()[::-1]``, which reverses equal scores.
+    (numpy leaves the order of equals open; this is the order where its sort is stable.)
     """
-    limit = np.float32(threshold(tag))
+    ordered = sorted(detections, key=lambda d: np.float32(d.score))[::-1]
+    return _above(np.float32(threshold(tag)), [(np.float32(d.score), d) for d in ordered])
+
+
+def _above(limit: float | np.float32, scored: Sequence[tuple[Any, D]]) -> dict[str, list[D]]:
     kept: dict[str, list[D]] = {}
-    for detection in sorted(detections, key=lambda d: np.float32(d.score))[::-1]:
+    for score, detection in scored:
         objects = kept.setdefault(detection.label, [])
-        if np.float32(detection.score) > limit and len(objects) < MAX_OBJECTS_PER_CLASS:
+        if score > limit and len(objects) < MAX_OBJECTS_PER_CLASS:
             objects.append(detection)
     return kept
 
 
 def relations(subject: Detection, reference: Detection) -> set[str]:
-    """Where ``subject`` stands seen from ``reference``: up to two of GenEval's four relations."""
+    """Return the relations in which ``subject`` stands to ``reference``: up to two of the four."""
     shrunken, offset = [], []
     for low, high in ((0, 2), (1, 3)):
         centres = [(d.box[low] + d.box[high]) / 2 for d in (subject, reference)]
@@ -128,7 +128,7 @@ def relations(subject: Detection, reference: Detection) -> set[str]:
 
 
 def all_hold(relation: str, subjects: Sequence[Detection], references: Sequence[Detection]) -> bool:
-    """Whether every subject stands in the relation to every reference."""
+    """Return whether every subject stands in the relation to every reference."""
     return all(relation in relations(s, r) for s in subjects for r in references)
 
 
@@ -137,7 +137,7 @@ def judge(
     detections: Sequence[Detection],
     colors_of: ColorsOf = detected_colors,
 ) -> Verdict:
-    """Whether an image with these detections shows what a GenEval prompt asks for.
+    """Judge whether an image with these detections shows what a GenEval prompt asks for.
 
     ``metadata`` is GenEval's record of the prompt (``tag``, ``include``, ``exclude``).
     """
@@ -149,10 +149,10 @@ def judge_kept(
     objects: Mapping[str, Sequence[Detection]],
     colors_of: ColorsOf = detected_colors,
 ) -> Verdict:
-    """:func:`judge` for objects that have been sifted already, by class, best first.
+    """Judge objects that :func:`keep` or :func:`keep_as_official` returned.
 
-    ``colors_of`` is asked only where a clause wants a colour and there are enough objects, and
-    then for the ``count`` best of them.
+    ``colors_of`` is called only where a clause asks for a colour and there are enough objects, and
+    then with the ``count`` best of them.
     """
     reasons: list[str] = []
     matched: list[Sequence[Detection] | None] = []  # by clause; None where the clause failed
@@ -164,11 +164,13 @@ def judge_kept(
             reasons.append(broken)
         matched.append(best if broken is None else None)
     for clause in metadata.get("exclude", ()):
-        found = len(objects.get(clause["class"], []))
-        if found >= clause["count"]:
-            reasons.append(
-                f"expected fewer than {clause['count']} {clause['class']}, found {found}"
-            )
+        label, limit, count = (
+            clause["class"],
+            clause["count"],
+            len(objects.get(clause["class"], [])),
+        )
+        if count >= limit:
+            reasons.append(f"expected fewer than {limit} {label}, found {count}")
     return Verdict(not reasons, tuple(reasons))
 
 
@@ -178,7 +180,7 @@ def _broken_rule(
     matched: Sequence[Sequence[Detection] | None],
     colors_of: ColorsOf,
 ) -> str | None:
-    """The first rule of an include clause that its best objects break, in words."""
+    """Return the first rule of an include clause that its best objects break, in words."""
     label, count = clause["class"], clause["count"]
     if len(best) < count:
         return f"expected {count} {label}, found {len(best)}"

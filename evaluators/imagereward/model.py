@@ -1,7 +1,7 @@
 """ImageReward's model on transformers' BLIP, from the published file.
 
-The original stands on its own copies of a vision transformer and BERT, which newer libraries no
-longer import. The same tensors fit transformers' BlipVisionModel and BlipTextModel one to one.
+The original has its own copies of a vision transformer and BERT, which do not import beside newer
+libraries. The same tensors fit transformers' BlipVisionModel and BlipTextModel.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from evaluators.imagereward.layout import (
     shapes,
     transformers_name,
 )
-from evaluators.loading import load_strictly, read_checkpoint
+from evaluators.loading import empty_model, load_strictly, read_checkpoint
 from evaluators.types import EvaluatorError
 from soar_bench.core.torchvision import mend_torchvision
 
@@ -31,7 +31,7 @@ REWARD_STD = 1.0333394966054072
 
 
 class Model:
-    """The loaded model; ``rewards`` is all it does."""
+    """ImageReward's network in memory."""
 
     def __init__(self, network: Any, device: str, dtype: torch.dtype) -> None:
         self._network = network.to(device, dtype).eval()
@@ -40,9 +40,9 @@ class Model:
         self._dtype = dtype
 
     def rewards(self, pixels: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Scores [B], float32 on the CPU, of pairs: one pass each, whatever B is.
+        """Return the rewards of pairs, one pass each: [B], float32 on the CPU.
 
-        ``pixels`` [B, 3, S, S] normalised, ``ids`` and ``mask`` [B, L] as the tokenizer gives.
+        ``pixels`` are [B, 3, S, S], normalised; ``ids`` and ``mask`` the tokenizer's [B, L].
         """
         import torch
 
@@ -62,8 +62,7 @@ class Model:
 
 
 def build(architecture: Architecture) -> Any:
-    """The network without values, on the CPU. Its state dict has the published file's names."""
-    import torch
+    """Return the network without values, on the CPU; its state dict has the file's names."""
     from torch import nn
 
     mend_torchvision()
@@ -92,36 +91,25 @@ def build(architecture: Architecture) -> Any:
         sep_token_id=None,
         is_decoder=True,  # only then are there layers of cross-attention
     )
-    with torch.device("meta"):
+
+    def make() -> nn.Module:
         layers = nn.Sequential(*(nn.Identity() for _ in range(HEAD_INDEX[-1] + 1)))
-        for index, (inputs, outputs) in zip(
-            HEAD_INDEX, pairwise((a.text_width, *a.head)), strict=True
-        ):
-            layers[index] = nn.Linear(inputs, outputs)
-        network = nn.ModuleDict(
-            {
-                "blip": nn.ModuleDict(
-                    {
-                        "visual_encoder": BlipVisionModel(vision),
-                        "text_encoder": BlipTextModel(text, add_pooling_layer=False),
-                    }
-                ),
-                "mlp": nn.ModuleDict({"layers": layers}),
-            }
-        )
-    network.to_empty(device="cpu")
-    for module in network.modules():  # in no file: counted up from 0
-        ids = getattr(module, "position_ids", None)
-        if isinstance(ids, torch.Tensor):
-            module.position_ids = torch.arange(ids.shape[-1])[None]
-    _speak_published_names(network, architecture)
+        for index, sizes in zip(HEAD_INDEX, pairwise((a.text_width, *a.head)), strict=True):
+            layers[index] = nn.Linear(*sizes)
+        blip = {
+            "visual_encoder": BlipVisionModel(vision),
+            "text_encoder": BlipTextModel(text, add_pooling_layer=False),
+        }
+        head = {"layers": layers}
+        return nn.ModuleDict({"blip": nn.ModuleDict(blip), "mlp": nn.ModuleDict(head)})
+
+    network = empty_model(make)
+    _use_published_names(network, architecture)
     return network
 
 
-def _speak_published_names(network: Any, architecture: Architecture) -> None:
-    """Makes the network load and give state dicts under the file's names, so that an error about a
-    key names what stands in the file.
-    """
+def _use_published_names(network: Any, architecture: Architecture) -> None:
+    """Give the network's state dicts the file's names, so that errors name the file's keys."""
     inner_names = {name: transformers_name(name) for name in shapes(architecture)}
     file_names = {inner: name for name, inner in inner_names.items()}
 
@@ -139,8 +127,10 @@ def _speak_published_names(network: Any, architecture: Architecture) -> None:
 
 
 def load(file: Path, architecture: Architecture, device: str, dtype: str) -> Model:
-    """The model from ``ImageReward.pt``. EvaluatorError if the file is damaged or of another model:
-    of what it may hold beside the model's tensors, only what the published file holds is let pass.
+    """Return the model of ``ImageReward.pt``.
+
+    EvaluatorError if the file is damaged or of another model: of tensors that the model does not
+    have, only those of the published file are let pass.
     """
     import torch
 

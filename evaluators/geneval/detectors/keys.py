@@ -1,18 +1,19 @@
-"""From mmdet's keys to transformers': the same Mask2Former under other names.
+"""Convert mmdet's keys to transformers': the same Mask2Former under other names.
 
 Three things are more than names. Swin's attention keeps query, key and value in one matrix, and so
 does the decoder's self attention; transformers has three matrices. And where Swin merges 2x2
-patches into one, mmdet lines their values up channel by channel, transformers patch by patch.
+patches, mmdet orders their values channel by channel, transformers patch by patch.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluators.geneval.detectors.architecture import Architecture, is_computed, official_shapes
+from evaluators.loading import check_keys
 from evaluators.types import EvaluatorError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _STYLES = (
     (_DECODER, "ffns.0", "ffn"),
 )
 
-# Replaced one after the other in keys of the part of the model that they are of.
+# Replacements in the keys of one part of the model, applied in order.
 _FEED_FORWARD: _Renames = ((".ffn.layers.0.0.", ".fc1."), (".ffn.layers.1.", ".fc2."))
 _SWIN = "model.pixel_level_module.encoder"
 _BACKBONE: _Renames = (
@@ -75,7 +76,7 @@ _HEAD: _Renames = (
     (".norms.2.", ".final_layer_norm."),
     *_FEED_FORWARD,
 )
-#: What transformers before its rewrite of Swin called the same tensors.
+#: Names of the same tensors in transformers before its rewrite of Swin.
 _OLD_SWIN: _Renames = (
     (f"{_SWIN}.swin.", f"{_SWIN}."),
     (".attention.q_proj.", ".attention.self.query."),
@@ -89,14 +90,14 @@ _OLD_SWIN: _Renames = (
 
 
 def mmdet3_key(key: str) -> str:
-    """A key of either style in mmdet 3's."""
+    """Return a key of either style in mmdet 3's."""
     for where, old, new in _STYLES:
         key = re.sub(rf"{where}\.{re.escape(old)}\.", rf"\1.{new}.", key)
     return key
 
 
 def mmdet2_key(key: str) -> str:
-    """A key of mmdet 3 in mmdet 2's style."""
+    """Return a key of mmdet 3 in mmdet 2's style."""
     for where, old, new in _STYLES:
         key = re.sub(rf"{where}\.{new}\.", rf"\1.{old}.", key)
     return key
@@ -105,31 +106,26 @@ def mmdet2_key(key: str) -> str:
 def to_mmdet3(
     state: Mapping[str, torch.Tensor], architecture: Architecture, file: Path
 ) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint of either style by mmdet 3's keys, without computed tensors.
+    """Return the weights of a checkpoint of either style by mmdet 3's keys, less computed tensors.
 
     EvaluatorError if a key or a shape is not the architecture's.
     """
-    given = {mmdet3_key(key): tensor for key, tensor in state.items()}
-    wanted = official_shapes(architecture)
-    needed = {key for key in wanted if not is_computed(key)}
-    problems = [
-        *_first("lacks", needed - given.keys()),
-        *_first("has the unknown", given.keys() - wanted.keys()),
-        *_first(
-            "has another shape for",
-            (k for k in given.keys() & wanted.keys() if tuple(given[k].shape) != wanted[k]),
-        ),
-    ]
-    if problems or len(given) != len(state):
-        reason = "; it ".join(problems) or "mixes the keys of mmdet 2 and mmdet 3"
-        raise EvaluatorError(f"{file} holds no weights of GenEval's Mask2Former: it {reason}")
-    return {key: given[key] for key in wanted if key in needed}
+    what = "GenEval's Mask2Former"
+    renamed = {mmdet3_key(key): tensor for key, tensor in state.items()}
+    shapes = official_shapes(architecture)
+    expected = {key: s for key, s in shapes.items() if key in renamed or not is_computed(key)}
+    check_keys(expected, renamed, (), file, what, shown=1)
+    if len(renamed) != len(state):
+        raise EvaluatorError(
+            f"{file} holds no weights of {what}: it mixes the keys of mmdet 2 and mmdet 3"
+        )
+    return {key: renamed[key] for key in shapes if not is_computed(key)}
 
 
 def to_transformers(
     state: Mapping[str, torch.Tensor], names: Collection[str]
 ) -> dict[str, torch.Tensor]:
-    """transformers' state dict from weights by mmdet 3's keys (see :func:`to_mmdet3`).
+    """Return transformers' state dict of weights by mmdet 3's keys (see :func:`to_mmdet3`).
 
     ``names`` are the keys of transformers' model, which differ between its versions.
     """
@@ -153,7 +149,7 @@ def _renamed(key: str, renames: _Renames) -> str:
 
 
 def _split(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of transformers that hold one of mmdet's."""
+    """Yield the tensors of transformers that hold one tensor of mmdet."""
     stacked = re.fullmatch(r"(.*)\.(?:qkv\.|self_attn\.in_proj_)(weight|bias)", name)
     if stacked:
         where, kind = stacked.groups()
@@ -167,13 +163,6 @@ def _split(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]
 
 
 def _merging(tensor: torch.Tensor) -> torch.Tensor:
-    """The last axis from (channel, row, column) to (column, row, channel) of 2x2 patches."""
+    """Reorder 2x2 patches in the last axis: (channel, row, column) to (column, row, channel)."""
     patches = tensor.reshape(*tensor.shape[:-1], -1, 2, 2)
     return patches.transpose(-1, -3).flatten(-3).contiguous()
-
-
-def _first(verb: str, keys: Iterable[str]) -> list[str]:
-    found = sorted(keys)
-    if not found:
-        return []
-    return [f"{verb} {found[0]}" + (f" and {len(found) - 1} more" if len(found) > 1 else "")]

@@ -21,7 +21,7 @@ from evaluators.geneval.detectors.keys import to_mmdet3, to_transformers
 from evaluators.geneval.detectors.postprocessing import instances
 from evaluators.geneval.detectors.preprocessing import Channels, Prepared, Preprocessing, prepare
 from evaluators.geneval.detectors.types import Instance
-from evaluators.loading import load_strictly
+from evaluators.loading import empty_model, load_strictly
 from evaluators.types import EvaluatorError
 from evaluators.weights import Weights
 from soar_bench.core.torchvision import mend_torchvision
@@ -160,9 +160,7 @@ def build(
         common_stride=PATCH,
         feature_strides=[PATCH * 2**i for i in range(LEVELS + 1)],
     )
-    with torch.device("meta"):  # initial values would cost seconds, and none of them stays
-        model = Mask2FormerForUniversalSegmentation(config)
-    model.to_empty(device="cpu")
+    model: torch.nn.Module = empty_model(lambda: Mask2FormerForUniversalSegmentation(config))
     index = torch.from_numpy(position_index(a.window))
     for name, buffer in model.named_buffers():
         if is_computed(name):

@@ -1,88 +1,19 @@
 """The 80 COCO classes by GenEval's names, in COCO's order.
 
-mmdet has the same classes in the same order; it calls three of them otherwise (``mouse``,
+mmdet has the same classes in the same order, three of them under other names (``mouse``,
 ``remote`` and ``keyboard``). Source: djghosh13/geneval, ``evaluation/object_names.txt``.
 """
 
-OBJECT_NAMES: tuple[str, ...] = (
-    "person",
-    "bicycle",
-    "car",
-    "motorcycle",
-    "airplane",
-    "bus",
-    "train",
-    "truck",
-    "boat",
-    "traffic light",
-    "fire hydrant",
-    "stop sign",
-    "parking meter",
-    "bench",
-    "bird",
-    "cat",
-    "dog",
-    "horse",
-    "sheep",
-    "cow",
-    "elephant",
-    "bear",
-    "zebra",
-    "giraffe",
-    "backpack",
-    "umbrella",
-    "handbag",
-    "tie",
-    "suitcase",
-    "frisbee",
-    "skis",
-    "snowboard",
-    "sports ball",
-    "kite",
-    "baseball bat",
-    "baseball glove",
-    "skateboard",
-    "surfboard",
-    "tennis racket",
-    "bottle",
-    "wine glass",
-    "cup",
-    "fork",
-    "knife",
-    "spoon",
-    "bowl",
-    "banana",
-    "apple",
-    "sandwich",
-    "orange",
-    "broccoli",
-    "carrot",
-    "hot dog",
-    "pizza",
-    "donut",
-    "cake",
-    "chair",
-    "couch",
-    "potted plant",
-    "bed",
-    "dining table",
-    "toilet",
-    "tv",
-    "laptop",
-    "computer mouse",
-    "tv remote",
-    "computer keyboard",
-    "cell phone",
-    "microwave",
-    "oven",
-    "toaster",
-    "sink",
-    "refrigerator",
-    "book",
-    "clock",
-    "vase",
-    "scissors",
-    "teddy bear",
-    "hair drier",
-    "toothbrush",
+OBJECT_NAMES: tuple[str, ...] = tuple(
+    (
+        "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, "
+        "fire hydrant, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, "
+        "elephant, bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, "
+        "skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, "
+        "surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, "
+        "apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, "
+        "couch, potted plant, bed, dining table, toilet, tv, laptop, computer mouse, tv "
+        "remote, computer keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, "
+        "book, clock, vase, scissors, teddy bear, hair drier, toothbrush"
+    ).split(", ")
 )
