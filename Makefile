@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test test-slow lint check leaderboard clean
+.PHONY: quickstart test test-slow lint check leaderboard hpsv2 clean
 
 quickstart: $(READY)
 	$(BIN)/soar-bench quickstart
@@ -27,6 +27,11 @@ lint: $(READY)
 
 leaderboard: $(READY)
 	$(BIN)/soar-bench leaderboard
+
+# HPSv2's own package, for hpsv21-package. Its own pins fit nothing else here.
+hpsv2: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[hpsv2]'
+	$(BIN)/python -m pip install --quiet --no-deps hpsv2x==1.2.0
 
 # What CI runs.
 check: lint test

@@ -1,4 +1,4 @@
-"""``soar-bench suites``: the suites and protocols there are, and one suite or file of prompts."""
+"""``soar-bench suites``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import typer
 
 def suites(
     names: list[str] = typer.Argument(
-        None, metavar="NAME|FILE", help="Suites or files of prompts to show in full."
+        None,
+        metavar="NAME|FILE",
+        help="Suites or files of prompts to show in full.  [default: list all suites]",
     ),
     as_json: bool = typer.Option(
-        False, "--json", help="Everything, for a program; of a named suite all prompts."
+        False, "--json", help="Print JSON; for a named suite, with all its prompts."
     ),
 ) -> None:
-    """List the suites and protocols, or show what a suite or a file of prompts holds.
+    """List suites and protocols, or show one suite or file of prompts.
 
     A file ends in .txt, .csv or .jsonl (docs/suites.md).
     """
@@ -21,33 +23,26 @@ def suites(
     import shutil
     import sys
 
-    from soar_bench import suites as every
-    from soar_bench.output import suites as suite_table
+    from soar_bench import suites as builtin
+    from soar_bench.output import suites as pages
 
-    rows = [suite_table.look(name) for name in names or every.names()]
-    if as_json:
-        said = {"suites": [suite_table.as_json(row, prompts=bool(names)) for row in rows]}
-        if not names:
-            said["protocols"] = suite_table.protocols_json()
-        typer.echo(json.dumps(said, indent=2, ensure_ascii=False))
-        return
+    rows = [pages.read_row(name) for name in names or builtin.names()]
     terminal = sys.stdout.isatty()
-    if names:
+    if as_json:
+        record = {"suites": [pages.as_json(row, prompts=bool(names)) for row in rows]}
+        if not names:
+            record["protocols"] = pages.protocols_json()
+        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+    elif names:
         width = shutil.get_terminal_size().columns if terminal else None
-        for number, row in enumerate(rows):
-            if number:
-                typer.echo()
-            for line in suite_table.page(row, width):
-                typer.echo(line)
-        return
-    if not terminal:
-        for line in suite_table.plain(rows):
-            typer.echo(line)
-        return
-    from rich.console import Console
+        typer.echo("\n\n".join("\n".join(pages.page(row, width)) for row in rows))
+    elif not terminal:
+        typer.echo("\n".join(pages.plain(rows)))
+    else:
+        from rich.console import Console
 
-    console = Console(highlight=False)
-    console.print(suite_table.suites_table(rows))
-    console.print()
-    console.print(suite_table.protocols_table())
-    console.print("\nMore of one, or of a file of prompts: soar-bench suites NAME_OR_FILE")
+        console = Console(highlight=False)
+        console.print(pages.suites_table(rows))
+        console.print()
+        console.print(pages.protocols_table())
+        console.print("\nMore of one, or of a file of prompts: soar-bench suites NAME_OR_FILE")

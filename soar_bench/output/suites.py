@@ -1,4 +1,4 @@
-"""Suites and protocols: for a terminal, a pipe and a program. Imports no torch."""
+"""Suites and protocols as tables, as text, as tab-separated lines and as JSON. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from soar_bench.suites.prompts import is_fetched
 from soar_bench.suites.protocols import ABOUT, PROTOCOLS, SETTINGS, default_protocol
 from soar_bench.suites.types import Prompt, Protocol, Suite
 
-_SHOWN = 5  # prompts of a suite's page
-_INDENT = " " * 14  # of what a line of the page says
+_FIRST_PROMPTS = 5  # prompts shown on a suite's page
+_INDENT = " " * 14  # width of the labels on the page
 
 
 @dataclass(frozen=True)
 class Row:
-    """A suite and whether its prompts are here."""
+    """A suite and the state of its prompts on this machine."""
 
-    #: as it was named
     name: str
-    #: without prompts where they are not here
+    """The name or file that the user typed."""
     suite: Suite
-    #: ``here``, ``not fetched`` or ``damaged``
+    """The suite; it has no prompts unless ``state`` is ``here``."""
     state: str
-    #: why it is damaged; empty otherwise
+    """``here``, ``not fetched`` or ``damaged``."""
     reason: str = ""
+    """Why the prompts are damaged; empty otherwise."""
 
     @property
     def prompts(self) -> str:
-        """How many, or why not."""
+        """Number of prompts, or the state where there are none."""
         return str(len(self.suite.prompts)) if self.state == "here" else self.state
 
     @property
@@ -46,8 +46,8 @@ class Row:
         return default_protocol(self.suite)
 
 
-def look(name: str) -> Row:
-    """A suite as it is here. SoarBenchError if it is neither a suite nor a file of prompts."""
+def read_row(name: str) -> Row:
+    """Return the suite and its state; SoarBenchError for neither a suite nor a file of prompts."""
     if name in FETCHED and not is_fetched(name):
         return Row(name, declared(name), "not fetched")
     try:
@@ -58,32 +58,26 @@ def look(name: str) -> Row:
         return Row(name, declared(name), "damaged", str(error))
 
 
-# For a terminal
-
-
 def suites_table(rows: Sequence[Row]) -> Table:
+    """Return the suites as a table for a terminal."""
     table = Table(box=None, pad_edge=False)
     for column in ("suite", "prompts", "images", "protocol"):
         table.add_column(column, no_wrap=True)
     table.add_column("evaluators, and what is asked", overflow="fold")
     for row in rows:
-        said = (
-            f"[red]{escape(row.reason)}[/]"
-            if row.reason
-            else f"[dim]{escape(row.suite.description)}[/]"
-        )
+        colour, text = ("red", row.reason) if row.reason else ("dim", row.suite.description)
         table.add_row(
             escape(row.name),
             row.prompts,
             str(row.suite.images_per_prompt),
             row.protocol.name,
-            f"{', '.join(row.suite.evaluators)}\n{said}",
+            f"{', '.join(row.suite.evaluators)}\n[{colour}]{escape(text)}[/]",
         )
     return table
 
 
 def protocols_table() -> Table:
-    """The named protocols with the settings that differ between them."""
+    """Return the named protocols and the settings in which they differ, for a terminal."""
     table = Table(box=None, pad_edge=False)
     table.add_column("protocol", no_wrap=True)
     for column in ("steps", "guidance", "pixels", "tokens"):
@@ -102,7 +96,7 @@ def protocols_table() -> Table:
 
 
 def page(row: Row, width: int | None = None) -> Iterator[str]:
-    """Everything about one suite, line by line; lines are broken at ``width`` if there is one."""
+    """Yield the lines that describe one suite, broken at ``width`` columns unless it is None."""
     for line in _page(row):
         if width is None:
             yield line
@@ -129,7 +123,7 @@ def _page(row: Row) -> Iterator[str]:
         f", {images * len(suite.prompts)} in all" if suite.prompts else ""
     )
     yield f"  evaluators  {', '.join(suite.evaluators)}"
-    yield f"  protocol    {protocol.name}: {_in_words(protocol)}"
+    yield f"  protocol    {protocol.name}: {_summary(protocol)}"
     yield f"  seed        {suite.seed}"
     if not suite.prompts:
         return
@@ -140,22 +134,18 @@ def _page(row: Row) -> Iterator[str]:
             f"{printable(t) or '(none)'} {n}" for t, n in tasks.items()
         )
     yield "  first prompts"
-    for prompt in suite.prompts[:_SHOWN]:
+    for prompt in suite.prompts[:_FIRST_PROMPTS]:
         yield f"    {printable(prompt.id)}  {printable(prompt.text)}"
     yield f"  evaluate    soar-bench eval CHECKPOINT --suite {shlex.quote(row.name)}"
 
 
-# For a pipe
-
-
 def plain(rows: Sequence[Row]) -> Iterator[str]:
-    """A line a suite, then a line a protocol, with tabs between the fields."""
+    """Yield one line per suite, then one line per protocol, with tabs between the fields."""
     yield "\t".join(("suite", "prompts", "images", "protocol", "evaluators", "what is asked"))
     for row in rows:
         suite = row.suite
-        said = row.reason or suite.description
         fields = (row.name, row.prompts, str(suite.images_per_prompt), row.protocol.name,
-                  ",".join(suite.evaluators), said)  # fmt: skip
+                  ",".join(suite.evaluators), row.reason or suite.description)  # fmt: skip
         yield "\t".join(fields)
     yield ""
     yield "\t".join(("protocol", *SETTINGS, "of"))
@@ -165,14 +155,11 @@ def plain(rows: Sequence[Row]) -> Iterator[str]:
         yield "\t".join((protocol.name, *values, ABOUT[protocol.name]))
 
 
-# For a program
-
-
 def as_json(row: Row, prompts: bool = False) -> dict[str, Any]:
-    """A suite in JSON's types; what is not known of prompts that are not here is null."""
+    """Return a suite in JSON types; what depends on prompts that are not here is None."""
     suite = row.suite
     here = row.state == "here"
-    said: dict[str, Any] = {
+    record: dict[str, Any] = {
         "name": suite.name,
         "source": suite.source,
         "description": suite.description,
@@ -187,11 +174,12 @@ def as_json(row: Row, prompts: bool = False) -> dict[str, Any]:
         "tasks": _tasks(suite) if here else None,
     }
     if prompts:
-        said["prompt_list"] = [_prompt_json(p) for p in suite.prompts] if here else None
-    return said
+        record["prompt_list"] = [_prompt_json(p) for p in suite.prompts] if here else None
+    return record
 
 
 def protocols_json() -> list[dict[str, Any]]:
+    """Return the named protocols with all their settings, in JSON types."""
     return [
         {"name": p.name, "of": ABOUT[p.name], "settings": p.settings()} for p in PROTOCOLS.values()
     ]
@@ -202,12 +190,12 @@ def _prompt_json(prompt: Prompt) -> dict[str, Any]:
 
 
 def _tasks(suite: Suite) -> dict[str, int]:
-    """Prompts by task, in the suite's order; nothing where no prompt has a task."""
+    """Return the number of prompts per task, in suite order; empty if no prompt has a task."""
     tasks = Counter(p.task for p in suite.prompts)
     return dict(tasks) if set(tasks) != {""} else {}
 
 
-def _in_words(protocol: Protocol) -> str:
+def _summary(protocol: Protocol) -> str:
     size = "the pipeline's own size" if protocol.resolution is None else f"{_pixels(protocol)} px"
     return (
         f"{protocol.steps} steps, guidance {protocol.guidance:g}, {size}, "
