@@ -9,10 +9,11 @@ import typer
 
 def fetch(
     names: list[str] = typer.Argument(
-        None, help="Weights, evaluators or prompt sets; without any, what there is is listed."
+        None,
+        help="Names of weights, evaluators or prompt sets; without any, list what can be fetched.",
     ),
     suite: list[str] = typer.Option(
-        [], help="A suite: its prompts and the weights of its evaluators."
+        [], help="A suite, for its prompts and the weights of its evaluators."
     ),
     everything: bool = typer.Option(False, "--all", help="All weights and prompt sets."),
     checkpoint: list[str] = typer.Option(
@@ -21,17 +22,17 @@ def fetch(
         help="A checkpoint of the Hugging Face hub: org/name or org/name@revision.",
     ),
     mirror: str | None = typer.Option(
-        None, metavar="FOLDER|ADDRESS", help="Somebody's copy to take the files from."
+        None, metavar="FOLDER|ADDRESS", help="Copy of the files to take them from."
     ),
     offline: bool = typer.Option(
-        False, "--offline", help="Never use the network; only verify and say what is missing."
+        False, "--offline", help="Use no network; verify the files here and list what is missing."
     ),
 ) -> None:
     """Download weights, prompt sets and checkpoints.
 
     Weights and prompt sets are verified against their SHA-256.
 
-    Files that are there and whole are left alone. Interrupted, the same command goes on.
+    Files that are here and whole are left alone. Interrupted, the same command goes on.
     """
     from rich.console import Console
 

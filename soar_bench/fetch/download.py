@@ -148,25 +148,18 @@ def download(url: str, part: Path, size: int | None, label: str, *, most: int | 
 
 def _attempt(url: str, part: Path, size: int | None, label: str, most: int) -> str:
     start = length(part)
-    if start > (size or most):
-        part.unlink()
-        start = 0
     if start and start == size:
         return ""
     with _request(url, start=start) as response:
         digest = _linked(response, "Etag")
-        digest = digest if re.fullmatch("[0-9a-f]{64}", digest) else ""
-        content_range = response.headers.get("Content-Range", "")
-        if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            if start and content_range.endswith(f"*/{start}"):  # all of it was there already
-                return digest
+        code, content_range = response.status_code, response.headers.get("Content-Range", "")
+        if code == HTTPStatus.PARTIAL_CONTENT and not content_range.startswith(f"bytes {start}-"):
+            code = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+        if code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.unlink(missing_ok=True)
             raise _PassingError("the part that was there does not fit")
-        if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+        if code != HTTPStatus.PARTIAL_CONTENT:
             start = 0  # this server sends it whole, so that it begins again
-        elif not content_range.startswith(f"bytes {start}-"):
-            part.unlink(missing_ok=True)
-            raise _PassingError(f"another part was sent than asked for ({content_range})")
         coming = response.headers.get("Content-Length", "")
         total = start + int(coming) if coming.isdecimal() else size
         if size is not None and total != size:
@@ -189,7 +182,7 @@ def _attempt(url: str, part: Path, size: int | None, label: str, most: int) -> s
         raise _wrong_size(url, f"sends more than the {limit:,} bytes {known}")
     if total is not None and done < total:
         raise _PassingError(f"the connection ended after {done:,} of {total:,} bytes")
-    return digest
+    return digest if re.fullmatch("[0-9a-f]{64}", digest) else ""
 
 
 def remote_size(url: str) -> int | None:
@@ -243,7 +236,11 @@ def _request(url: str, method: str = "GET", start: int = 0) -> Iterator[httpx2.R
         ) from None
     try:
         with client.stream(
-            method, actual(url), headers=_headers(url, start), timeout=TIMEOUT
+            method,
+            actual(url),
+            headers=_headers(url, start),
+            timeout=TIMEOUT,
+            follow_redirects=True,
         ) as response:
             reached = True
             _check_status(url, response)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -65,7 +65,7 @@ class FolderMirror(Source):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._digests: dict[Path, str] = {}
+        self._digest = cache(digest_file)  # what an index says of a file is only a hint
 
     def bring(self, item: Item, part: Path, size: int | None) -> str:
         file, digest = self._find(item)
@@ -81,7 +81,7 @@ class FolderMirror(Source):
         return digest
 
     def size(self, item: Item) -> int | None:
-        return next((file.stat().st_size for file in self._at_its_place(item)), None)
+        return next(((f / item.file.path).stat().st_size for f in self._folders(item)), None)
 
     def _find(self, item: Item) -> tuple[Path, str]:
         """Return the file, and the digest that the mirror vouches for where no other is known."""
@@ -91,26 +91,24 @@ class FolderMirror(Source):
                     return file, ""
             lacking = f"{item.label} (SHA-256 {item.pinned[:12]}…)"
         else:
-            for file in self._at_its_place(item):
-                folder = file.parents[len(Path(item.file.path).parts) - 1]
+            for folder in self._folders(item):
                 index = str(folder / DIGESTS_FILE)
                 if digest := _vouched(recorded(folder), index).get(item.file.path):
-                    return file, digest
+                    return folder / item.file.path, digest
                 raise _unvouched(item, index)
             lacking = f"{item.set.place}/{item.file.path}"
         raise NotThere(
             f"the mirror {self.root} has no {lacking}: complete it, or fetch without --mirror"
         )
 
-    def _at_its_place(self, item: Item) -> Iterator[Path]:
-        """Yield the file where a copy of a home, or of its ``weights`` folder, has it."""
-        for folder in (item.set.place, item.set.name):
-            if (file := self.root / folder / item.file.path).is_file():
-                yield file
+    def _folders(self, item: Item) -> list[Path]:
+        """Return the folders that have the file as a copy of a home, or of its ``weights``, has it."""
+        folders = [self.root / item.set.place, self.root / item.set.name]
+        return [folder for folder in folders if (folder / item.file.path).is_file()]
 
     def _candidates(self, item: Item) -> Iterator[Path]:
         """Yield files that may have the pinned digest, the likeliest first."""
-        yield from self._at_its_place(item)
+        yield from (folder / item.file.path for folder in self._folders(item))
         for file, digest in self._indexed:
             if digest.startswith(item.pinned) and file.is_file():
                 yield file
@@ -133,12 +131,6 @@ class FolderMirror(Source):
             if index.name == DIGESTS_FILE
             for path, digest in _vouched(recorded(index.parent), str(index)).items()
         ]
-
-    def _digest(self, file: Path) -> str:
-        """Return the digest of a file as it is; what an index says of it is only a hint."""
-        if file not in self._digests:
-            self._digests[file] = digest_file(file)
-        return self._digests[file]
 
 
 class AddressMirror(Source):
