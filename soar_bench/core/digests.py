@@ -107,48 +107,42 @@ class StampCache:
         try:
             entries = json.loads(file.read_text("utf-8"))
         except (OSError, ValueError):
-            entries = {}
+            entries = None
         self._saved: dict[str, Any] = entries if isinstance(entries, dict) else {}
         self._used: dict[str, Any] = {}
 
     def get(self, key: str, state: Any) -> str | None:
         """Return the text of a key if it was put with the same state (a JSON value)."""
-        entry = self._used.get(key, self._saved.get(key))
-        if not isinstance(entry, dict) or entry.get("state") != state:
-            return None
-        finding = entry.get("finding")
-        if not isinstance(finding, str):
-            return None
-        self._used[key] = entry
-        return finding
+        match self._used.get(key, self._saved.get(key)):
+            case [saved_state, str(text)] if saved_state == state:
+                self.put(key, state, text)
+                return text
+        return None
 
-    def put(self, key: str, state: Any, finding: str) -> None:
+    def put(self, key: str, state: Any, text: str) -> None:
         """Keep a text; :meth:`save` writes it."""
-        self._used[key] = {"state": state, "finding": finding}
+        self._used[key] = [state, text]
 
     def save(self) -> None:
         """Write what was got and put since, and nothing else, unless the file holds just that."""
         if self._used != self._saved:
-            text = json.dumps(self._used, sort_keys=True, separators=(",", ":"))
-            write_text(self.file, text + "\n")
+            write_text(self.file, json.dumps(self._used, separators=(",", ":")) + "\n")
 
 
 def remember(subject: str, files: Iterable[Path], find_out: Callable[[], str], *more: Any) -> str:
     """Return what ``find_out`` says of files, asked only where they changed since the last time.
 
-    ``subject`` names the question, ``more`` are JSON values that the answer depends on besides. The
-    answer is kept under :func:`home`; where that cannot be written to, nothing is remembered. Two
+    ``subject`` names the question, ``more`` are JSON values that the answer depends on besides.
+    Answers are kept under :func:`home`, or in this process where that cannot be written to. Two
     processes may ask at once: files appear whole, and both find the same.
     """
-    files = sorted(files)
-    state = [*_stamps(files), *json.loads(json.dumps(more))]
-    findings = _findings(subject)
-    finding = findings.get(subject, state)
-    if finding is None:
-        finding = find_out()
-        if _stamps(files) == state[: len(files)]:
-            _keep(findings, subject, state, finding)
-    return finding
+    cache, state = _cache(subject), _state(files := sorted(files), *more)
+    answer = cache.get(subject, state)
+    if answer is None:
+        answer = find_out()
+        if _state(files, *more) == state:
+            _keep(cache, subject, state, answer)
+    return answer
 
 
 def file_digest(file: Path) -> str:
@@ -158,35 +152,35 @@ def file_digest(file: Path) -> str:
 
 def known_digest(file: Path) -> str | None:
     """Return the remembered SHA-256 of a file, which is not read; None if it is not known."""
-    return _findings(_subject(file)).get(_subject(file), _stamps([file]))
+    return _cache(_subject(file)).get(_subject(file), _state([file]))
 
 
 def remember_digest(file: Path, digest: str) -> None:
     """Remember the SHA-256 of a file that was just written."""
-    _keep(_findings(_subject(file)), _subject(file), _stamps([file]), digest)
+    _keep(_cache(_subject(file)), _subject(file), _state([file]), digest)
+
+
+#: Caches that could not be written, by file, so that this process at least remembers them.
+_unsaved: dict[Path, StampCache] = {}
 
 
 def _subject(file: Path) -> str:
     return f"digest of the file {file.resolve()}"
 
 
-def _stamps(files: Iterable[Path]) -> list[Any]:
-    return [[str(file.resolve()), *stamp(file)] for file in files]
+def _state(files: Iterable[Path], *more: Any) -> Any:
+    return [*([str(file.resolve()), *stamp(file)] for file in files), *json.loads(json.dumps(more))]
 
 
-def _findings(subject: str) -> StampCache:
+def _cache(subject: str) -> StampCache:
     name = hashlib.sha256(subject.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     file = home() / "checkpoints" / f"{name}.json"
     return _unsaved.get(file) or StampCache(file)
 
 
-#: What could not be written, so that this process at least remembers it.
-_unsaved: dict[Path, StampCache] = {}
-
-
-def _keep(findings: StampCache, subject: str, state: Any, finding: str) -> None:
-    findings.put(subject, state, finding)
+def _keep(cache: StampCache, subject: str, state: Any, answer: str) -> None:
+    cache.put(subject, state, answer)
     try:
-        findings.save()
+        cache.save()
     except OSError:  # a home that only others may write to, or a full disk
-        _unsaved[findings.file] = findings
+        _unsaved[cache.file] = cache

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.rows import scan_rows
 from soar_bench.core.text import is_unicode
 from training.cache import Cache
@@ -31,11 +32,13 @@ def open_listing(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None 
     With a ``cache``, images whose files have not changed are not read again for their digests.
     Raises TrainingError, in one sentence that names file and line, if it is none or is broken.
     """
-    if cache is None:
-        return _open(name, images, None)
-    remembered = Remembered(Cache(cache), name)
-    listing = _open(name, images, remembered.digest)
-    remembered.keep()
+    remembered = Remembered(Cache(cache), name) if cache is not None else None
+    try:
+        listing = _open(name, images, remembered.digest if remembered else None)
+    except SoarBenchError as error:
+        raise TrainingError(str(error)) from None
+    if remembered:
+        remembered.keep()
     return listing
 
 
@@ -95,7 +98,7 @@ def _image_folder(file: Path, images: Images) -> Path:
 
 def _named(file: Path, root: Path, images: Images) -> Records:
     """Yield the records of a file whose rows name images in the folder ``root``."""
-    for row in scan_rows(file, error=TrainingError):
+    for row in scan_rows(file):
         where, values = row.where, row.values
         if row.fault and not values:
             yield Fault(where, row.fault)

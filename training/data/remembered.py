@@ -23,7 +23,7 @@ class Remembered:
     """The digests of one data set's images, in a file of the cache."""
 
     def __init__(self, cache: Cache, name: str) -> None:
-        self._findings = StampCache(cache.file("digests", str(Path(name).resolve()), "json"))
+        self._cache = StampCache(cache.file("digests", str(Path(name).resolve()), "json"))
         self._stamp = lru_cache(maxsize=None)(stamp)  # a tar has many images
         self._begun = time.time_ns()
 
@@ -33,14 +33,14 @@ class Remembered:
             return content_digest(place)
         key = f"{place.path} {place.offset} {place.size}"
         state = self._stamp(place.path)
-        if known := self._findings.get(key, state):
+        if known := self._cache.get(key, state):
             return bytes.fromhex(known)
         digest = content_digest(place)
         changed = state[1]
         if changed < self._begun - _YOUNG and state == stamp(place.path):
-            self._findings.put(key, state, digest.hex())
+            self._cache.put(key, state, digest.hex())
         return digest
 
     def keep(self) -> None:
         """Write the digests that were asked for, unless they are what the file holds."""
-        self._findings.save()
+        self._cache.save()

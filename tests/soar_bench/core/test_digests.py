@@ -128,7 +128,7 @@ def test_where_nothing_can_be_written_a_process_reads_once(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '{"key": 3}', '{"key": {"state": 1, "finding": 3}}', "\ud800"]
+    "text", ["", "{", "[]", "3", '{"key": 3}', '{"key": [1, 3]}', '{"key": [2, "lies"]}', "\ud800"]
 )
 def test_a_damaged_cache_is_empty_and_written_anew(tmp_path, text):
     file = tmp_path / "cache.json"

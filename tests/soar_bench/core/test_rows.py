@@ -12,10 +12,6 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.rows import cell_value, read_rows, read_text, scan_rows
 
 
-class OtherError(SoarBenchError):
-    pass
-
-
 @pytest.fixture()
 def write(tmp_path):
     def put(name, content):
@@ -75,8 +71,8 @@ TABLES = [
 
 @pytest.mark.parametrize(("name", "content", "words"), FAULTS + TABLES)
 def test_what_is_not_whole_is_refused_with_file_and_line(write, name, content, words):
-    with pytest.raises(OtherError, match=rf"{name}, {words}"):
-        list(read_rows(write(name, content), error=OtherError))
+    with pytest.raises(SoarBenchError, match=rf"{name}, {words}"):
+        list(read_rows(write(name, content)))
 
 
 @pytest.mark.parametrize(("name", "content", "words"), FAULTS)
@@ -124,8 +120,8 @@ def test_a_cell_may_hold_a_list_or_an_object():
 def test_a_file_that_may_not_be_read_is_named(write):
     file = write("a.txt", "a")
     file.chmod(0)
-    with pytest.raises(OtherError, match=r"a\.txt cannot be read: Permission denied"):
-        read_text(file, OtherError)
+    with pytest.raises(SoarBenchError, match=r"a\.txt cannot be read: Permission denied"):
+        read_text(file)
 
 
 def test_reading_imports_no_torch():
