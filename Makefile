@@ -14,7 +14,7 @@ quickstart: $(READY)
 # One worker per core, each on one thread. A file's tests stay together, because they share
 # fixtures; the longest files start first (tests/conftest.py), not those with the most tests.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n logical --dist loadfile --no-loadscope-reorder
 
 # Everything, the long ones too; run before an issue is closed.
 test-slow: $(READY)
