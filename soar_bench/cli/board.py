@@ -15,12 +15,12 @@ class Form(StrEnum):
 
 
 def leaderboard(
-    results: Path = typer.Option(Path("results"), help="Where the records are."),
+    results: Path = typer.Option(Path("results"), help="Folder with the records."),
     form: Form | None = typer.Option(
-        None, "--format", help="Markdown, one HTML file or a table.  [default: the output's ending]"
+        None, "--format", help="Markdown, HTML or CSV.  [default: by the ending of --output]"
     ),
     output: Path | None = typer.Option(
-        None, help="The file to write.  [default: leaderboard.md, .html or .csv]"
+        None, help="File to write.  [default: leaderboard.md, .html or .csv]"
     ),
     check: bool = typer.Option(
         False, "--check", help="Write nothing; exit code 2 if the file is out of date."

@@ -1,4 +1,4 @@
-"""``soar-bench data``: training data looked at before it is trained on."""
+"""``soar-bench data``: check and describe training data."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ app = typer.Typer(
 _DATA = typer.Argument(
     help="A folder, a .jsonl or .csv, a .tar or {000..009}.tar, or shapes-clean[:COUNT]."
 )
-_FOLDER = typer.Option("", "--image-folder", help="Where the images of a .jsonl or .csv are.")
-_IMAGE = typer.Option("", "--image", help="The image's column, key or tar member.")
-_CAPTION = typer.Option("", "--caption", help="The caption's.")
-_SPLIT = typer.Option("train", help="Of a saved dataset with several.")
-_JSON = typer.Option(False, "--json", help="For a program.")
+_FOLDER = typer.Option(
+    "",
+    "--image-folder",
+    help="Folder with the images of a .jsonl or .csv.  [default: the file's own folder]",
+)
+_IMAGE = typer.Option(
+    "", "--image", help="Column, key or tar member of the image.  [default: by its name]"
+)
+_CAPTION = typer.Option(
+    "", "--caption", help="Column, key or tar member of the caption.  [default: by its name]"
+)
+_SPLIT = typer.Option("train", help="Split to read from a saved dataset with several.")
+_JSON = typer.Option(False, "--json", help="Print JSON.")
 
 
 @app.command()
@@ -30,7 +38,10 @@ def check(
     split: str = _SPLIT,
     as_json: bool = _JSON,
 ) -> None:
-    """Read every record and list what is missing or broken; exit code 1 if anything is."""
+    """Read every record and list what is missing or broken.
+
+    Exits with 1 if anything is.
+    """
     import json
 
     from soar_bench.core.progress import stages
@@ -51,16 +62,20 @@ def check(
 @app.command()
 def stats(
     data: str = _DATA,
-    resolution: int = typer.Option(512, min=8, help="Of training: gives the buckets."),
-    bucket_step: int = typer.Option(64, min=8, help="Sides of buckets are multiples of it."),
-    batch_size: int = typer.Option(4, min=1, help="Samples a step, of all processes together."),
+    resolution: int = typer.Option(
+        512, min=8, help="Training resolution, which decides the buckets."
+    ),
+    bucket_step: int = typer.Option(
+        64, min=8, help="Sides of buckets are multiples of this many pixels."
+    ),
+    batch_size: int = typer.Option(4, min=1, help="Samples per step, of all processes together."),
     image_folder: str = _FOLDER,
     image: str = _IMAGE,
     caption: str = _CAPTION,
     split: str = _SPLIT,
     as_json: bool = _JSON,
 ) -> None:
-    """Count records, sizes, aspect ratios and their buckets, caption lengths and duplicates."""
+    """Count records, sizes, buckets, caption lengths and duplicates."""
     import json
 
     from soar_bench.core.errors import SoarBenchError
@@ -85,10 +100,14 @@ def stats(
 
 @app.command()
 def cache(
-    folder: Path = typer.Option(Path("outputs/cache/encodings"), help="The setting `cache`."),
-    clear: bool = typer.Option(False, "--clear", help="Delete them; they can be made again."),
+    folder: Path = typer.Option(
+        Path("outputs/cache/encodings"), help="Folder of the encodings, as the setting `cache`."
+    ),
+    clear: bool = typer.Option(
+        False, "--clear", help="Delete the encodings; they can be made again."
+    ),
 ) -> None:
-    """Count the latents and embeddings that are kept on disk, or delete them."""
+    """Count the encoded images and captions on disk, or delete them."""
     from soar_bench.output import data as data_view
 
     if clear:

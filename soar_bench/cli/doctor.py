@@ -6,13 +6,15 @@ import typer
 
 
 def doctor(
-    device: str = typer.Option("cpu", help="Where to compute the golden check."),
+    device: str = typer.Option("cpu", help="Device for the golden check: cpu, cuda or mps."),
     golden: bool = typer.Option(
-        True, "--golden/--no-golden", help="Whether to score packaged pictures with tiny weights."
+        True, "--golden/--no-golden", help="Score packaged images with tiny weights."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Say what this machine can run: packages, weights, evaluators, and a golden check of each.
+    """Check packages, weights and evaluators on this machine.
+
+    A golden check scores packaged images and compares with recorded values.
 
     Exits with 1 if something that is here is broken; what is absent is no fault.
     """

@@ -15,38 +15,44 @@ def drift(
         "others are compared with; seeds of one training become one."
     ),
     base: str | None = typer.Option(
-        None, help="The pipeline that a transformer or a LoRA stands on, where it does not say."
+        None, help="Pipeline that a transformer or a LoRA stands on.  [default: the one it names]"
     ),
     data: str = typer.Option(
-        "shapes-clean:256", help="Captioned pictures, as `train` takes them; not shuffled."
+        "shapes-clean:256", help="Captioned images, as `train` takes them; not shuffled."
     ),
     skip: int = typer.Option(
-        0, min=0, help="Pass over so many samples, such as those that were trained on."
+        0, min=0, help="Samples to pass over first, such as those that were trained on."
     ),
     samples: int | None = typer.Option(
-        None, min=2, help="Samples to use.  [default: all that follow]"
+        None, min=2, help="Samples to use.  [default: all after --skip]"
     ),
     protocol: str | None = typer.Option(
         None,
         help="Named settings of the sampler.  [default: shapes for the embedded world's data, "
-        "soar-paper for other]",
+        "soar-paper for any other]",
     ),
     steps: int | None = typer.Option(None, min=1, help="Sampler steps.  [default: the protocol's]"),
     guidance: float | None = typer.Option(
-        None, min=0, help="Guidance, 1 is none.  [default: the protocol's]"
+        None, min=0, help="Guidance scale; 1 means none.  [default: the protocol's]"
     ),
-    resolution: int | None = typer.Option(None, min=8, help="Side of the pictures in pixels."),
-    dtype: Precision | None = typer.Option(None, help="Precision of the model."),
+    resolution: int | None = typer.Option(
+        None, min=8, help="Side of the images in pixels.  [default: the protocol's]"
+    ),
+    dtype: Precision | None = typer.Option(
+        None, help="Precision of the model.  [default: the protocol's]"
+    ),
     rolled: str = typer.Option(
-        "1,2,4", help="After how many of its own steps a model is measured."
+        "1,2,4", help="Sampler steps of its own after which a model is measured."
     ),
-    seed: int = typer.Option(0, min=0, help="Of the noise."),
-    batch_size: int = typer.Option(32, min=1, help="Samples at once; changes no number."),
-    device: str = typer.Option("auto", help="Where the work is done: cpu, cuda, mps."),
-    output: Path = typer.Option(Path("outputs/drift"), help="Where figures are written."),
-    as_json: bool = typer.Option(False, "--json", help="Print drift.json in place of tables."),
+    seed: int = typer.Option(0, min=0, help="Seed of the initial noise."),
+    batch_size: int = typer.Option(
+        32, min=1, help="Samples per batch; does not change the figures."
+    ),
+    device: str = typer.Option("auto", help="Device to run on: auto, cpu, cuda or mps."),
+    output: Path = typer.Option(Path("outputs/drift"), help="Folder for the figures."),
+    as_json: bool = typer.Option(False, "--json", help="Print drift.json instead of tables."),
 ) -> None:
-    """Measure exposure bias: errors at the states of a model's own sampler against ideal ones.
+    """Measure exposure bias: errors at sampled against ideal states.
 
     Writes drift.csv, drift.json and drift.png. What was measured is not measured again:
     interrupted, the same command goes on with the next checkpoint.

@@ -12,7 +12,7 @@ app = typer.Typer(help="List the evaluators, show one, or start one of your own.
 @app.callback(invoke_without_command=True)
 def listing(
     context: typer.Context,
-    as_json: bool = typer.Option(False, "--json", help="Everything, for a program."),
+    as_json: bool = typer.Option(False, "--json", help="Print everything as JSON."),
 ) -> None:
     """List the evaluators with their metrics and whether they can run here."""
     if context.invoked_subcommand is not None:
@@ -48,9 +48,9 @@ def listing(
 @app.command()
 def show(
     name: str = typer.Argument(help="A listed name, FILE.py, FILE.py:CLASS or MODULE:CLASS."),
-    as_json: bool = typer.Option(False, "--json", help="For a program."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Show all that an evaluator declares: sources, licences, weights and their addresses."""
+    """Show an evaluator: sources, licences, weights and their URLs."""
     import json
     import sys
     from contextlib import redirect_stdout
@@ -69,10 +69,12 @@ def show(
 
 @app.command()
 def new(
-    name: str = typer.Argument(help="Lower-case letters, digits and hyphens, such as my-metric."),
-    directory: Path = typer.Option(Path(), help="Where the plug-in's folder is made."),
+    name: str = typer.Argument(
+        help="Name of lower-case letters, digits and hyphens, such as my-metric."
+    ),
+    directory: Path = typer.Option(Path(), help="Folder in which the plug-in's folder is made."),
 ) -> None:
-    """Write a working plug-in, with its test, to change into your own."""
+    """Write a working plug-in and its test, to change into your own."""
     from evaluators.scaffold import write_plug_in
 
     folder, module = write_plug_in(name, directory)

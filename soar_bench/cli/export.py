@@ -13,22 +13,24 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Write runs for other programs.", no_args_is_help=True)
 
 _RUNS = "Runs: id, folder, label, or a part of the path that only one has."
-_RESULTS = typer.Option(Path("results"), help="Where the records are.")
-_OUTPUT = typer.Option(..., help="The file to write.")
-_FORCE = typer.Option(False, "--force", help="Replace the file if it is there.")
+_RESULTS = typer.Option(Path("results"), help="Folder with the records.")
+_OUTPUT = typer.Option(..., help="File to write.")
+_FORCE = typer.Option(False, "--force", help="Replace an existing file.")
 
 
 @app.command()
 def card(
     runs: list[str] = typer.Argument(help=_RUNS),
     output: Path = typer.Option(
-        Path("README.md"), help="The card; one that is there is kept and its results updated."
+        Path("README.md"), help="Model card; an existing one is kept and its results updated."
     ),
-    name: str = typer.Option("", help="The model's name in the index.  [default: the card's]"),
-    source_url: str = typer.Option("", help="Where the records can be read."),
+    name: str = typer.Option("", help="Name of the model in the index.  [default: the card's]"),
+    source_url: str = typer.Option(
+        "", help="URL at which the records can be read.  [default: none]"
+    ),
     results: Path = _RESULTS,
 ) -> None:
-    """Put the values of one checkpoint's runs into a Hugging Face model card.
+    """Put the values of one checkpoint into a Hugging Face model card.
 
     All other text and metadata of the card stay as they are.
     """
@@ -57,7 +59,7 @@ def csv(
     force: bool = _FORCE,
     results: Path = _RESULTS,
 ) -> None:
-    """Write one table of all samples, a line a sample and metric."""
+    """Write a CSV table with one line per sample and metric."""
     _samples(runs, "csv", output, force, results)
 
 
@@ -68,7 +70,7 @@ def parquet(
     force: bool = _FORCE,
     results: Path = _RESULTS,
 ) -> None:
-    """Write the same as a Parquet file, which keeps the columns' types."""
+    """Write the same table as Parquet, which keeps the column types."""
     _samples(runs, "parquet", output, force, results)
 
 
@@ -80,7 +82,7 @@ def _samples(runs: list[str], form: str, output: Path, force: bool, results: Pat
 
 
 def _select(results: Path, names: list[str]) -> list[Run]:
-    """Each run once, in the order named. SoarBenchError for one that is broken."""
+    """Return each run once, in the order named; SoarBenchError for a broken one."""
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.records.manage import select
 
@@ -94,13 +96,13 @@ def _select(results: Path, names: list[str]) -> list[Run]:
 
 
 def import_(
-    file: Path = typer.Argument(help="Another tool's results, an image a line."),
-    label: str = typer.Option(..., help="What tables call the images."),
+    file: Path = typer.Argument(help="Results of another tool, one image per line."),
+    label: str = typer.Option(..., help="Name of the images in tables."),
     tool: str | None = typer.Option(
-        None, help="Whose results: geneval or diffusion-nft.  [default: by the first line]"
+        None, help="Tool: geneval or diffusion-nft.  [default: by the first line]"
     ),
     suite: str | None = typer.Option(
-        None, help="The suite of the prompts.  [default: the one that has them]"
+        None, help="Suite of the prompts.  [default: the one that has them]"
     ),
     results: Path = _RESULTS,
 ) -> None:

@@ -13,23 +13,25 @@ def report(
         metavar="[RUN_OR_FOLDER]...",
         help="Runs by folder, id or label, or folders that hold runs.  [default: all of --results]",
     ),
-    results: Path = typer.Option(Path("results"), help="Where the records are."),
-    cache: Path = typer.Option(Path("outputs/cache"), help="Where images are kept."),
+    results: Path = typer.Option(Path("results"), help="Folder with the records."),
+    cache: Path = typer.Option(Path("outputs/cache"), help="Folder with the images."),
     output: Path = typer.Option(
-        Path("outputs/report"), help="The folder to write; an older report there is replaced."
+        Path("outputs/report"), help="Folder to write; replaces an older report there."
     ),
     max_images: int = typer.Option(
-        10_000, min=0, help="Images in the gallery, first images of all prompts first."
+        10_000,
+        min=0,
+        help="Most images in the gallery; the first image of every prompt comes first.",
     ),
-    title: str = typer.Option("", help="The page's heading.  [default: the suites' names]"),
+    title: str = typer.Option("", help="Heading of the page.  [default: the suites' names]"),
     drift: list[Path] = typer.Option(
-        [], help="A drift.csv that is not beside the records, or its folder."
+        [], help="A drift.csv or its folder.  [default: those beside the records]"
     ),
     lossless: bool = typer.Option(
-        False, "--lossless", help="Large images at full size as PNG rather than WebP."
+        False, "--lossless", help="Write large images at full size as PNG instead of WebP."
     ),
 ) -> None:
-    """Write a page with tables, plots and pictures that opens from disk in any browser."""
+    """Write a page with tables, plots and images, to open from disk."""
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.progress import stages
     from soar_bench.records import RUN_FILE, read_runs
