@@ -72,7 +72,7 @@ def write_sd35m(folder: Path, device: str, tiny: bool) -> None:
     )
 
     from soar_bench.checkpoints import pipeline_folder
-    from training.pipeline import load_pipeline
+    from soar_bench.pipelines.loading import load_pipeline
 
     def clip(width: int, layers: int, heads: int, activation: str) -> CLIPTextModelWithProjection:
         return CLIPTextModelWithProjection(

@@ -17,7 +17,7 @@ from typing import Any
 import typer
 
 from soar_bench.boards.compare import Entrant, entrants, format_difference, format_value
-from soar_bench.checkpoints import digest_pipeline, pipeline_folder, resolve
+from soar_bench.checkpoints import resolve
 from soar_bench.core.progress import stages
 from soar_bench.evaluate import Options, prepare, run
 from soar_bench.output.markdown import table as markdown_table
@@ -26,7 +26,7 @@ from soar_bench.stats import paired_difference
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import SHAPES_PROTOCOL
 from soar_bench.train.config import load_config
-from soar_bench.train.data import open_data
+from soar_bench.train.run import train
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 OUTPUT = Path("outputs/sweep")
@@ -60,15 +60,9 @@ def run_all(seeds: str = "0", only: str = "", threads: int = 0) -> None:
     """Trains and judges every setting whose name contains ``only``."""
     import torch
 
-    from training.loop import train
-    from training.pipeline import load_pipeline
-    from training.run import Base
-
     if threads:
         torch.set_num_threads(threads)
     options = Options(OUTPUT / "results", OUTPUT / "cache", images_per_prompt=IMAGES)
-    folder = pipeline_folder("shapes")
-    digest = digest_pipeline(folder)
     with stages() as show:
         _judge("shapes", options)
         for seed in (int(s) for s in seeds.split(",")):
@@ -77,15 +71,9 @@ def run_all(seeds: str = "0", only: str = "", threads: int = 0) -> None:
                     continue
                 label = name.replace(" ", "-").replace(":", "")
                 place = OUTPUT / "train" / f"{label}-seed{seed}"
-                given = {"base": "shapes", "name": name, "seed": seed, "output": place}
-                config = load_config(None, {**given, "save_every": 10**6, **changes})
-                base = Base("shapes", load_pipeline(folder), digest)
-                checkpoint = train(
-                    config,
-                    base,
-                    open_data(config.data),
-                    lambda s, *a, n=name: show(f"{n}: {s}", *a),
-                )
+                settings = {"base": "shapes", "name": name, "seed": seed, "output": place}
+                config = load_config(None, {**settings, "save_every": 10**6, **changes})
+                checkpoint = train(config, progress=lambda s, *a, n=name: show(f"{n}: {s}", *a))
                 _judge(str(checkpoint), options)
 
 

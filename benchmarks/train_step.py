@@ -56,8 +56,8 @@ def straightforward(work: Work) -> Callable[[int], tuple[float, float]]:
     """A step as one would write it from the paper; gives the loss and the gradient's norm."""
     import torch
 
+    from training.encoders import encode_images, encode_prompts
     from training.objectives import shift_sigma
-    from training.pipeline import encode_images, encode_prompts
 
     soar, shift = work.settings, work.pipeline.scheduler.config.shift
     device = work.parallel.device
@@ -117,8 +117,8 @@ def ours(work: Work) -> Callable[[int], tuple[float, float]]:
     """The loop's own step, on encodings made before it."""
     import torch
 
+    from training.encoders import encode_images, encode_prompts
     from training.objectives import count_points
-    from training.pipeline import encode_images, encode_prompts
     from training.step import Batch, add_gradients
 
     device, shift = work.parallel.device, work.pipeline.scheduler.config.shift
@@ -161,7 +161,7 @@ def sd35m(tiny: bool, device: str) -> Any:
     )
 
     from soar_bench.checkpoints import pipeline_folder
-    from training.pipeline import load_pipeline
+    from soar_bench.pipelines.loading import load_pipeline
 
     words = load_pipeline(pipeline_folder("shapes"))  # its tokenizers: any ids will do
     widths = (32, 64) if tiny else (768, 1280)
@@ -235,10 +235,11 @@ def prepare(given: argparse.Namespace) -> Work:
 
     mend_torchvision()
     from soar_bench.checkpoints import pipeline_folder
+    from soar_bench.pipelines.loading import load_pipeline
+    from soar_bench.pipelines.models import quieten
     from soar_bench.train.data import open_data
     from training.loop import compile_blocks
     from training.parallel import Parallel
-    from training.pipeline import load_pipeline, quieten
     from training.types import Soar
 
     quieten()

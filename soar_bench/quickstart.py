@@ -11,11 +11,10 @@ import numpy as np
 
 from soar_bench.boards.compare import Row, compare, entrants, format_difference, format_value
 from soar_bench.cache.images import ImageStore
-from soar_bench.checkpoints import Checkpoint, digest_pipeline, pipeline_folder, resolve
+from soar_bench.checkpoints import Checkpoint, resolve
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import replace_atomically, write_text
 from soar_bench.core.progress import Stages
-from soar_bench.core.torchvision import mend_torchvision
 from soar_bench.evaluate import Options, prepare, run
 from soar_bench.output.compare import format_p
 from soar_bench.output.gallery import grid
@@ -25,7 +24,7 @@ from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import SHAPES_PROTOCOL
 from soar_bench.suites.types import PlannedSample, Prompt, Suite
 from soar_bench.train.config import load_config
-from soar_bench.train.data import open_data
+from soar_bench.train.run import train
 
 #: Each suite with the metric that says whether an image is right.
 SUITES = {"shapes": "shapes_geneval", "shapes-signs": "ocr_accuracy"}
@@ -66,33 +65,24 @@ def quickstart(output: Path, steps: int, images: int, seed: int, show: Stages) -
     return Result(boards, page, picture)
 
 
-def _named(show: Stages, label: str, stage: str, done: int, total: int) -> None:
-    show(f"{label}: {stage}", done, total)
+def _named(
+    show: Stages, label: str, stage: str, done: int, total: int, *figures: dict[str, float]
+) -> None:
+    show(f"{label}: {stage}", done, total, *figures)
 
 
 def _train(method: str, output: Path, steps: int, seed: int, show: Stages) -> Checkpoint:
-    mend_torchvision()
-    from training.loop import train
-    from training.pipeline import load_pipeline
-    from training.run import Base
-
-    config = load_config(
-        None,
-        {
-            "method": method,
-            "base": "shapes",
-            "output": output / "train" / f"{method}-{steps}-seed{seed}",
-            "steps": steps,
-            "save_every": steps,
-            "seed": seed,
-        },
-    )
-    folder = pipeline_folder(config.base)
-    base = Base(config.base, load_pipeline(folder), digest_pipeline(folder))
-    checkpoint = train(
-        config, base, open_data(config.data), lambda stage, *a: show(f"{method}: {stage}", *a)
-    )
-    return resolve(str(checkpoint))
+    settings = {
+        "method": method,
+        "base": "shapes",
+        "output": output / "train" / f"{method}-{steps}-seed{seed}",
+        "cache": output / "cache" / "encodings",
+        "steps": steps,
+        "save_every": steps,
+        "seed": seed,
+    }
+    progress = partial(_named, show, method)
+    return resolve(str(train(load_config(None, settings), progress=progress)))
 
 
 def _picture(

@@ -20,12 +20,12 @@ import pandas as pd
 
 from soar_bench.boards.compare import metrics_of
 from soar_bench.checkpoints import hub
+from soar_bench.core.differences import differences
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import RUN_FILE, Run, deciding
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import from_settings
 from soar_bench.suites.types import Protocol, Suite
-from training.differences import differences
 
 if TYPE_CHECKING:
     from soar_bench.checkpoints import Checkpoint

@@ -41,8 +41,6 @@ UPWARD = {
 CIRCLES = {
     # evaluators
     ("evaluators.geneval.detectors.architecture", "evaluators.geneval.detectors.keys"),
-    # checkpoints
-    ("soar_bench.checkpoints.fit", "soar_bench.checkpoints.pipelines"),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from diffusers.training_utils import EMAModel
 
 from training.adapters import add_adapter
 from training.cache import Cache
+from training.callbacks import Callback, Progress, silent
 from training.checkpoint import checkpoint_folder, latest_checkpoint
 from training.data import Source
 from training.data.checking import check
 from training.data.encoding import encode_for
+from training.encoders import CORE
 from training.objectives import LossSums
 from training.optimizers import check_optimizer, make_optimizer, set_learning_rate
 from training.parallel import Parallel
@@ -33,25 +35,18 @@ from training.state import Trained, delete_states, load_state, save_state
 from training.step import add_gradients, count, draw_batches, draws_in_training, key
 from training.trackers import Trackers, check_trackers
 from training.types import Config, Diverged, Soar, Stopped, TrainingError
-from training.watching import Watcher
-
-Observer = Callable[[str, int, int, dict[str, float]], None]
 
 _GIB = 2**30
-
-
-def _ignore(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
-    pass
 
 
 def train(
     config: Config,
     base: Base,
     source: Source,
-    observe: Observer = _ignore,
-    watchers: Sequence[Watcher] = (),
+    progress: Progress = silent,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
-    """Trains and returns the folder of the last checkpoint.
+    """Train and return the folder of the last checkpoint.
 
     Resumes when ``config.output`` holds a run of the same settings; refuses when it holds another.
     Raises Stopped when interrupted, Diverged when the loss is no longer a number or above
@@ -65,7 +60,7 @@ def train(
         config.images,
         Cache(config.cache) if config.cache is not None else None,
         parallel.processes,
-        lambda done, total: observe("check", done, total, {}),
+        lambda done, total: progress("check", done, total, {}),
     )
     run = Run(config, base, found.source, parallel.count)
     run.check()
@@ -74,12 +69,12 @@ def train(
         run.claim()
     with ExitStack() as stack:
         signals = _Signals()
-        look = _Looks(run, watchers, parallel, signals, stack)
+        outlook = _Outlook(run, callbacks, parallel, signals, stack)
         if run.last.exists():
             if parallel.main:
                 delete_states(run.output)  # killed at the very end, it would have left one
             stack.enter_context(signals.heard())
-            look.at(config.steps)
+            outlook.at(config.steps)
             return run.last
         data = encode_for(
             config,
@@ -88,10 +83,11 @@ def train(
             found.sizes,
             parallel.device,
             parallel.processes,
-            lambda stage, done, total: observe(stage, done, total, {}),
+            lambda stage, done, total: progress(stage, done, total, {}),
         )
-        scheduler = base.pipeline.scheduler
-        transformer = _to_be_trained(base.pipeline.transformer, config)
+        core = base.pipeline.load(CORE)
+        scheduler = core.scheduler
+        transformer = _to_be_trained(core.transformer, config)
         wanted = [p for p in transformer.parameters() if p.requires_grad]
         # Counted before they are divided.
         sizes = [sum(p.numel() for p in some) for some in (transformer.parameters(), wanted)]
@@ -106,7 +102,7 @@ def train(
             run.check_space(first, *sizes)
             run.cut_log(first)
         stack.enter_context(signals.heard())
-        look.at(first)
+        outlook.at(first)
 
         weight = config.soar.weight if config.method == "soar" else 0.0
         settings = config.soar.model_copy(update={"weight": weight})
@@ -156,8 +152,8 @@ def train(
                     raise _diverged(run, step, words)
                 if done % config.log_every == 0 or finished:
                     figures = {**losses, "grad_norm": norm, "lr": rate, **clock.figures(done)}
-                    look.log(done, figures)
-                    observe("train", done, config.steps, figures)
+                    outlook.log(done, figures)
+                    progress("train", done, config.steps, figures)
             # The checkpoint first: a state says that everything up to its step is on disk.
             if save:
                 _save_checkpoint(run, done, trained, parallel)
@@ -169,7 +165,7 @@ def train(
                 delete_states(run.output)
             if save:
                 with clock.stopped():
-                    look.at(done)
+                    outlook.at(done)
     return run.last
 
 
@@ -253,53 +249,53 @@ class _Clock:
         }
 
 
-class _Looks:
-    """What is told besides weights: figures, and what watchers see of checkpoints."""
+class _Outlook:
+    """Everything reported besides weights: figures, and what callbacks make of checkpoints."""
 
     def __init__(
         self,
         run: Run,
-        watchers: Sequence[Watcher],
+        callbacks: Sequence[Callback],
         parallel: Parallel,
         signals: _Signals,
         stack: ExitStack,
     ) -> None:
-        self._run, self._watchers, self._parallel = run, watchers, parallel
+        self._run, self._callbacks, self._parallel = run, callbacks, parallel
         self._signals, self._stack = signals, stack
         self._trackers: Trackers | None = None
         better = {
-            name: (up, watcher.subject)
-            for watcher in watchers
-            for name, up in watcher.higher_is_better.items()
+            name: (higher, callback.subject)
+            for callback in callbacks
+            for name, higher in callback.higher_is_better.items()
         }
-        wanted = run.config.keep_best
-        if wanted and wanted not in better:
+        metric = run.config.keep_best
+        if metric and metric not in better:
             raise TrainingError(
-                f"keep_best: no metric {wanted!r} is evaluated; there are "
+                f"keep_best: no metric {metric!r} is evaluated; there are "
                 f"{', '.join(sorted(better)) or 'none'}"
             )
-        self._best = better.get(wanted, (True, ""))
+        self._best = better.get(metric, (True, ""))
 
     def at(self, step: int) -> None:
-        """Looks at the checkpoint of that step (the base at 0) where that is due and not done."""
+        """Call the callbacks that are due at that step (the base at 0) and were not called yet."""
         run, steps = self._run, self._run.config.steps
-        seen = {(look["watcher"], look["subject"], look["step"]) for look in run.evaluations()}
+        seen = {(line["watcher"], line["subject"], line["step"]) for line in run.evaluations()}
         due = [
-            watcher
-            for watcher in self._watchers
-            if (step % watcher.every == 0 or step == steps)
-            and (watcher.name, watcher.subject, step) not in seen
+            callback
+            for callback in self._callbacks
+            if (step % callback.every == 0 or step == steps)
+            and (callback.name, callback.subject, step) not in seen
         ]
         self._parallel.wait()
         checkpoint = str(checkpoint_folder(run.output, step)) if step else run.base.name
-        for watcher in due:
+        for callback in due:
             with self._signals.at_once(step):
-                look = watcher.look(checkpoint, step)
+                observation = callback.on_checkpoint(checkpoint, step)
             if self._parallel.main:
-                figures = {f"{watcher.name}/{name}": v for name, v in look.figures.items()}
+                figures = {f"{callback.name}/{name}": v for name, v in observation.figures.items()}
                 self._tracked(step).figures(step, figures)
-                self._tracked(step).images(step, look.images)
-                run.add_evaluation(step, watcher.name, watcher.subject, look.figures)
+                self._tracked(step).images(step, observation.images)
+                run.add_evaluation(step, callback.name, callback.subject, observation.figures)
         if self._parallel.main:
             run.prune(*self._best)
 
@@ -310,12 +306,12 @@ class _Looks:
             self._tracked(step - 1).figures(step, tracked)
 
     def _tracked(self, first: int) -> Trackers:
-        """The trackers, opened with the first thing to tell: what they know of later steps than
-        ``first`` is about to be told again.
+        """The trackers, opened with the first figures: what they know of later steps than ``first``
+        is about to be told again.
         """
         if self._trackers is None:
-            opened = Trackers(self._run.config, first, self._run.identity)
-            self._trackers = self._stack.enter_context(opened)
+            trackers = Trackers(self._run.config, first, self._run.identity)
+            self._trackers = self._stack.enter_context(trackers)
         return self._trackers
 
 

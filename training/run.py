@@ -14,10 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from soar_bench.core.differences import differences
 from soar_bench.core.files import write_text
 from training.checkpoint import checkpoint_folder, checkpoints, write_checkpoint
 from training.data import Source
-from training.differences import differences
+from training.encoders import TrainingPipeline
 from training.types import Config, TrainingError
 
 CONFIG_FILE = "config.json"
@@ -64,7 +65,7 @@ class Base:
 
     #: as the user named it, kept in checkpoint.json so that ``eval`` finds it again
     name: str
-    pipeline: Any
+    pipeline: TrainingPipeline
     #: digest of the pipeline's weights
     digest: str
 
@@ -148,43 +149,42 @@ class Run:
             write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """What was seen of checkpoints: ``step``, ``watcher``, ``subject`` and ``figures`` of each
-        look.
+        """Figures of checkpoints: ``step``, ``watcher`` (the callback's name), ``subject`` and
+        ``figures`` of each call.
         """
         file = self.output / EVALUATIONS_FILE
         return _lines(file) if file.exists() else []
 
     def add_evaluation(
-        self, step: int, watcher: str, subject: str, figures: Mapping[str, float]
+        self, step: int, callback: str, subject: str, figures: Mapping[str, float]
     ) -> None:
-        look = {"step": step, "watcher": watcher, "subject": subject, "figures": dict(figures)}
-        looks = [*self.evaluations(), look]
-        text = "".join(json.dumps(line) + "\n" for line in looks)
+        line = {"step": step, "watcher": callback, "subject": subject, "figures": dict(figures)}
+        text = "".join(json.dumps(line) + "\n" for line in [*self.evaluations(), line])
         write_text(self.output / EVALUATIONS_FILE, text)
 
     def _best(self, higher_is_better: bool, subject: str) -> int | None:
         """The step of the checkpoint with the best ``keep_best``, the first of equals."""
-        wanted = self.config.keep_best
-        found = [
-            (look["figures"][wanted], look["step"])
-            for look in self.evaluations()
-            if look["step"] and look["subject"] == subject and wanted in look["figures"]
+        metric = self.config.keep_best
+        values = [
+            (line["figures"][metric], line["step"])
+            for line in self.evaluations()
+            if line["step"] and line["subject"] == subject and metric in line["figures"]
         ]
         sign = -1 if higher_is_better else 1
-        return min(found, key=lambda pair: (sign * pair[0], pair[1]))[1] if found else None
+        return min(values, key=lambda pair: (sign * pair[0], pair[1]))[1] if values else None
 
     def prune(self, higher_is_better: bool, subject: str) -> None:
-        """Deletes the checkpoints that need not stay; the best is that of ``keep_best``, by looks
-        with that subject.
+        """Delete the checkpoints that need not stay; the best is that of ``keep_best``, by the
+        figures with that subject.
         """
         if not self.config.keep_last:
             return
-        found = checkpoints(self.output)
-        stay = set(sorted(found)[-self.config.keep_last :])
+        folders = checkpoints(self.output)
+        stay = set(sorted(folders)[-self.config.keep_last :])
         if self.config.keep_best:
             stay.add(self._best(higher_is_better, subject) or 0)
-        for step in set(found) - stay:
-            shutil.rmtree(found[step])
+        for step in set(folders) - stay:
+            shutil.rmtree(folders[step])
 
     def check_space(self, first: int, parameters: int, trained: int) -> None:
         """Raises TrainingError unless what is written after ``first`` steps fits on the disk.

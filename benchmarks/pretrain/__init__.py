@@ -34,8 +34,8 @@ def read_recipe(file: Path) -> PretrainConfig:
 
 
 def _training_config(recipe: PretrainConfig, start: Path, output: Path) -> Config:
-    given = {"method": "sft", "base": str(start), "output": output}
-    return load_config(None, {**recipe.transformer, **given})
+    places = {"base": str(start), "output": output, "cache": None}
+    return load_config(None, {**recipe.transformer, **places, "method": "sft"})
 
 
 def pretrain(recipe: PretrainConfig, output: Path, stages: tuple[str, ...], show: Stages) -> None:
@@ -66,19 +66,14 @@ def _text(recipe: PretrainConfig, output: Path, show: Stages) -> None:
 
 def _transformer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
     """Assembles the pipeline around a random transformer, trains it, exports in half precision."""
-    from soar_bench.checkpoints import digest_pipeline
-    from soar_bench.train.data import open_data
-    from training.loop import train
-    from training.pipeline import load_pipeline
-    from training.run import Base
+    from soar_bench.train.run import train
 
     start = output / "start"
     with replace_folder_atomically(start) as aside:
         _assemble(recipe, output).save_pretrained(aside, safe_serialization=True)
     config = _training_config(recipe, start, output / "transformer")
     # Its digest is checked by the loop: another autoencoder or architecture is another run.
-    base = Base("start", load_pipeline(start), digest_pipeline(start))
-    checkpoint = train(config, base, open_data(config.data), show)
+    checkpoint = train(config, progress=show)
     export(start, checkpoint / "transformer", output / "base")
 
 
@@ -106,7 +101,7 @@ def export(start: Path, transformer: Path, folder: Path) -> None:
     """Writes the pipeline with a trained transformer in half precision, as it is shipped."""
     from diffusers import SD3Transformer2DModel
 
-    from training.pipeline import load_pipeline
+    from soar_bench.pipelines.loading import load_pipeline
 
     pipeline = load_pipeline(start)
     pipeline.transformer = SD3Transformer2DModel.from_pretrained(transformer, local_files_only=True)

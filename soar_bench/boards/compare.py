@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from soar_bench.core.differences import differences
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import RUN_FILE, Run, read_runs
@@ -31,7 +32,6 @@ from soar_bench.stats import (
     prompts_needed,
     sign_flip,
 )
-from training.differences import differences
 
 #: The two kinds of intervals.
 ANALYTIC, BOOTSTRAP = "analytic", "bootstrap"

@@ -15,20 +15,12 @@ from soar_bench.checkpoints import hub
 from soar_bench.checkpoints.adapters import base_of, check_adapter
 from soar_bench.checkpoints.fit import check_denoiser_folder, check_denoiser_shapes
 from soar_bench.checkpoints.forms import Found, find
-from soar_bench.checkpoints.pipelines import (
-    Pipeline,
-    check_pipeline,
-    digest_pipeline,
-    pipeline_folder,
-)
 from soar_bench.checkpoints.single_file import (
     converted,
     converted_shapes,
     in_diffusers_names,
 )
-from soar_bench.checkpoints.sizes import image_size
-from soar_bench.checkpoints.types import EMBEDDED, Checkpoint
-from soar_bench.checkpoints.weights import model_files, read_header
+from soar_bench.checkpoints.types import Checkpoint
 from soar_bench.core.digests import (
     digest_of,
     digest_tensors,
@@ -38,6 +30,16 @@ from soar_bench.core.digests import (
     versions,
 )
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.pipelines import (
+    EMBEDDED,
+    Pipeline,
+    check_pipeline,
+    digest_pipeline,
+    pipeline_folder,
+    sizes,
+)
+from soar_bench.pipelines.weights import model_files, read_header
+from soar_bench.suites.types import Protocol
 from training.checkpoint import (
     ADAPTER,
     CHECKPOINT_FILE,
@@ -74,6 +76,14 @@ def resolve(name: str, base: str | None = None) -> Checkpoint:
         return _transformer(name, found, base)
     except TrainingError as error:
         raise SoarBenchError(str(error)) from None
+
+
+def image_size(checkpoint: Checkpoint, protocol: Protocol) -> int:
+    """Return the side of the square images in pixels: the protocol's, or the pipeline's own.
+
+    SoarBenchError if the pipeline cannot make images of that size, or has no default.
+    """
+    return sizes.image_size(Pipeline(checkpoint.pipeline), protocol.resolution, checkpoint.name)
 
 
 def _pipeline(name: str, found: Found) -> Checkpoint:

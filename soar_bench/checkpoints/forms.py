@@ -13,11 +13,10 @@ from soar_bench.checkpoints.adapters import (
     PEFT_WEIGHTS,
     is_lora_name,
 )
-from soar_bench.checkpoints.pipelines import INDEX, pipeline_folder
-from soar_bench.checkpoints.types import EMBEDDED
-from soar_bench.checkpoints.weights import OTHER_FORMATS, convert_first, read_header
 from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.text import first_few
+from soar_bench.pipelines import EMBEDDED, INDEX, pipeline_folder
+from soar_bench.pipelines.weights import OTHER_FORMATS, convert_first, read_header
 from training.checkpoint import CHECKPOINT_FILE, latest_checkpoint
 
 #: Names of folders and files that say what is in them and not whose it is.

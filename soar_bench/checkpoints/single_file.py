@@ -9,10 +9,10 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from soar_bench.checkpoints.fit import empty_denoiser, model_class, shapes_of
-from soar_bench.checkpoints.pipelines import Pipeline
-from soar_bench.checkpoints.weights import read_header
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.pipelines import Pipeline
+from soar_bench.pipelines.models import empty_model, model_class, shapes_of
+from soar_bench.pipelines.weights import read_header
 
 #: What original checkpoints call the denoiser among their parts.
 _ORIGINAL = "model.diffusion_model."
@@ -20,7 +20,7 @@ _ORIGINAL = "model.diffusion_model."
 
 def in_diffusers_names(pipeline: Pipeline, file: Path) -> bool:
     """Whether most of the denoiser's tensors are there under their diffusers names."""
-    expected = set(shapes_of(empty_denoiser(pipeline)))
+    expected = set(shapes_of(empty_model(pipeline, pipeline.denoiser)))
     return 2 * len(expected & set(read_header(file).shapes)) > len(expected)
 
 

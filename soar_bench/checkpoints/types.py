@@ -6,11 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: Pipelines that come with the package.
-EMBEDDED: dict[str, Path] = {
-    "shapes": Path(__file__).parents[1] / "shapes" / "weights" / "base",
-}
-
 
 @dataclass(frozen=True)
 class Checkpoint:

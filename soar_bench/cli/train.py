@@ -42,16 +42,15 @@ def train(
     ),
 ) -> None:
     """Train a checkpoint with SFT or SOAR. Interrupted, the same command goes on."""
-    from soar_bench.checkpoints import digest_pipeline, pipeline_folder
     from soar_bench.core.distributed import described
     from soar_bench.core.progress import stages
-    from soar_bench.core.torchvision import mend_torchvision
     from soar_bench.train.config import load_config
     from soar_bench.train.data import open_data
-    from soar_bench.train.plan import TrainPlan
+    from soar_bench.train.run import check
+    from soar_bench.train.run import train as run
 
-    every: list[int | None] = [*dict.fromkeys(numbers("--seeds", seeds, int, 0))]
-    if every and seed is not None:
+    several: list[int | None] = [*dict.fromkeys(numbers("--seeds", seeds, int, 0))]
+    if several and seed is not None:
         raise typer.BadParameter("give --seed or --seeds, not both")
     options = {
         "method": method.value,
@@ -62,57 +61,33 @@ def train(
         "batch_size": batch_size,
         "output": output,
     }
-    runs = [load_config(config, {**options, "seed": one}, assignments) for one in every or [seed]]
-    if len({one.output for one in runs}) < len(runs):
+    configs = [load_config(config, {**options, "seed": s}, assignments) for s in several or [seed]]
+    if len({c.output for c in configs}) < len(configs):
         raise typer.BadParameter(
-            f"{runs[0].output} is one folder for several seeds: put {{seed}} in the output's name"
+            f"{configs[0].output} is one folder for several seeds: put {{seed}} in the output's "
+            "name"
         )
-    settings = runs[0]  # they differ by seed and output alone
-    folder = pipeline_folder(settings.base)
-    source = open_data(settings.data, settings.images, settings.cache)
-
-    mend_torchvision()
-    from soar_bench.train.memory import measure
-    from soar_bench.train.watch import watchers
-    from training.cache import Cache
-    from training.data.checking import check
-    from training.encoders import Pipeline
-    from training.loop import train as run
-    from training.optimizers import check_optimizer
-    from training.parallel import leave
-    from training.pipeline import check_resolution
-    from training.run import Base, Run
-    from training.state import states
-    from training.trackers import check_trackers
-
+    main = described().main
     if dry_run:
-        check_resolution(Pipeline(folder).outline, settings.resolution)
-        check_optimizer(settings.optimizer)
-        check_trackers(settings)
-        sizes, processes = measure(folder, settings), described().size
-        kept = Cache(settings.cache) if settings.cache is not None else None
-        with stages(quiet=not described().main) as show:
-            source = check(
-                source, settings.images, kept, progress=lambda *done: show("check", *done)
-            ).source
-        digest = digest_pipeline(folder)
-        for one in runs:
-            watchers(one)
-            planned = Run(one, Base(one.base, None, digest), source, processes)
-            planned.check()
-            done = max(states(one.output), default=0)
-            planned.check_space(done, sizes.parameters, sizes.trained)
-            if described().main:
-                for line in TrainPlan(one, sizes, len(source), processes).lines():
+        plan = None
+        for settings in configs:
+            with stages(quiet=not main) as show:
+                plan = check(settings, like=plan, progress=show)
+            if main:
+                for line in plan.lines():
                     typer.echo(line)
         return
-    for one in runs[1:]:
-        watchers(one)  # all are checked before the first is trained
-    for one in runs:
-        # Loaded anew for each: training changes it.
-        start = Base(one.base, Pipeline(folder), digest_pipeline(folder))
-        with stages(quiet=not described().main) as show:
-            last = run(one, start, source, show, watchers(one, observe=show, note=show.note))
-        if described().main:
+    first = configs[0]  # they differ by seed and output alone
+    source = open_data(first.data, first.images, first.cache)
+    from soar_bench.train.watch import callbacks_of
+
+    for settings in configs[1:]:
+        callbacks_of(settings)  # all are checked before the first is trained
+    for settings in configs:
+        with stages(quiet=not main) as show:
+            last = run(settings, source=source, progress=show, note=show.note)
+        if main:
             typer.echo(last)
+    from training.parallel import leave
+
     leave()

@@ -15,11 +15,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from soar_bench.checkpoints import Checkpoint, image_size
-from soar_bench.checkpoints.pipelines import Pipeline
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import replace_atomically
 from soar_bench.drift.figures import Probe
+from soar_bench.pipelines import Pipeline
 from soar_bench.sampling.noise import initial_noise
 from soar_bench.suites.types import Protocol
 

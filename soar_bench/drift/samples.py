@@ -14,7 +14,7 @@ from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from training.data import Source
 from training.data.views import fit_to
-from training.pipeline import encode_images, encode_prompts
+from training.encoders import encode_images, encode_prompts
 
 #: Pictures, or captions, that are encoded together, whatever else is done in batches.
 _BATCH = 64

@@ -26,7 +26,7 @@ class Family:
 
 
 def _embed_sd3(pipeline: Any, texts: list[str], tokens: int) -> list[dict[str, Any]]:
-    from training.pipeline import encode_prompts
+    from training.encoders import encode_prompts
 
     found, pooled = encode_prompts(pipeline, texts, tokens)
     return [{"prompt": one, "pooled": two} for one, two in zip(found, pooled, strict=True)]

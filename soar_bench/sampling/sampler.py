@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from soar_bench.checkpoints import Checkpoint, image_size
-from soar_bench.checkpoints.pipelines import Pipeline
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.pipelines import Pipeline
 from soar_bench.sampling.families import FAMILIES, as_taken, latent_shape
 from soar_bench.sampling.noise import initial_noise, noise_key
 from soar_bench.suites.types import PlannedSample, Protocol

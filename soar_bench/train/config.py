@@ -2,46 +2,67 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError, model_validator
 
-from soar_bench.checkpoints import EMBEDDED
+import training.types
 from soar_bench.core.errors import SoarBenchError, nearest
+from soar_bench.pipelines import EMBEDDED
 from soar_bench.shapes.recipe import RECIPE
-from training.types import Config
+from soar_bench.train.settings import Setting, settings_of
+
+
+class Config(training.types.Config):
+    """Settings of one training run, with the defaults that the command has.
+
+    Where the base is the embedded one, the embedded world's recipe stands under what is set. An
+    output that is not named is ``outputs/train/NAME-seed{seed}``; ``{seed}`` in it stands for the
+    seed.
+
+    >>> config = Config(method="soar", base="shapes", seed=0, steps=20)
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, own: Any) -> Any:
+        if not isinstance(own, Mapping):
+            return own
+        settings: dict[str, Any] = {}
+        if isinstance(own.get("base"), str) and own["base"] in EMBEDDED:
+            _merge(settings, RECIPE)
+        _merge(settings, own)
+        if "output" not in settings:
+            name = settings.get("name") or settings.get(
+                "method", cls.model_fields["method"].default
+            )
+            settings["output"] = f"outputs/train/{name}-seed{{seed}}"
+        if isinstance(settings["output"], str | Path):
+            seed = settings.get("seed", cls.model_fields["seed"].default)
+            settings["output"] = str(settings["output"]).replace("{seed}", str(seed))
+        return settings
 
 
 def load_config(
     file: Path | None, options: Mapping[str, Any], assignments: Iterable[str] = ()
 ) -> Config:
-    """The run's settings; the later of these wins.
+    """Return the settings of a run; the later of these wins.
 
-    Defaults (the published recipe), the embedded world's recipe where the base is the embedded one,
-    the file, named options, and assignments such as ``soar.guidance=3``. ``{seed}`` in the output
-    stands for the seed; an output that nobody names is ``outputs/train/NAME-seed{seed}``.
-    SoarBenchError names the field that is wrong.
+    The defaults of :class:`Config`, the file, named options (None: not given), and assignments such
+    as ``soar.guidance=3``. SoarBenchError names the setting that is wrong.
     """
-    given = read_settings(file) if file is not None else {}
+    settings = read_settings(file) if file is not None else {}
     named = {key: value for key, value in options.items() if value is not None}
-    if given.get("method") not in (None, named.get("method", given.get("method"))):
-        raise SoarBenchError(f"{file} is a recipe for {given['method']}, not for {named['method']}")
-    _merge(given, named)
+    method = settings.get("method")
+    if method not in (None, named.get("method", method)):
+        raise SoarBenchError(f"{file} is a recipe for {method}, not for {named['method']}")
+    _merge(settings, named)
     for assignment in assignments:
-        _merge(given, _parse(assignment))
-    settings: dict[str, Any] = {}
-    if isinstance(given.get("base"), str) and given["base"] in EMBEDDED:
-        _merge(settings, RECIPE)
-    _merge(settings, given)
-    if "output" not in settings:
-        name = settings.get("name") or settings.get("method", Config.model_fields["method"].default)
-        settings["output"] = f"outputs/train/{name}-seed{{seed}}"
-    seed = settings.get("seed", Config.model_fields["seed"].default)
-    if isinstance(settings["output"], str | Path):
-        settings["output"] = str(settings["output"]).replace("{seed}", str(seed))
+        _merge(settings, _parse(assignment))
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
@@ -91,27 +112,26 @@ def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
 def _explain(error: ValidationError) -> str:
     """The first fault in one sentence, with the nearest name for a typo."""
     fault = error.errors()[0]
-    place = ".".join(str(part) for part in fault["loc"])
+    name = ".".join(str(part) for part in fault["loc"])
+    known = {setting.name: setting for setting in settings_of(Config)}
     if fault["type"] == "extra_forbidden":
-        settings = _names(Config)
-        elsewhere = [n for n in settings if n.rpartition(".")[2] == place.rpartition(".")[2]]
-        choice = nearest(place, settings) or next(iter(elsewhere), "")
+        elsewhere = [n for n in known if n.rpartition(".")[2] == name.rpartition(".")[2]]
+        choice = nearest(name, list(known)) or next(iter(elsewhere), "")
         hint = f"; did you mean {choice}?" if choice else ""
-        return f"there is no setting {place!r}{hint}"
+        return f"there is no setting {name!r}{hint}"
     if fault["type"] == "missing":
-        return f"the setting {place!r} is missing"
+        return f"the setting {name!r} is missing" + _about(known, name)
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
         # Of settings that do not fit together: the words name them.
         return str(fault["ctx"]["error"])
-    return f"the setting {place!r} is {fault['input']!r}: {fault['msg'].lower()}"
+    message = f"the setting {name!r} is {fault['input']!r}: {fault['msg'].lower()}"
+    return message + _about(known, name)
 
 
-def _names(model: type[BaseModel]) -> list[str]:
-    names = []
-    for name, info in model.model_fields.items():
-        kind = info.annotation
-        inner = [
-            k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, BaseModel)
-        ]
-        names += [f"{name}.{n}" for n in _names(inner[0])] if inner else [name]
-    return names
+def _about(known: Mapping[str, Setting], name: str) -> str:
+    """The setting's first sentence and default, between brackets."""
+    setting = known.get(name)
+    if setting is None:
+        return ""
+    sentence = re.split(r"[.;:](?:\s|$)", setting.about)[0]
+    return f" ({sentence}; default {setting.default})" if setting.default else f" ({sentence})"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soar_bench.checkpoints.fit import empty_model, model_class
-from soar_bench.checkpoints.pipelines import Pipeline
+from soar_bench.pipelines import Pipeline
+from soar_bench.pipelines.models import empty_model, model_class
 from training.types import Config
 
 

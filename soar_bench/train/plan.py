@@ -8,6 +8,7 @@ import yaml
 
 from soar_bench.train.memory import Memory
 from training.checkpoint import checkpoint_folder, latest_checkpoint
+from training.data import Source
 from training.types import Config
 
 _GIB = 2**30
@@ -23,9 +24,13 @@ class TrainPlan:
 
     config: Config
     memory: Memory
-    #: captioned images
-    samples: int
+    #: captioned images, every one of which can be read
+    source: Source
     processes: int
+
+    @property
+    def samples(self) -> int:
+        return len(self.source)
 
     @property
     def epochs(self) -> float:

@@ -1,4 +1,4 @@
-"""What looks at checkpoints while training goes on: metrics, and images of the same prompts.
+"""Callbacks of a training: metrics, and images of the same prompts, of its checkpoints.
 
 Both go through the code of ``eval``, with the same cache: what a look makes, a later ``eval`` of
 that checkpoint finds, and what is there already is not made again. Records and pictures go into the
@@ -42,8 +42,8 @@ from soar_bench.suites.protocols import (
     override,
 )
 from soar_bench.suites.types import PlannedSample, Protocol, Suite
+from training.callbacks import Callback, Observation
 from training.types import Config
-from training.watching import Seen, Watcher
 
 #: What the run's own folder calls them.
 RESULTS, IMAGES = "results", "validation"
@@ -51,20 +51,20 @@ RESULTS, IMAGES = "results", "validation"
 UNSCORED = "/unscored"
 
 
-def watchers(
+def callbacks_of(
     config: Config,
     cache: Path = Path("outputs/cache"),
     observe: Observer = lambda stage, done, total: None,
     note: Note = lambda words: None,
     device: str = AUTO,
-) -> list[Watcher]:
+) -> list[Callback]:
     """Those that the settings ask for. Nothing is written to ``config.output`` yet.
 
     ``cache`` keeps images and scores, as that of ``eval`` does. ``observe`` hears of stages,
     ``note`` of what a person should know. SoarBenchError if anything is wrong that can be known
     before training: suite, protocol, evaluators, prompts, the metric of ``keep_best``.
     """
-    found: list[Watcher] = []
+    found: list[Callback] = []
     if not (config.validation.every or config.evaluation.every):
         return found
     base = resolve(config.base)
@@ -85,7 +85,7 @@ def watchers(
 
 
 @dataclass(frozen=True)
-class EvaluationWatcher:
+class EvaluationCallback:
     """Evaluates checkpoints as ``eval`` does; records go to ``results`` in the run's folder."""
 
     every: int
@@ -104,7 +104,7 @@ class EvaluationWatcher:
         prompts = digest_of([[p.id, p.text, dict(p.metadata)] for p in self.suite.prompts])
         return f"{self.suite.name}/{self.protocol.name} x {count}, {prompts[:8]}"
 
-    def look(self, checkpoint: str, step: int) -> Seen:
+    def on_checkpoint(self, checkpoint: str, step: int) -> Observation:
         """Each metric's value over the samples, as the record has it; a metric that no sample has
         is absent. Where samples are unscored, their number as ``METRIC/unscored``.
         """
@@ -112,12 +112,12 @@ class EvaluationWatcher:
             judged = _resolved(checkpoint, group)
             work = prepare(judged, self.suite, self.protocol, self.options)
             found = run(work, self.options, self.observe, self.note, group)
-        return Seen(figures=_figures(found))
+        return Observation(figures=_figures(found))
 
 
 def _evaluation(
     config: Config, base: Checkpoint, options: Options, observe: Observer, note: Note
-) -> EvaluationWatcher:
+) -> EvaluationCallback:
     settings = config.evaluation
     with _setting("evaluation.suite"):
         suite = get_suite(settings.suite)
@@ -127,7 +127,7 @@ def _evaluation(
     with _setting("evaluation"):
         _check(base, suite, protocol, options)
     metrics = [m for judge in resolve_judges(suite.evaluators) for m in judge.evaluator.metrics]
-    return EvaluationWatcher(
+    return EvaluationCallback(
         settings.every,
         suite,
         protocol,
@@ -152,7 +152,7 @@ def _figures(found: Run) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class ValidationWatcher:
+class ValidationCallback:
     """Makes an image of each prompt from the same noise, whatever the checkpoint."""
 
     every: int
@@ -175,7 +175,7 @@ class ValidationWatcher:
     def higher_is_better(self) -> Mapping[str, bool]:
         return {}
 
-    def look(self, checkpoint: str, step: int) -> Seen:
+    def on_checkpoint(self, checkpoint: str, step: int) -> Observation:
         """The images by prompt."""
         folder = self.folder / f"step-{step:06d}"
         with _look() as group:
@@ -196,12 +196,12 @@ class ValidationWatcher:
                 for sample, file in zip(images.samples, files, strict=True):
                     _copy(images, sample, file)
         texts = [sample.prompt.text for sample in images.samples]
-        return Seen(images=dict(zip(texts, files, strict=True)))
+        return Observation(images=dict(zip(texts, files, strict=True)))
 
 
 def _validation(
     config: Config, base: Checkpoint, options: Options, observe: Observer, note: Note
-) -> ValidationWatcher:
+) -> ValidationCallback:
     settings = config.validation
     texts = [text.strip() for text in settings.prompts]
     with _setting("validation.prompts"):
@@ -225,7 +225,7 @@ def _validation(
             )
     with _setting("validation"):
         _check(base, suite, protocol, options)
-    return ValidationWatcher(
+    return ValidationCallback(
         settings.every,
         suite,
         protocol,

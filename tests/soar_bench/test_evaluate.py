@@ -121,7 +121,7 @@ def test_generation_equals_the_pipelines_own_call(tiny_pipeline, small_suite, qu
     """Against diffusers called with the prompt as text, one at a time."""
     import torch
 
-    from training.pipeline import load_pipeline
+    from soar_bench.pipelines.loading import load_pipeline
 
     sample = plan(small_suite, 1)[3]
     store = ImageStore(tmp_path)

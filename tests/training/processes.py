@@ -78,41 +78,45 @@ def train_all(jobs: list[dict[str, Any]], count: int = 2, **environment: str) ->
 
 
 def _run(job: dict[str, Any]) -> None:
-    from soar_bench.checkpoints import digest_pipeline, pipeline_folder
     from soar_bench.train.config import load_config
-    from soar_bench.train.data import open_data
-    from training.encoders import Pipeline
-    from training.loop import train
-    from training.run import Base
+    from soar_bench.train.pipeline import BasePipeline
+    from soar_bench.train.run import train
     from training.types import Stopped
 
     config = load_config(None, job["settings"])
-    folder = pipeline_folder(config.base)
-    base = Base(config.base, Pipeline(folder), digest_pipeline(folder))
+    seen: list[Any] = []
+    load = BasePipeline.load
 
-    def observe(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
+    def load_watched(pipeline: BasePipeline, parts: Any) -> Any:
+        loaded = load(pipeline, parts)
+        if loaded.transformer is not None:
+            _note_timesteps(loaded.transformer, seen)
+        return loaded
+
+    BasePipeline.load = load_watched  # type: ignore[method-assign]
+
+    def progress(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
         if stage == "train" and done == job.get("stop"):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    seen = _timesteps(base.pipeline.transformer)
     try:
-        train(config, base, open_data(config.data, config.images), observe)
+        train(config, progress=progress, watch=False)
     except Stopped:
         assert "stop" in job
     else:
         assert "stop" not in job, "the training was to be stopped"
+    finally:
+        BasePipeline.load = load  # type: ignore[method-assign]
     assert seen
     assert all(t.dtype == torch.float32 for t in seen)
     assert any((t != t.bfloat16().float()).any() for t in seen), "rounded on the way"
 
 
-def _timesteps(transformer: Any) -> list[Any]:
-    """Those that reach the transformer's embedding of them, as it is called."""
-    seen: list[Any] = []
+def _note_timesteps(transformer: Any, seen: list[Any]) -> None:
+    """Appends those that reach the transformer's embedding of them, as it is called."""
     transformer.time_text_embed.register_forward_pre_hook(
         lambda module, inputs: seen.append(inputs[0].detach().clone())
     )
-    return seen
 
 
 if __name__ == "__main__":

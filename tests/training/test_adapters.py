@@ -39,7 +39,7 @@ def test_an_adapter_is_all_that_is_trained_and_written(tiny_config, tiny_train):
 def test_diffusers_itself_reads_what_was_written_and_merges_to_w_plus_scaled_b_a(
     tiny_config, tiny_train, tiny_pipeline
 ):
-    from training.pipeline import load_pipeline
+    from soar_bench.pipelines.loading import load_pipeline
 
     checkpoint = tiny_train(tiny_config(lora=ADAPTER))
     pipeline = load_pipeline(tiny_pipeline)
@@ -74,7 +74,7 @@ def test_the_images_of_the_checkpoint_are_those_of_the_trained_model(
     """The velocity of the loaded checkpoint is that of the model that was trained."""
     from soar_bench.checkpoints import resolve
     from soar_bench.checkpoints.loading import load
-    from training.pipeline import load_pipeline
+    from soar_bench.pipelines.loading import load_pipeline
 
     checkpoint = tiny_train(tiny_config(lora=ADAPTER))
     loaded = load(resolve(str(checkpoint)), torch.float32, torch.float32).transformer
@@ -101,8 +101,8 @@ def test_the_images_of_the_checkpoint_are_those_of_the_trained_model(
 
 
 def test_before_the_first_step_an_adapter_changes_nothing(tiny_pipeline):
+    from soar_bench.pipelines.loading import load_pipeline
     from training.adapters import add_adapter
-    from training.pipeline import load_pipeline
 
     transformer = load_pipeline(tiny_pipeline).transformer
     size = transformer.config

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from soar_bench.pipelines.loading import load_pipeline
+from soar_bench.train.pipeline import BasePipeline
 from training.data import ImageFolder
 from training.data.encoding import encode
 from training.data.order import rows_of_step
 from training.data.views import fit_to
-from training.encoders import LoadedEncoders
-from training.pipeline import load_pipeline
+from training.encoders import Encoders
 from training.types import TrainingError
 
 
@@ -103,7 +104,7 @@ def test_encoding_matches_the_pipelines_own(folder, tiny_pipeline):
 
     pipeline = load_pipeline(tiny_pipeline)
     data = ImageFolder(folder)
-    encoders = LoadedEncoders(pipeline, torch.device("cpu"))
+    encoders = Encoders(BasePipeline(tiny_pipeline), torch.device("cpu"))
     encoded = encode(data, encoders, 64, 14, batch_size=2)
     assert encoded.latents[torch.arange(3)].shape == (3, 4, 16, 16)
     assert encoded.captions.tolist() == [0, 1, 0]

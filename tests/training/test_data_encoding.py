@@ -10,20 +10,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 from safetensors.torch import load_file
 
+from soar_bench.pipelines import EMBEDDED
+from soar_bench.pipelines.loading import load_pipeline
+from soar_bench.train.pipeline import BasePipeline
 from training import encoders
 from training.cache import Cache, Processes
 from training.checkpoint import read_checkpoint
 from training.data import open_listing
 from training.data.encoding import Encoded, encode, encode_for
 from training.data.views import bucket_sizes
-from training.encoders import FolderEncoders, LoadedEncoders, Pipeline
-from training.pipeline import load_pipeline
+from training.encoders import Encoders, encode_images, encode_prompts
 from training.types import Images, TrainingError
 
 CPU = torch.device("cpu")
+VAE_DIGEST = "03d38b2c2a26c10b918428af532cc1023bb66382ab281ce293b4e625574003df"
+TEXT_DIGEST = "64c640407d071bb59d7831c1ff7937af75412c5ccf82d17b02bd4bae7a7e390c"
 COUNT = 7
 
 
@@ -48,7 +53,7 @@ def made(source, tiny_pipeline, tmp_path):
     def make(cache=True, **keywords):
         return encode(
             keywords.pop("source", source),
-            keywords.pop("encoders", None) or FolderEncoders(Pipeline(tiny_pipeline), CPU),
+            keywords.pop("encoders", None) or Encoders(BasePipeline(tiny_pipeline), CPU),
             64,
             14,
             batch_size=3,
@@ -76,13 +81,31 @@ def no_encoders(monkeypatch):
     def refuse(*args):
         pytest.fail("an encoder was loaded")
 
-    return lambda: monkeypatch.setattr(encoders, "load_parts", refuse)
+    return lambda: monkeypatch.setattr(BasePipeline, "load", refuse)
+
+
+class WholePipeline:
+    """Encodes with a pipeline loaded as diffusers loads it, all of it at once."""
+
+    def __init__(self, folder):
+        self._pipeline = StableDiffusion3Pipeline.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True
+        )
+
+    def images(self, pixels):
+        return encode_images(self._pipeline, pixels)
+
+    def prompts(self, texts, tokens):
+        return encode_prompts(self._pipeline, texts, tokens)
+
+    def identity(self, parts):
+        return ""
 
 
 def test_encodings_on_disk_are_those_made_in_memory_and_are_made_once(
     made, tiny_pipeline, tmp_path, no_encoders
 ):
-    in_memory = made(cache=False, encoders=LoadedEncoders(load_pipeline(tiny_pipeline), CPU))
+    in_memory = made(cache=False, encoders=WholePipeline(tiny_pipeline))
     first = made()
     assert_same(first, in_memory)
     # 7 images and 5 captions (4 and the empty one) by 3.
@@ -124,13 +147,13 @@ def test_other_weights_are_other_encodings(tiny_pipeline, tmp_path):
     shutil.copytree(tiny_pipeline, other)
     settings = other / "vae" / "config.json"
     settings.write_text(settings.read_text().replace("scaling_factor", "scaling_factor "))
-    one, two = (FolderEncoders(Pipeline(f), CPU) for f in (tiny_pipeline, other))
+    one, two = (Encoders(BasePipeline(f), CPU) for f in (tiny_pipeline, other))
     assert one.identity(encoders.TEXT) == two.identity(encoders.TEXT)
     assert one.identity(encoders.VAE) != two.identity(encoders.VAE)
 
 
 def test_an_encode_that_was_killed_goes_on(made, tiny_pipeline, tmp_path):
-    class Killed(FolderEncoders):
+    class Killed(Encoders):
         left = 2
 
         def images(self, pixels):
@@ -140,16 +163,16 @@ def test_an_encode_that_was_killed_goes_on(made, tiny_pipeline, tmp_path):
             return super().images(pixels)
 
     with pytest.raises(KeyboardInterrupt):
-        made(encoders=Killed(Pipeline(tiny_pipeline), CPU))
+        made(encoders=Killed(BasePipeline(tiny_pipeline), CPU))
     assert len(files(tmp_path)) == 2
     seen = []
 
-    class Counting(FolderEncoders):
+    class Counting(Encoders):
         def images(self, pixels):
             seen.append(len(pixels))
             return super().images(pixels)
 
-    whole = made(encoders=Counting(Pipeline(tiny_pipeline), CPU))
+    whole = made(encoders=Counting(BasePipeline(tiny_pipeline), CPU))
     assert seen == [1]
     assert_same(whole, made(cache=False))
 
@@ -162,7 +185,8 @@ from training.cache import Cache, Processes
 from training.checkpoint import read_checkpoint
 from training.data import open_listing
 from training.data.encoding import encode
-from training.encoders import FolderEncoders, Pipeline
+from soar_bench.train.pipeline import BasePipeline
+from training.encoders import Encoders
 
 data, pipeline, here = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 waits, made = 0, 0
@@ -176,14 +200,14 @@ def wait():
     while not (here / f"{waits}-{1 - rank}").exists():
         time.sleep(0.02)
 
-class Counting(FolderEncoders):
+class Counting(Encoders):
     def images(self, pixels):
         global made
         made += len(pixels)
         return super().images(pixels)
 
 found = encode(
-    open_listing(data), Counting(Pipeline(pipeline), torch.device("cpu")), 64, 14, batch_size=3,
+    open_listing(data), Counting(BasePipeline(pipeline), torch.device("cpu")), 64, 14, batch_size=3,
     cache=Cache(here / "cache"), processes=Processes(rank, 2, wait),
 )
 torch.save([found.latents[i] for i in range(len(found.latents))], here / f"{rank}.pt")
@@ -285,24 +309,40 @@ def test_what_is_kept_in_half_precision_trains_the_same_under_bf16(tiny_pipeline
 
 
 def test_a_pipeline_loads_part_by_part_what_it_loads_as_a_whole(tiny_pipeline):
-    whole, parts = load_pipeline(tiny_pipeline), Pipeline(tiny_pipeline)
-    mine = parts.transformer.state_dict()
-    for name, value in whole.transformer.state_dict().items():
-        assert torch.equal(value, mine[name])
-    assert parts.scheduler.config == whole.scheduler.config
-    assert parts.outline.vae_scale_factor == whole.vae_scale_factor
-    text = encoders.load_parts(tiny_pipeline, encoders.TEXT)
+    whole = StableDiffusion3Pipeline.from_pretrained(
+        tiny_pipeline, dtype=torch.float32, local_files_only=True
+    )
+    core = BasePipeline(tiny_pipeline).load(encoders.CORE)
+    text = BasePipeline(tiny_pipeline).load(encoders.TEXT)
+    vae = BasePipeline(tiny_pipeline).load(encoders.VAE)
+    names = {"text_encoder": text, "text_encoder_2": text, "text_encoder_3": text}
+    for name, loaded in {"transformer": core, "vae": vae, **names}.items():
+        tensors = getattr(loaded, name).state_dict()
+        for key, value in getattr(whole, name).state_dict().items():
+            assert torch.equal(value, tensors[key])
+    assert core.scheduler.config == whole.scheduler.config
+    assert BasePipeline(tiny_pipeline).size_limits() == (2 * whole.vae_scale_factor, 64)
+    assert core.vae is None
+    assert core.tokenizer is None
     assert text.vae is None
     assert text.transformer is None
+    assert vae.text_encoder_3 is None
 
 
 def test_a_pipeline_without_a_third_text_encoder_embeds_the_same_in_parts(tiny_pipeline, tmp_path):
     whole = load_pipeline(tiny_pipeline)
     whole.register_modules(text_encoder_3=None, tokenizer_3=None)
     whole.save_pretrained(tmp_path / "two", safe_serialization=True)
-    expected = LoadedEncoders(whole, CPU).prompts(["a red star"], 14)
-    found = FolderEncoders(Pipeline(tmp_path / "two"), CPU).prompts(["a red star"], 14)
+    expected = encode_prompts(whole, ["a red star"], 14)
+    found = Encoders(BasePipeline(tmp_path / "two"), CPU).prompts(["a red star"], 14)
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_cached_encodings_keep_their_names():
+    """Recorded before the shipped base's parts were read through soar_bench.pipelines."""
+    base = BasePipeline(EMBEDDED["shapes"])
+    assert base.digest_parts(encoders.VAE) == VAE_DIGEST
+    assert base.digest_parts(encoders.TEXT) == TEXT_DIGEST
 
 
 @pytest.mark.parametrize(
@@ -316,9 +356,11 @@ def test_a_pipeline_without_a_third_text_encoder_embeds_the_same_in_parts(tiny_p
 def test_sizes_that_the_pipeline_cannot_see_are_refused(
     changes, message, tiny_config, tiny_pipeline, source
 ):
-    config = tiny_config(**changes)
+    config, pipeline = tiny_config(**changes), BasePipeline(tiny_pipeline)
     with pytest.raises(TrainingError, match=message):
-        encode_for(config, Pipeline(tiny_pipeline), source, None, CPU, Processes(), lambda *a: None)
+        encode_for(
+            config, BasePipeline(tiny_pipeline), source, None, CPU, Processes(), lambda *a: None
+        )
 
 
 def test_training_from_the_cache_is_training_from_memory(
@@ -342,18 +384,18 @@ def test_training_from_the_cache_is_training_from_memory(
             method="sft",
         )
         listing = open_listing(name, config.images)
-        checkpoint = train(config, Base("tiny", Pipeline(tiny_pipeline), "0" * 64), listing)
+        checkpoint = train(config, Base("tiny", BasePipeline(tiny_pipeline), "0" * 64), listing)
         return load_file(checkpoint / "transformer" / "diffusion_pytorch_model.safetensors")
 
     memory = weights("a", None)
     first = weights("b", tmp_path / "cache")
-    real = encoders.load_parts
+    load = BasePipeline.load
 
-    def core_only(folder, parts):
+    def core_only(pipeline, parts):
         assert parts == ("transformer", "scheduler"), "an encoder was loaded"
-        return real(folder, parts)
+        return load(pipeline, parts)
 
-    monkeypatch.setattr(encoders, "load_parts", core_only)
+    monkeypatch.setattr(BasePipeline, "load", core_only)
     second = weights("c", tmp_path / "cache")
     for name in memory:
         assert torch.equal(memory[name], first[name])

@@ -15,11 +15,9 @@ from accelerate.state import AcceleratorState, GradientState
 from processes import launch
 from safetensors.torch import load_file
 
-from soar_bench.checkpoints import digest_pipeline
 from soar_bench.train.config import load_config
-from soar_bench.train.data import open_data
-from training.loop import Base, train
-from training.pipeline import load_pipeline
+from soar_bench.train.run import train
+from training.callbacks import silent
 from training.types import Stopped, TrainingError
 from training.zero import configure
 
@@ -69,18 +67,13 @@ def common(folder, pipeline):
     }
 
 
-def run(config, pipeline, observe=lambda *ignored: None):
-    base = Base(config.base, load_pipeline(pipeline), digest_pipeline(pipeline))
-    return train(config, base, open_data(config.data), observe)
-
-
 def in_a_process(folder, pipeline):
     """Run in each of two processes: every training of this file, one after another."""
 
-    def go(name, observe=lambda *ignored: None):
+    def go(name, progress=silent):
         settings = {**common(folder, pipeline), **SETTINGS[name.partition("-")[0]], "batch_size": 2}
         config = load_config(None, {**settings, "output": folder / name})
-        run(config, pipeline, observe)
+        train(config, watch=False, progress=progress)
 
     def interrupt(stage, done, total, figures):
         if stage == "train" and done == 1 and os.environ["RANK"] == "0":
@@ -133,7 +126,7 @@ def alone(tiny_pipeline, tmp_path_factory):
             AcceleratorState._reset_state()
             settings = {**common(folder, tiny_pipeline), **changes, "batch_size": 4}
             config = load_config(None, {**settings, "output": folder / name})
-            yield name, (config.output, weights(run(config, tiny_pipeline)))
+            yield name, (config.output, weights(train(config, watch=False)))
         AcceleratorState._reset_state()
 
     return dict(found())

@@ -23,12 +23,9 @@ METHODS = {
 
 def curve(name: str, output: Path) -> list[list[float]]:
     """The figures of 24 steps."""
-    from soar_bench.checkpoints import digest_pipeline, pipeline_folder
     from soar_bench.train.config import load_config
-    from soar_bench.train.data import open_data
-    from training.encoders import Pipeline
-    from training.loop import train
-    from training.run import METRICS_FILE, Base
+    from soar_bench.train.run import train
+    from training.run import METRICS_FILE
 
     settings = {
         "base": "shapes",
@@ -44,10 +41,7 @@ def curve(name: str, output: Path) -> list[list[float]]:
         "soar": {"points": 2},
         **METHODS[name],
     }
-    config = load_config(None, settings)
-    folder = pipeline_folder(config.base)
-    base = Base(config.base, Pipeline(folder), digest_pipeline(folder))
-    train(config, base, open_data(config.data, config.images))
+    train(load_config(None, settings))
     lines = (output / name / METRICS_FILE).read_text().splitlines()
     return [[json.loads(line)[figure] for figure in FIGURES] for line in lines]
 

@@ -84,7 +84,7 @@ def test_stopped_and_resumed_is_bit_identical(step, ema_decay, tiny_config, tiny
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped) as stopped:
-        tiny_train(parts, observe=interrupt)
+        tiny_train(parts, progress=interrupt)
     assert stopped.value.step == step + 1, "the step under way is finished"
     assert list(states(parts.output)) == [step + 1]
     assert_same(expected, tiny_train(parts))
@@ -125,7 +125,7 @@ def test_a_finished_run_is_not_trained_again(tiny_config, tiny_train):
     config = tiny_config()
     first = tiny_train(config)
     seen = []
-    again = tiny_train(config, observe=lambda stage, *rest: seen.append(stage))
+    again = tiny_train(config, progress=lambda stage, *rest: seen.append(stage))
     assert again == first
     assert seen == []
 
@@ -223,7 +223,7 @@ def test_stopped_and_resumed_is_bit_identical_with_every_new_setting(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped):
-        tiny_train(parts, observe=interrupt)
+        tiny_train(parts, progress=interrupt)
     assert_same(expected, tiny_train(parts))
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from training import run as run_module
+from training.callbacks import Observation
 from training.checkpoint import checkpoints
 from training.run import EVALUATIONS_FILE
 from training.state import states
 from training.types import Diverged, Stopped, TrainingError
-from training.watching import Seen
 
 
 @dataclass
@@ -34,11 +34,11 @@ class Sees:
     def higher_is_better(self):
         return {"score": self.higher}
 
-    def look(self, checkpoint, step):
+    def on_checkpoint(self, checkpoint, step):
         if self.before is not None:
             self.before(step)
         self.looked.append((checkpoint, step))
-        return Seen({"score": self.values.get(step, 0.5)})
+        return Observation({"score": self.values.get(step, 0.5)})
 
 
 def evaluations(config):
@@ -52,21 +52,21 @@ EVERY = {"every": 2, "suite": "shapes"}
 def test_the_base_and_due_checkpoints_and_the_last_are_looked_at(tiny_config, tiny_train):
     config = tiny_config(steps=5, save_every=1, evaluation=EVERY)
     watcher = Sees({0: 0.1, 2: 0.2, 4: 0.3, 5: 0.4})
-    tiny_train(config, watchers=[watcher])
+    tiny_train(config, callbacks=[watcher])
     places = [config.base] + [str(checkpoints(config.output)[step]) for step in (2, 4, 5)]
     assert watcher.looked == list(zip(places, (0, 2, 4, 5), strict=True))
     assert [(look["step"], look["figures"]) for look in evaluations(config)] == [
         (0, {"score": 0.1}), (2, {"score": 0.2}), (4, {"score": 0.3}), (5, {"score": 0.4}),
     ]  # fmt: skip
-    tiny_train(config, watchers=[watcher])
+    tiny_train(config, callbacks=[watcher])
     assert len(watcher.looked) == 4, "what was seen is not looked at again"
 
 
 def test_looked_at_with_something_else_it_is_another_look(tiny_config, tiny_train):
     config = tiny_config(steps=4, save_every=2, evaluation=EVERY)
-    tiny_train(config, watchers=[Sees()])
+    tiny_train(config, callbacks=[Sees()])
     other = Sees(subject="another suite")
-    tiny_train(config, watchers=[other])
+    tiny_train(config, callbacks=[other])
     assert [step for _, step in other.looked] == [4], "what is still to be seen"
 
 
@@ -80,7 +80,7 @@ def test_the_last_and_the_best_stay(higher, expected, tiny_config, tiny_train):
     )
     watcher = Sees({0: 99 if higher else -99, 2: 0.9, 4: 0.1, 6: 0.9, 8: 0.5, 10: 0.4})
     watcher.higher = higher
-    tiny_train(config, watchers=[watcher])
+    tiny_train(config, callbacks=[watcher])
     assert sorted(checkpoints(config.output)) == expected
 
 
@@ -93,7 +93,7 @@ def test_without_keeping_rules_all_stay(tiny_config, tiny_train):
 def test_a_best_by_a_metric_that_nothing_gives_is_refused(tiny_config, tiny_train):
     config = tiny_config(steps=4, save_every=2, keep_last=1, keep_best="beauty", evaluation=EVERY)
     with pytest.raises(TrainingError, match=r"no metric 'beauty' is evaluated; there are score"):
-        tiny_train(config, watchers=[Sees()])
+        tiny_train(config, callbacks=[Sees()])
     assert not checkpoints(config.output)
 
 
@@ -106,11 +106,11 @@ def test_stopped_while_looking_it_looks_again_when_run_again(step, tiny_config, 
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped) as stopped:
-        tiny_train(config, watchers=[Sees(before=stop)])
+        tiny_train(config, callbacks=[Sees(before=stop)])
     assert stopped.value.step == step
     assert list(states(config.output)) == ([2] if step == 2 else [])
     watcher = Sees()
-    tiny_train(config, watchers=[watcher])
+    tiny_train(config, callbacks=[watcher])
     assert [at for _, at in watcher.looked] == [at for at in (0, 2, 4) if at >= step]
     assert [look["step"] for look in evaluations(config)] == [0, 2, 4]
 
@@ -152,10 +152,10 @@ def test_a_disk_too_small_for_what_is_to_come_is_refused_before_the_first_step(
 
     monkeypatch.setattr(run_module.shutil, "disk_usage", lambda place: Disk)
     with pytest.raises(TrainingError, match=rf"needs {needed / 1e9:.1f} GB .* keep_last"):
-        tiny_train(config, observe=observe)
+        tiny_train(config, progress=observe)
     assert not steps
     Disk.free = needed
-    tiny_train(config, observe=observe)
+    tiny_train(config, progress=observe)
     assert len(steps) == 6
 
 
@@ -165,7 +165,7 @@ def interrupted(tiny_train, config, at):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped):
-        tiny_train(config, observe=stop)
+        tiny_train(config, progress=stop)
 
 
 @pytest.mark.parametrize("content", [b"", b"no state", None])

@@ -19,8 +19,7 @@ from training.cache import ALONE, Cache, Processes, Rows, write_tensors
 from training.data.order import BucketOrder, samples_of_step, variants_of
 from training.data.records import Source, caption_of, key_of
 from training.data.views import Size, bucket_of, bucket_sizes, cut, view
-from training.encoders import TEXT, VAE, Encoders, FolderEncoders, LoadedEncoders, Pipeline
-from training.pipeline import check_resolution
+from training.encoders import TEXT, VAE, Encoders, TrainingPipeline, check_pipeline
 from training.types import DEFAULT_IMAGES, Config, Images, TrainingError
 
 #: Images, or captions, that are encoded together. Another number rounds differently.
@@ -69,7 +68,7 @@ class _Shard:
 
 def encode_for(
     config: Config,
-    pipeline: Any,
+    pipeline: TrainingPipeline,
     source: Source,
     sizes: np.ndarray | None,
     device: torch.device,
@@ -78,12 +77,10 @@ def encode_for(
 ) -> Encoded:
     """The data of a training run, encoded as its settings say.
 
-    ``pipeline`` is a ``training.encoders.Pipeline``, whose encoders are loaded only if something is
-    not in the cache, or a loaded diffusers pipeline, for which nothing is kept on disk. Raises
-    TrainingError if the pipeline cannot see images of the sizes asked for.
+    The pipeline's encoders are loaded only if something is not in the cache. Raises TrainingError
+    if the pipeline cannot see images of the sizes asked for.
     """
-    lazy = isinstance(pipeline, Pipeline)
-    encoders: Encoders = (FolderEncoders if lazy else LoadedEncoders)(pipeline, device)
+    encoders = Encoders(pipeline, device)
     images = config.images
     buckets = bucket_sizes(config.resolution, images.bucket_step) if images.buckets else None
     if buckets == []:
@@ -92,8 +89,8 @@ def encode_for(
             f"{config.resolution}: no bucket has sides that are multiples of it"
         )
     for side in sorted({s for size in buckets or () for s in size} | {config.resolution}):
-        check_resolution(pipeline.outline if lazy else pipeline, side)
-    cache = Cache(config.cache) if config.cache is not None and lazy else None
+        check_pipeline(pipeline, side)
+    cache = Cache(config.cache) if config.cache is not None else None
     try:
         return encode(
             source,

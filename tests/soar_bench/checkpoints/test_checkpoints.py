@@ -564,15 +564,15 @@ def test_a_change_is_seen(tiny_pipeline, pipeline):
 
 
 def test_a_new_version_of_a_library_checks_again(tiny_pipeline, monkeypatch):
-    from soar_bench.checkpoints import fit, pipelines
+    from soar_bench.pipelines import folder, models
 
     resolve(str(tiny_pipeline))
     asked = []
-    monkeypatch.setattr(fit, "check_component", lambda _, component: asked.append(component))
+    monkeypatch.setattr(models, "check_component", lambda _, component: asked.append(component))
     resolve(str(tiny_pipeline))
     assert asked == []
-    monkeypatch.setattr(pipelines, "versions", lambda: {"diffusers": "99"})
-    monkeypatch.setattr(pipelines, "digest_weights", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(models, "versions", lambda: {"diffusers": "99"})
+    monkeypatch.setattr(folder, "digest_weights", lambda _: pytest.fail("read again"))
     resolve(str(tiny_pipeline))
     assert "transformer" in asked
 

@@ -25,9 +25,10 @@ from soar_bench.drift.figures import Probe
 from soar_bench.drift.measure import Measurement, Model, Settings, check
 from soar_bench.drift.samples import Samples
 from soar_bench.drift.walk import inner_levels, probe, walk
+from soar_bench.pipelines.loading import load_pipeline
 from soar_bench.suites.protocols import get_protocol, override
 from soar_bench.train.data import open_data
-from training.pipeline import encode_prompts, load_pipeline
+from training.encoders import encode_prompts
 from training.types import TrainingError
 
 SHAPE = (2, 4, 4)

@@ -11,10 +11,10 @@ from tiny_pipelines import BUILD
 
 from soar_bench.checkpoints import resolve
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.pipelines.models import quieten
 from soar_bench.sampling.noise import initial_noise, noise_key
 from soar_bench.sampling.sampler import Sampler
 from soar_bench.suites.types import PlannedSample, Prompt, Protocol
-from training.pipeline import quieten
 
 TEXTS = ("a red circle", "a blue star left of a green square", "two yellow hearts")
 SAMPLES = [PlannedSample(Prompt(f"p{i}", text), i) for i, text in enumerate(TEXTS)]

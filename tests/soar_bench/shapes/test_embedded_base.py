@@ -103,10 +103,11 @@ def test_the_autoencoder_keeps_what_the_detector_needs():
 
     from evaluators.geneval.rules import judge
     from evaluators.shapes.detector import detect
+    from soar_bench.pipelines.loading import load_pipeline
     from soar_bench.shapes.captions import SIGN
     from soar_bench.shapes.render import render
     from soar_bench.shapes.world import CLEAN, example
-    from training.pipeline import encode_images, load_pipeline
+    from training.encoders import encode_images
 
     pipeline = load_pipeline(BASE)
     drawn = [d for d in (example(CLEAN, 99, i) for i in range(160)) if d.truth["tag"] != SIGN]

@@ -33,7 +33,7 @@ def kept_by_a_pass(transformer, count, side, tokens):
 
 @pytest.mark.parametrize("method", ["sft", "soar"])
 def test_activations_are_those_of_a_real_pass(method, tiny_config, tiny_pipeline):
-    from training.pipeline import load_pipeline
+    from soar_bench.pipelines.loading import load_pipeline
 
     config = tiny_config(method=method, soar={"points": 3, "aux_chunk": 8})
     pipeline = load_pipeline(tiny_pipeline)

@@ -24,7 +24,7 @@ from soar_bench.sampling.sampler import Sampler
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import get_protocol
 from soar_bench.train.config import load_config
-from soar_bench.train.watch import watchers
+from soar_bench.train.watch import callbacks_of
 
 PROTOCOL = "shapes+steps=2"
 PROMPTS = ["a photo of a red circle", "a photo of two green stars"]
@@ -83,16 +83,10 @@ def trained(config):
     return settings, train(settings)
 
 
-def train(settings, watchers=()):
-    from soar_bench.checkpoints import digest_pipeline, pipeline_folder
-    from soar_bench.train.data import open_data
-    from training.loop import train
-    from training.pipeline import load_pipeline
-    from training.run import Base
+def train(settings, callbacks=()):
+    from soar_bench.train.run import train
 
-    folder = pipeline_folder(settings.base)
-    base = Base(settings.base, load_pipeline(folder), digest_pipeline(folder))
-    return str(train(settings, base, open_data(settings.data), watchers=watchers))
+    return str(train(settings, callbacks=callbacks, watch=False))
 
 
 @pytest.fixture()
@@ -109,7 +103,7 @@ def drawn(monkeypatch):
 
 
 def by_name(config, cache, **more):
-    return {watcher.name: watcher for watcher in watchers(config, cache, **more)}
+    return {watcher.name: watcher for watcher in callbacks_of(config, cache, **more)}
 
 
 def files_in(folder):
@@ -120,13 +114,13 @@ def test_settings_without_evaluation_and_validation_need_no_watcher(config, tmp_
     settings = config(
         base="nowhere", evaluation={"every": 0}, validation={"every": 0}, output=tmp_path / "run"
     )
-    assert watchers(settings, tmp_path / "cache") == []
+    assert callbacks_of(settings, tmp_path / "cache") == []
     assert not any(tmp_path.iterdir())
 
 
 def test_figures_of_a_checkpoint_are_those_of_its_evaluation(trained, prompts, tmp_path):
     settings, checkpoint = trained
-    seen = by_name(settings, tmp_path / "one")["evaluation"].look(checkpoint, 2)
+    seen = by_name(settings, tmp_path / "one")["evaluation"].on_checkpoint(checkpoint, 2)
     options = Options(tmp_path / "results", tmp_path / "two", images_per_prompt=1)
     work = prepare(resolve(checkpoint), get_suite(str(prompts)), get_protocol(PROTOCOL), options)
     assert len(work.to_generate) == 3
@@ -139,7 +133,7 @@ def test_figures_of_a_checkpoint_are_those_of_its_evaluation(trained, prompts, t
 
 def test_an_evaluation_afterwards_finds_everything_made(trained, prompts, tmp_path):
     settings, checkpoint = trained
-    by_name(settings, tmp_path / "cache")["evaluation"].look(checkpoint, 2)
+    by_name(settings, tmp_path / "cache")["evaluation"].on_checkpoint(checkpoint, 2)
     options = Options(tmp_path / "results", tmp_path / "cache", images_per_prompt=1)
     work = prepare(resolve(checkpoint), get_suite(str(prompts)), get_protocol(PROTOCOL), options)
     assert work.to_generate == []
@@ -152,7 +146,7 @@ def test_records_go_into_the_runs_own_folder_alone(config, tmp_path, monkeypatch
     found = by_name(settings, tmp_path / "cache")
     assert not (tmp_path / "run").exists(), "the trainer tells from it whether the run has begun"
     for watcher in found.values():
-        watcher.look(settings.base, 0)
+        watcher.on_checkpoint(settings.base, 0)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["cache", "run"]
     assert sorted(f.name for f in (tmp_path / "run").iterdir()) == ["results", "validation"]
 
@@ -160,11 +154,11 @@ def test_records_go_into_the_runs_own_folder_alone(config, tmp_path, monkeypatch
 def test_a_second_look_makes_nothing_and_leaves_every_file_as_it_was(trained, drawn, tmp_path):
     settings, checkpoint = trained
     first = by_name(settings, tmp_path / "cache")
-    seen = {name: watcher.look(checkpoint, 2) for name, watcher in first.items()}
+    seen = {name: watcher.on_checkpoint(checkpoint, 2) for name, watcher in first.items()}
     assert len(drawn) == 3 + 2
     before = files_in(tmp_path / "cache") | files_in(settings.output)
     again = by_name(settings, tmp_path / "cache")  # as after a stop
-    assert {name: watcher.look(checkpoint, 2) for name, watcher in again.items()} == seen
+    assert {name: watcher.on_checkpoint(checkpoint, 2) for name, watcher in again.items()} == seen
     assert len(drawn) == 5
     assert files_in(tmp_path / "cache") | files_in(settings.output) == before
 
@@ -172,7 +166,7 @@ def test_a_second_look_makes_nothing_and_leaves_every_file_as_it_was(trained, dr
 def test_a_validation_image_that_was_lost_or_damaged_is_made_again(config, drawn, tmp_path):
     settings = config(output=tmp_path / "run")
     watcher = by_name(settings, tmp_path / "cache")["validation"]
-    images = watcher.look(settings.base, 0).images
+    images = watcher.on_checkpoint(settings.base, 0).images
     shown = [file.read_bytes() for file in images.values()]
     one, two = sorted((tmp_path / "cache" / "images").rglob("*.png"))
     content = bytearray(one.read_bytes())
@@ -182,7 +176,7 @@ def test_a_validation_image_that_was_lost_or_damaged_is_made_again(config, drawn
     for file in images.values():
         file.unlink()
     del drawn[:]
-    again = watcher.look(settings.base, 0).images
+    again = watcher.on_checkpoint(settings.base, 0).images
     assert len(drawn) == 2
     assert [file.read_bytes() for file in again.values()] == shown
 
@@ -193,7 +187,7 @@ def test_validation_images_are_the_pipelines_own_from_noise_that_never_changes(
     """Against diffusers called with the prompt as text, and noise by the documented rule."""
     import torch
 
-    from training.pipeline import load_pipeline
+    from soar_bench.pipelines.loading import load_pipeline
 
     settings, checkpoint = trained
     pipeline = load_pipeline(tiny_pipeline)
@@ -202,7 +196,7 @@ def test_validation_images_are_the_pipelines_own_from_noise_that_never_changes(
         if step:
             weights = checkpoint + "/transformer"
             pipeline.transformer = type(pipeline.transformer).from_pretrained(weights)
-        images = watcher.look(name, step).images
+        images = watcher.on_checkpoint(name, step).images
         assert list(images) == PROMPTS
         for number, (prompt, file) in enumerate(images.items()):
             assert file == settings.output / "validation" / f"step-{step:06d}" / f"0{number}.png"
@@ -224,7 +218,7 @@ def test_only_weights_change_validation_images(trained, tmp_path):
     settings, checkpoint = trained
 
     def look(name, step, cache):
-        images = by_name(settings, tmp_path / cache)["validation"].look(name, step).images
+        images = by_name(settings, tmp_path / cache)["validation"].on_checkpoint(name, step).images
         return [np.asarray(Image.open(file)) for file in images.values()]
 
     base, again = look(settings.base, 0, "one"), look(settings.base, 0, "two")
@@ -251,7 +245,7 @@ def test_unscored_samples_are_counted_and_no_figure_stands_for_none(
     settings = config(output=tmp_path / "run", evaluation=evaluation, keep_last=1)
     watcher = by_name(settings, tmp_path / "cache")["evaluation"]
     assert watcher.higher_is_better == {"shapes_geneval": True, "ocr_accuracy": True}
-    figures = watcher.look(settings.base, 0).figures
+    figures = watcher.on_checkpoint(settings.base, 0).figures
     assert set(figures) == {"shapes_geneval", "ocr_accuracy/unscored"}
     assert figures["ocr_accuracy/unscored"] == 6
 
@@ -259,8 +253,8 @@ def test_unscored_samples_are_counted_and_no_figure_stands_for_none(
 def test_progress_is_told_by_stage(config, tmp_path):
     heard = []
     settings = config(output=tmp_path / "run")
-    for watcher in watchers(settings, tmp_path / "cache", lambda *told: heard.append(told)):
-        watcher.look(settings.base, 0)
+    for watcher in callbacks_of(settings, tmp_path / "cache", lambda *told: heard.append(told)):
+        watcher.on_checkpoint(settings.base, 0)
     assert heard == [
         ("validation: generate", 2, 2),
         ("evaluation: generate", 3, 3),
@@ -309,13 +303,13 @@ def test_what_cannot_work_is_refused_before_training(
             changes = {**changes, section: {**whole, **changes[section]}}
     settings = config(output=tmp_path / "run", **changes)
     with pytest.raises(SoarBenchError, match=sentence):
-        watchers(settings, tmp_path / "cache")
+        callbacks_of(settings, tmp_path / "cache")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_device_that_is_not_here_is_refused_before_training(config, tmp_path):
     with pytest.raises(SoarBenchError, match="the device 'gpu' cannot be used here"):
-        watchers(config(), tmp_path, device="gpu")
+        callbacks_of(config(), tmp_path, device="gpu")
 
 
 # What training goes on with
@@ -323,7 +317,7 @@ def test_a_device_that_is_not_here_is_refused_before_training(config, tmp_path):
 
 def test_training_that_is_looked_at_gives_the_weights_of_one_that_is_not(config, trained, tmp_path):
     settings = config(output=tmp_path / "run", keep_best="shapes_geneval", keep_last=2)
-    checkpoint = train(settings, watchers(settings, tmp_path / "cache"))
+    checkpoint = train(settings, callbacks_of(settings, tmp_path / "cache"))
     stories = [
         json.loads((Path(folder) / "checkpoint.json").read_text())
         for folder in (checkpoint, trained[1])
@@ -359,7 +353,10 @@ def test_training_goes_on_with_the_random_states_and_modes_it_had(config, tmp_pa
     torch.set_default_dtype(torch.float64)
     try:
         with torch.autocast("cpu", torch.bfloat16):
-            seen = [w.look(settings.base, 0) for w in watchers(settings, tmp_path / "cache")]
+            seen = [
+                w.on_checkpoint(settings.base, 0)
+                for w in callbacks_of(settings, tmp_path / "cache")
+            ]
             assert torch.is_autocast_enabled("cpu")
             assert torch.is_grad_enabled()
             assert torch.get_default_dtype() == torch.float64
@@ -371,7 +368,7 @@ def test_training_goes_on_with_the_random_states_and_modes_it_had(config, tmp_pa
     assert [random.random() for _ in range(3)] == expected[2]
 
     plain = config(output=tmp_path / "plain")
-    others = [w.look(plain.base, 0) for w in watchers(plain, tmp_path / "other")]
+    others = [w.on_checkpoint(plain.base, 0) for w in callbacks_of(plain, tmp_path / "other")]
     assert seen[1].figures == others[1].figures
     for one, other in zip(seen[0].images.values(), others[0].images.values(), strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -387,9 +384,9 @@ def test_states_are_as_they_were_after_a_look_that_failed(config, tmp_path, monk
     monkeypatch.setattr(Sampler, "sample", fail)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     settings = config(output=tmp_path / "run")
-    for watcher in watchers(settings, tmp_path / "cache"):
+    for watcher in callbacks_of(settings, tmp_path / "cache"):
         with pytest.raises(KeyboardInterrupt):
-            watcher.look(settings.base, 0)
+            watcher.on_checkpoint(settings.base, 0)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
     assert torch.is_grad_enabled()
@@ -414,10 +411,10 @@ def test_models_of_a_look_are_whole_under_zero_3(config, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Sampler, "sample", looked)
     run = config(output=tmp_path / "run")
-    validation, _ = watchers(run, tmp_path / "cache")
+    validation, _ = callbacks_of(run, tmp_path / "cache")
     deepspeed.set_hf_deepspeed_config(settings)
     try:
-        validation.look(run.base, 0)
+        validation.on_checkpoint(run.base, 0)
         assert seen == [False]
         assert deepspeed.is_deepspeed_zero3_enabled()
     finally:
@@ -446,7 +443,7 @@ from pathlib import Path
 from transformers.modeling_utils import is_fsdp_enabled
 from soar_bench.train.config import load_config
 from soar_bench.sampling.sampler import Sampler
-from soar_bench.train.watch import watchers
+from soar_bench.train.watch import callbacks_of
 
 sample, whole = Sampler.sample, []
 
@@ -462,8 +459,8 @@ try:
         output = f"{place}/{backend}"
         config = load_config(None, settings | {"output": output})
         figures = {}
-        for watcher in watchers(config, Path(output) / "cache"):
-            figures |= watcher.look(config.base, 0).figures
+        for watcher in callbacks_of(config, Path(output) / "cache"):
+            figures |= watcher.on_checkpoint(config.base, 0).figures
         assert dist.is_initialized() and dist.get_backend() == backend
         assert whole and all(whole) and is_fsdp_enabled()
         Path(f"{output}/{rank}.json").write_text(json.dumps(figures))
@@ -482,8 +479,8 @@ def test_two_processes_have_the_figures_and_images_of_one(config, tmp_path):
     """
     alone = config(output=tmp_path / "one")
     found = by_name(alone, tmp_path / "cache")
-    seen = found["evaluation"].look(alone.base, 0)
-    images = found["validation"].look(alone.base, 0).images
+    seen = found["evaluation"].on_checkpoint(alone.base, 0)
+    images = found["validation"].on_checkpoint(alone.base, 0).images
     settings = alone.model_dump(mode="json", exclude={"output"}, exclude_defaults=True)
     done = subprocess.run(
         [sys.executable, "-c", _TWO, str(tmp_path), json.dumps(settings)],

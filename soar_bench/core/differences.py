@@ -1,4 +1,4 @@
-"""In what two records of settings differ."""
+"""Settings that differ between two records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def differences(left: Any, right: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted name, left value, right value) of each setting that is not the same in both."""
+    """Yield (dotted name, left value, right value) of each setting that is not the same in both."""
     if isinstance(left, dict) and isinstance(right, dict):
         for key in sorted(left.keys() | right.keys()):
             inner = f"{name}.{key}" if name else key

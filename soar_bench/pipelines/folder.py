@@ -1,8 +1,4 @@
-"""Diffusers pipeline directories: what they consist of, their digest, and whether they are whole.
-
-Nothing here runs code that lies in a folder: classes come from the installed diffusers and
-transformers alone.
-"""
+"""A pipeline's folder: its components, the files that decide the images, and its digest."""
 
 from __future__ import annotations
 
@@ -13,24 +9,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from soar_bench.checkpoints.types import EMBEDDED
-from soar_bench.checkpoints.weights import (
+from soar_bench.core.digests import digest_of, digest_weights, remember
+from soar_bench.core.errors import SoarBenchError, unknown_name
+from soar_bench.pipelines.weights import (
     OTHER_FORMATS,
     WeightFiles,
     model_files,
     read_header,
     read_json,
 )
-from soar_bench.core.digests import digest_of, digest_weights, remember, versions
-from soar_bench.core.errors import SoarBenchError, unknown_name
 
 INDEX = "model_index.json"
+#: Pipelines that come with the package.
+EMBEDDED: dict[str, Path] = {
+    "shapes": Path(__file__).parents[1] / "shapes" / "weights" / "base",
+}
 #: Judges finished images and blackens some; it is not loaded, and no part of what makes an image.
 _NOT_LOADED = ("safety_checker",)
-#: Whose digests do not name the class: they were published before there were others.
+#: Digests of this class do not name it: they were published before there were others.
 _FIRST_CLASS = "StableDiffusion3Pipeline"
-#: One of these is in every tokenizer's folder; transformers makes an empty one without a word.
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken")
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Pipeline:
 
     @property
     def class_name(self) -> str:
-        """SoarBenchError if the folder asks for its own code."""
+        """Name of the diffusers class. SoarBenchError if the folder asks for its own code."""
         name = self.index.get("_class_name")
         if isinstance(name, list):
             raise SoarBenchError(
@@ -85,7 +82,7 @@ class Pipeline:
         return read_json(self.folder / component / "config.json")
 
     def models(self) -> list[str]:
-        """The components with weights."""
+        """Names of the components with weights."""
         return [name for name in self.components if (self.folder / name / "config.json").is_file()]
 
     def files(self) -> list[Path]:
@@ -116,7 +113,7 @@ def _counts(file: Path, folder: Path) -> bool:
 
 
 def digest_pipeline(folder: Path) -> str:
-    """SHA-256 of a pipeline: every component's tensors, settings and vocabularies.
+    """Return the SHA-256 of a pipeline: every component's tensors, settings and vocabularies.
 
     Only components that model_index.json names count, and of their weights only those that are
     loaded. Keys of settings that begin with an underscore only tell who saved them, and do not
@@ -155,7 +152,7 @@ def _digest(pipeline: Pipeline, files: list[Path]) -> str:
 
 
 def pipeline_folder(name: str) -> Path:
-    """The folder of a pipeline given by name or path, looked at but not checked.
+    """Return the folder of a pipeline given by name or path, looked at but not checked.
 
     SoarBenchError if it is none.
     """
@@ -168,29 +165,3 @@ def pipeline_folder(name: str) -> Path:
         raise unknown_name("pipeline folder or embedded base", name, list(EMBEDDED))
     _ = Pipeline(folder).class_name
     return folder
-
-
-def check_pipeline(folder: Path) -> None:
-    """Raises SoarBenchError unless diffusers can make images from text with what is in the folder.
-
-    Loads no weights; a folder that was found right is not looked at again until it changes.
-    """
-    pipeline = Pipeline(folder)
-    name, files = pipeline.class_name, pipeline.files()
-
-    def check() -> str:
-        from soar_bench.checkpoints.fit import check_component, pipeline_class
-
-        pipeline_class(pipeline)
-        _ = pipeline.denoiser
-        for component, (_library, class_name) in pipeline.components.items():
-            part = folder / component
-            if "Tokenizer" in class_name and not any(any(part.glob(v)) for v in _VOCABULARIES):
-                raise SoarBenchError(f"{part} holds no vocabulary: the copy is incomplete")
-        for component in pipeline.models():
-            for file in pipeline.weight_files(component).files:
-                read_header(file)
-            check_component(pipeline, component)
-        return name
-
-    remember(f"check of the pipeline {folder.resolve()}", files, check, versions())

@@ -1,0 +1,250 @@
+"""Classes of a pipeline's components, models without memory, and whether weights fit them.
+
+A model on torch's ``meta`` device has shapes and no numbers; of the files, headers are read only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from soar_bench.core.digests import remember, versions
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import first_few
+from soar_bench.core.torchvision import mend_torchvision
+from soar_bench.pipelines.folder import Pipeline
+from soar_bench.pipelines.weights import read_header
+
+#: Arguments that a text-to-image call has, and those that only other pipelines' calls have.
+_NEEDED = ("prompt", "num_inference_steps")
+_FOREIGN = ("strength", "mask_image", "control_image", "num_frames", "video", "video_length")
+#: One of these is in every tokenizer's folder; transformers makes an empty one without a word.
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken")
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def quieten() -> None:
+    """Keep the libraries' loading bars and advice off the screen; their errors still show."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+
+@contextmanager
+def load_errors(name: str) -> Iterator[None]:
+    """Turn errors of the libraries into a SoarBenchError that says ``name`` cannot be loaded."""
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SoarBenchError(f"{name} cannot be loaded: {reason}") from None
+
+
+def _libraries() -> tuple[Any, Any]:
+    """Import diffusers and transformers, quiet."""
+    mend_torchvision()
+    quieten()
+    import diffusers
+    import transformers
+
+    return diffusers, transformers
+
+
+def pipeline_class(pipeline: Pipeline) -> Any:
+    """Return the class of diffusers.
+
+    SoarBenchError if there is none, or if it makes no images from text.
+    """
+    diffusers, _ = _libraries()
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+    name = pipeline.class_name
+    cls = getattr(diffusers, name, None)
+    if not (inspect.isclass(cls) and issubclass(cls, diffusers.DiffusionPipeline)):
+        raise SoarBenchError(
+            f"{pipeline.folder} holds a {name}, which diffusers {diffusers.__version__} does not "
+            "have: install the version it was saved with"
+        )
+    call = inspect.signature(cls.__call__).parameters
+    foreign = [p for p in _FOREIGN if p in call]
+    if "image" in call and cls not in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values():
+        foreign.append("image")
+    if "controlnet" in pipeline.components:
+        foreign.append("controlnet")
+    if foreign or not all(p in call for p in _NEEDED):
+        raise SoarBenchError(
+            f"{pipeline.folder} holds a {name}, which does not make images from text alone"
+        )
+    return cls
+
+
+def model_class(pipeline: Pipeline, component: str) -> Any:
+    """Return the class of a component with weights. SoarBenchError if no library has it."""
+    diffusers, transformers = _libraries()
+    library, name = pipeline.components[component]
+    modules = {"diffusers": diffusers, "transformers": transformers}
+    module = modules.get(library) or getattr(diffusers.pipelines, library, None)
+    cls = getattr(module, name, None)
+    if cls is None:
+        raise SoarBenchError(
+            f"{pipeline.folder} wants {library}.{name} as its {component}, which the installed "
+            "libraries do not have; code in a folder is never run"
+        )
+    return cls
+
+
+def empty_model(pipeline: Pipeline, component: str) -> Any:
+    """Make a model without memory from its settings."""
+    return empty(model_class(pipeline, component), pipeline.config(component))
+
+
+def empty(cls: Any, config: dict[str, Any]) -> Any:
+    """Make a model of a class and settings without memory."""
+    import torch
+    from accelerate import init_empty_weights
+
+    def make() -> Any:
+        if hasattr(cls, "from_config"):
+            return cls.from_config(plain(config))
+        return cls(cls.config_class.from_dict(config))
+
+    try:
+        with torch.device("meta"):
+            return make()
+    except (RuntimeError, NotImplementedError):  # a model that looks at values while it is made
+        with init_empty_weights():
+            return make()
+
+
+def plain(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the keys that only tell who saved them."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def shapes_in(files: Iterable[Path]) -> Shapes:
+    return {name: shape for file in files for name, shape in read_header(file).shapes.items()}
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Tensors that keep weights from fitting a model, by name."""
+
+    missing: list[str]
+    unexpected: list[str]
+    #: with both shapes
+    misshapen: list[str]
+
+    def refuse(self, subject: str) -> None:
+        """Raise SoarBenchError if there are any; ``subject`` begins the sentence."""
+        words = [
+            f"{verb} {first_few(names)}"
+            for verb, names in (
+                ("it lacks", self.missing),
+                ("it has a shape wrong:", self.misshapen),
+                ("it has tensors that have no place:", self.unexpected),
+            )
+            if names
+        ]
+        if words:
+            raise SoarBenchError(f"{subject}: {'; '.join(words)}")
+
+
+def compare(model: Any, shapes: Shapes) -> Faults:
+    """Compare tensors of these names and shapes with a model of diffusers."""
+    actual = dict(shapes)
+    if hasattr(model, "_fix_state_dict_keys_on_load"):  # names of before 2023
+        model._fix_state_dict_keys_on_load(actual)
+    expected = shapes_of(model)
+    ignored = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
+    extra = sorted(set(actual) - set(expected))
+    return Faults(
+        sorted(set(expected) - set(actual)),
+        [name for name in extra if not any(re.search(pattern, name) for pattern in ignored)],
+        [
+            _misshapen(name, actual[name], expected[name])
+            for name in sorted(set(expected) & set(actual))
+            if actual[name] != expected[name]
+        ],
+    )
+
+
+def check_pipeline(folder: Path) -> None:
+    """Raise SoarBenchError unless diffusers can make images from text with the folder's files.
+
+    Loads no weights; a folder that was right is not looked at again until it changes.
+    """
+    pipeline = Pipeline(folder)
+    name, files = pipeline.class_name, pipeline.files()
+
+    def check() -> str:
+        pipeline_class(pipeline)
+        _ = pipeline.denoiser
+        for component, (_library, class_name) in pipeline.components.items():
+            part = folder / component
+            if "Tokenizer" in class_name and not any(any(part.glob(v)) for v in _VOCABULARIES):
+                raise SoarBenchError(f"{part} holds no vocabulary: the copy is incomplete")
+        for component in pipeline.models():
+            for file in pipeline.weight_files(component).files:
+                read_header(file)
+            check_component(pipeline, component)
+        return name
+
+    remember(f"check of the pipeline {folder.resolve()}", files, check, versions())
+
+
+def check_component(pipeline: Pipeline, component: str) -> None:
+    """Raise SoarBenchError unless a pipeline's own weights are whole."""
+    folder, weights = pipeline.folder / component, pipeline.weight_files(component)
+    if pipeline.components[component][0] == "transformers":
+        faults = _as_transformers_loads(model_class(pipeline, component), folder, weights.variant)
+    else:
+        faults = compare(empty_model(pipeline, component), shapes_in(weights.files))
+    # Older files hold more than models now have: the libraries ignore the rest, and so do we.
+    replace(faults, unexpected=[]).refuse(f"{folder} is not whole")
+
+
+def _as_transformers_loads(cls: Any, folder: Path, variant: str) -> Faults:
+    """Compare weights with a model of transformers, whose loader knows which names changed or are
+    shared; it reads headers only.
+    """
+    with load_errors(str(folder)):
+        _, info = cls.from_pretrained(
+            folder,
+            variant=variant or None,
+            device_map="meta",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            local_files_only=True,
+            use_safetensors=True,
+        )
+    return Faults(
+        sorted(info["missing_keys"]),
+        sorted(info["unexpected_keys"]),
+        [_misshapen(*entry) for entry in sorted(info["mismatched_keys"])],
+    )
+
+
+def _misshapen(name: str, actual: Iterable[int], expected: Iterable[int]) -> str:
+    return f"{name} {_x(actual)} instead of {_x(expected)}"
+
+
+def _x(shape: Iterable[int]) -> str:
+    return "x".join(str(side) for side in shape) or "scalar"

@@ -1,0 +1,103 @@
+"""One training from its settings: data, pipeline and callbacks found, checked and handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soar_bench.core.torchvision import mend_torchvision
+from soar_bench.pipelines import digest_pipeline, pipeline_folder
+from soar_bench.train.data import open_data
+from soar_bench.train.pipeline import BasePipeline
+from soar_bench.train.plan import TrainPlan
+from training.callbacks import Callback, Progress, silent
+from training.data import Source
+from training.types import Config
+
+if TYPE_CHECKING:
+    from training.run import Base
+
+
+def train(
+    config: Config,
+    *,
+    source: Source | None = None,
+    callbacks: Sequence[Callback] = (),
+    watch: bool = True,
+    progress: Progress = silent,
+    note: Callable[[str], None] = lambda sentence: None,
+) -> Path:
+    """Train as the settings say; return the folder of the last checkpoint.
+
+    Goes on where a run of the same settings in ``config.output`` stopped. ``source`` is captioned
+    images in place of those that ``config.data`` names. ``callbacks`` are called with checkpoints
+    as training goes on, after those that the settings ask for (``validation``, ``evaluation``),
+    which ``watch=False`` leaves out. ``progress`` hears of every stage, ``note`` of what a person
+    should know. SoarBenchError if something is wrong that can be known before training; ``Stopped``
+    when interrupted, ``Diverged`` when the loss is no longer a number (``training.types``).
+    """
+    mend_torchvision()
+    from soar_bench.train.watch import callbacks_of
+    from training.loop import train as run
+
+    base = _base(config)
+    if source is None:
+        source = open_data(config.data, config.images, config.cache)
+    if watch:
+        configured = callbacks_of(
+            config, observe=lambda stage, done, total: progress(stage, done, total, {}), note=note
+        )
+        callbacks = [*configured, *callbacks]
+    return run(config, base, source, progress, callbacks)
+
+
+def check(
+    config: Config, *, like: TrainPlan | None = None, progress: Progress = silent
+) -> TrainPlan:
+    """Check everything that can be checked before the first step, and train nothing.
+
+    ``like`` is the plan of a run that differs by seed and output alone: its data and sizes are not
+    looked at again. SoarBenchError says what is wrong.
+    """
+    mend_torchvision()
+    from soar_bench.core.distributed import described
+    from soar_bench.train.memory import measure
+    from soar_bench.train.watch import callbacks_of
+    from training.cache import Cache
+    from training.data.checking import check as check_records
+    from training.encoders import check_pipeline
+    from training.optimizers import check_optimizer
+    from training.run import Run
+    from training.state import states
+    from training.trackers import check_trackers
+
+    base, processes = _base(config), described().size
+    if like is not None:
+        source, sizes = like.source, like.memory
+    else:
+        source = open_data(config.data, config.images, config.cache)
+        check_pipeline(base.pipeline, config.resolution)
+        check_optimizer(config.optimizer)
+        check_trackers(config)
+        sizes = measure(base.pipeline.folder, config)
+        cache = Cache(config.cache) if config.cache is not None else None
+        source = check_records(
+            source,
+            config.images,
+            cache,
+            progress=lambda done, total: progress("check", done, total, {}),
+        ).source
+    callbacks_of(config)
+    run = Run(config, base, source, processes)
+    run.check()
+    run.check_space(max(states(config.output), default=0), sizes.parameters, sizes.trained)
+    return TrainPlan(config, sizes, source, processes)
+
+
+def _base(config: Config) -> Base:
+    """The pipeline to start from, by the name that the settings give it."""
+    from training.run import Base
+
+    folder = pipeline_folder(config.base)
+    return Base(config.base, BasePipeline(folder), digest_pipeline(folder))
