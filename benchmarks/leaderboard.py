@@ -24,7 +24,7 @@ import pandas as pd
 
 from soar_bench.boards.boards import boards
 from soar_bench.output.leaderboard import FORMS, load, render
-from soar_bench.records import write_run
+from soar_bench.records import RunDraft, write_run
 
 TASKS = (80, 99, 80, 94, 100, 100)
 IMAGES = 4
@@ -60,14 +60,14 @@ def declared(aggregate: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def record(board: int, training: int, seed: int) -> dict[str, Any]:
+def record(board: int, training: int, seed: int) -> RunDraft:
     name = f"training-{training}"
     base = {"name": "base", "digest": "base"}
     story = {
         "name": name, "method": "soar", "step": 1000, "seed": seed, "base": base,
         "data": {"digest": "d"}, "config": {"seed": seed},
     }  # fmt: skip
-    return {
+    return RunDraft.model_validate({
         "checkpoint": {
             "label": f"{name}-seed{seed}", "name": name, "digest": f"{board}-{training}-{seed}",
             "form": "transformer", "base": base, "revision": "", "story": story,
@@ -85,7 +85,7 @@ def record(board: int, training: int, seed: int) -> dict[str, Any]:
         },
         "metrics": {},
         "made": {"finished": "2026-11-20T11:00:00+00:00"},
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def scores(generator: np.random.Generator, skill: float) -> pd.DataFrame:

@@ -30,9 +30,9 @@ TASKS = ("single_object", "two_object", "counting", "colors", "position", "color
 
 def board() -> list[tuple[str, ...]]:
     """name, GenEval, difference, alignment, OCR: from the records."""
-    runs = [r for r in read_runs(Path("results")) if r.record["protocol"]["name"] == "shapes"]
+    runs = [r for r in read_runs(Path("results")) if r.record.protocol.name == "shapes"]
     by_suite = {
-        name: {e.name: e for e in entrants([r for r in runs if r.record["suite"]["name"] == name])}
+        name: {e.name: e for e in entrants([r for r in runs if r.record.suite.name == name])}
         for name in ("shapes", "shapes-signs")
     }
     rows = []

@@ -72,8 +72,8 @@ def boards(runs: Iterable[Run], suite: str, metric: str, part: Part = ALL) -> Bo
     """
     found: dict[int, list[Run]] = {}
     for run in runs:
-        if run.record["suite"]["name"] == suite and metric in dict(metrics_of(run)):
-            found.setdefault(int(run.record["protocol"]["settings"]["steps"]), []).append(run)
+        if run.record.suite.name == suite and metric in dict(metrics_of(run)):
+            found.setdefault(int(run.record.protocol.settings["steps"]), []).append(run)
     if not found:
         raise SoarBenchError(
             f"there is no record of {metric} on {suite}: bash benchmarks/shapes_board.sh makes them"
@@ -106,7 +106,7 @@ def _board(runs: list[Run], steps: int, part: Part) -> dict[str, Entrant]:
 
 def images_of(run: Run) -> int:
     """Images a prompt."""
-    return int(run.record["suite"]["images_per_prompt"])
+    return int(run.record.suite.images_per_prompt)
 
 
 def spread(found: Estimate) -> str:
@@ -162,13 +162,13 @@ def page(results: Path, suite: str, metric: str, part: Part = ALL) -> str:
     """Both tables and what a reader of them has to know."""
     found = boards(read_runs(results), suite, metric, part)
     declared = dict(metrics_of(next(iter(found.values()))["soar"].runs[0]))[metric]
-    better = "higher" if declared["higher_is_better"] else "lower"
+    better = "higher" if declared.higher_is_better else "lower"
     of_task = f", {part.task} alone" if part.task else ""
     return "\n".join(
         [
-            f"`{metric}` on `{suite}`{of_task}: {declared['unit']}, {better} is better.",
+            f"`{metric}` on `{suite}`{of_task}: {declared.unit}, {better} is better.",
             "Mean ± standard deviation over training seeds (n - 1):\n",
-            means(found, metric, declared["aggregate"], part),
+            means(found, metric, declared.aggregate, part),
             "Paired by prompt and image, with the 95% interval and p-value of `soar-bench compare`",
             "(prompts and training seeds are two levels), and p corrected over these "
             f"{len(DIFFERENCES) * len(found)} by Holm's method:\n",
@@ -182,7 +182,7 @@ def pairs(results: Path, suite: str = "", part: Part = ALL) -> str:
     over the pairs of one board and metric, and over all.
     """
     runs = read_runs(results)
-    suites = [suite] if suite else sorted({run.record["suite"]["name"] for run in runs})
+    suites = [suite] if suite else sorted({run.record.suite.name for run in runs})
     named: list[list[str]] = []
     p_values: list[float] = []
     by_board: list[float] = []
@@ -209,7 +209,7 @@ def pairs(results: Path, suite: str = "", part: Part = ALL) -> str:
 
 def _metrics(runs: Iterable[Run], suite: str) -> list[str]:
     for run in runs:
-        if run.record["suite"]["name"] == suite:
+        if run.record.suite.name == suite:
             return [metric for metric, _ in metrics_of(run)]
     raise SoarBenchError(f"there is no record of the suite {suite!r}: see leaderboard.md")
 

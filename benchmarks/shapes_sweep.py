@@ -90,7 +90,7 @@ def table() -> None:
     runs = read_runs(OUTPUT / "results")
     by_steps: dict[int, dict[str, Entrant]] = {}
     for steps in SAMPLING_STEPS:
-        here = [r for r in runs if r.record["protocol"]["settings"]["steps"] == steps]
+        here = [r for r in runs if r.record.protocol.settings["steps"] == steps]
         by_steps[steps] = {e.name: e for e in entrants(here)}
     header = ["setting", "seeds"]
     for steps in SAMPLING_STEPS:

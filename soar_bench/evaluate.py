@@ -22,8 +22,8 @@ from soar_bench.core.distributed import ALONE, Group
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import READING
 from soar_bench.core.memory import peak
-from soar_bench.records import IMAGES, IMPORTED, Run, folder_of, read_run, write_run
-from soar_bench.records.assembly import score_table, summaries
+from soar_bench.records import IMAGES, IMPORTED, Run, RunDraft, folder_of, read_run, write_run
+from soar_bench.records.assembly import evaluator_record, score_table, summaries
 from soar_bench.records.provenance import made_by
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.folders import open_folder
@@ -201,15 +201,10 @@ def run(
     if not made["generated"] and not any(judged.scored.values()):
         finished = _same(options, record, scores)
     if finished is None:
-        seconds = made.pop("seconds") | judged.seconds
-        record["made"] = made_by(started, seconds, device) | made
-        record["made"] |= {
-            "scored": judged.scored,
-            "failed": judged.failed,
-            "processes": group.size,
-        }
-        if (memory := peak(device)) is not None:
-            record["made"]["memory"] = memory
+        made["seconds"] |= judged.seconds
+        made |= {"scored": judged.scored, "failed": judged.failed, "processes": group.size}
+        made_record = made_by(started, device, memory=peak(device), **made)
+        record = record.model_copy(update={"made": made_record})
         if isinstance(plan.source, ImageSet):
             plan.source.write_files(folder_of(options.results, record))
         finished = write_run(options.results, record, scores)
@@ -262,13 +257,13 @@ def _make_and_score(
     )
 
 
-def _record(plan: Plan, scores: pd.DataFrame) -> dict[str, Any]:
+def _record(plan: Plan, scores: pd.DataFrame) -> RunDraft:
     """What identifies the run and its figures: the same for the same run, whenever made."""
-    return {
-        **subject(plan.source),
-        "evaluators": {judge.name: judge.record() for judge in plan.judges},
-        "metrics": summaries(plan.judges, scores),
-    }
+    evaluators = {judge.name: evaluator_record(judge) for judge in plan.judges}
+    metrics = summaries(scores, evaluators)
+    return RunDraft.model_validate(
+        {**subject(plan.source), "evaluators": evaluators, "metrics": metrics}
+    )
 
 
 def subject(source: Generation | ImageSet) -> dict[str, Any]:
@@ -331,7 +326,7 @@ def _imported(source: ImageSet) -> dict[str, Any]:
     }
 
 
-def _same(options: Options, record: dict[str, Any], scores: pd.DataFrame) -> Run | None:
+def _same(options: Options, record: RunDraft, scores: pd.DataFrame) -> Run | None:
     """The record that is there, if it says the same: it still knows when the work was done."""
     try:
         old = read_run(folder_of(options.results, record))
@@ -339,4 +334,5 @@ def _same(options: Options, record: dict[str, Any], scores: pd.DataFrame) -> Run
             return None
     except SoarBenchError:  # none, or damaged
         return None
-    return old if all(old.record[key] == part for key, part in record.items()) else None
+    same = all(getattr(old.record, name) == part for name, part in record if name != "made")
+    return old if same else None

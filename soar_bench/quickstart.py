@@ -59,7 +59,7 @@ def quickstart(output: Path, steps: int, images: int, seed: int, show: Stages) -
     page = output / "leaderboard.md"
     write_text(page, leaderboard(runs, output / "results", page))
     boards = tuple(
-        compare(entrants([r for r in runs if r.record["suite"]["name"] == name])) for name in SUITES
+        compare(entrants([r for r in runs if r.record.suite.name == name])) for name in SUITES
     )
     picture = _picture(output, checkpoints, runs, options)
     return Result(boards, page, picture)
@@ -119,7 +119,7 @@ def _right(
     """Whether the sample has the metric's full score; None where it has no score."""
     of_both = (checkpoint.digest, suite.name)
     for one in runs:
-        if (one.record["checkpoint"]["digest"], one.record["suite"]["name"]) == of_both:
+        if (one.record.checkpoint.digest, one.record.suite.name) == of_both:
             scores = one.scores().set_index(["metric", "prompt_id", "index"])["value"]
             value = float(scores.loc[(metric, prompt.id, 0)])
             return None if value != value else value == 1

@@ -22,7 +22,8 @@ from soar_bench.boards.compare import metrics_of
 from soar_bench.checkpoints import hub
 from soar_bench.core.differences import differences
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.records import RUN_FILE, Run, deciding
+from soar_bench.records import RUN_FILE, Run
+from soar_bench.records.model import CheckpointRecord, RunRecord
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import from_settings
 from soar_bench.suites.types import Protocol, Suite
@@ -84,43 +85,42 @@ def plan_again(
     from soar_bench.evaluate import Options
 
     record = run.record
-    recorded, suite = record["checkpoint"], record["suite"]
-    base = recorded["base"]["name"] if recorded["base"] else None
+    recorded, suite, made = record.checkpoint, record.suite, record.made
+    base = recorded.base.name if recorded.base else None
     checkpoint = resolve(_named(recorded), base)
-    prompts = get_suite(suite["source"] or suite["name"], seed=suite["seed"])
+    prompts = get_suite(suite.source or suite.name, seed=suite.seed)
     place = output / run.folder.resolve().name
-    made = record["made"]
-    chosen = choose(device or _kind(made.get("device", "cpu")))
+    chosen = choose(device or _kind(made.device or "cpu"))
     options = Options(
         results=place / "results",
         cache=place / "cache",
-        images_per_prompt=suite["images_per_prompt"],
-        evaluators=tuple(one["given"] for one in record["evaluators"].values()),
-        batch_size=batch_size or made.get("batch_size"),
+        images_per_prompt=int(suite.images_per_prompt),
+        evaluators=tuple(one.given for one in record.evaluators.values()),
+        batch_size=batch_size or made.batch_size,
         device=chosen,
         evaluator_dtype=_precision(record),
     )
     others = []
-    if checkpoint.digest != recorded["digest"]:
-        others.append(_another("checkpoint", recorded, checkpoint.digest))
-    if prompts.digest() != suite["digest"]:
-        others.append(_another("suite", suite, prompts.digest()))
+    if checkpoint.digest != recorded.digest:
+        others.append(_another("checkpoint", recorded.name, recorded.digest, checkpoint.digest))
+    if prompts.digest() != suite.digest:
+        named = suite.source or suite.name
+        others.append(_another("suite", named, suite.digest, prompts.digest()))
     return Again(
         original=run,
         checkpoint=checkpoint,
         suite=prompts,
-        protocol=from_settings(record["protocol"]["name"], record["protocol"]["settings"]),
+        protocol=from_settings(record.protocol.name, record.protocol.settings),
         options=options,
         others=tuple(others),
         changes=tuple(_changes(record, options)),
     )
 
 
-def _named(checkpoint: dict[str, Any]) -> str:
+def _named(checkpoint: CheckpointRecord) -> str:
     """The checkpoint's name, at the recorded commit if it is a hub repository's."""
-    name = str(checkpoint["name"])
-    repository = hub.parse(name) if checkpoint["revision"] else None
-    return str(replace(repository, revision=checkpoint["revision"])) if repository else name
+    repository = hub.parse(checkpoint.name) if checkpoint.revision else None
+    return str(replace(repository, revision=checkpoint.revision)) if repository else checkpoint.name
 
 
 def _kind(device: str) -> str:
@@ -128,42 +128,40 @@ def _kind(device: str) -> str:
     return device.partition(" ")[0]
 
 
-def _another(what: str, recorded: dict[str, Any], digest: str) -> str:
-    return (
-        f"the {what} {recorded.get('source') or recorded['name']} is another one now "
-        f"(digest {digest[:12]}, recorded {recorded['digest'][:12]})"
-    )
+def _another(what: str, name: str, recorded: str, digest: str) -> str:
+    return f"the {what} {name} is another one now (digest {digest[:12]}, recorded {recorded[:12]})"
 
 
-def _precision(record: dict[str, Any]) -> str | None:
+def _precision(record: RunRecord) -> str | None:
     """The evaluators' precision, where it was chosen: it is then part of an identity."""
-    found = [one["identity"].get("dtype") for one in record["evaluators"].values()]
+    found = [one.identity.get("dtype") for one in record.evaluators.values()]
     return next((dtype for dtype in found if dtype), None)
 
 
-def _changes(record: dict[str, Any], options: Options) -> Iterator[str]:
+def _changes(record: RunRecord, options: Options) -> Iterator[str]:
     from soar_bench.core.devices import describe
+    from soar_bench.records.assembly import evaluator_record
     from soar_bench.scoring.judges import Judge
 
-    for name, recorded in record["evaluators"].items():
-        judge = Judge.of(recorded["given"], options.evaluator_dtype)
-        for key, before, here in differences(deciding(recorded), deciding(judge.record())):
+    for name, recorded in record.evaluators.items():
+        judge = Judge.of(recorded.given, options.evaluator_dtype)
+        for key, before, here in differences(recorded.decides, evaluator_record(judge).decides):
             yield f"the evaluator {name} is another one: {key} was {before}, is {here}"
         here = judge.version or "absent"
-        if recorded["version"] and recorded["version"] != here:
-            yield f"the evaluator {name} was of version {recorded['version']}, is of {here}"
-    made = record["made"]
-    for package, before in made.get("versions", {}).items():
+        if recorded.version and recorded.version != here:
+            yield f"the evaluator {name} was of version {recorded.version}, is of {here}"
+    made = record.made
+    for package, before in made.versions.items():
         here = _installed(package)
         if here != before:
             yield f"{package} was {before}, is {here}"
-    before, here = made.get("device"), describe(options.device)
+    before, here = made.device or None, describe(options.device)
     if before != here:
         yield f"the device was {before}, is {here}"
-    if made.get("batch_size") != options.batch_size:
-        yield f"the batch size was {made.get('batch_size')}, is {options.batch_size}"
-    if made.get("processes", 1) != 1:
-        yield f"it was made by {made['processes']} processes, now by one"
+    if made.batch_size != options.batch_size:
+        yield f"the batch size was {made.batch_size}, is {options.batch_size}"
+    if made.processes != 1:
+        yield f"it was made by {made.processes} processes, now by one"
 
 
 def _installed(package: str) -> str:
@@ -177,11 +175,11 @@ def _installed(package: str) -> str:
 
 def _score_command(run: Run) -> str:
     record = run.record
-    evaluators = ",".join(one["given"] for one in record["evaluators"].values())
+    evaluators = ",".join(one.given for one in record.evaluators.values())
     return (
         f"the images of {run.label} were made elsewhere, so only their scores can be made again: "
-        f"soar-bench score {record['checkpoint']['name']!r} --evaluators {evaluators} "
-        f"--label {run.label!r} --suite {record['suite']['name']!r} --results outputs/reruns"
+        f"soar-bench score {record.checkpoint.name!r} --evaluators {evaluators} "
+        f"--label {run.label!r} --suite {record.suite.name!r} --results outputs/reruns"
     )
 
 
@@ -269,7 +267,7 @@ def compare_runs(original: Run, made: Run, changes: Sequence[str] = ()) -> Compa
         samples=len(images),
         unmatched=there - 2 * len(images),
         metrics=tuple(
-            _difference(original, made, metric, declared["range"], left, right)
+            _difference(original, made, metric, declared.range, left, right)
             for metric, declared in metrics_of(original)
         ),
         changes=tuple(changes),
@@ -317,8 +315,8 @@ def _scale(bounds: Sequence[float], values: pd.Series[float]) -> float:
 
 
 def _value(run: Run, metric: str) -> float | None:
-    value = run.record["metrics"].get(metric, {}).get("value")
-    return None if value is None else float(value)
+    summary = run.record.metrics.get(metric)
+    return summary.value if summary else None
 
 
 def lines(found: Comparison) -> Iterator[str]:

@@ -14,7 +14,8 @@ import pandas as pd
 
 from soar_bench.boards import published
 from soar_bench.boards.compare import Entrant, entrants, metrics_of, primary_metric
-from soar_bench.records import IMPORTED, Run
+from soar_bench.records import Run
+from soar_bench.records.model import MetricRecord, ProtocolRecord, SuiteRecord
 from soar_bench.stats import Estimates, Layout, ScoreTable, rank_ranges
 
 _SAMPLE = ["task", "prompt_id", "index"]
@@ -125,10 +126,10 @@ class Board:
 
     id: str
     #: the parts of a record that all runs share
-    suite: Mapping[str, Any]
-    protocol: Mapping[str, Any]
+    suite: SuiteRecord
+    protocol: ProtocolRecord
     #: the metrics' declarations in order, by name
-    metrics: Mapping[str, Mapping[str, Any]]
+    metrics: Mapping[str, MetricRecord]
     #: the metric that rows are ranked by
     primary: str
     #: tasks in the suite's order; empty where the primary metric is a plain mean
@@ -144,9 +145,9 @@ class Board:
     @property
     def published(self) -> tuple[published.Column, ...]:
         """Columns of the paper's table that belong beside this board; often none."""
-        if self.imported or self.suite["source"]:
+        if self.imported or self.suite.source:
             return ()
-        return published.columns_beside(self.suite["name"], self.protocol["name"])
+        return published.columns_beside(self.suite.name, self.protocol.name)
 
 
 def boards(runs: Sequence[Run]) -> list[Board]:
@@ -165,21 +166,21 @@ def boards(runs: Sequence[Run]) -> list[Board]:
 
 def _order(board: Board) -> tuple[str, str, float, str]:
     suite = board.suite
-    return (suite["name"], board.protocol["name"], suite["images_per_prompt"], board.id)
+    return (suite.name, board.protocol.name, suite.images_per_prompt, board.id)
 
 
 def _with_imported(board: Board, imported: Sequence[Board]) -> Board:
     """The board with imported rows of its prompts beside it."""
     if board.imported:
         return board
-    same = [o for o in imported if all(o.suite[k] == board.suite[k] for k in ("name", "digest"))]
+    suite = board.suite
+    same = [o for o in imported if (o.suite.name, o.suite.digest) == (suite.name, suite.digest)]
     return replace(board, beside=tuple(row for other in same for row in other.rows))
 
 
 def tool_of(run: Run) -> str:
     """The tool whose results the run imports; empty for a run that was scored here."""
-    story = run.record["checkpoint"]["story"].get(IMPORTED) if run.imported else None
-    return str(story.get("tool", "")) if isinstance(story, dict) else ""
+    return run.record.checkpoint.tool if run.imported else ""
 
 
 def _board(identity: str, group: Sequence[Run]) -> Board:
@@ -188,11 +189,11 @@ def _board(identity: str, group: Sequence[Run]) -> Board:
     primary, declared = primary_metric(first)
     entered = sorted(entrants(group), key=lambda e: e.name)
     columns = {name: _column(entered, name, one) for name, one in metrics.items()}
-    higher = bool(declared["higher_is_better"])
+    higher = declared.higher_is_better
     ranks = rank_ranges(columns[primary].column, higher)
     bases = _bases(entered)
     cells = {name: _cells(column, bases) for name, column in columns.items()}
-    tasks = _tasks(columns[primary]) if declared["aggregate"] == "task_mean" else {}
+    tasks = _tasks(columns[primary]) if declared.aggregate == "task_mean" else {}
     rows = [
         Row(
             name=_shown_name(entrant),
@@ -208,8 +209,8 @@ def _board(identity: str, group: Sequence[Run]) -> Board:
     sign = -1 if higher else 1
     return Board(
         id=identity,
-        suite=first.record["suite"],
-        protocol=first.record["protocol"],
+        suite=first.record.suite,
+        protocol=first.record.protocol,
         metrics=metrics,
         primary=primary,
         tasks=tuple(tasks),
@@ -239,7 +240,7 @@ def _shown_name(entrant: Entrant) -> str:
 def _bases(entered: Sequence[Entrant]) -> list[int | None]:
     """For each entrant which one it was trained from, if that is on the board."""
     known = {
-        e.runs[0].record["checkpoint"]["digest"]: i
+        e.runs[0].record.checkpoint.digest: i
         for i, e in enumerate(entered)
         if e.runs[0].seed is None and not e.runs[0].imported
     }
@@ -252,7 +253,7 @@ def _date(runs: Sequence[Run]) -> str:
     days = []
     for run in runs:
         try:
-            made = datetime.fromisoformat(str(run.record["made"].get("finished", "")))
+            made = datetime.fromisoformat(run.record.made.finished)
         except ValueError:  # a record that does not say
             continue
         # Records are written in UTC; one that names no zone was too.
@@ -274,7 +275,7 @@ class _Metric:
     order: tuple[str, ...]
 
 
-def _column(entered: Sequence[Entrant], metric: str, declared: Mapping[str, Any]) -> _Metric:
+def _column(entered: Sequence[Entrant], metric: str, declared: MetricRecord) -> _Metric:
     """All runs' values of a metric on the same samples; NaN where a run has none."""
     runs = [run for entrant in entered for run in entrant.runs]
     owner = np.repeat(np.arange(len(entered)), [len(entrant.runs) for entrant in entered])
@@ -283,11 +284,11 @@ def _column(entered: Sequence[Entrant], metric: str, declared: Mapping[str, Any]
     tasks, names = pd.factorize(samples["task"], sort=True)
     prompts, _ = pd.factorize(samples["prompt_id"], sort=True)
     index = samples["index"].to_numpy()
-    stratified = declared["aggregate"] == "task_mean"
+    stratified = declared.aggregate == "task_mean"
     sorting = np.lexsort((index, prompts, tasks) if stratified else (index, tasks, prompts))
     layout = Layout.of(tasks[sorting], prompts[sorting], stratified)
     column = ScoreTable(layout, values[:, sorting], owner)
-    low, high = declared["range"]
+    low, high = declared.range
     return _Metric(
         column, (low, high), tasks[sorting], tuple(map(str, names)), tuple(map(str, order))
     )

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -18,6 +17,7 @@ from soar_bench.core.differences import differences
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import RUN_FILE, Run, read_runs
+from soar_bench.records.model import MetricRecord
 from soar_bench.stats import (
     CONFIDENCE,
     Estimate,
@@ -79,7 +79,7 @@ def entrants(runs: Sequence[Run]) -> list[Entrant]:
     for run in sorted(runs, key=lambda run: run.seed is not None):
         key = digest_of([run.group, run.board]) if several else run.group
         group = groups.setdefault(key, {})
-        digest = run.record["checkpoint"]["digest"]
+        digest = run.record.checkpoint.digest
         twin = next((r for d, r in group.items() if d != digest and r.seed == run.seed), None)
         if twin is not None:
             raise SoarBenchError(
@@ -103,7 +103,7 @@ def _tell_apart(first: Mapping[str, Run], several: bool) -> dict[str, str]:
     """
     names = {key: run.name for key, run in first.items()}
     boards = {
-        key: f", {run.record['suite']['name']} under {run.record['protocol']['name']}"
+        key: f", {run.record.suite.name} under {run.record.protocol.name}"
         for key, run in first.items()
     }
     steps = {
@@ -117,16 +117,16 @@ def _tell_apart(first: Mapping[str, Run], several: bool) -> dict[str, str]:
     return names
 
 
-def metrics_of(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
+def metrics_of(run: Run) -> Iterator[tuple[str, MetricRecord]]:
     """Each metric of a run with its declaration, in a fixed order."""
-    for evaluator in sorted(run.record["evaluators"].values(), key=lambda e: min(e["metrics"])):
-        yield from sorted(evaluator["metrics"].items())
+    for evaluator in sorted(run.record.evaluators.values(), key=lambda e: min(e.metrics)):
+        yield from sorted(evaluator.metrics.items())
 
 
-def primary_metric(run: Run) -> tuple[str, dict[str, Any]]:
+def primary_metric(run: Run) -> tuple[str, MetricRecord]:
     """The metric to rank by: the one that counts tasks, or else the first."""
     metrics = list(metrics_of(run))
-    return next((m for m in metrics if m[1]["aggregate"] == "task_mean"), metrics[0])
+    return next((m for m in metrics if m[1].aggregate == "task_mean"), metrics[0])
 
 
 def mismatches(runs: Sequence[Run]) -> list[str]:
@@ -142,7 +142,7 @@ def mismatches(runs: Sequence[Run]) -> list[str]:
         )
         named = [one.label for one in (first, run)]
         if named[0] == named[1]:
-            named = [f"{one.label} under {one.record['protocol']['name']}" for one in (first, run)]
+            named = [f"{one.label} under {one.record.protocol.name}" for one in (first, run)]
         sentences[run.board] = f"{' and '.join(named)} were not measured alike ({different})"
     return list(sentences.values())
 
@@ -306,13 +306,13 @@ def _row(
     entrant: Entrant,
     first: Entrant,
     metric: str,
-    declared: Mapping[str, Any],
+    declared: MetricRecord,
     level: float,
     detect: float | None,
     interval: str,
 ) -> Row:
     """One row without what depends on the other metrics."""
-    aggregate, higher = declared["aggregate"], declared["higher_is_better"]
+    aggregate, higher = declared.aggregate, declared.higher_is_better
     scores = entrant.of(metric)
     value = over_seeds(scores, aggregate)
     by = interval if value.seeds == 1 else ANALYTIC
@@ -324,7 +324,7 @@ def _row(
         difference=None,
         verdict="",
         higher_is_better=higher,
-        unit=declared["unit"],
+        unit=declared.unit,
         level=level,
         value_interval=_boot(scores, aggregate, level) if boot else value.interval(level),
         value_interval_by=by,
@@ -388,14 +388,14 @@ def _test(pair: Pair) -> tuple[float, str]:
     return p_value, "sign-flip" if exact else "sign-flip, drawn"
 
 
-def _common_metrics(board: Sequence[Entrant]) -> dict[str, dict[str, Any]]:
+def _common_metrics(board: Sequence[Entrant]) -> dict[str, MetricRecord]:
     """The metrics that all entrants have by one name and direction, as the first declares them."""
     first, *others = [dict(metrics_of(run)) for entrant in board for run in entrant.runs]
     common = {
         name: declared
         for name, declared in first.items()
         if all(
-            name in other and other[name]["higher_is_better"] == declared["higher_is_better"]
+            name in other and other[name].higher_is_better == declared.higher_is_better
             for other in others
         )
     }

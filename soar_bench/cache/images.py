@@ -8,7 +8,7 @@ another place is seen, and made again. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ class ImageGone(SoarBenchError):
     """An image that was there has been deleted or damaged since."""
 
 
-def store_name(checkpoint: str, settings: dict[str, Any], seed: int) -> str:
+def store_name(checkpoint: str, settings: Mapping[str, Any], seed: int) -> str:
     """The folder's name for a checkpoint's digest, a protocol's settings and a suite's seed."""
     kind = {"generator": VERSION, "checkpoint": checkpoint, "protocol": settings, "seed": seed}
     return digest_of(kind)[:32]
@@ -49,7 +49,7 @@ class ImageStore:
     folder: Path
 
     @classmethod
-    def of(cls, cache: Path, checkpoint: str, settings: dict[str, Any], seed: int) -> ImageStore:
+    def of(cls, cache: Path, checkpoint: str, settings: Mapping[str, Any], seed: int) -> ImageStore:
         """The store in a cache; it need not exist yet. See :func:`store_name` for the arguments."""
         return cls(cache / "images" / store_name(checkpoint, settings, seed))
 

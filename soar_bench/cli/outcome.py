@@ -47,7 +47,9 @@ def carry_out(
     if not group.main:
         return
     if as_json:
-        typer.echo(json_text([{"folder": str(r.folder), **r.record} for r in runs]), nl=False)
+        typer.echo(
+            json_text([{"folder": str(r.folder), **r.record.as_json()} for r in runs]), nl=False
+        )
     else:
         Console().print(run_table(runs))
         for line in [line for finished in runs for line in _reasons(finished)]:
@@ -74,7 +76,7 @@ def _complain(runs: Sequence[Run]) -> None:
     failed = {
         f"{name} failed on {count} of the samples of {run.folder}"
         for run in runs
-        for name, count in run.record["made"].get("failed", {}).items()
+        for name, count in run.record.made.failed.items()
     }
     if failed:
         typer.echo(

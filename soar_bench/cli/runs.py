@@ -29,7 +29,7 @@ def listing(
     found = [
         one
         for one in survey(results)
-        if suite is None or one.run is None or one.run.record["suite"]["name"] == suite
+        if suite is None or one.run is None or one.run.record.suite.name == suite
     ]
     if as_json:
         typer.echo(json_text(run_view.rows_json(found)), nl=False)
@@ -135,16 +135,6 @@ def verify(
             typer.echo(line)
     if any(finding.state == "wrong" for finding in every):
         raise typer.Exit(1)
-
-
-@app.command()
-def upgrade(results: Path = _RESULTS) -> None:
-    """Write run.json of older schemas in today's; scores.parquet stays as it is."""
-    from soar_bench.records import run_folders, upgrade_run
-
-    for folder in run_folders(results):
-        if upgrade_run(folder):
-            typer.echo(folder)
 
 
 def rerun(

@@ -13,6 +13,7 @@ from rich.table import Table
 from soar_bench.boards.compare import metrics_of, primary_metric
 from soar_bench.records import Run
 from soar_bench.records.manage import Found, reasons
+from soar_bench.records.model import EvaluatorRecord, MadeRecord
 from soar_bench.records.verify import Finding
 
 HEADER = ("run", "checkpoint", "suite", "protocol", "metric", "value", "standard error", "n",
@@ -80,18 +81,18 @@ def rows_json(found: Sequence[Found]) -> list[dict[str, Any]]:
 def _row(one: Found, run: Run) -> dict[str, Any]:
     record = run.record
     metric, _ = primary_metric(run)
-    found = record["metrics"].get(metric, {})
+    summary = record.metrics.get(metric)
     return {
         "run": one.id,
         "checkpoint": run.label,
-        "suite": record["suite"]["name"],
-        "protocol": record["protocol"]["name"],
+        "suite": record.suite.name,
+        "protocol": record.protocol.name,
         "metric": metric,
-        "value": found.get("value"),
-        "standard error": found.get("standard_error"),
-        "n": found.get("scored", ""),
-        "unscored": found.get("unscored", ""),
-        "date": str(record["made"].get("finished", ""))[:10],
+        "value": summary.value if summary else None,
+        "standard error": summary.standard_error if summary else None,
+        "n": summary.scored if summary else "",
+        "unscored": summary.unscored if summary else "",
+        "date": record.made.finished[:10],
     }
 
 
@@ -108,35 +109,34 @@ def _with_error(value: float | None, error: float | None) -> str:
 def page(one: Found, run: Run, scores: pd.DataFrame | None) -> Iterator[str]:
     """Everything of a record, line by line; ``scores`` None where they cannot be read."""
     record = run.record
-    checkpoint, suite, made = record["checkpoint"], record["suite"], record["made"]
-    yield f"{run.label} on {suite['name']} under {record['protocol']['name']}"
+    checkpoint, suite = record.checkpoint, record.suite
+    yield f"{run.label} on {suite.name} under {record.protocol.name}"
     yield f"  {one.folder}"
     yield ""
-    yield f"checkpoint {checkpoint['name']} ({checkpoint['form']})"
-    yield f"  digest    {checkpoint['digest']}"
-    if checkpoint["revision"]:
-        yield f"  revision  {checkpoint['revision']}"
-    if checkpoint["base"]:
-        yield f"  base      {checkpoint['base']['name']} ({checkpoint['base']['digest']})"
+    yield f"checkpoint {checkpoint.name} ({checkpoint.form})"
+    yield f"  digest    {checkpoint.digest}"
+    if checkpoint.revision:
+        yield f"  revision  {checkpoint.revision}"
+    if checkpoint.base:
+        yield f"  base      {checkpoint.base.name} ({checkpoint.base.digest})"
     yield from _training(run)
     if run.imported:
-        for key, value in checkpoint["story"].items():
+        for key, value in checkpoint.story.items():
             yield f"  {key}  {_settings(value)}"
     yield ""
-    yield f"suite {suite['name']}" + (f" ({suite['source']})" if suite["source"] else "")
-    yield f"  digest    {suite['digest']}"
-    seed = "" if suite["seed"] is None else f", seed {suite['seed']}"
-    yield f"  {suite['prompts']} prompts, {suite['images_per_prompt']} images each{seed}"
+    yield f"suite {suite.name}" + (f" ({suite.source})" if suite.source else "")
+    yield f"  digest    {suite.digest}"
+    seed = "" if suite.seed is None else f", seed {suite.seed}"
+    yield f"  {suite.prompts} prompts, {suite.images_per_prompt} images each{seed}"
     yield ""
-    yield f"protocol {record['protocol']['name']}"
-    yield f"  {_settings(record['protocol']['settings'])}"
+    yield f"protocol {record.protocol.name}"
+    yield f"  {_settings(record.protocol.settings)}"
     yield ""
-    yield from _evaluators(record["evaluators"])
+    yield from _evaluators(record.evaluators)
     yield from _metrics(run)
     yield from _unscored(scores)
-    yield from _made(made)
-    if record["scores"]:
-        yield f"scores {record['scores']['rows']} rows, SHA-256 {record['scores']['sha256']}"
+    yield from _made(record.made)
+    yield f"scores {record.scores.rows} rows, SHA-256 {record.scores.sha256}"
 
 
 def page_json(one: Found, scores: pd.DataFrame | None) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def page_json(one: Found, scores: pd.DataFrame | None) -> dict[str, Any]:
         "id": one.id,
         "folder": str(one.folder),
         "fault": one.fault,
-        "record": one.run.record if one.run else None,
+        "record": one.run.record.as_json() if one.run else None,
         "unscored": None if scores is None else reasons(scores),
     }
 
@@ -172,31 +172,31 @@ def _training(run: Run) -> Iterator[str]:
     yield f"  settings  {_settings(story['config'])}"
 
 
-def _evaluators(evaluators: Mapping[str, Any]) -> Iterator[str]:
+def _evaluators(evaluators: Mapping[str, EvaluatorRecord]) -> Iterator[str]:
     for name, evaluator in evaluators.items():
-        of = f" {evaluator['version']}" if evaluator["version"] else ""
-        given = f", given as {evaluator['given']}" if evaluator["given"] != name else ""
+        of = f" {evaluator.version}" if evaluator.version else ""
+        given = f", given as {evaluator.given}" if evaluator.given != name else ""
         yield f"evaluator {name}{of}{given}"
-        for metric, declared in evaluator["metrics"].items():
-            better = "higher" if declared["higher_is_better"] else "lower"
+        for metric, declared in evaluator.metrics.items():
+            better = "higher" if declared.higher_is_better else "lower"
             yield (
-                f"  {metric}: {declared['unit']}, {better} is better, version "
-                f"{declared['version']}; {declared['source']}"
+                f"  {metric}: {declared.unit}, {better} is better, version "
+                f"{declared.version}; {declared.source}"
             )
-        for key, value in evaluator["identity"].items():
+        for key, value in evaluator.identity.items():
             yield f"  {key}  {value}"
         yield ""
 
 
 def _metrics(run: Run) -> Iterator[str]:
     for metric, _ in metrics_of(run):
-        found = run.record["metrics"].get(metric)
+        found = run.record.metrics.get(metric)
         if found is None:
             yield f"metric {metric}: not recorded"
             continue
-        value = _with_error(found["value"], found["standard_error"])
-        yield f"metric {metric}: {value}, n {found['scored']}, unscored {found['unscored']}"
-        named = {task: mean for task, mean in found["tasks"].items() if task}
+        value = _with_error(found.value, found.standard_error)
+        yield f"metric {metric}: {value}, n {found.scored}, unscored {found.unscored}"
+        named = {task: mean for task, mean in found.tasks.items() if task}
         width = max(map(len, named), default=0)
         for task, mean in named.items():
             yield f"  {task:{width}}  {mean:.3f}"
@@ -214,9 +214,9 @@ def _unscored(scores: pd.DataFrame | None) -> Iterator[str]:
         yield ""
 
 
-def _made(made: Mapping[str, Any]) -> Iterator[str]:
-    yield f"made {made.get('started', '?')} to {made.get('finished', '?')}"
-    for key, value in made.items():
+def _made(made: MadeRecord) -> Iterator[str]:
+    yield f"made {made.started or '?'} to {made.finished or '?'}"
+    for key, value in sorted(made.model_dump(exclude_unset=True).items()):
         if key not in ("started", "finished"):
             yield f"  {key:10}  {_settings(value) if isinstance(value, dict) else value}"
 
@@ -224,7 +224,7 @@ def _made(made: Mapping[str, Any]) -> Iterator[str]:
 def _settings(settings: Any) -> str:
     if not isinstance(settings, dict):
         return str(settings)
-    return ", ".join(f"{key} {_word(value)}" for key, value in settings.items())
+    return ", ".join(f"{key} {_word(value)}" for key, value in sorted(settings.items()))
 
 
 def _word(value: Any) -> str:

@@ -21,7 +21,7 @@ def run_table(runs: Sequence[Run]) -> Table:
     """One row a run and metric: value ± standard error, samples, unscored. Suite and protocol stand
     above the table if all runs have the same.
     """
-    places = [f"{r.record['suite']['name']} under {r.record['protocol']['name']}" for r in runs]
+    places = [f"{r.record.suite.name} under {r.record.protocol.name}" for r in runs]
     common = len(set(places)) == 1
     table = Table(title=escape(places[0]) if common else None, title_justify="left")
     table.add_column("checkpoint", overflow="fold")
@@ -32,7 +32,7 @@ def run_table(runs: Sequence[Run]) -> Table:
     for run, place in zip(runs, places, strict=True):
         scores = run.scores()
         for name, metric in metrics_of(run):
-            found = estimate(scores[scores["metric"] == name], metric["aggregate"])
+            found = estimate(scores[scores["metric"] == name], metric.aggregate)
             table.add_row(
                 escape(run.label),
                 *([] if common else [escape(place)]),

@@ -20,18 +20,42 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.files import replace_atomically, write_text
-from soar_bench.records.schemas import SCHEMA, fault, upgraded
+from soar_bench.core.files import replace_atomically
+from soar_bench.records.model import (
+    IMAGES,
+    IMPORTED,
+    SCHEMA,
+    RunDraft,
+    RunRecord,
+    ScoresRecord,
+    Story,
+    fault,
+)
+
+__all__ = [
+    "COLUMNS",
+    "IMAGES",
+    "IMPORTED",
+    "RUN_FILE",
+    "SCORES_FILE",
+    "Run",
+    "RunDraft",
+    "RunRecord",
+    "folder_of",
+    "json_text",
+    "read_run",
+    "read_runs",
+    "run_folders",
+    "score_frame",
+    "write_run",
+]
 
 RUN_FILE = "run.json"
 SCORES_FILE = "scores.parquet"
-#: The key of a checkpoint's story that says how images from elsewhere were found.
-IMPORTED = "imported"
-#: The form of a checkpoint that is images from elsewhere.
-IMAGES = "images"
 
 #: prompt_id, index: the sample; task: the group in whose mean it counts; prompt: its text;
 #: noise: key of its starting noise (hexadecimal), empty for images from elsewhere; image: digest
@@ -53,24 +77,12 @@ COLUMNS = (
 _LONGEST = 120
 
 
-def deciding(evaluator: dict[str, Any]) -> dict[str, Any]:
-    """The part of an evaluator's record that decides its values; the rest explains them."""
-    return {
-        "identity": evaluator["identity"],
-        "metrics": {
-            name: {key: metric[key] for key in ("version", "aggregate")}
-            for name, metric in evaluator["metrics"].items()
-        },
-    }
-
-
 @dataclass(frozen=True)
 class Run:
     """A finished run as it stands on disk."""
 
     folder: Path
-    #: in the layout of today's schema, whatever schema the file has
-    record: dict[str, Any]
+    record: RunRecord
 
     def scores(self) -> pd.DataFrame:
         """The samples' scores, one row a sample and metric.
@@ -95,8 +107,7 @@ class Run:
     def _score_bytes(self) -> bytes:
         file = self.folder / SCORES_FILE
         content = _read(file)
-        known = self.record["scores"].get("sha256")
-        if known is not None and known != hashlib.sha256(content).hexdigest():
+        if self.record.scores.sha256 != hashlib.sha256(content).hexdigest():
             raise SoarBenchError(
                 f"{file} cannot be read: it is cut off, damaged or not the one that {RUN_FILE} "
                 "names; run that eval again"
@@ -105,19 +116,12 @@ class Run:
 
     @property
     def label(self) -> str:
-        return str(self.record["checkpoint"]["label"])
+        return self.record.checkpoint.label
 
     @property
     def decides(self) -> dict[str, Any]:
         """Everything but the checkpoint that decides the run's numbers."""
-        suite = self.record["suite"]
-        return {
-            "suite": {key: suite[key] for key in ("name", "digest", "images_per_prompt")},
-            "protocol": self.record["protocol"]["settings"],
-            "evaluators": {
-                name: deciding(evaluator) for name, evaluator in self.record["evaluators"].items()
-            },
-        }
+        return self.record.decides
 
     @property
     def board(self) -> str:
@@ -127,24 +131,25 @@ class Run:
     @property
     def imported(self) -> bool:
         """Whether the images came from elsewhere and were only scored here."""
-        return bool(self.record["checkpoint"]["form"] == IMAGES)
+        return self.record.checkpoint.form == IMAGES
 
     @property
-    def training(self) -> dict[str, Any]:
+    def training(self) -> Story:
         """The trainer's story; empty for what was not trained here."""
-        return {} if self.imported else self.record["checkpoint"]["story"]
+        return {} if self.imported else self.record.checkpoint.story
 
     @property
     def base(self) -> str:
         """The digest of the pipeline that the checkpoint stands on; empty for a pipeline."""
-        return str((self.record["checkpoint"]["base"] or {}).get("digest", ""))
+        base = self.record.checkpoint.base
+        return base.digest if base else ""
 
     @property
     def group(self) -> str:
         """Runs of one group are seeds of one training: equal but for the seed."""
         story = self.training
         if not story:
-            return str(self.record["checkpoint"]["digest"])
+            return self.record.checkpoint.digest
         config = {k: v for k, v in story["config"].items() if k != "seed"}
         return digest_of([story["name"], story["method"], story["step"], story["base"]["digest"],
                           story["data"]["digest"], config])  # fmt: skip
@@ -152,38 +157,24 @@ class Run:
     @property
     def seed(self) -> int | None:
         """The training seed; None for a checkpoint that was not trained here."""
-        seed = self.training.get("seed")
-        return None if seed is None else int(seed)
+        return self.training.get("seed")
 
     @property
     def name(self) -> str:
         """What a table calls the group."""
         if self.imported:
             return f"{self.label} (images)"
-        return str(self.training["name"]) if self.training else self.label
+        return self.training["name"] if self.training else self.label
 
 
-def folder_of(results: Path, record: dict[str, Any]) -> Path:
+def folder_of(results: Path, record: RunDraft) -> Path:
     """results/SUITE/PROTOCOL/LABEL-DIGEST; the digest tells apart what the names do not.
 
     Only what decides the numbers goes into it, so that a run that is made again stands in the place
-    of its older record. Precision of decoding counts where it is another than the rest's: schema 1
-    had one precision for both, and its folders keep their names.
+    of its older record.
     """
-    suite, protocol = record["suite"], record["protocol"]
-    settings = dict(protocol["settings"])
-    if settings.get("vae_dtype") == settings.get("dtype"):
-        settings.pop("vae_dtype", None)
-    key = digest_of(
-        [
-            record["checkpoint"]["digest"],
-            {k: suite[k] for k in ("name", "digest", "seed", "prompts", "images_per_prompt")},
-            {"name": protocol["name"], "settings": settings},
-            {name: deciding(one) for name, one in record["evaluators"].items()},
-        ]
-    )
-    label = _plain(record["checkpoint"]["label"])
-    return results / _plain(suite["name"]) / _plain(protocol["name"]) / f"{label}-{key[:8]}"
+    name = f"{_plain(record.checkpoint.label)}-{record.key()[:8]}"
+    return results / _plain(record.suite.name) / _plain(record.protocol.name) / name
 
 
 def _plain(name: str) -> str:
@@ -191,25 +182,20 @@ def _plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+=-]+", "_", name).lstrip(".")[:_LONGEST] or "_"
 
 
-def write_run(results: Path, record: dict[str, Any], scores: pd.DataFrame) -> Run:
+def write_run(results: Path, record: RunDraft, scores: pd.DataFrame) -> Run:
     """Writes the record whole or not at all, in the place of an older one of the same run.
 
-    ``record`` is what docs/records.md describes, without ``schema`` and ``scores``, which are added
-    here. The same scores give the same bytes, and a file that has them already is left alone.
+    The same scores give the same bytes, and a file that has them already is left alone.
     A bound that is infinite is null in the file, since JSON has no such number. Characters that
     UTF-8 does not have (halves of surrogate pairs) are written as their JSON escape.
     """
     folder = folder_of(results, record)
     content = _parquet(scores)
-    whole = {
-        **record,
-        "schema": SCHEMA,
-        "scores": _described(content, len(scores)),
-    }
-    lacking = fault(whole)
-    if lacking:
-        raise ValueError(f"a record to write lacks {lacking}")
-    text = json_text(whole).encode("utf-8")
+    described = ScoresRecord(
+        file=SCORES_FILE, sha256=hashlib.sha256(content).hexdigest(), rows=len(scores)
+    )
+    whole = RunRecord.model_validate({**dict(record), "scores": described, "schema_": SCHEMA})
+    text = json_text(whole.as_json()).encode("utf-8")
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         # The two files change names one after the other, with nothing in between. Who is killed
@@ -220,25 +206,6 @@ def write_run(results: Path, record: dict[str, Any], scores: pd.DataFrame) -> Ru
                 with replace_atomically(folder / SCORES_FILE) as other:
                     other.write_bytes(content)
         return read_run(folder)
-
-
-def _described(content: bytes, rows: int) -> dict[str, Any]:
-    """What run.json says of scores.parquet."""
-    return {"file": SCORES_FILE, "sha256": hashlib.sha256(content).hexdigest(), "rows": rows}
-
-
-def upgrade_run(folder: Path) -> bool:
-    """Writes the record of a folder in today's schema, with the digest of the scores as they are;
-    whether it was older. SoarBenchError if it is broken.
-    """
-    run = read_run(folder)
-    if run.record["scores"]:
-        return False
-    rows = len(run.scores())
-    content = _read(folder / SCORES_FILE)
-    run.record["scores"] = _described(content, rows)
-    write_text(folder / RUN_FILE, json_text(run.record))
-    return True
 
 
 def _parquet(scores: pd.DataFrame) -> bytes:
@@ -328,35 +295,24 @@ def _read(file: Path) -> bytes:
 def read_run(folder: Path) -> Run:
     """The run in a folder; its scores are read and checked by :meth:`Run.scores`.
 
-    Schema 1 is upgraded. SoarBenchError if the folder holds no record, a damaged one, or one of a
-    newer soar-bench.
+    SoarBenchError if the folder holds no record, a damaged one, or one of another schema.
     """
     file = folder / RUN_FILE
     try:
-        record = json.loads(_read(file))
-    except ValueError as error:
+        contents = json.loads(_read(file))
+    except (ValueError, RecursionError) as error:
         raise SoarBenchError(f"{file} cannot be read ({error}): run that eval again") from None
-    schema = record.get("schema") if isinstance(record, dict) else "?"
-    if schema not in range(1, SCHEMA + 1):
+    schema = contents.get("schema") if isinstance(contents, dict) else "?"
+    if schema != SCHEMA or isinstance(schema, float):
         newer = isinstance(schema, int) and schema > SCHEMA
         raise SoarBenchError(
-            f"{file} has schema {schema}, this soar-bench reads 1 to {SCHEMA}: "
+            f"{file} has schema {schema}, this soar-bench reads {SCHEMA}: "
             + ("install a newer soar-bench" if newer else "run that eval again")
         )
-    if schema == 1:
-        with suppress(KeyError, TypeError, AttributeError):  # then it stays 1 and is refused
-            record = upgraded(record)
-    lacking = fault(record)
-    if lacking:
-        raise SoarBenchError(f"{file} lacks {lacking}: it is damaged, run that eval again")
-    for evaluator in record["evaluators"].values():
-        for metric in evaluator["metrics"].values():
-            low, high = metric["range"]
-            metric["range"] = [
-                -math.inf if low is None else low,
-                math.inf if high is None else high,
-            ]
-    return Run(folder, record)
+    try:
+        return Run(folder, RunRecord.model_validate(contents))
+    except ValidationError as error:
+        raise SoarBenchError(f"{file} {fault(error)}") from None
 
 
 def read_runs(results: Path) -> list[Run]:

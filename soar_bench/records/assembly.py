@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from soar_bench.records import score_frame
+from soar_bench.records.model import EvaluatorRecord, MetricRecord, MetricSummary
 from soar_bench.scoring.judges import Judge
 from soar_bench.scoring.scores import Judged
 from soar_bench.suites.types import PlannedSample
@@ -40,29 +42,33 @@ def score_table(
     return score_frame(rows)
 
 
-def summaries(judges: Iterable[Judge], scores: pd.DataFrame) -> dict[str, Any]:
-    """Value of each metric over the samples."""
+def evaluator_record(judge: Judge) -> EvaluatorRecord:
+    """Return what the record says of an evaluator."""
+    return EvaluatorRecord(
+        given=judge.given,
+        version=judge.version,
+        identity=judge.identity,
+        metrics={metric.name: MetricRecord.of(metric) for metric in judge.evaluator.metrics},
+    )
+
+
+def summaries(
+    scores: pd.DataFrame, evaluators: Mapping[str, EvaluatorRecord]
+) -> dict[str, MetricSummary]:
+    """Each metric's value over all samples, for the record."""
     from soar_bench.stats import estimate
 
-    metrics: dict[str, Any] = {}
-    for judge in judges:
-        for metric in judge.evaluator.metrics:
-            rows = scores[scores["metric"] == metric.name]
-            overall = estimate(rows, metric.aggregate)
-            metrics[metric.name] = {
-                "value": _plain(overall.value),
-                "standard_error": _plain(overall.standard_error),
-                "scored": overall.scored,
-                "unscored": overall.unscored,
-                "tasks": {
-                    task: float(group["value"].mean())
-                    for task, group in rows.groupby("task")
-                    if group["value"].notna().any()
-                },
-            }
+    metrics = {}
+    for evaluator in evaluators.values():
+        for metric, declared in evaluator.metrics.items():
+            rows = scores[scores["metric"] == metric]
+            value = estimate(rows, declared.aggregate)
+            tasks = rows.dropna(subset=["value"]).groupby("task")["value"].mean()
+            metrics[metric] = MetricSummary(
+                value=None if math.isnan(value.value) else value.value,
+                standard_error=(None if math.isnan(value.standard_error) else value.standard_error),
+                scored=value.scored,
+                unscored=value.unscored,
+                tasks={str(task): float(mean) for task, mean in tasks.items()},
+            )
     return metrics
-
-
-def _plain(value: float) -> float | None:
-    """NaN has no place in JSON."""
-    return None if value != value else value

@@ -39,13 +39,13 @@ def samples(runs: Sequence[Run]) -> pd.DataFrame:
     for run in runs:
         scores = run.scores()[list(COLUMNS)]
         seed = pd.array([run.seed] * len(scores), dtype="Int64")
-        said = {
+        said: dict[str, Any] = {
             "run": run.folder.name,
             "checkpoint": run.label,
             "training": run.name,
             "seed": seed,
-            "suite": run.record["suite"]["name"],
-            "protocol": run.record["protocol"]["name"],
+            "suite": run.record.suite.name,
+            "protocol": run.record.protocol.name,
         }
         for position, name in enumerate(RUN_COLUMNS):
             scores.insert(position, name, said[name])
@@ -61,7 +61,7 @@ def results(runs: Sequence[Run], source: str = "") -> list[EvalResult]:
     """
     from huggingface_hub import EvalResult
 
-    digests = {run.record["checkpoint"]["digest"]: run.label for run in runs}
+    digests = {run.record.checkpoint.digest: run.label for run in runs}
     if len(digests) > 1:
         raise SoarBenchError(
             f"a model card is of one checkpoint, these runs are of {len(digests)} "
@@ -69,51 +69,51 @@ def results(runs: Sequence[Run], source: str = "") -> list[EvalResult]:
         )
     found = []
     for run in runs:
-        suite, protocol = run.record["suite"], run.record["protocol"]
+        suite, protocol = run.record.suite, run.record.protocol
         scores = run.scores()
         evaluators = {
             metric: (name, one)
-            for name, one in run.record["evaluators"].items()
-            for metric in one["metrics"]
+            for name, one in run.record.evaluators.items()
+            for metric in one.metrics
         }
         for metric, declared in metrics_of(run):
-            value = estimate(scores[scores["metric"] == metric], declared["aggregate"])
+            value = estimate(scores[scores["metric"] == metric], declared.aggregate)
             if not value.scored:
                 continue
             evaluator, described = evaluators[metric]
             low, high = value.interval()
             arguments = {
-                "unit": declared["unit"],
-                "higher_is_better": declared["higher_is_better"],
-                "aggregate": declared["aggregate"],
-                "version": declared["version"],
+                "unit": declared.unit,
+                "higher_is_better": declared.higher_is_better,
+                "aggregate": declared.aggregate,
+                "version": declared.version,
                 "evaluator": evaluator,
-                "evaluator_identity": described["identity"],
+                "evaluator_identity": described.identity,
                 "standard_error": value.standard_error,
                 "interval_95": None if math.isnan(low) else [low, high],
                 "scored": value.scored,
                 "unscored": value.unscored,
                 "prompts": value.prompts,
                 "record": run.folder.name,
-                "scores_sha256": run.record["scores"].get("sha256"),
+                "scores_sha256": run.record.scores.sha256,
             }
             found.append(
                 EvalResult(
                     task_type=_TASK,
                     task_name=_TASK_NAME,
-                    dataset_type=suite["name"],
-                    dataset_name=suite["name"],
+                    dataset_type=suite.name,
+                    dataset_name=suite.name,
                     dataset_config=_config(run),
-                    dataset_revision=suite["digest"],
+                    dataset_revision=suite.digest,
                     dataset_args={
-                        "prompts": suite["prompts"],
-                        "images_per_prompt": suite["images_per_prompt"],
-                        "seed": suite["seed"],
-                        "protocol": protocol["name"],
-                        "settings": protocol["settings"],
+                        "prompts": suite.prompts,
+                        "images_per_prompt": suite.images_per_prompt,
+                        "seed": suite.seed,
+                        "protocol": protocol.name,
+                        "settings": dict(protocol.settings),
                     },
                     metric_type=metric,
-                    metric_name=f"{metric} ({declared['unit']})",
+                    metric_name=f"{metric} ({declared.unit})",
                     metric_value=value.value,
                     metric_args=_known(arguments),
                     source_name="soar-bench records" if source else None,
@@ -144,9 +144,9 @@ def _check_told_apart(found: Sequence[EvalResult]) -> None:
 
 def _config(run: Run) -> str:
     """Tells apart what the hub would otherwise take for results under one setting."""
-    images = run.record["suite"]["images_per_prompt"]
+    images = run.record.suite.images_per_prompt
     imported = ", images from elsewhere" if run.imported else ""
-    return f"{run.record['protocol']['name']}, {images} images a prompt{imported}"
+    return f"{run.record.protocol.name}, {images} images a prompt{imported}"
 
 
 def _known(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,14 +22,22 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError, unknown_name
-from soar_bench.records import IMAGES, IMPORTED, Run, score_frame, write_run
-from soar_bench.stats import estimate
+from soar_bench.records import (
+    IMAGES,
+    IMPORTED,
+    Run,
+    RunDraft,
+    score_frame,
+    write_run,
+)
+from soar_bench.records.assembly import summaries
+from soar_bench.records.model import EvaluatorRecord, MetricRecord
 from soar_bench.suites import FETCHED, SUITES, get_suite
 from soar_bench.suites import prompts as prompt_sets
 from soar_bench.suites.types import Prompt, Suite
@@ -54,7 +62,7 @@ class Meaning:
     range: tuple[float, float]
     #: what the tool's number is multiplied by to be in that unit
     factor: float = 1.0
-    aggregate: str = "mean"
+    aggregate: Literal["mean", "task_mean"] = "mean"
 
 
 @dataclass(frozen=True)
@@ -165,58 +173,62 @@ def import_results(
         },
     }
     prompts, rest = divmod(len(images), len(chosen.prompts))
-    record = {
-        "checkpoint": {
-            "label": label,
-            "name": str(file),
-            "form": IMAGES,
-            "base": None,
-            "revision": "",
-            "digest": digest_of([found.name, digest]),
-            "story": {IMPORTED: story},
-        },
-        "suite": {
-            "name": chosen.name,
-            "digest": chosen.digest(),
-            "seed": None,
-            "prompts": len(chosen.prompts),
-            "images_per_prompt": round(len(images) / len(chosen.prompts), 4) if rest else prompts,
-            "source": chosen.source if matched else "",
-        },
-        "protocol": {
-            "name": _NAME + found.name,
-            "settings": {"images": "made and scored by another tool", "tool": found.title},
-        },
-        "evaluators": {
-            _NAME + found.name: {
-                "given": file.name,
-                "version": "",
-                "identity": {"tool": found.title},
-                "metrics": {m.metric: _declared(found, m) for m in meanings.values()},
-            }
-        },
-        "metrics": {m.metric: _summary(scores, m) for m in meanings.values()},
-        "made": {
-            "started": now,
-            "finished": now,
-            "seconds": {},
-            "generated": 0,
-            "scored": {},
-            "failed": {},
-            "processes": 1,
-            "versions": {"soar-bench": _version()},
-        },
+    evaluators = {
+        _NAME + found.name: EvaluatorRecord(
+            given=file.name,
+            version="",
+            identity={"tool": found.title},
+            metrics={m.metric: _declared(found, m) for m in meanings.values()},
+        )
     }
+    record = RunDraft.model_validate(
+        {
+            "checkpoint": {
+                "label": label,
+                "name": str(file),
+                "form": IMAGES,
+                "base": None,
+                "revision": "",
+                "digest": digest_of([found.name, digest]),
+                "story": {IMPORTED: story},
+            },
+            "suite": {
+                "name": chosen.name,
+                "digest": chosen.digest(),
+                "seed": None,
+                "prompts": len(chosen.prompts),
+                "images_per_prompt": round(len(images) / len(chosen.prompts), 4)
+                if rest
+                else prompts,
+                "source": chosen.source if matched else "",
+            },
+            "protocol": {
+                "name": _NAME + found.name,
+                "settings": {"images": "made and scored by another tool", "tool": found.title},
+            },
+            "evaluators": evaluators,
+            "metrics": summaries(scores, evaluators),
+            "made": {
+                "started": now,
+                "finished": now,
+                "seconds": {},
+                "generated": 0,
+                "scored": {},
+                "failed": {},
+                "processes": 1,
+                "versions": {"soar-bench": _version()},
+            },
+        }
+    )
     return write_run(results, record, scores)
 
 
 def notes(run: Run) -> list[str]:
     """What a user should know of an import, in sentences."""
-    story, suite = run.record["checkpoint"]["story"][IMPORTED], run.record["suite"]
-    said = [
-        f"{story['tool']}: {story['lines']} lines, {suite['prompts']} prompts of {suite['name']}"
-    ]
-    if suite["name"].startswith(_OWN):
+    story: Any = run.record.checkpoint.story["imported"]
+    suite = run.record.suite
+    said = [f"{story['tool']}: {story['lines']} lines, {suite.prompts} prompts of {suite.name}"]
+    if suite.name.startswith(_OWN):
         unfetched = [name for name in FETCHED if not prompt_sets.is_fetched(name)]
         more = f" (not fetched: {', '.join(unfetched)})" if unfetched else ""
         said.append(f"note: no named suite that is here has these prompts{more}")
@@ -230,9 +242,9 @@ def notes(run: Run) -> list[str]:
     for theirs, ours in story["scores"].items():
         if ours["factor"] != 1:
             said.append(f"note: {theirs} times {ours['factor']:g} is {ours['metric']}")
-    for metric, found in run.record["metrics"].items():
-        if found["unscored"]:
-            said.append(f"note: {metric} has {found['unscored']} unscored samples")
+    for metric, found in run.record.metrics.items():
+        if found.unscored:
+            said.append(f"note: {metric} has {found.unscored} unscored samples")
     return said
 
 
@@ -493,28 +505,15 @@ def _table(
     return score_frame(rows)
 
 
-def _declared(tool: Tool, meaning: Meaning) -> dict[str, Any]:
-    return {
-        "unit": meaning.unit,
-        "range": list(meaning.range),
-        "higher_is_better": True,
-        "version": f"as {tool.title} computed it, version not known",
-        "source": tool.source,
-        "aggregate": meaning.aggregate,
-    }
-
-
-def _summary(scores: pd.DataFrame, meaning: Meaning) -> dict[str, Any]:
-    rows = scores[scores["metric"] == meaning.metric]
-    found = estimate(rows, meaning.aggregate)
-    known = rows.dropna(subset=["value"])
-    return {
-        "value": None if math.isnan(found.value) else found.value,
-        "standard_error": None if math.isnan(found.standard_error) else found.standard_error,
-        "scored": found.scored,
-        "unscored": found.unscored,
-        "tasks": {str(task): float(v) for task, v in known.groupby("task")["value"].mean().items()},
-    }
+def _declared(tool: Tool, meaning: Meaning) -> MetricRecord:
+    return MetricRecord(
+        unit=meaning.unit,
+        range=meaning.range,
+        higher_is_better=True,
+        version=f"as {tool.title} computed it, version not known",
+        source=tool.source,
+        aggregate=meaning.aggregate,
+    )
 
 
 def _version() -> str:

@@ -18,7 +18,7 @@ import pandas as pd
 from soar_bench.cache.images import ImageStore
 from soar_bench.cache.scores import Journal
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.records import RUN_FILE, SCORES_FILE, Run, deciding, read_run, run_folders
+from soar_bench.records import RUN_FILE, SCORES_FILE, Run, read_run, run_folders
 from soar_bench.suites.types import PlannedSample, Prompt
 
 _SHOWN = 8
@@ -95,7 +95,7 @@ def select(results: Path, name: str) -> Found:
 
 
 def _checkpoint(found: Found) -> str:
-    return str(found.run.record["checkpoint"]["name"]) if found.run else ""
+    return found.run.record.checkpoint.name if found.run else ""
 
 
 def _choices(found: Sequence[Found], results: Path) -> str:
@@ -118,11 +118,12 @@ def store_of(run: Run, cache: Path) -> ImageStore | None:
     if run.imported:
         return None
     record = run.record
+    assert record.suite.seed is not None  # as the record's validation has seen
     return ImageStore.of(
         cache,
-        record["checkpoint"]["digest"],
-        record["protocol"]["settings"],
-        record["suite"]["seed"],
+        record.checkpoint.digest,
+        record.protocol.settings,
+        record.suite.seed,
     )
 
 
@@ -189,8 +190,8 @@ def _whole(found: Found) -> Run:
 
 
 def _journals(run: Run, cache: Path, store: ImageStore) -> Iterator[Path]:
-    for name, evaluator in run.record["evaluators"].items():
-        yield Journal.of(cache, name, deciding(evaluator), store.folder.name).folder
+    for name, evaluator in run.record.evaluators.items():
+        yield Journal.of(cache, name, evaluator.decides, store.folder.name).folder
 
 
 def delete(found: Found, results: Path) -> None:

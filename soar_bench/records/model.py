@@ -5,174 +5,403 @@ Imports no torch and no pandas.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import json
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
+
+from soar_bench.core.digests import digest_of
+
+if TYPE_CHECKING:
+    from evaluators.types import Metric
 
 #: Layout of run.json that is written and read.
 SCHEMA = 2
+#: Form of a checkpoint that is images from elsewhere.
+IMAGES = "images"
+#: Key of a checkpoint's story that says how images from elsewhere were found.
+IMPORTED = "imported"
+
+
+def _must_be(kind: str, *types: type) -> PlainValidator:
+    """Check a value's type and keep the value as it is.
+
+    pydantic's own types would refuse halves of surrogate pairs and turn the number 3 into 3.0.
+    """
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, types) or isinstance(value, bool):
+            raise _wrong(kind)
+        return value
+
+    return PlainValidator(check)
+
+
+def _wrong(kind: str) -> PydanticCustomError:
+    return PydanticCustomError("wrong_type", "{kind}", {"kind": kind})
+
+
+def _bounds(value: Any) -> tuple[float, float]:
+    """Smallest and largest value; None in the file is no bound."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise _wrong("two numbers")
+    for bound in value:
+        if bound is not None and (not isinstance(bound, int | float) or isinstance(bound, bool)):
+            raise _wrong("two numbers")
+    low, high = value
+    return -math.inf if low is None else low, math.inf if high is None else high
+
+
+Text = Annotated[str, _must_be("a text", str)]
+Whole = Annotated[int, _must_be("a whole number", int)]
+Number = Annotated[float, _must_be("a number", int, float)]
+Bounds = Annotated[tuple[float, float], PlainValidator(_bounds)]
 
 
 class _Part(BaseModel):
-    """Part of a record: types are checked strictly, keys that are not known are kept."""
+    """Part of a record. Unknown keys are kept, so that a record is written as it was read."""
 
     model_config = ConfigDict(
-        extra="allow", strict=True, use_attribute_docstrings=True, populate_by_name=True
-    )
+        extra="allow", strict=True, frozen=True, use_attribute_docstrings=True,
+        populate_by_name=True,
+    )  # fmt: skip
+
+
+class _Settings(TypedDict, total=False):
+    """Settings of a protocol; of images from elsewhere, only keys that are not named here."""
+
+    __pydantic_config__ = _Part.model_config  # type: ignore[misc]
+
+    dtype: Text
+    guidance: Number
+    max_sequence_length: Whole
+    noise: Text
+    resolution: Whole | None
+    steps: Whole
+    vae_dtype: Text
+
+
+class _StoryBase(TypedDict, total=False):
+    __pydantic_config__ = _Part.model_config  # type: ignore[misc]
+
+    digest: Text
+    name: Text
+
+
+class _Tool(TypedDict, total=False):
+    __pydantic_config__ = _Part.model_config  # type: ignore[misc]
+
+    #: tool whose results were imported; absent where images were scored here
+    tool: Text
+
+
+class Story(TypedDict, total=False):
+    """What the trainer wrote into ``checkpoint.json``, or how images from elsewhere were found."""
+
+    __pydantic_config__ = _Part.model_config  # type: ignore[misc]
+
+    base: _StoryBase
+    config: dict[Text, Any]
+    data: _StoryBase
+    imported: _Tool
+    method: Text
+    name: Text
+    seed: Whole
+    step: Whole
 
 
 class BaseRecord(_Part):
     """Pipeline that a checkpoint stands on."""
 
-    name: str
+    name: Text
     """Folder, hub id or embedded name."""
-    digest: str
+    digest: Text
     """Digest of its weights, settings and vocabularies."""
 
 
 class CheckpointRecord(_Part):
     """Weights that were judged, or images from elsewhere."""
 
-    label: str
+    label: Text
     """Name for tables."""
-    name: str
+    name: Text
     """Name or path as the user typed it."""
-    digest: str
+    digest: Text
     """Digest of the weights, or of all images."""
-    form: str
+    form: Text
     """``pipeline``, ``transformer``, ``lora`` or ``images``."""
     base: BaseRecord | None
     """Pipeline it stands on; None for a pipeline and for images."""
-    revision: str
+    revision: Text
     """Commit of a hub repository; empty for others."""
-    story: dict[str, Any]
-    """What the trainer wrote into ``checkpoint.json``; empty for what was not trained here."""
+    story: Story
+    """What the trainer wrote into ``checkpoint.json``; empty for what was not trained here. For
+    images, the one key ``imported``: how they were found."""
+
+    @property
+    def tool(self) -> str:
+        """Return the tool whose results were imported; empty for what was scored here."""
+        return self.story.get("imported", {}).get("tool", "")
+
+    @model_validator(mode="after")
+    def _whole_story(self) -> CheckpointRecord:
+        """A training is recognised by all of its story, so no part of it may be missing."""
+        if self.form != IMAGES and self.story:
+            needed = ("name", "method", "step", "seed", "config", "base", "data")
+            lacking = [key for key in needed if key not in self.story]
+            lacking += [f"{key}.digest" for key in ("base", "data")
+                        if "digest" not in self.story.get(key, {"digest": ""})]  # type: ignore[operator]  # fmt: skip
+            if lacking:
+                paths = ", ".join(f"checkpoint.story.{key}" for key in lacking)
+                raise PydanticCustomError("lacking", "{paths}", {"paths": paths})
+        return self
 
 
 class SuiteRecord(_Part):
     """Prompts that the images were made from."""
 
-    name: str
+    name: Text
     """Name of the suite."""
-    digest: str
+    digest: Text
     """Digest of prompts, metadata and seed."""
-    seed: int | None
+    seed: Whole | None
     """Seed of the initial noise; None for images from elsewhere."""
-    prompts: int
+    prompts: Whole
     """Number of prompts."""
-    images_per_prompt: int | float
+    images_per_prompt: Number
     """Images per prompt; the mean where prompts have different numbers of images."""
-    source: str
+    source: Text
     """The user's own file; empty for a named suite."""
 
 
 class ProtocolRecord(_Part):
     """Settings of generation."""
 
-    name: str
+    name: Text
     """Name of the protocol."""
-    settings: dict[str, Any]
+    settings: _Settings
     """Every setting that changes a number."""
 
 
 class MetricRecord(_Part):
     """Declaration of a metric."""
 
-    unit: str
+    unit: Text
     """What one value counts."""
-    range: tuple[float | None, float | None] = Field(strict=False)
-    """Smallest and largest possible value; None where there is no bound."""
+    range: Bounds
+    """Smallest and largest possible value; infinite where there is no bound (null in the file)."""
     higher_is_better: bool
     """Direction of the metric."""
-    version: str
+    version: Text
     """Changes whenever the same image could get another value."""
-    source: str
+    source: Text
     """Paper and official implementation."""
     aggregate: Literal["mean", "task_mean"]
     """How samples become one number."""
+
+    @classmethod
+    def of(cls, metric: Metric) -> MetricRecord:
+        """Return the record of a metric as its evaluator declares it."""
+        return cls.model_validate({name: getattr(metric, name) for name in cls.model_fields})
 
 
 class EvaluatorRecord(_Part):
     """Evaluator that judged the samples."""
 
-    given: str
+    given: Text
     """Name as the user typed it: a path or module for plug-ins."""
-    version: str
+    version: Text
     """Version of the package it comes from; empty for a file."""
-    identity: dict[str, str]
-    """What decides its values besides the metrics' versions: digests of weights, engine versions."""
-    metrics: dict[str, MetricRecord]
+    identity: dict[Text, Text]
+    """What besides the metrics' versions decides its values: digests of weights, engines."""
+    metrics: dict[Text, MetricRecord] = Field(min_length=1)
     """Its metrics by name."""
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """Return the part that decides its values; the rest explains them."""
+        return {
+            "identity": self.identity,
+            "metrics": {
+                name: {"version": metric.version, "aggregate": metric.aggregate}
+                for name, metric in self.metrics.items()
+            },
+        }
 
 
 class MetricSummary(_Part):
     """Value of a metric over all samples."""
 
-    value: float | None
+    value: Number | None
     """The aggregate; None where nothing was scored."""
-    standard_error: float | None
+    standard_error: Number | None
     """Standard error over prompts; None where it cannot be known."""
-    scored: int
+    scored: Whole
     """Number of samples with a value."""
-    unscored: int
+    unscored: Whole
     """Number of samples without one."""
-    tasks: dict[str, float]
+    tasks: dict[Text, Number]
     """Mean of each task."""
 
 
 class MadeRecord(_Part):
     """When, where and with what the run was made; no part of its identity."""
 
-    started: str = ""
+    started: Text = ""
     """Time in UTC, ISO 8601."""
-    finished: str = ""
+    finished: Text = ""
     """Time in UTC, ISO 8601."""
-    seconds: dict[str, float] = {}
+    seconds: dict[Text, Number] = {}
     """Seconds by stage."""
-    generated: int = 0
+    generated: Whole = 0
     """Images made in this run."""
-    scored: dict[str, int] = {}
+    scored: dict[Text, Whole] = {}
     """Samples scored in this run, by evaluator."""
-    failed: dict[str, int] = {}
+    failed: dict[Text, Whole] = {}
     """Samples that an evaluator failed on, by evaluator."""
-    processes: int = 1
+    processes: Whole = 1
     """Number of processes."""
-    batch_size: int | None = None
+    batch_size: Whole | None = None
     """Images made at once, or scored at once for images from elsewhere."""
-    device: str = ""
+    device: Text = ""
     """Device, with the model of a GPU."""
-    machine: str = ""
+    machine: Text = ""
     """Operating system and architecture."""
-    memory: int | None = None
+    memory: Whole | None = None
     """Most bytes that the GPU held; None on other devices."""
-    versions: dict[str, str] = {}
+    versions: dict[Text, Text] = {}
     """Versions of the libraries."""
-    commit: str | None = None
+    commit: Text | None = None
     """Git commit of the project, with ``+`` where it had local changes."""
 
 
 class ScoresRecord(_Part):
     """The file of scores beside the record."""
 
-    file: str
+    file: Text
     """Its name."""
-    sha256: str
+    sha256: Text
     """Its SHA-256."""
-    rows: int
+    rows: Whole
     """Number of its rows."""
 
 
-class RunRecord(_Part):
-    """Contents of ``run.json``."""
+class RunDraft(_Part):
+    """A record before its scores are written: all but ``scores`` and ``schema``."""
 
     checkpoint: CheckpointRecord
     suite: SuiteRecord
     protocol: ProtocolRecord
-    evaluators: dict[str, EvaluatorRecord]
+    evaluators: dict[Text, EvaluatorRecord] = Field(min_length=1)
     """Evaluators by name."""
-    metrics: dict[str, MetricSummary]
+    metrics: dict[Text, MetricSummary]
     """Value of each metric over all samples, for reading by eye."""
-    made: MadeRecord
+    made: MadeRecord = MadeRecord()
+
+    @model_validator(mode="after")
+    def _seeded(self) -> RunDraft:
+        """Images that were made here have a seed and a whole number per prompt."""
+        if self.checkpoint.form != IMAGES:
+            for name in ("seed", "images_per_prompt"):
+                value = getattr(self.suite, name)
+                if not isinstance(value, int):
+                    raise PydanticCustomError(
+                        "value",
+                        "suite.{name} is {value}, not a whole number",
+                        {"name": name, "value": json.dumps(value)},
+                    )
+        return self
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """Return everything but the checkpoint that decides the run's numbers."""
+        suite = self.suite
+        return {
+            "suite": {
+                "name": suite.name,
+                "digest": suite.digest,
+                "images_per_prompt": suite.images_per_prompt,
+            },
+            "protocol": self.protocol.settings,
+            "evaluators": {name: one.decides for name, one in self.evaluators.items()},
+        }
+
+    def key(self) -> str:
+        """Return a digest of what decides the numbers, the checkpoint included.
+
+        The precision of decoding counts only where it differs from the precision of the rest: the
+        committed folders are named so.
+        """
+        suite, settings = self.suite, dict(self.protocol.settings)
+        if settings.get("vae_dtype") == settings.get("dtype"):
+            settings.pop("vae_dtype", None)
+        return digest_of(
+            [
+                self.checkpoint.digest,
+                {
+                    "name": suite.name,
+                    "digest": suite.digest,
+                    "seed": suite.seed,
+                    "prompts": suite.prompts,
+                    "images_per_prompt": suite.images_per_prompt,
+                },
+                {"name": self.protocol.name, "settings": settings},
+                {name: one.decides for name, one in self.evaluators.items()},
+            ]
+        )
+
+
+class RunRecord(RunDraft):
+    """Contents of ``run.json``."""
+
     scores: ScoresRecord
-    schema_: Literal[2] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal[2] = Field(default=2, alias="schema")
     """Layout of the file."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the contents of ``run.json``: what was set or read, and nothing more."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+def fault(error: ValidationError) -> str:
+    """Return what is wrong with a record, as the end of a sentence that begins with its file."""
+    lacking = ", ".join(_lacking(error))
+    if lacking:
+        return f"lacks {lacking}: it is damaged, run that eval again"
+    first = error.errors(include_url=False)[0]
+    kind = _KINDS.get(first["type"], first["msg"])
+    value = json.dumps(first["input"], default=repr)[:60]
+    return f"is damaged: {_path(first)} is {value}, not {kind}; run that eval again"
+
+
+def _lacking(error: ValidationError) -> Iterator[str]:
+    for each in error.errors(include_url=False):
+        if each["type"] == "missing":
+            yield _path(each)
+        elif each["type"] == "lacking":
+            yield each["msg"]
+
+
+def _path(error: Any) -> str:
+    return ".".join(str(part) for part in error["loc"] if part != "[key]")
+
+
+#: What pydantic's own errors want, in words.
+_KINDS = {
+    "model_type": "an object",
+    "dict_type": "an object",
+    "too_short": "an object with at least one entry",
+    "bool_type": "true or false",
+    "literal_error": "mean or task_mean",
+}

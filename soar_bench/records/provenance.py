@@ -7,22 +7,42 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from soar_bench.core.devices import describe
+from soar_bench.records.model import MadeRecord
 
 
-def made_by(started: datetime, seconds: dict[str, float], device: str) -> dict[str, Any]:
-    """When, where and with what a record was made, now that it is finished."""
-    return {
+def made_by(
+    started: datetime,
+    device: str,
+    *,
+    seconds: dict[str, float],
+    generated: int,
+    scored: dict[str, int],
+    failed: dict[str, int],
+    processes: int,
+    batch_size: int | None,
+    memory: int | None = None,
+) -> MadeRecord:
+    """Return when, where and with what a record was made, now that it is finished.
+
+    The arguments are the fields of :class:`~soar_bench.records.model.MadeRecord`.
+    """
+    made = {
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": seconds,
+        "generated": generated,
+        "scored": scored,
+        "failed": failed,
+        "processes": processes,
+        "batch_size": batch_size,
         "device": describe(device),
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": _versions(),
         "commit": _commit(),
     }
+    return MadeRecord.model_validate(made if memory is None else {**made, "memory": memory})
 
 
 def _versions() -> dict[str, str]:

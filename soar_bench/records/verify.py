@@ -19,7 +19,7 @@ import pandas as pd
 from soar_bench.boards.compare import metrics_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import digest_image
-from soar_bench.records import IMPORTED, Run
+from soar_bench.records import Run
 from soar_bench.records.manage import Found, samples_of, store_of
 from soar_bench.sampling.noise import noise_key
 from soar_bench.stats import estimate
@@ -75,26 +75,24 @@ def verify(found: Found, cache: Path) -> list[Finding]:
 
 
 def _scores(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
-    """Reading has compared the digest already, where the record has one."""
-    known = run.record["scores"]
-    if not known:
-        raise _NotChecked("a record of schema 1 has no digest of its scores")
-    if known["rows"] != len(scores):
-        yield f"{len(scores)} rows, not the {known['rows']} that the record names"
+    """Reading has compared the digest already."""
+    rows = run.record.scores.rows
+    if rows != len(scores):
+        yield f"{len(scores)} rows, not the {rows} that the record names"
 
 
 def _samples(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     """Every planned sample exactly once a metric, with one text, noise and image."""
-    suite = run.record["suite"]
+    suite = run.record.suite
     declared = [name for name, _ in metrics_of(run)]
     strange = sorted(set(scores["metric"]) - set(declared))
     if strange:
         yield f"scores of {', '.join(strange)}, which no evaluator of the record gives"
     prompts = scores["prompt_id"].nunique()
-    if prompts != suite["prompts"]:
-        yield f"{prompts} prompts, not {suite['prompts']}"
+    if prompts != suite.prompts:
+        yield f"{prompts} prompts, not {suite.prompts}"
     every = set(scores[["prompt_id", "index"]].itertuples(index=False, name=None))
-    count = suite["images_per_prompt"]
+    count = suite.images_per_prompt
     if isinstance(count, int):
         wanted = {(p, i) for p in scores["prompt_id"].unique() for i in range(count)}
         if every != wanted:
@@ -109,7 +107,7 @@ def _samples(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     for column in one.columns[(one != 1).any()]:
         yield f"samples have more than one {column}"
     # Another tool's results name no pixels.
-    empty = {""} if "tool" in run.record["checkpoint"]["story"].get(IMPORTED, {}) else set()
+    empty = {""} if run.record.checkpoint.tool else set()
     damaged = [d for d in scores["image"].unique() if not _DIGEST.fullmatch(str(d))]
     damaged = [d for d in damaged if d not in empty]
     if damaged:
@@ -126,7 +124,7 @@ def _values(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
         yield f"{both} rows have both a value and a reason for having none"
     for metric, declared in metrics_of(run):
         values = scores.loc[(scores["metric"] == metric) & has, "value"]
-        low, high = declared["range"]
+        low, high = declared.range
         outside = values[(values < low) | (values > high) | ~values.abs().lt(math.inf)]
         if len(outside):
             yield f"{metric}: {len(outside)} values outside {low} to {high} ({_some(outside)})"
@@ -134,7 +132,7 @@ def _values(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
 
 def _metrics(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     """The values of run.json are those of the scores."""
-    recorded = run.record["metrics"]
+    recorded = run.record.metrics
     declared = dict(metrics_of(run))
     if set(recorded) != set(declared):
         yield f"run.json has values of {_some(sorted(recorded))}, not {_some(sorted(declared))}"
@@ -142,18 +140,20 @@ def _metrics(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
         if metric not in declared:
             continue
         rows = scores[scores["metric"] == metric]
-        found = estimate(rows, declared[metric]["aggregate"])
-        means = rows.dropna(subset=["value"]).groupby("task")["value"].mean().to_dict()
+        found = estimate(rows, declared[metric].aggregate)
+        by_task = rows.dropna(subset=["value"]).groupby("task")["value"].mean()
+        means = {str(task): float(mean) for task, mean in by_task.items()}
         for name, here in (
             ("value", found.value),
             ("standard_error", found.standard_error),
             ("scored", found.scored),
             ("unscored", found.unscored),
         ):
-            if not _equal(said[name], here):
-                yield f"{metric}: {name} is {here:.6g} by the scores, {said[name]} in run.json"
-        for task in sorted({*said["tasks"], *(t for t in means if t)}):
-            if not _equal(said["tasks"].get(task), means.get(task, math.nan)):
+            if not _equal(getattr(said, name), here):
+                recorded_value = getattr(said, name)
+                yield f"{metric}: {name} is {here:.6g} by the scores, {recorded_value} in run.json"
+        for task in sorted({*said.tasks, *(t for t in means if t)}):
+            if not _equal(said.tasks.get(task), means.get(task, math.nan)):
                 yield f"{metric}: the mean of {task} is not that of the scores"
 
 
@@ -165,10 +165,11 @@ def _noise(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
         if wrong:
             yield f"{len(wrong)} images from elsewhere have noise"
         return
-    version = run.record["protocol"]["settings"].get("noise")
+    version = run.record.protocol.settings.get("noise")
     if version != "philox-1":
         raise _NotChecked(f"this soar-bench does not know the noise {version!r}")
-    seed = run.record["suite"]["seed"]
+    seed = run.record.suite.seed
+    assert seed is not None  # as the record's validation has seen
     wrong = [
         f"{identity} {index}"
         for identity, index, noise in rows.itertuples(index=False)
@@ -181,16 +182,16 @@ def _noise(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
 def _suite(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     """The suite as it is now has the recorded digest, and the samples are its."""
     suite = suite_of(run)
-    recorded = run.record["suite"]
-    if suite.digest() != recorded["digest"]:
+    recorded = run.record.suite
+    if suite.digest() != recorded.digest:
         yield (
-            f"{recorded['source'] or recorded['name']} is another suite now "
-            f"({suite.digest()[:12]}, recorded {recorded['digest'][:12]})"
+            f"{recorded.source or recorded.name} is another suite now "
+            f"({suite.digest()[:12]}, recorded {recorded.digest[:12]})"
         )
         return
     planned = {
         (s.prompt.id, s.index, s.prompt.text, s.prompt.task)
-        for s in plan(suite, recorded["images_per_prompt"])
+        for s in plan(suite, int(recorded.images_per_prompt))
     }
     columns = ["prompt_id", "index", "prompt", "task"]
     there = set(scores[columns].itertuples(index=False, name=None))
@@ -200,11 +201,11 @@ def _suite(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
 
 def suite_of(run: Run) -> Suite:
     """The suite of a record as it is now, with the recorded seed."""
-    recorded = run.record["suite"]
+    recorded = run.record.suite
     if run.imported:
         raise _NotChecked("the prompts came with images from elsewhere")
     try:
-        return get_suite(recorded["source"] or recorded["name"], seed=recorded["seed"])
+        return get_suite(recorded.source or recorded.name, seed=recorded.seed)
     except SoarBenchError as error:
         raise _NotChecked(str(error)) from None
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from soar_bench.boards.compare import Entrant, Row, compare, entrants, metrics_of, primary_metric
 from soar_bench.core.digests import digest_of
 from soar_bench.records import Run
+from soar_bench.records.model import MetricRecord, RunRecord
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Board:
         return tuple(run for entrant in self.entrants for run in entrant.runs)
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> RunRecord:
         """The first run's record: what it says of suite, protocol and evaluators holds for all."""
         return self.entrants[0].runs[0].record
 
     @property
-    def metrics(self) -> list[tuple[str, dict[str, Any]]]:
+    def metrics(self) -> list[tuple[str, MetricRecord]]:
         """Each metric with its declaration, the one to rank by first."""
         return ordered_metrics(self.entrants[0].runs[0])
 
@@ -110,16 +110,16 @@ def training_names(runs: Sequence[Run]) -> dict[str, str]:
 def _by_step(runs: Sequence[Run]) -> list[Run]:
     """The trainings in the order in which they first come, each with its checkpoints by step."""
     of = [training_of(run) for run in runs]
-    keys = [(of.index(key), int(run.training["step"]) if key else 0)
+    keys = [(of.index(key), run.training["step"] if key else 0)
             for key, run in zip(of, runs, strict=True)]  # fmt: skip
     return [runs[i] for i in sorted(range(len(runs)), key=keys.__getitem__)]
 
 
-def ordered_metrics(run: Run) -> list[tuple[str, dict[str, Any]]]:
+def ordered_metrics(run: Run) -> list[tuple[str, MetricRecord]]:
     """A run's metrics with their declarations, the one to rank by first."""
     first = primary_metric(run)
     return [first, *(metric for metric in metrics_of(run) if metric[0] != first[0])]
 
 
 def _names(run: Run) -> tuple[str, str]:
-    return str(run.record["suite"]["name"]), str(run.record["protocol"]["name"])
+    return run.record.suite.name, run.record.protocol.name

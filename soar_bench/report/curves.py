@@ -62,7 +62,7 @@ def trainings(runs: Iterable[Run]) -> tuple[list[Training], list[str]]:
         if log is not None:
             logs.append(log)
         else:
-            without.update({run.record["checkpoint"]["digest"]: run.label for run in group})
+            without.update({run.record.checkpoint.digest: run.label for run in group})
     return logs, list(dict.fromkeys(without.values()))
 
 
@@ -71,7 +71,7 @@ def _training(key: str, name: str, runs: Sequence[Run]) -> Training | None:
     folder = next((place for run in runs if (place := folder_of(run)) is not None), None)
     if folder is None:
         return None
-    last = max(int(run.training["step"]) for run in runs)
+    last = max(run.training["step"] for run in runs)
     found = [line for line in lines(folder / METRICS_FILE) if 0 < line["step"] <= last]
     if not found:
         return None
@@ -89,7 +89,7 @@ def folder_of(run: Run) -> Path | None:
     """
     story = run.training
     wanted = [story["config"], story["base"]["digest"], story["data"]["digest"]]
-    named = Path(run.record["checkpoint"]["name"])
+    named = Path(run.record.checkpoint.name)
     for folder in (named, named.parent, *run.folder.resolve().parents[3:4]):
         if not ((folder / METRICS_FILE).is_file() and (folder / CONFIG_FILE).is_file()):
             continue

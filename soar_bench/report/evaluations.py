@@ -22,6 +22,7 @@ from evaluators import registry
 from evaluators.types import EvaluatorError
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import Run, read_run, run_folders
+from soar_bench.records.model import MetricRecord
 from soar_bench.report import curves, svg, text
 from soar_bench.report.boards import Board, ordered_metrics, training_of
 from soar_bench.report.curves import Training
@@ -104,7 +105,7 @@ class Group:
         )
 
     @cached_property
-    def declared(self) -> Mapping[str, dict[str, Any]]:
+    def declared(self) -> Mapping[str, MetricRecord]:
         """By metric its unit and direction, of those that are known."""
         return dict(ordered_metrics(self.run)) if self.run else _built_in()
 
@@ -185,7 +186,7 @@ def _records(log: Training, seen: Mapping[int, Look]) -> dict[int, Run]:
             same = (training_of(run), run.seed) == (log.key, log.seed)
             step = int(run.training["step"]) if same else -1
         else:
-            step = 0 if run.record["checkpoint"]["digest"] == log.base else -1
+            step = 0 if run.record.checkpoint.digest == log.base else -1
         if step in seen and _look(run) == seen[step]:
             fitting.setdefault(step, []).append(run)
     times = Counter(board for runs in fitting.values() for board in {run.board for run in runs})
@@ -206,7 +207,7 @@ def _intervals(run: Run | None) -> dict[str, tuple[float, float]]:
         return {}
     scores = run.scores()
     return {
-        metric: over_seeds([scores[scores["metric"] == metric]], said["aggregate"]).interval(
+        metric: over_seeds([scores[scores["metric"] == metric]], said.aggregate).interval(
             CONFIDENCE
         )
         for metric, said in ordered_metrics(run)
@@ -214,30 +215,27 @@ def _intervals(run: Run | None) -> dict[str, tuple[float, float]]:
 
 
 def _look(run: Run) -> Look:
-    metrics = run.record["metrics"]
+    metrics = run.record.metrics
     return Look(
-        {name: one["value"] for name, one in metrics.items() if one["value"] is not None},
-        {name: one["unscored"] for name, one in metrics.items() if one["unscored"]},
+        {name: one.value for name, one in metrics.items() if one.value is not None},
+        {name: one.unscored for name, one in metrics.items() if one.unscored},
     )
 
 
-def _built_in() -> dict[str, dict[str, Any]]:
+def _built_in() -> dict[str, MetricRecord]:
     """The metrics of the evaluators that are built in."""
     found = {}
     for name in registry.BUILT_IN:
         with suppress(EvaluatorError):
             for metric in registry.create(name).metrics:
-                found[metric.name] = {
-                    "unit": metric.unit,
-                    "higher_is_better": metric.higher_is_better,
-                }
+                found[metric.name] = MetricRecord.of(metric)
     return found
 
 
 def _is_swept(group: Group, board: Board) -> bool:
     """Whether the board's sweep over training steps has every point of the group."""
     there = {(training_of(run), run.training["step"]) for run in board.runs if run.training}
-    bases = {run.record["checkpoint"]["digest"] for run in board.runs if not run.training}
+    bases = {run.record.checkpoint.digest for run in board.runs if not run.training}
     trainings = [line.training.key for line in group.lines]
     return len(set(trainings)) == len(trainings) and all(
         ((line.training.key, step) in there if step else line.training.base in bases)
@@ -294,23 +292,23 @@ def _title(group: Group, board: Board | None, metric: str) -> str:
         place = f"{board.title}: "
     elif group.run is not None:
         record = group.run.record
-        place = f"{record['suite']['name']} under {record['protocol']['name']}: "
+        place = f"{record.suite.name} under {record.protocol.name}: "
     else:
         place = ""
     declared = group.declared.get(metric)
     if declared is None:
         return f"{place}{metric} while training"
-    better = "higher" if declared["higher_is_better"] else "lower"
-    unit = declared["unit"].partition(";")[0]
+    better = "higher" if declared.higher_is_better else "lower"
+    unit = declared.unit.partition(";")[0]
     return f"{place}{metric} while training ({unit}, {better} is better)"
 
 
 def _caption(group: Group, metric: str, known: bool) -> str:
     sentences = []
     if group.run is not None:
-        suite = group.run.record["suite"]
-        images = text.count(int(suite["images_per_prompt"]), "image")
-        sentences.append(f"{text.count(int(suite['prompts']), 'prompt')}, {images} each.")
+        suite = group.run.record.suite
+        images = text.count(int(suite.images_per_prompt), "image")
+        sentences.append(f"{text.count(suite.prompts, 'prompt')}, {images} each.")
     else:
         sentences.append(
             "Which suite and protocol it is of is not known: the records that the training left "

@@ -21,33 +21,31 @@ class Facts:
 def of_board(board: Board) -> list[Facts]:
     """Suite, protocol and evaluators, which all runs of a board share."""
     record = board.record
-    suite = record["suite"]
+    suite = record.suite
     facts = [
         Facts(
             "Suite",
             _facts(
-                name=suite["name"],
-                source=suite["source"],
-                prompts=suite["prompts"],
-                images_per_prompt=suite["images_per_prompt"],
-                seed=suite["seed"],
-                digest=suite["digest"],
+                name=suite.name,
+                source=suite.source,
+                prompts=suite.prompts,
+                images_per_prompt=suite.images_per_prompt,
+                seed=suite.seed,
+                digest=suite.digest,
             ),
         ),
-        Facts(
-            "Protocol", _facts(name=record["protocol"]["name"], **record["protocol"]["settings"])
-        ),
+        Facts("Protocol", _facts(name=record.protocol.name, **record.protocol.settings)),
     ]
-    for name, evaluator in sorted(record["evaluators"].items()):
+    for name, evaluator in sorted(record.evaluators.items()):
         metrics = {
-            metric: f"{said['unit']}; version {said['version']}; {said['source']}".rstrip("; ")
-            for metric, said in sorted(evaluator["metrics"].items())
+            metric: f"{said.unit}; version {said.version}; {said.source}".rstrip("; ")
+            for metric, said in sorted(evaluator.metrics.items())
         }
-        identity = {f"identity: {k}": v for k, v in sorted(evaluator["identity"].items())}
+        identity = {f"identity: {k}": v for k, v in sorted(evaluator.identity.items())}
         facts.append(
             Facts(
                 f"Evaluator {name}",
-                (*_facts(package_version=evaluator["version"]), *metrics.items(),
+                (*_facts(package_version=evaluator.version), *metrics.items(),
                  *((k, str(v)) for k, v in identity.items())),
             )
         )  # fmt: skip
@@ -56,15 +54,15 @@ def of_board(board: Board) -> list[Facts]:
 
 def of_run(run: Run, cache: Any) -> Facts:
     """What one run says of its checkpoint and of how it was made."""
-    checkpoint, made = run.record["checkpoint"], run.record["made"]
-    base, story = checkpoint["base"] or {}, run.training
+    checkpoint, made = run.record.checkpoint, run.record.made
+    base, story = checkpoint.base, run.training
     facts = _facts(
-        checkpoint=checkpoint["name"],
-        form=checkpoint["form"],
-        digest=checkpoint["digest"],
-        revision=checkpoint["revision"],
-        base=base.get("name"),
-        base_digest=base.get("digest"),
+        checkpoint=checkpoint.name,
+        form=checkpoint.form,
+        digest=checkpoint.digest,
+        revision=checkpoint.revision,
+        base=base and base.name,
+        base_digest=base and base.digest,
     )
     if story:
         facts += _facts(
@@ -74,15 +72,14 @@ def of_run(run: Run, cache: Any) -> Facts:
             training_data=story["data"].get("name"),
             training_data_digest=story["data"]["digest"],
         )
-    versions = made.get("versions") or {}
     facts += _facts(
-        finished=made.get("finished"),
-        device=made.get("device"),
-        machine=made.get("machine"),
-        batch_size=made.get("batch_size"),
-        processes=made.get("processes"),
-        commit=made.get("commit"),
-        versions=", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
+        finished=made.finished,
+        device=made.device,
+        machine=made.machine,
+        batch_size=made.batch_size,
+        processes=made.processes,
+        commit=made.commit,
+        versions=", ".join(f"{name} {version}" for name, version in sorted(made.versions.items())),
         command=pictures.command(run, cache),
         record=run.folder.as_posix(),
     )

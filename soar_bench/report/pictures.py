@@ -19,7 +19,7 @@ from PIL import Image
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import digest_image, read_pixels
-from soar_bench.records import IMPORTED, Run
+from soar_bench.records import Run
 from soar_bench.records.manage import store_of
 from soar_bench.scoring.images import FILES_FILE
 from soar_bench.suites.types import PlannedSample
@@ -140,7 +140,7 @@ def reader_of(run: Run, cache: Path) -> Callable[[PlannedSample], Callable[[], n
         return of_cache
     tool = _tool(run)
     files = dict(_files(run))
-    place = Path(run.record["checkpoint"]["name"])
+    place = Path(run.record.checkpoint.name)
 
     def of_folder(sample: PlannedSample) -> Callable[[], np.ndarray | None]:
         def read() -> np.ndarray | None:
@@ -158,7 +158,7 @@ def reader_of(run: Run, cache: Path) -> Callable[[PlannedSample], Callable[[], n
 
 def _tool(run: Run) -> str:
     """The other tool whose scores a run is an import of; empty for images that were scored here."""
-    return str(run.record["checkpoint"]["story"].get(IMPORTED, {}).get("tool", ""))
+    return run.record.checkpoint.tool
 
 
 def _files(run: Run) -> Iterator[tuple[tuple[str, int], str]]:
@@ -177,24 +177,24 @@ def _files(run: Run) -> Iterator[tuple[tuple[str, int], str]]:
 def command(run: Run, cache: Path) -> str:
     """What a user types to have a run's images again; empty where there never were any here."""
     record = run.record
-    checkpoint, suite = record["checkpoint"], record["suite"]
+    checkpoint, suite = record.checkpoint, record.suite
     if run.imported and _tool(run):
         return ""
     if run.imported:
-        evaluators = ",".join(one["given"] for one in record["evaluators"].values())
-        words = ["soar-bench", "score", checkpoint["name"], "--evaluators", evaluators,
-                 "--label", run.label, "--suite", suite["name"]]  # fmt: skip
+        evaluators = ",".join(one.given for one in record.evaluators.values())
+        words = ["soar-bench", "score", checkpoint.name, "--evaluators", evaluators,
+                 "--label", run.label, "--suite", suite.name]  # fmt: skip
         return shlex.join(words)
-    name = checkpoint["name"]
-    if checkpoint["revision"]:
-        name = f"{name.partition('@')[0]}@{checkpoint['revision']}"
+    name = checkpoint.name
+    if checkpoint.revision:
+        name = f"{name.partition('@')[0]}@{checkpoint.revision}"
     words = ["soar-bench", "eval", name]
-    if checkpoint["base"]:
-        words += ["--base", checkpoint["base"]["name"]]
-    words += ["--suite", suite["source"] or suite["name"], "--protocol", record["protocol"]["name"]]
-    words += ["--images", str(suite["images_per_prompt"]), "--seed", str(suite["seed"])]
-    given = [one["given"] for one in record["evaluators"].values()]
+    if checkpoint.base:
+        words += ["--base", checkpoint.base.name]
+    words += ["--suite", suite.source or suite.name, "--protocol", record.protocol.name]
+    words += ["--images", str(suite.images_per_prompt), "--seed", str(suite.seed)]
+    given = [one.given for one in record.evaluators.values()]
     words += ["--evaluators", ",".join(given), "--cache", str(cache)]
-    precisions = [one["identity"].get("dtype") for one in record["evaluators"].values()]
+    precisions = [one.identity.get("dtype") for one in record.evaluators.values()]
     words += next((["--evaluator-dtype", str(dtype)] for dtype in precisions if dtype), [])
     return shlex.join(words)

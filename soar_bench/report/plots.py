@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from soar_bench.boards.compare import Entrant
+from soar_bench.records.model import MetricRecord
 from soar_bench.report import svg, text
 from soar_bench.report.boards import Board
 from soar_bench.stats import CONFIDENCE, Estimate
@@ -67,7 +68,7 @@ def values(board: Board) -> Figures:
                 gid = f"v{number}-{i}"
                 titles[gid] = f"{entrant.name}, {metric}: {text.estimate(found)}"
                 _point(axes, i, i, found, gid, across=True)
-            axes.set_title(f"{svg.label(metric)} {'↑' if declared['higher_is_better'] else '↓'}")
+            axes.set_title(f"{svg.label(metric)} {'↑' if declared.higher_is_better else '↓'}")
             axes.grid(axis="y", visible=False)
             axes.margins(x=0.12)
             axes.set_ylim(len(entrants) - 0.5, -0.5)
@@ -78,7 +79,7 @@ def values(board: Board) -> Figures:
     return Figures("Values", drawing, f"Points are values, lines their {_PERCENT}% intervals.")
 
 
-def tasks(board: Board, metric: str, declared: dict[str, Any]) -> Figures | None:
+def tasks(board: Board, metric: str, declared: MetricRecord) -> Figures | None:
     """The metric's mean by task; None where nothing has a task."""
     names = board.tasks
     if len(names) < 2:
@@ -87,7 +88,7 @@ def tasks(board: Board, metric: str, declared: dict[str, Any]) -> Figures | None
     found = [[_of_task(entrant, metric, task) for task in names] for entrant in entrants]
     if not any(one.scored for row in found for one in row):
         return None
-    low, high = declared["range"]
+    low, high = declared.range
     bars = low == 0.0 and high <= 1.0
     titles: dict[str, str] = {}
     width = 0.8 / len(entrants)
@@ -108,7 +109,7 @@ def tasks(board: Board, metric: str, declared: dict[str, Any]) -> Figures | None
         axes.set_xticks(range(len(names)), [svg.label(name) for name in names])
         axes.tick_params(axis="x", length=0)
         axes.grid(axis="x", visible=False)
-        axes.set_ylabel(svg.label(declared["unit"], 36))
+        axes.set_ylabel(svg.label(declared.unit, 36))
         if bars:
             axes.set_ylim(0, 1.02)
         says = f"{metric} by task; the numbers follow as a table."
@@ -132,7 +133,7 @@ def _of_task(entrant: Entrant, metric: str, task: str) -> Estimate:
     return replace(entrant, scores=of).value(metric, "mean")
 
 
-def distribution(board: Board, metric: str, declared: dict[str, Any]) -> Figures | None:
+def distribution(board: Board, metric: str, declared: MetricRecord) -> Figures | None:
     """How the prompts' means are distributed; None where nothing is scored."""
     entrants = shown(board)
     means = [by_prompt(entrant, metric).to_numpy() for entrant in entrants]
@@ -143,7 +144,7 @@ def distribution(board: Board, metric: str, declared: dict[str, Any]) -> Figures
         figure = svg.new_figure(5.4, 2.7)
         axes = figure.subplots()
         _histogram(axes, means, every)
-        axes.set_xlabel(svg.label(declared["unit"], 60))
+        axes.set_xlabel(svg.label(declared.unit, 60))
         axes.set_ylabel("share of prompts")
         key = metric_key(board, metric)
         says = f"Distribution of {metric} over prompts, one line a checkpoint."
@@ -156,7 +157,7 @@ def distribution(board: Board, metric: str, declared: dict[str, Any]) -> Figures
     )
 
 
-def differences(board: Board, metric: str, declared: dict[str, Any]) -> Figures | None:
+def differences(board: Board, metric: str, declared: MetricRecord) -> Figures | None:
     """How the prompts' paired differences to the first entrant are distributed; None if there is
     nothing to compare.
     """
@@ -182,7 +183,7 @@ def differences(board: Board, metric: str, declared: dict[str, Any]) -> Figures 
             axes.set_ylabel(
                 svg.label(entrant.name), rotation=0, ha="right", va="center", labelpad=6
             )
-            sign = 1 if declared["higher_is_better"] else -1
+            sign = 1 if declared.higher_is_better else -1
             better, worse = int((sign * found > 0).sum()), int((sign * found < 0).sum())
             equal = found.size - better - worse
             rows.append((entrant.name, str(better), str(equal), str(worse)))

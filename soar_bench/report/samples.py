@@ -138,11 +138,11 @@ def board_data(
         "metrics": [
             {
                 "name": name,
-                "unit": declared["unit"],
-                "higher": bool(declared["higher_is_better"]),
+                "unit": declared.unit,
+                "higher": declared.higher_is_better,
                 # Right or wrong and nothing between: shown with a tick or a cross.
                 "binary": bool(len(of) and np.isin(of, (0.0, 1.0)).all()
-                               and list(declared["range"]) == [0.0, 1.0]),
+                               and list(declared.range) == [0.0, 1.0]),
             }
             for (name, declared), of in zip(board.metrics, seen, strict=True)
         ],

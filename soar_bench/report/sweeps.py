@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from soar_bench.core.digests import digest_of
+from soar_bench.records.model import MetricRecord
 from soar_bench.report import plots, svg, text
 from soar_bench.report.boards import Board, training_names, training_of
 from soar_bench.report.plots import Figures
@@ -45,7 +46,7 @@ def protocol_sweeps(boards: Sequence[Board]) -> list[Figures]:
             if len(family) < 2:
                 continue
             for metric, declared in family[0].metrics:
-                curves = _across(family, setting, metric, declared["aggregate"])
+                curves = _across(family, setting, metric, declared.aggregate)
                 if curves:
                     title = f"{family[0].suite}: {metric} by {axis}"
                     key = f"sweep-{setting}-{number}-{plots.metric_key(family[0], metric)}"
@@ -63,7 +64,7 @@ def _one_each(family: Sequence[Board], setting: str) -> list[Board]:
 
 
 def _images_of(board: Board) -> float:
-    return float(board.record["suite"]["images_per_prompt"])
+    return float(board.record.suite.images_per_prompt)
 
 
 def _images(family: Sequence[Board]) -> str:
@@ -75,7 +76,8 @@ def _images(family: Sequence[Board]) -> str:
 
 
 def _setting(board: Board, setting: str) -> float:
-    return float(board.record["protocol"]["settings"][setting])
+    settings: Any = board.record.protocol.settings
+    return float(settings[setting])
 
 
 def _across(family: Sequence[Board], setting: str, metric: str, aggregate: str) -> list[Curve]:
@@ -100,7 +102,7 @@ def training_sweeps(boards: Sequence[Board]) -> list[Figures]:
     """
     figures = []
     for board in boards:
-        bases = {e.runs[0].record["checkpoint"]["digest"]: e for e in board.entrants
+        bases = {e.runs[0].record.checkpoint.digest: e for e in board.entrants
                  if not e.runs[0].training}  # fmt: skip
         trainings: dict[str, list[tuple[int, Any]]] = {}
         places: dict[str, int] = {}
@@ -116,7 +118,7 @@ def training_sweeps(boards: Sequence[Board]) -> list[Figures]:
             for training, of in several.items():
                 base = bases.get(of[0][1].runs[0].base)
                 every = ([(0, base)] if base else []) + of
-                points = [(float(s), e.value(metric, declared["aggregate"])) for s, e in every]
+                points = [(float(s), e.value(metric, declared.aggregate)) for s, e in every]
                 points = [(step, found) for step, found in points if found.scored]
                 if len(points) > 1:
                     curves.append(Curve(names[training], tuple(points), places[training]))
@@ -132,7 +134,7 @@ def draw(
     title: str,
     axis: str,
     metric: str,
-    declared: dict[str, Any],
+    declared: MetricRecord,
     key: str,
 ) -> Figures:
     """Lines with their intervals, and the same as a table."""
@@ -167,7 +169,7 @@ def draw(
         (curve.name, *(text.estimate(dict(curve.points).get(x)) for x in places))
         for curve in curves
     )
-    better = "higher" if declared["higher_is_better"] else "lower"
+    better = "higher" if declared.higher_is_better else "lower"
     caption = f"{metric} with its {round(100 * CONFIDENCE)}% interval; {better} is better."
     legend = tuple((series[i], curve.name) for i, curve in enumerate(drawn))
     return Figures(title, drawing, caption, header, rows, legend)

@@ -109,18 +109,18 @@ def tests(board: Board) -> list[str]:
 def introduction(board: Board) -> str:
     """What was compared, in one sentence."""
     record = board.record
-    suite, protocol = record["suite"], record["protocol"]
+    suite, protocol = record.suite, record.protocol
     runs, names = len(board.runs), len(board.entrants)
     seeds = f" ({text.count(runs, 'run')}, seeds of one training taken together)"
-    images = suite["images_per_prompt"]
+    images = suite.images_per_prompt
     what = f"{text.count(names, 'checkpoint')}{seeds if runs > names else ''}"
     where = (
-        f"{text.count(suite['prompts'], 'prompt')}, {_plain(images)} "
+        f"{text.count(suite.prompts, 'prompt')}, {_plain(images)} "
         f"{'image' if images == 1 else 'images'} each"
     )
     if board.runs[0].imported:
         return f"{what} on {board.suite}: {where}, made elsewhere."
-    settings = protocol["settings"]
+    settings = protocol.settings
     how = ", ".join(
         part
         for part in (

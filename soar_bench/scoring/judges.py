@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from evaluators import registry
 from evaluators.types import Evaluator
@@ -54,25 +53,6 @@ class Judge:
         """What decides its values besides the metrics' versions."""
         other = {} if self.dtype == self.evaluator.dtypes[0] else {"dtype": self.dtype}
         return self.evaluator.identity() | other
-
-    def record(self) -> dict[str, Any]:
-        """The evaluator as ``run.json`` describes it."""
-        return {
-            "given": self.given,
-            "version": self.version,
-            "identity": self.identity,
-            "metrics": {
-                m.name: {
-                    "unit": m.unit,
-                    "range": list(m.range),
-                    "higher_is_better": m.higher_is_better,
-                    "version": m.version,
-                    "source": m.source,
-                    "aggregate": m.aggregate,
-                }
-                for m in self.evaluator.metrics
-            },
-        }
 
     def journal(self, cache: Path, images: str) -> Journal:
         """The scores that it has given to the images of that name."""

@@ -140,11 +140,11 @@ def _evaluation(
 
 def _figures(found: Run) -> dict[str, float]:
     figures: dict[str, float] = {}
-    for name, metric in found.record["metrics"].items():
-        if metric["value"] is not None:
-            figures[name] = metric["value"]
-        if metric["unscored"]:
-            figures[name + UNSCORED] = metric["unscored"]
+    for name, metric in found.record.metrics.items():
+        if metric.value is not None:
+            figures[name] = metric.value
+        if metric.unscored:
+            figures[name + UNSCORED] = metric.unscored
     return figures
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from soar_bench import records
 from soar_bench.cache.images import ImageStore
 from soar_bench.core.images import digest_image
-from soar_bench.records import Run, write_run
+from soar_bench.records import Run, RunDraft
 from soar_bench.suites.shapes import shapes_signs
 from soar_bench.suites.types import plan
 
@@ -66,6 +67,11 @@ def few_scores(*values):
     return pd.DataFrame(
         [row(f"p{i}", 0, f"prompt {i}", "", "0", "0", v) for i, v in enumerate(values)]
     )
+
+
+def write_run(results: Path, contents: dict, scores: pd.DataFrame) -> Run:
+    """Write a record that is given as ``run.json`` has it, without ``scores`` and ``schema``."""
+    return records.write_run(results, RunDraft.model_validate(contents), scores)
 
 
 def whole_run(results: Path, cache: Path, unscored: int = 0, **checkpoint) -> Run:

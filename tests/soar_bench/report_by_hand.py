@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from records_by_hand import write_run
 
 from soar_bench.cache.images import ImageStore
 from soar_bench.core.images import digest_image
-from soar_bench.records import Run, write_run
+from soar_bench.records import Run
 from soar_bench.suites.types import PlannedSample, Prompt
 
 PROMPTS = (

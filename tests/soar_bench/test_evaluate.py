@@ -147,7 +147,7 @@ def test_a_change_of_anything_invalidates_what_depends_on_it(
     base = evaluate(tiny_pipeline)
     steps = evaluate(tiny_pipeline, protocol=quick.override(steps=3))
     assert evaluate.generated == 12
-    assert steps.record["protocol"]["name"] == "quick+steps=3"
+    assert steps.record.protocol.name == "quick+steps=3"
     assert steps.folder != base.folder
     evaluate(tiny_pipeline, suite=dataclasses.replace(small_suite, seed=1))
     assert evaluate.generated == 12
@@ -162,8 +162,8 @@ def test_an_evaluator_added_later_scores_images_that_exist(evaluate, tiny_pipeli
     ocr = both.scores().query("metric == 'ocr_accuracy'")
     assert ocr["value"].isna().all()
     assert ocr["unscored"].str.startswith("the prompt quotes no text").all()
-    assert both.record["metrics"]["ocr_accuracy"]["value"] is None
-    assert both.record["metrics"]["ocr_accuracy"]["unscored"] == 12
+    assert both.record.metrics["ocr_accuracy"].value is None
+    assert both.record.metrics["ocr_accuracy"].unscored == 12
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "text"])
@@ -229,8 +229,8 @@ def test_made_again_by_force_the_record_is_the_same(evaluate, tiny_pipeline, tmp
     whole = evaluate(tiny_pipeline)
     times = [file.stat().st_mtime_ns for file in images_of(tmp_path)]
     again = evaluate(tiny_pipeline, force=True)
-    assert evaluate.generated == again.record["made"]["generated"] == 12
-    assert again.record["made"]["scored"] == {"shapes-geneval": 12}
+    assert evaluate.generated == again.record.made.generated == 12
+    assert again.record.made.scored == {"shapes-geneval": 12}
     now = [file.stat().st_mtime_ns for file in images_of(tmp_path)]
     assert all(new > old for new, old in zip(now, times, strict=True))
     pd.testing.assert_frame_equal(whole.scores(), again.scores())
@@ -259,8 +259,8 @@ def test_out_of_memory_halves_the_batch_and_goes_on(evaluate, tiny_pipeline, tmp
 
 def test_without_a_batch_size_one_is_found(evaluate, tiny_pipeline):
     run = evaluate(tiny_pipeline, batch_size=None)
-    assert run.record["made"]["batch_size"] == 32
-    assert run.record["made"]["generated"] == 12
+    assert run.record.made.batch_size == 32
+    assert run.record.made.generated == 12
 
 
 def test_a_device_that_is_not_here_is_refused_before_any_work(evaluate, tiny_pipeline, tmp_path):

@@ -79,7 +79,7 @@ def test_all_three_start_from_the_same_noise(small_world, tmp_path):
     from soar_bench.records import read_runs
 
     small_world.quickstart(tmp_path, steps=1, images=1, seed=0, show=_silent)
-    runs = [r for r in read_runs(tmp_path / "results") if r.record["suite"]["name"] == "shapes"]
+    runs = [r for r in read_runs(tmp_path / "results") if r.record.suite.name == "shapes"]
     assert len(runs) == 3
     noise = [r.scores().set_index(["metric", "prompt_id", "index"])["noise"] for r in runs]
     assert all(n.equals(noise[0]) for n in noise)

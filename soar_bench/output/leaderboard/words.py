@@ -39,17 +39,17 @@ IMPORTED_BESIDE = (
 
 
 def title(board: Board) -> str:
-    return f"{board.suite['name']} under {board.protocol['name']}"
+    return f"{board.suite.name} under {board.protocol.name}"
 
 
 def facts(board: Board) -> str:
     """What all rows of the board share, in a sentence or two."""
     suite = board.suite
-    seed = "" if suite["seed"] is None else f", seed {suite['seed']}"
-    settings = ", ".join(f"{key} {value}" for key, value in _shown(board.protocol["settings"]))
-    images = suite["images_per_prompt"]
+    seed = "" if suite.seed is None else f", seed {suite.seed}"
+    settings = ", ".join(f"{key} {value}" for key, value in _shown(board.protocol.settings))
+    images = suite.images_per_prompt
     each = f"{images} image{'' if images == 1 else 's'} each"
-    return f"{suite['prompts']} prompts, {each}{seed}; {settings}. Ranked by {board.primary}."
+    return f"{suite.prompts} prompts, {each}{seed}; {settings}. Ranked by {board.primary}."
 
 
 def _shown(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -59,7 +59,7 @@ def _shown(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def arrow(board: Board, metric: str) -> str:
-    return "↑" if board.metrics[metric]["higher_is_better"] else "↓"
+    return "↑" if board.metrics[metric].higher_is_better else "↓"
 
 
 def others(board: Board) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
+from records_by_hand import write_run
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
@@ -22,7 +23,7 @@ from soar_bench.cli.board import leaderboard as command
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.output.leaderboard import FORMS, leaderboard, load
 from soar_bench.output.markdown import escape, table
-from soar_bench.records import COLUMNS, RUN_FILE, SCORES_FILE, read_run, read_runs, write_run
+from soar_bench.records import COLUMNS, RUN_FILE, SCORES_FILE, read_run, read_runs
 from soar_bench.stats import (
     Estimate,
     Layout,

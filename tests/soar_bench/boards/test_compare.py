@@ -11,6 +11,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from records_by_hand import write_run
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
@@ -18,7 +19,7 @@ from soar_bench.boards.compare import compare, entrants
 from soar_bench.cli import app
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.output import latex
-from soar_bench.records import read_runs, write_run
+from soar_bench.records import read_runs
 
 NAN = math.nan
 HOSTILE = "\\input{x} 50% $_#&^~{}[a]\n<script>|\x1b[31m"

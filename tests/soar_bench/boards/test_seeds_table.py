@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from records_by_hand import record, row
+from records_by_hand import record, row, write_run
 from scipy import stats as scipy_stats
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.records import read_runs, write_run
+from soar_bench.records import read_runs
 
 ROOT = Path(__file__).parents[3]
 FILE = ROOT / "benchmarks" / "seeds_table.py"

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from soar_bench.cli import export as commands
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.records import COLUMNS, SCORES_FILE, write_run
+from soar_bench.records import COLUMNS, SCORES_FILE
 from soar_bench.records.export import card, results, samples
-from tests.soar_bench.records_by_hand import few_scores, record, row
+from tests.soar_bench.records_by_hand import few_scores, record, row, write_run
 
 VALUES = [0.1, 0.2, 0.6, 0.7]
 
@@ -46,7 +46,7 @@ def test_the_hubs_parser_finds_every_number_where_it_belongs(run):
     (one,) = found
     assert (one.task_type, one.dataset_type) == ("text-to-image", "shapes-signs")
     assert one.dataset_config == "shapes, 1 images a prompt"
-    assert one.dataset_revision == run.record["suite"]["digest"]
+    assert one.dataset_revision == run.record.suite.digest
     assert one.dataset_args["settings"]["steps"] == 20
     assert one.metric_type == "quality"
     assert one.metric_value == pytest.approx(statistics.fmean(VALUES))

@@ -16,11 +16,11 @@ from soar_bench.boards.compare import board_of, check_same_board, compare
 from soar_bench.cli.export import import_
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.output.leaderboard import leaderboard
-from soar_bench.records import read_runs, write_run
+from soar_bench.records import read_runs
 from soar_bench.records.imports import import_results, notes
 from soar_bench.suites.shapes import shapes, shapes_signs
 from soar_bench.suites.types import plan
-from tests.soar_bench.records_by_hand import row
+from tests.soar_bench.records_by_hand import row, write_run
 
 
 def geneval_line(number, index, tag, prompt, correct, reason=""):
@@ -61,9 +61,9 @@ def load(tmp_path, lines, label="theirs", tool=None, suite=None):
 def test_genevals_results_give_the_number_its_own_summary_prints(tmp_path):
     """Single object 1/2, counting 2/4: unweighted mean 0.5; by prompt and index as in the names."""
     run = load(tmp_path, LINES)
-    found = run.record["metrics"]["geneval"]
-    assert found["value"] == pytest.approx((1 / 2 + 2 / 4) / 2)
-    assert found["tasks"] == {"single_object": 0.5, "counting": 0.5}
+    found = run.record.metrics["geneval"]
+    assert found.value == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert found.tasks == {"single_object": 0.5, "counting": 0.5}
     scores = run.scores().set_index(["prompt", "index"])
     assert scores.loc[("a photo of a bench", 0), "value"] == 1
     details = json.loads(scores.loc[("a photo of three cows", 0), "details"])
@@ -75,12 +75,12 @@ def test_genevals_results_give_the_number_its_own_summary_prints(tmp_path):
 
 def test_the_record_says_where_it_is_from(tmp_path):
     run = load(tmp_path, LINES)
-    story = run.record["checkpoint"]["story"]["imported"]
+    story = run.record.checkpoint.story["imported"]
     content = (tmp_path / "results.jsonl").read_bytes()
     assert story["sha256"] == hashlib.sha256(content).hexdigest()
     assert (story["tool"], story["file"]) == ("djghosh13/geneval", "results.jsonl")
     assert run.imported
-    assert run.record["checkpoint"]["form"] == "images"
+    assert run.record.checkpoint.form == "images"
     assert read_runs(tmp_path / "results")[0].record == run.record
 
 
@@ -96,21 +96,21 @@ def test_sentinels_become_unscored_with_a_reason_and_enter_no_mean(tmp_path):
         nft_line(3, "d", {"imagereward": 2.0, "avg": 1.0}),
     ]
     run = load(tmp_path, lines)
-    found = run.record["metrics"]["image_reward"]
-    assert (found["value"], found["scored"], found["unscored"]) == (1.5, 2, 2)
+    found = run.record.metrics["image_reward"]
+    assert (found.value, found.scored, found.unscored) == (1.5, 2, 2)
     assert set(run.scores()["unscored"]) == {
         "",
         "the tool's sentinel -10",
         "the tool's value is nan",
     }
-    assert set(run.record["metrics"]) == {"image_reward"}, "a sum over unlike units is no metric"
+    assert set(run.record.metrics) == {"image_reward"}, "a sum over unlike units is no metric"
     assert any("left out: avg" in sentence for sentence in notes(run))
 
 
 def test_pickscore_is_multiplied_back_and_says_so(tmp_path):
     """The family divides by 26; its tables print the product, about 22."""
     run = load(tmp_path, [nft_line(i, f"p{i}", {"pickscore": 22.34 / 26}) for i in range(3)])
-    assert run.record["metrics"]["pickscore"]["value"] == pytest.approx(22.34)
+    assert run.record.metrics["pickscore"].value == pytest.approx(22.34)
     assert "note: pickscore times 26 is pickscore" in notes(run)
     with pytest.raises(SoarBenchError, match=r"results\.jsonl, line 2: pickscore is 22\.4, which"):
         load(
@@ -135,11 +135,11 @@ def test_the_familys_three_geneval_numbers_and_their_tasks(tmp_path):
         )
     ]  # fmt: skip
     run = load(tmp_path, lines)
-    values = {name: found["value"] for name, found in run.record["metrics"].items()}
+    values = {name: found.value for name, found in run.record.metrics.items()}
     assert values == {
         "geneval_flow_grpo": 0.75, "geneval_flow_grpo_strict": 0.0, "geneval_flow_grpo_soft": 0.25,
     }  # fmt: skip
-    assert run.record["metrics"]["geneval_flow_grpo"]["tasks"] == {"counting": 0.5, "colors": 1.0}
+    assert run.record.metrics["geneval_flow_grpo"].tasks == {"counting": 0.5, "colors": 1.0}
 
 
 def test_samples_that_fill_up_processes_count_once(tmp_path):
@@ -151,7 +151,7 @@ def test_samples_that_fill_up_processes_count_once(tmp_path):
     run = load(tmp_path, lines)
     scores = run.scores().set_index(["prompt", "index"])["value"]
     assert scores.to_dict() == {("a", 0): 0.0, ("a", 1): 1.0, ("b", 0): 0.4}
-    assert run.record["checkpoint"]["story"]["imported"]["repeated"] == 1
+    assert run.record.checkpoint.story["imported"]["repeated"] == 1
     assert any("1 lines repeat a sample" in sentence for sentence in notes(run))
 
 
@@ -207,8 +207,8 @@ def test_prompts_of_a_named_suite_get_its_ids_and_tasks(tmp_path):
         for i, prompt in enumerate(suite.prompts)
     ]
     run = load(tmp_path, lines)
-    assert run.record["suite"]["name"] == "shapes"
-    assert run.record["suite"]["digest"] == suite.digest()
+    assert run.record.suite.name == "shapes"
+    assert run.record.suite.digest == suite.digest()
     scores = run.scores()
     assert list(scores["prompt_id"]) == [p.id for p in suite.prompts]
     assert list(scores["task"]) == [p.task for p in suite.prompts]
@@ -216,9 +216,9 @@ def test_prompts_of_a_named_suite_get_its_ids_and_tasks(tmp_path):
 
 def test_prompts_of_no_suite_become_one_of_their_own(tmp_path):
     run = load(tmp_path, LINES)
-    assert run.record["suite"]["name"].startswith("prompts-")
-    assert run.record["suite"]["prompts"] == 3
-    assert run.record["suite"]["images_per_prompt"] == 2
+    assert run.record.suite.name.startswith("prompts-")
+    assert run.record.suite.prompts == 3
+    assert run.record.suite.images_per_prompt == 2
     assert any("no named suite that is here" in sentence for sentence in notes(run))
 
 
@@ -231,7 +231,7 @@ def test_a_suite_that_was_named_must_have_exactly_these_prompts(tmp_path):
     own = write(tmp_path / "mine.txt", ["a photo of a bench", "a photo of two benches",
                                         "a photo of three cows"])  # fmt: skip
     run = load(tmp_path, LINES, suite=str(own))
-    assert run.record["suite"]["source"] == str(own)
+    assert run.record.suite.source == str(own)
 
 
 def measured(results, value, **suite):

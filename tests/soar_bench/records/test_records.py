@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import json
+import math
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from records_by_hand import SETTINGS, few_scores, record, row
+from records_by_hand import SETTINGS, few_scores, record, row, write_run
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.output.leaderboard import leaderboard
 from soar_bench.records import (
     RUN_FILE,
     SCORES_FILE,
+    RunDraft,
     folder_of,
+    json_text,
     read_run,
     read_runs,
     run_folders,
     score_frame,
-    upgrade_run,
-    write_run,
 )
 
 ROOT = Path(__file__).parents[3]
+draft = RunDraft.model_validate
 
 
 @pytest.fixture()
@@ -65,7 +65,7 @@ def test_run_json_is_json_for_every_reader(run):
 
     said = json.loads((run.folder / RUN_FILE).read_text(), parse_constant=refuse)
     assert said["evaluators"]["judge"]["metrics"]["quality"]["range"] == [0.0, None]
-    assert run.record["evaluators"] == record()["evaluators"]
+    assert run.record.evaluators["judge"].metrics["quality"].range == (0.0, math.inf)
 
 
 @pytest.mark.parametrize("text", ["a\0b\x1b[31m\x7f\n\r\t", "snow ☃ 🦆 \u202e", "half \ud83e"])
@@ -82,7 +82,7 @@ def test_any_text_of_prompt_reason_and_details_can_be_written(tmp_path, text):
     assert found["prompt"].tolist() == [expected] * 2
     assert found["unscored"].tolist() == ["", expected]
     assert json.loads(found["details"][0]) == {"read": text}
-    assert read_runs(tmp_path)[0].record["checkpoint"]["name"] == text
+    assert read_runs(tmp_path)[0].record.checkpoint.name == text
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def changed(*path, value):
 
 
 def test_the_folder_depends_on_what_decides_the_numbers_and_on_nothing_else(tmp_path):
-    home = folder_of(tmp_path, record())
+    home = folder_of(tmp_path, draft(record()))
     for said in (
         changed("checkpoint", "name", value="elsewhere"),
         changed("suite", "source", value="prompts.txt"),
@@ -114,7 +114,7 @@ def test_the_folder_depends_on_what_decides_the_numbers_and_on_nothing_else(tmp_
         changed("evaluators", "judge", "version", value="9"),
         changed("made", value={}),
     ):
-        assert folder_of(tmp_path, said) == home
+        assert folder_of(tmp_path, draft(said)) == home
     for said in (
         changed("checkpoint", "digest", value="other"),
         changed("suite", "digest", value="other"),
@@ -123,7 +123,7 @@ def test_the_folder_depends_on_what_decides_the_numbers_and_on_nothing_else(tmp_
         changed("protocol", "settings", "vae_dtype", value="float16"),
         changed("evaluators", "judge", "identity", value={}),
     ):
-        assert folder_of(tmp_path, said) != home
+        assert folder_of(tmp_path, draft(said)) != home
 
 
 def test_a_record_that_lacks_something_is_not_written(tmp_path):
@@ -181,7 +181,13 @@ def test_half_a_record_is_found_and_said_to_be_half(tmp_path, run, lost):
 
 @pytest.mark.parametrize(
     ("schema", "advice"),
-    [(3, "install a newer"), (0, "run that eval again"), (None, "again"), ("2", "again")],
+    [
+        (3, "install a newer"),
+        (1, "run that eval again"),
+        (0, "run that eval again"),
+        (None, "again"),
+        ("2", "again"),
+    ],
 )
 def test_schemas_that_are_not_known_are_refused(run, schema, advice):
     file = run.folder / RUN_FILE
@@ -191,69 +197,29 @@ def test_schemas_that_are_not_known_are_refused(run, schema, advice):
 
 
 @pytest.mark.parametrize("part", ["checkpoint", "suite", "evaluators", "metrics", "made"])
-@pytest.mark.parametrize("schema", [1, 2])
 @pytest.mark.parametrize("value", [None, 5, []])
-def test_a_record_with_a_wrong_part_is_refused_by_its_name(run, part, schema, value):
+def test_a_record_with_a_wrong_part_is_refused_by_its_name(run, part, value):
     file = run.folder / RUN_FILE
-    said = {**json.loads(file.read_text()), "schema": schema, part: value}
+    said = {**json.loads(file.read_text()), part: value}
     file.write_text(json.dumps(said))
-    with pytest.raises(SoarBenchError, match=r"run\.json"):
+    with pytest.raises(
+        SoarBenchError, match=rf"run\.json is damaged: {part} is .*, not an object"
+    ) as raised:
         read_run(run.folder)
+    assert "\n" not in str(raised.value)
 
 
-def as_schema_1(said):
-    """A committed record as soar-bench 0.1 wrote it."""
-    old = copy.deepcopy(said)
-    for key in ("form", "base", "revision"):
-        del old["checkpoint"][key]
-    for evaluator in old["evaluators"].values():
-        del evaluator["given"], evaluator["version"]
-    del old["suite"]["source"], old["protocol"]["settings"]["vae_dtype"]
-    del old["made"]["processes"], old["scores"]
-    return {**old, "schema": 1}
+@pytest.mark.parametrize("folder", run_folders(ROOT / "results"), ids=lambda folder: folder.name)
+def test_a_committed_record_is_written_as_it_was_read_and_named_as_it_stands(folder):
+    run = read_run(folder)
+    assert json_text(run.record.as_json()).encode() == (folder / RUN_FILE).read_bytes()
+    assert folder_of(ROOT / "results", run.record) == folder
 
 
-@pytest.fixture(scope="module")
-def old(tmp_path_factory):
-    """The committed records in schema 1."""
-    folder = tmp_path_factory.mktemp("old") / "results"
-    shutil.copytree(ROOT / "results", folder)
-    for place in run_folders(folder):
-        said = json.loads((place / RUN_FILE).read_text("utf-8"))
-        (place / RUN_FILE).write_text(json.dumps(as_schema_1(said)), "utf-8")
-    return folder
-
-
-def test_records_of_schema_1_make_the_same_leaderboard(old):
-    page = (ROOT / "leaderboard.md").read_text("utf-8")
-    assert leaderboard(read_runs(old), old, old.parent / "leaderboard.md") == page
-    assert leaderboard(read_runs(ROOT / "results"), ROOT / "results", ROOT / "page.md") == page
-
-
-def test_a_run_of_schema_1_made_again_stands_in_its_place(old):
-    for run in read_runs(old):
-        assert folder_of(old, run.record) == run.folder
-
-
-def test_a_checkpoint_of_schema_1_says_its_form_and_base(old):
-    runs = {run.label: run.record["checkpoint"] for run in read_runs(old)}
-    assert runs["shapes"]["form"] == "pipeline"
-    assert runs["shapes"]["base"] is None
-    assert runs["soar-seed0"]["form"] == "transformer"
-    assert runs["soar-seed0"]["base"] == {"name": "shapes", "digest": runs["shapes"]["digest"]}
-
-
-def test_upgrading_writes_run_json_anew_and_leaves_the_scores(old, tmp_path):
-    folder = tmp_path / "results" / "run"
-    shutil.copytree(run_folders(old)[0], folder)
-    before = identity(folder / SCORES_FILE)
-    assert upgrade_run(folder)
-    assert identity(folder / SCORES_FILE) == before
-    assert not upgrade_run(folder)
-    read_run(folder).check()
-    cut(folder / SCORES_FILE)
-    with pytest.raises(SoarBenchError, match="run that eval again"):
-        read_run(folder).check()
+def test_the_committed_records_make_the_committed_leaderboard():
+    results = ROOT / "results"
+    page = leaderboard(read_runs(results), results, ROOT / "leaderboard.md")
+    assert page == (ROOT / "leaderboard.md").read_text("utf-8")
 
 
 def test_decoding_in_another_precision_is_another_board(run, tmp_path):
@@ -268,13 +234,12 @@ def test_decoding_in_another_precision_is_another_board(run, tmp_path):
 
 _WRITER = """
 import sys
-from records_by_hand import few_scores, record
-from soar_bench.records import write_run
+from records_by_hand import few_scores, record, write_run
 from pathlib import Path
 value = float(sys.argv[2])
 for i in range(40):
     said = record()
-    said["made"]["batch_size"] = value
+    said["made"]["batch_size"] = int(100 * value)
     write_run(Path(sys.argv[1]), said, few_scores(*[value] * 50))
 """
 
@@ -290,7 +255,7 @@ def test_two_writers_at_once_leave_one_of_the_two_whole(tmp_path):
     ]
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
     [run] = read_runs(tmp_path)
-    assert set(run.scores()["value"]) == {run.record["made"]["batch_size"]}
+    assert set(100 * run.scores()["value"]) == {run.record.made.batch_size}
     assert {f.name for f in run.folder.iterdir()} == {RUN_FILE, SCORES_FILE}
 
 

@@ -9,11 +9,11 @@ import shutil
 
 import pytest
 import typer
-from records_by_hand import few_scores, record, row
+from records_by_hand import few_scores, record, row, write_run
 from typer.testing import CliRunner
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.records import RUN_FILE, score_frame, write_run
+from soar_bench.records import RUN_FILE, RunRecord, score_frame
 from soar_bench.rerun import compare_runs, make, plan_again, start
 from soar_bench.suites import get_suite
 
@@ -121,7 +121,7 @@ def test_a_stopped_rerun_goes_on(original, tmp_path):
         make(again(), interrupt)
     compared = make(again())
     assert compared.same
-    assert 0 < compared.made.record["made"]["generated"] < 6
+    assert 0 < compared.made.record.made.generated < 6
 
 
 def test_scores_that_do_not_come_out_again_are_counted_and_fail(original, rerun):
@@ -130,7 +130,7 @@ def test_scores_that_do_not_come_out_again_are_counted_and_fail(original, rerun)
     scores.loc[1, "value"] += 1e-7
     scores.loc[2, ["value", "unscored"]] = [None, "was unscored"]
     scores.loc[3, "image"] = "0" * 64
-    write_run(original.folder.parents[2], original.record, scores)
+    write_run(original.folder.parents[2], original.record.as_json(), scores)
     code, out, _ = rerun(original, "--json")
     assert code == 1
     found = json.loads(out)
@@ -170,7 +170,7 @@ def test_another_checkpoint_under_the_same_name_is_refused(original, rerun, tmp_
 def test_a_changed_evaluator_and_library_are_named_before_work_starts(original, rerun, tmp_path):
     file = tmp_path / "my judge.py"
     file.write_text(EVALUATOR.replace("/ 255", "/ 256").replace('version="1"', 'version="2"'))
-    said = original.record
+    said = original.record.as_json()
     said["made"]["versions"]["torch"] = "0.0.1"
     said["made"]["device"] = "cuda (NVIDIA H200)"
     write_run(original.folder.parents[2], said, original.scores())
@@ -215,10 +215,10 @@ def test_a_hub_checkpoint_is_asked_for_at_the_recorded_commit(original, tmp_path
         return real(str(tmp_path / "pipeline"))
 
     monkeypatch.setattr(soar_bench.checkpoints, "resolve", resolve)
-    said = original.record
+    said = original.record.as_json()
     base = {"name": "org/base", "digest": "b"}
     said["checkpoint"] |= {"name": "org/model@main/lora", "revision": "c0ffee", "base": base}
-    run = dataclasses.replace(original, record=said)
+    run = dataclasses.replace(original, record=RunRecord.model_validate(said))
     plan_again(run, tmp_path / "out")
     assert asked == [("org/model@c0ffee/lora", "org/base")]
 

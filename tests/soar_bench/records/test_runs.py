@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from records_by_hand import SETTINGS, SUITE, few_scores, record, row, whole_run
+from records_by_hand import SETTINGS, SUITE, few_scores, record, row, whole_run, write_run
 from typer.testing import CliRunner
 
 from soar_bench.cache.images import ImageStore
 from soar_bench.cache.scores import Journal
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.records import RUN_FILE, SCORES_FILE, deciding, read_run, read_runs, write_run
+from soar_bench.records import RUN_FILE, SCORES_FILE, read_run, read_runs
 from soar_bench.records.manage import delete, select, survey
 from soar_bench.suites.types import plan
 
@@ -146,7 +146,7 @@ def test_show_says_everything_of_the_record(command, places):
         assert words in out, words
     shown = json.loads(command("show", id_of(run), "--json")[1])
     assert shown["unscored"] == {"quality": {"too dark": 2}}
-    assert shown["record"]["checkpoint"] == run.record["checkpoint"]
+    assert shown["record"]["checkpoint"] == run.record.as_json()["checkpoint"]
 
 
 def test_show_of_a_broken_record_says_what_it_can_and_fails(command, run):
@@ -181,8 +181,8 @@ def test_the_last_record_of_a_suite_takes_its_empty_folders_along(command, place
 
 
 def journal_of(run, cache):
-    store = ImageStore.of(cache, run.record["checkpoint"]["digest"], SETTINGS, SUITE.seed)
-    judge = deciding(run.record["evaluators"]["judge"])
+    store = ImageStore.of(cache, run.record.checkpoint.digest, SETTINGS, SUITE.seed)
+    judge = run.record.evaluators["judge"].decides
     journal = Journal.of(cache, "judge", judge, store.folder.name)
     journal.add([("key", {})])
     return journal.folder
@@ -249,7 +249,7 @@ def rewrite(run, change):
     """The record with other scores, and the digest that belongs to them."""
     scores = run.scores()
     changed = change(scores)
-    write_run(run.folder.parents[2], run.record, scores if changed is None else changed)
+    write_run(run.folder.parents[2], run.record.as_json(), scores if changed is None else changed)
 
 
 def set_value(column, value, at=3):

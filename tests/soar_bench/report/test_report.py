@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from records_by_hand import write_run
 from report_by_hand import (
     CHECKPOINTS,
     PROMPTS,
@@ -38,7 +39,7 @@ from soar_bench.cache.images import ImageStore
 from soar_bench.cli.report import report as command
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import digest_image
-from soar_bench.records import read_run, read_runs, write_run
+from soar_bench.records import read_run, read_runs
 from soar_bench.report import (
     curves,
     drift,
@@ -301,12 +302,11 @@ def test_images_of_a_scored_folder_are_shown_where_they_still_are(write, tmp_pat
     place = tmp_path / "elsewhere"
     place.mkdir()
     found = hand_run(tmp_path / "r", None, 0, "mine", **FEW)
-    record = {**found.record, "checkpoint": {**found.record["checkpoint"], "form": "images",
-              "name": str(place), "story": {"imported": {}}}}  # fmt: skip
+    record = found.record.as_json()
+    record["checkpoint"] |= {"form": "images", "name": str(place), "story": {"imported": {}}}
     record["suite"]["seed"] = None
     record["protocol"] = {"name": "images", "settings": {"images": "scored, not made here"}}
-    run = write_run(tmp_path / "r", {k: v for k, v in record.items() if k not in ("schema",)},
-                    found.scores())  # fmt: skip
+    run = write_run(tmp_path / "r", record, found.scores())
     rows = [("prompt_id", "index", "file", "image")]
     for p in range(6):
         for k in range(2):
@@ -329,7 +329,7 @@ def test_images_of_a_scored_folder_are_shown_where_they_still_are(write, tmp_pat
 
 def test_scores_of_another_tool_have_no_images_and_no_command(write, tmp_path):
     found = hand_run(tmp_path / "r", None, 0, "theirs", **FEW)
-    record = {k: v for k, v in found.record.items() if k != "schema"}
+    record = found.record.as_json()
     record["checkpoint"]["form"] = "images"
     record["checkpoint"]["story"] = {"imported": {"tool": "x/geneval"}}
     record["suite"]["seed"] = None
@@ -748,7 +748,7 @@ def test_details_of_any_form_are_kept_as_text(write, tmp_path):
     ]  # fmt: skip
     scores = run.scores()
     scores["details"] = [json.dumps(odd[i % len(odd)]) for i in range(len(scores))]
-    run = write_run(tmp_path / "r", {k: v for k, v in run.record.items() if k != "schema"}, scores)
+    run = write_run(tmp_path / "r", run.record.as_json(), scores)
     found = data_of(write([run]))["details"][0]
     others = {one[1] for of in found.values() for one in of.get("o", [])}
     assert others == {'{"detections": "many"}', '{"detections": [{"box": [1, 2]}]}',
@@ -760,7 +760,7 @@ def test_details_that_are_no_json_are_refused(write, tmp_path):
     run = hand_run(tmp_path / "r", None, 0, "base")
     scores = run.scores()
     scores["details"] = "{broken"
-    run = write_run(tmp_path / "r", {k: v for k, v in run.record.items() if k != "schema"}, scores)
+    run = write_run(tmp_path / "r", run.record.as_json(), scores)
     with pytest.raises(SoarBenchError, match="are no JSON"):
         write([run])
 

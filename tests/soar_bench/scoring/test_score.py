@@ -157,7 +157,7 @@ def test_right_pictures_are_right_and_wrong_ones_wrong_and_the_record_says_whose
     assert scores["task"].tolist() == ["single_object", "colors", "counting"] * 2
     assert scores["prompt"].tolist() == [record["prompt"] for record in RECORDS] * 2
     assert (scores["noise"] == "").all()
-    record = run.record
+    record = run.record.as_json()
     assert record["checkpoint"]["label"] == "model-a"
     assert record["checkpoint"]["story"]["imported"] == {
         "layout": "GenEval's layout", "formats": {"PNG": 6}, "sizes": {"64x64": 6},
@@ -198,7 +198,7 @@ def test_both_layouts_give_the_same_pictures_the_same_scores(score, tmp_path):
     columns = ("task", "prompt", "image", "value", "unscored", "details")
     pd.testing.assert_frame_equal(*(by_sample(run, *columns) for run in runs))
     assert runs[0].board == runs[1].board
-    digests = {run.record["checkpoint"]["digest"] for run in runs}
+    digests = {run.record.checkpoint.digest for run in runs}
     assert len(digests) == 1, "the same images in the same order are the same images"
 
 
@@ -220,9 +220,9 @@ def test_scores_and_record_equal_those_of_eval_on_its_own_images(score, tmp_path
     )
     assert ours.scores().dtypes.to_dict() == theirs.scores().dtypes.to_dict()
     for part in ("checkpoint", "suite", "protocol", "evaluators", "metrics"):
-        assert ours.record[part].keys() == theirs.record[part].keys()
-    assert ours.record["schema"] == theirs.record["schema"]
-    assert ours.record["evaluators"] == theirs.record["evaluators"]
+        assert ours.record.as_json()[part].keys() == theirs.record.as_json()[part].keys()
+    assert ours.record.schema_ == theirs.record.schema_
+    assert ours.record.evaluators == theirs.record.evaluators
     assert ours.board != theirs.board, "it is not known how the images were made"
 
 
@@ -232,14 +232,14 @@ def test_a_jpeg_is_scored_as_its_decoder_gives_it(score, tmp_path, brightness):
     for (_, prompt, index), value in by_sample(run, "value")["value"].items():
         with Image.open(tmp_path / "a" / f"{int(prompt)}-{index}.jpg") as image:
             assert value == np.asarray(image).mean()
-    assert run.record["checkpoint"]["story"]["imported"]["formats"] == {"JPEG": 6}
+    assert run.record.checkpoint.story["imported"]["formats"] == {"JPEG": 6}
 
 
 def test_names_of_label_and_suite_are_taken(score, tmp_path):
     write_geneval(tmp_path / "a")
     run = score("a", "--label", "SD3.5-M, 40 steps", "--suite", "mine/1").run
     assert run.label == "SD3.5-M, 40 steps"
-    assert run.record["suite"]["name"] == "mine/1"
+    assert run.record.suite.name == "mine/1"
     assert run.folder.is_relative_to(Path("results/mine_1/images"))
 
 
@@ -248,7 +248,7 @@ def test_unequal_numbers_of_images_are_noted_and_their_mean_recorded(score, tmp_
     (tmp_path / "a" / "00001" / "samples" / "0001.png").unlink()
     printed = score("a")
     assert "prompts have 1 to 2 images" in printed
-    assert printed.run.record["suite"]["images_per_prompt"] == pytest.approx(5 / 3, abs=1e-4)
+    assert printed.run.record.suite.images_per_prompt == pytest.approx(5 / 3, abs=1e-4)
 
 
 def test_the_plan_and_the_result_are_printed(score, tmp_path):
@@ -280,8 +280,8 @@ def test_an_evaluator_in_a_file_of_ones_own_judges_them_too(score, tmp_path):
         "        return [{'height': Score(float(s.image.shape[0]))} for s in samples]\n"
     )
     run = score("a", evaluators="shapes-geneval,./mine.py").run
-    assert set(run.record["evaluators"]) == {"shapes-geneval", "height"}
-    assert run.record["metrics"]["height"]["value"] == 64
+    assert set(run.record.evaluators) == {"shapes-geneval", "height"}
+    assert run.record.metrics["height"].value == 64
 
 
 # Resuming
@@ -308,7 +308,7 @@ def test_an_evaluator_added_later_and_an_image_changed_later_cost_only_themselve
     before = printed.run
     Image.fromarray(picture(RECORDS[0], seed=99)).save(tmp_path / "a/00000/samples/0001.png")
     after = score("a", evaluators="shapes-geneval,brightness").run
-    assert after.record["made"]["scored"] == {"shapes-geneval": 1, "brightness": 1}
+    assert after.record.made.scored == {"shapes-geneval": 1, "brightness": 1}
     assert after.folder != before.folder, "other images are another entrant"
     changed = by_sample(after, "value")["value"]
     assert changed["shapes_geneval", "00000", 1] == 1.0
@@ -393,7 +393,7 @@ def test_killed_while_it_scores_the_same_command_does_only_the_rest(score, tmp_p
     assert 2 <= kept < 6
     assert not list(tmp_path.rglob("run.json"))
     run = score("a", evaluators="brightness").run
-    assert run.record["made"]["scored"]["brightness"] == 6 - kept <= 4
+    assert run.record.made.scored["brightness"] == 6 - kept <= 4
     assert by_sample(run, "value")["value"].tolist() == [
         shown(prompt, index).mean() for prompt in range(3) for index in range(2)
     ]

@@ -151,7 +151,7 @@ def test_it_is_good_enough_to_be_steered(tmp_path):
     options = Options(tmp_path / "results", tmp_path / "cache", images_per_prompt=1)
     work = prepare(resolve("shapes"), get_suite("shapes-dev"), SHAPES_PROTOCOL, options)
     done = run(work, options)
-    assert 0.4 < done.record["metrics"]["shapes_geneval"]["value"] < 0.9
+    assert 0.4 < done.record.metrics["shapes_geneval"].value < 0.9
 
 
 @pytest.mark.slow
@@ -160,8 +160,8 @@ def test_the_committed_record_of_the_base_can_be_made_again(suite, tmp_path):
     """Another machine's rounding may move a sample over a threshold; hardly more than a few."""
     (committed,) = [
         r for r in read_runs(ROOT / "results")
-        if r.label == "shapes" and r.record["suite"]["name"] == suite
-        and r.record["protocol"]["name"] == "shapes"
+        if r.label == "shapes" and r.record.suite.name == suite
+        and r.record.protocol.name == "shapes"
     ]  # fmt: skip
     options = Options(tmp_path / "results", tmp_path / "cache")
     made = run(prepare(resolve("shapes"), get_suite(suite), SHAPES_PROTOCOL, options), options)

@@ -128,7 +128,7 @@ def test_figures_of_a_checkpoint_are_those_of_its_evaluation(trained, prompts, t
     assert seen.figures == {"shapes_geneval": expected.scores()["value"].mean()}
     (file,) = (settings.output / "results").rglob("run.json")
     for key in ("checkpoint", "suite", "protocol", "metrics", "scores"):
-        assert json.loads(file.read_text())[key] == expected.record[key]
+        assert json.loads(file.read_text())[key] == expected.record.as_json()[key]
 
 
 def test_an_evaluation_afterwards_finds_everything_made(trained, prompts, tmp_path):
