@@ -10,19 +10,21 @@ import typer
 def fetch(
     names: list[str] = typer.Argument(
         None,
-        help="Names of weights, evaluators or prompt sets; without any, list what can be fetched.",
+        help="Weights, evaluators or prompt sets.  [default: list what can be fetched]",
     ),
     suite: list[str] = typer.Option(
-        [], help="A suite, for its prompts and the weights of its evaluators."
+        [], help="Suite whose prompts and weights to fetch.  [default: none]"
     ),
-    everything: bool = typer.Option(False, "--all", help="All weights and prompt sets."),
+    everything: bool = typer.Option(False, "--all", help="Fetch all weights and prompt sets."),
     checkpoint: list[str] = typer.Option(
         [],
         metavar="ID",
-        help="A checkpoint of the Hugging Face hub: org/name or org/name@revision.",
+        help="Checkpoint of the Hugging Face hub, org/name or org/name@revision.  [default: none]",
     ),
     mirror: str | None = typer.Option(
-        None, metavar="FOLDER|ADDRESS", help="Copy of the files to take them from."
+        None,
+        metavar="FOLDER|ADDRESS",
+        help="Copy to take the files from.  [default: where they are published]",
     ),
     offline: bool = typer.Option(
         False, "--offline", help="Use no network; verify the files here and list what is missing."

@@ -8,12 +8,14 @@ import typer
 
 
 def quickstart(
-    output: Path = typer.Option(Path("outputs/quickstart"), help="Where everything is written."),
+    output: Path = typer.Option(
+        Path("outputs/quickstart"), help="Folder for everything that is made."
+    ),
     steps: int = typer.Option(200, min=1, help="Optimizer steps of SFT and of SOAR."),
-    images: int = typer.Option(1, min=1, help="Images a prompt."),
+    images: int = typer.Option(1, min=1, help="Images per prompt."),
     seed: int = typer.Option(0, min=0, help="Training seed."),
 ) -> None:
-    """The whole method on a CPU in minutes: train SFT and SOAR, evaluate, compare, show."""
+    """Train SFT and SOAR on a CPU in minutes, evaluate and compare."""
     from soar_bench.core.progress import stages
     from soar_bench.quickstart import quickstart as run
     from soar_bench.quickstart import words

@@ -9,17 +9,17 @@ import typer
 app = typer.Typer(help="List, show, verify and delete the records of runs.", no_args_is_help=True)
 
 _RUN = "A run: its id, its folder, its label, or a part of its path that only it has."
-_RESULTS = typer.Option(Path("results"), help="Where the records are.")
-_CACHE = typer.Option(Path("outputs/cache"), help="Where images and scores are kept.")
+_RESULTS = typer.Option(Path("results"), help="Folder with the records.")
+_CACHE = typer.Option(Path("outputs/cache"), help="Folder with images and scores.")
 
 
 @app.command("list")
 def listing(
     results: Path = _RESULTS,
-    suite: str | None = typer.Option(None, help="Only of this suite."),
-    as_json: bool = typer.Option(False, "--json", help="For a program."),
+    suite: str | None = typer.Option(None, help="Suite whose runs to list.  [default: all]"),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """List the runs, a line each; exit code 1 if a record is broken."""
+    """List the runs, one per line; exit code 1 if a record is broken."""
     import sys
 
     from soar_bench.output import runs as run_view
@@ -51,9 +51,9 @@ def listing(
 def show(
     run: str = typer.Argument(help=_RUN),
     results: Path = _RESULTS,
-    as_json: bool = typer.Option(False, "--json", help="For a program."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Show all that a record says: checkpoint, settings, evaluators, values and what made them."""
+    """Show a record: checkpoint, settings, evaluators and values."""
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.output import runs as run_view
     from soar_bench.records import json_text
@@ -74,13 +74,15 @@ def show(
 def delete(
     runs: list[str] = typer.Argument(help=_RUN),
     images: bool = typer.Option(
-        False, "--images", help="Also what of the cache no other record here needs."
+        False,
+        "--images",
+        help="Also delete cached images and scores that no other record here needs.",
     ),
-    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
+    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask for confirmation."),
     results: Path = _RESULTS,
     cache: Path = _CACHE,
 ) -> None:
-    """Delete records; images and scores stay in the cache unless --images is given."""
+    """Delete records and, with --images, their images and scores."""
     import sys
 
     from soar_bench.core.errors import SoarBenchError
@@ -113,10 +115,11 @@ def verify(
     runs: list[str] | None = typer.Argument(None, help=f"{_RUN}  [default: all]"),
     results: Path = _RESULTS,
     cache: Path = _CACHE,
-    as_json: bool = typer.Option(False, "--json", help="Every check, for a program."),
+    as_json: bool = typer.Option(False, "--json", help="Print every check as JSON."),
 ) -> None:
-    """Check records against their own scores, the suite, the noise and the images in the cache;
-    exit code 1 if anything is wrong.
+    """Check records against scores, suite, noise and images.
+
+    Exits with 1 if anything is wrong.
     """
     from dataclasses import asdict
 
@@ -141,20 +144,22 @@ def rerun(
     run: str = typer.Argument(help=_RUN),
     results: Path = _RESULTS,
     output: Path = typer.Option(
-        Path("outputs/reruns"), help="Where images and the new record are made."
+        Path("outputs/reruns"), help="Folder for the images and the new record."
     ),
     device: str | None = typer.Option(
-        None, help="Where the work is done: cpu, cuda, mps.  [default: the recorded]"
+        None, help="Device: auto, cpu, cuda or mps.  [default: the recorded]"
     ),
     batch_size: int | None = typer.Option(
-        None, min=1, help="Images made at once.  [default: the recorded]"
+        None, min=1, help="Images generated at once.  [default: the recorded]"
     ),
     anyway: bool = typer.Option(
-        False, "--anyway", help="Also where the checkpoint or the suite is another one now."
+        False, "--anyway", help="Go on where the checkpoint or the suite has changed since."
     ),
-    as_json: bool = typer.Option(False, "--json", help="The comparison, for a program."),
+    as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
 ) -> None:
-    """Make a run again from its record and say what differs; exit code 1 if its scores do.
+    """Make a run again from its record and say what differs.
+
+    Exits with 1 if its scores differ.
 
     The record and its cache are only read. Interrupted, the same command goes on.
     """
