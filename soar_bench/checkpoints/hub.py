@@ -57,11 +57,15 @@ class HubPlan:
     sizes: Mapping[str, int | None]
 
     @property
+    def absent(self) -> list[str]:
+        """The files that are not here."""
+        folder = _cached(replace(self.hub_id, revision=self.commit))
+        return [p for p in self.sizes if folder is None or not (folder / p).exists()]
+
+    @property
     def to_come(self) -> int:
         """Bytes of the files that are not here."""
-        folder = _cached(replace(self.hub_id, revision=self.commit))
-        absent = {p for p in self.sizes if folder is None or not (folder / p).exists()}
-        return sum(self.sizes[path] or 0 for path in absent)
+        return sum(self.sizes[path] or 0 for path in self.absent)
 
     def summary(self) -> str:
         count = "1 file" if len(self.sizes) == 1 else f"{len(self.sizes)} files"
@@ -138,7 +142,8 @@ def fetch(planned: HubPlan) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     check_space(Path(constants.HF_HUB_CACHE), planned.to_come, "HF_HUB_CACHE")
-    limit = sum(LARGEST if size is None else size for size in planned.sizes.values())
+    sizes = [planned.sizes[path] for path in planned.absent]
+    limit = sum(LARGEST if size is None else size for size in sizes)
     with _sentences(planned.hub_id):
         folder = snapshot_download(
             planned.hub_id.repo,
@@ -155,14 +160,15 @@ def fetch(planned: HubPlan) -> Path:
 def _bounded_bar(hub_id: HubId, limit: int) -> type[Any]:
     """Return a progress bar that ends a download of more bytes than the hub has announced.
 
-    The hub's client compares a file's size when the answer has ended, which a disk may not see.
+    The hub's client compares sizes only when an answer has ended; a disk may be full by then.
     """
     from huggingface_hub.utils.tqdm import tqdm
 
     class BoundedBar(tqdm):
         def __init__(self, *args: Any, **keywords: Any) -> None:
-            # Bytes on the wire are counted beside the files' own, and may be more.
-            self.limit = None if str(keywords.get("name")).endswith("transfer") else limit
+            # Other bars count files, or bytes on the wire, which may be more than the files'.
+            wire = str(keywords.get("name")).endswith("transfer")
+            self.limit = limit if keywords.get("unit") == "B" and not wire else None
             self.done = 0
             super().__init__(*args, **keywords)  # type: ignore[no-untyped-call]
 

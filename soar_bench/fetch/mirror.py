@@ -102,7 +102,7 @@ class FolderMirror(Source):
         )
 
     def _folders(self, item: Item) -> list[Path]:
-        """Return the folders that have the file as a copy of a home, or of its ``weights``, has."""
+        """Return the folders that have the file where a home, or its ``weights`` folder, has it."""
         folders = [self.root / item.set.place, self.root / item.set.name]
         return [folder for folder in folders if (folder / item.file.path).is_file()]
 
