@@ -1,12 +1,13 @@
-"""Images that came from anywhere: which prompt each was made for, and its pixels.
+"""Find the prompt of each image in a folder of images from elsewhere.
 
-Three layouts are read: GenEval's (a folder a prompt), a list of files and prompts (CSV, TSV or
+Three layouts are read: GenEval's (one folder per prompt), a list of files and prompts (CSV, TSV or
 JSONL), and ``NAME.txt`` beside ``NAME.png``. docs/score-images.md shows each.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,16 +21,16 @@ from soar_bench.core.rows import cell_value, is_table, read_rows, read_text, sca
 from soar_bench.core.text import first_few
 from soar_bench.suites.types import PlannedSample, Prompt
 
-#: What counts as an image; what it is in truth, its content says.
+#: Endings of images; their content says which format they have.
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-#: Images too, so that they are refused and not passed over.
+#: Endings of images in other formats, which are refused and not passed over.
 _OTHER_SUFFIXES = (".gif", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".ppm")
 
-#: Lists of prompts that are found by their name.
+#: Names of lists of prompts that are read without being named.
 LISTS = (
     "metadata.jsonl", "metadata.csv", "metadata.tsv", "prompts.jsonl", "prompts.csv", "prompts.tsv"
 )  # fmt: skip
-#: What a column may be called; the first name that is there counts, the others are metadata.
+#: Names of a column: the first that a list has counts, the others are metadata.
 _FILE_COLUMNS = ("file", "file_name", "image", "path")
 _PROMPT_COLUMNS = ("prompt", "text")
 
@@ -40,20 +41,20 @@ _few = partial(first_few, most=5)
 
 
 @dataclass(frozen=True)
-class Images:
-    """A folder's images with their prompts, in an order that does not depend on its layout's."""
+class FolderImages:
+    """Images of a folder with their prompts, in an order that does not depend on the layout."""
 
     folder: Path
-    #: in words, for example ``metadata.jsonl``
+    #: for people, for example ``metadata.jsonl``
     layout: str
     prompts: tuple[Prompt, ...]
     #: all first images of the prompts before all second ones
     samples: tuple[PlannedSample, ...]
-    #: of each sample: where its image lies, relative to ``folder``
+    #: the image of each sample, relative to ``folder``
     files: tuple[str, ...]
 
     def digest(self) -> str:
-        """Identifies the prompts, their metadata and which images of each there are."""
+        """Return the SHA-256 of the prompts, their metadata and the indices of their images."""
         indices: dict[str, list[int]] = {}
         for sample in self.samples:
             indices.setdefault(sample.prompt.id, []).append(sample.index)
@@ -62,27 +63,27 @@ class Images:
 
 @dataclass(frozen=True)
 class _Row:
-    """What a layout says of one image."""
+    """One image of a layout."""
 
-    #: for errors: the line or folder that says it
+    #: line or folder of the layout, for errors
     where: str
     #: relative to the folder
     file: str
     text: str
     metadata: Mapping[str, Any]
-    #: None: images of one text are of one prompt
+    #: None if the layout has no ids: then equal texts are one prompt
     id: str | None = None
-    #: None: counted in the order of the rows
+    #: None if the layout has no indices: then images are counted in the order of rows
     index: int | None = None
 
 
-def open_folder(folder: Path, prompts: Path | None = None) -> Images:
-    """The images of a folder and what each was made for, all of it checked but the pixels.
+def open_folder(folder: Path, prompts: Path | None = None) -> FolderImages:
+    """Return the images of a folder with their prompts; their pixels are not read.
 
-    ``prompts`` is a list of files and prompts (CSV, TSV or JSONL), wherever it lies; without it
-    one in the folder is used, or else GenEval's layout or texts beside the images.
-    SoarBenchError if the folder holds no images, if an image has no prompt or a prompt no image,
-    or if two rows contradict each other.
+    ``prompts`` is a list of files and prompts (CSV, TSV or JSONL) at any place; without it one in
+    the folder is used, or else GenEval's layout or texts beside the images. SoarBenchError if the
+    folder holds no images, if an image has no prompt or a prompt no image, or if two rows
+    contradict each other.
     """
     if not folder.is_dir():
         raise SoarBenchError(f"there is no folder of images at {folder}")
@@ -119,12 +120,12 @@ def open_folder(folder: Path, prompts: Path | None = None) -> Images:
 
 
 def _find_images(folder: Path) -> list[str]:
-    """Images by their names, at any depth; hidden files and folders are passed over."""
+    """Return the names of images at any depth, without hidden files and folders."""
 
     def refuse(error: OSError) -> None:
         raise SoarBenchError(f"{error.filename} cannot be read: {error.strerror}")
 
-    found = []
+    images = []
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
@@ -138,8 +139,8 @@ def _find_images(folder: Path) -> list[str]:
             if not name.isprintable():  # nor can it be written into a record
                 raise SoarBenchError(f"the name of {str(file)!r} is no text: rename it")
             if not name.startswith(".") and file.suffix.lower() in _SUFFIXES + _OTHER_SUFFIXES:
-                found.append(file.relative_to(folder).as_posix())
-    return sorted(found)
+                images.append(file.relative_to(folder).as_posix())
+    return sorted(images)
 
 
 # Layouts
@@ -154,21 +155,15 @@ def _listed(file: Path) -> Iterator[_Row]:
         raise SoarBenchError(
             f"{file} is no list of prompts that is read: give .csv, .tsv or .jsonl"
         )
-    columns: dict[str, str] = {}
+    columns: list[str] = []
     for row in read_rows(file):
         where, record = row.where, row.values
         if is_table(file):
             record = {name: cell_value(cell) for name, cell in record.items() if cell}
         if not columns:
-            columns = {
-                "file": _column(record, _FILE_COLUMNS, where),
-                "prompt": _column(record, _PROMPT_COLUMNS, where),
-            }
-        name, text = (record.pop(column, None) for column in columns.values())
-        for column, value in ((columns["file"], name), (columns["prompt"], text)):
-            if not isinstance(value, str) or not value.strip():
-                raise SoarBenchError(f"{where} has no text in {column}")
-        yield _Row(where, name, text, record, *_identity(record, where))
+            columns = [_column(record, names, where) for names in (_FILE_COLUMNS, _PROMPT_COLUMNS)]
+        name, text = (_pop_text(record, column, where) for column in columns)
+        yield _Row(where, name, text, record, *_pop_identity(record, where))
 
 
 def _column(record: Mapping[str, Any], names: Sequence[str], where: str) -> str:
@@ -181,12 +176,19 @@ def _column(record: Mapping[str, Any], names: Sequence[str], where: str) -> str:
     )
 
 
-def _identity(record: dict[str, Any], where: str) -> tuple[str | None, int | None]:
-    """Takes ``id`` and ``index`` out of a record."""
+def _pop_text(record: dict[str, Any], column: str, where: str) -> str:
+    text = record.pop(column, None)
+    if not isinstance(text, str) or not text.strip():
+        raise SoarBenchError(f"{where} has no text in {column}")
+    return text
+
+
+def _pop_identity(record: dict[str, Any], where: str) -> tuple[str | None, int | None]:
+    """Take ``id`` and ``index`` out of a record."""
     id, index = record.pop("id", None), record.pop("index", None)
     if id is not None and (isinstance(id, bool) or not isinstance(id, str | int)):
         raise SoarBenchError(f"{where}: id must be a text or a whole number, not {id!r}")
-    if isinstance(index, str) and index.isascii() and index.isdigit():
+    if isinstance(index, str) and _is_number(index):
         index = int(index)
     if index is not None and (isinstance(index, bool) or not isinstance(index, int) or index < 0):
         raise SoarBenchError(f"{where}: index must be a whole number from 0, not {index!r}")
@@ -194,16 +196,14 @@ def _identity(record: dict[str, Any], where: str) -> tuple[str | None, int | Non
 
 
 def _geneval(folder: Path, images: Sequence[str]) -> Iterator[_Row]:
-    """Rows of GenEval's layout: a folder a prompt, images named by number in its ``samples``."""
+    """Yield the rows of GenEval's layout: one folder per prompt, with numbered images."""
     for record_file in sorted(folder.glob(f"*/{_GENEVAL_RECORD}")):
         where = str(record_file)
         lines = sum(1 for _ in scan_rows(record_file))
         if lines != 1:
             raise SoarBenchError(f"{where} must hold one line of JSON; it has {lines}")
         record = next(read_rows(record_file)).values
-        text = record.pop("prompt", None)
-        if not isinstance(text, str) or not text.strip():
-            raise SoarBenchError(f"{where} has no text in prompt")
+        text = _pop_text(record, "prompt", where)
         _check_geneval_record(record, where)
         id = record_file.parent.name
         place = f"{id}/{_GENEVAL_SAMPLES}/"
@@ -225,17 +225,15 @@ def _is_number(text: str) -> bool:
 
 
 def _check_geneval_record(record: Mapping[str, Any], where: str) -> None:
-    """What GenEval's rules read: a tag, and clauses with a class and a count."""
+    """Raise SoarBenchError unless there is a tag, and clauses with a class and a count."""
+
+    def is_clause(clause: Any) -> bool:
+        types = {"class": str, "count": int}
+        return isinstance(clause, dict) and all(isinstance(clause.get(k), types[k]) for k in types)
+
     clauses = [record.get("include", []), record.get("exclude", [])]
     if not isinstance(record.get("tag"), str) or not all(
-        isinstance(group, list)
-        and all(
-            isinstance(c, dict)
-            and isinstance(c.get("class"), str)
-            and isinstance(c.get("count"), int)
-            for c in group
-        )
-        for group in clauses
+        isinstance(part, list) and all(map(is_clause, part)) for part in clauses
     ):
         raise SoarBenchError(
             f"{where} is no GenEval record: it needs a tag, and class and count in each clause of "
@@ -244,23 +242,23 @@ def _check_geneval_record(record: Mapping[str, Any], where: str) -> None:
 
 
 def _texts(folder: Path, images: Sequence[str]) -> Iterator[_Row]:
-    """Rows of texts beside images."""
-    owner: dict[Path, str] = {}
+    """Yield the rows of texts beside images."""
+    image_of: dict[Path, str] = {}
     for image in images:
         text_file = Path(image).with_suffix(".txt")
-        if text_file in owner:
-            raise SoarBenchError(f"{owner[text_file]} and {image} in {folder} share {text_file}")
-        owner[text_file] = image
-    lacking = [image for text, image in owner.items() if not (folder / text).is_file()]
+        if text_file in image_of:
+            raise SoarBenchError(f"{image_of[text_file]} and {image} in {folder} share {text_file}")
+        image_of[text_file] = image
+    lacking = [image for text, image in image_of.items() if not (folder / text).is_file()]
     if lacking:
         raise SoarBenchError(
             f"{len(lacking)} images in {folder} have no .txt with their prompt: {_few(lacking)}"
         )
-    every = sorted(f.relative_to(folder) for f in folder.rglob("*.txt"))
-    alone = [f.as_posix() for f in every if f not in owner and not f.name.startswith(".")]
+    texts = sorted(f.relative_to(folder) for f in folder.rglob("*.txt"))
+    alone = [f.as_posix() for f in texts if f not in image_of and not f.name.startswith(".")]
     if alone:
         raise SoarBenchError(f"{len(alone)} texts in {folder} have no image: {_few(alone)}")
-    for text_file, image in owner.items():
+    for text_file, image in image_of.items():
         text = read_text(folder / text_file).strip()
         if not text:
             raise SoarBenchError(f"{folder / text_file} is empty: it must hold the prompt")
@@ -271,10 +269,10 @@ def _texts(folder: Path, images: Sequence[str]) -> Iterator[_Row]:
 
 
 def _check_files(folder: Path, rows: Sequence[_Row], images: Sequence[str]) -> None:
-    """Every row has an image of its own inside the folder, and every image a row."""
+    """Raise SoarBenchError unless rows and images of the folder belong together, one to one."""
     root = folder.resolve()
     missing: list[str] = []
-    seen: dict[Path, _Row] = {}
+    row_of: dict[Path, _Row] = {}
     for row in rows:
         path = Path(row.file)
         inside = not path.is_absolute() and ".." not in path.parts and "\0" not in row.file
@@ -287,43 +285,43 @@ def _check_files(folder: Path, rows: Sequence[_Row], images: Sequence[str]) -> N
                 f"{row.where} names {row.file!r}, which leaves {folder}: only images inside the "
                 "folder are scored, so copy it there"
             )
-        if file in seen:
+        if file in row_of:
             raise SoarBenchError(
-                f"{row.where} names {row.file!r}, which {seen[file].where} has named already"
+                f"{row.where} names {row.file!r}, which {row_of[file].where} has named already"
             )
-        seen[file] = row
+        row_of[file] = row
     if missing:
         raise SoarBenchError(
             f"{len(missing)} of {len(rows)} rows have no image in {folder}: {_few(missing)}"
         )
-    stray = [image for image in images if (root / image).resolve() not in seen]
+    stray = [image for image in images if (root / image).resolve() not in row_of]
     if stray:
         raise SoarBenchError(
             f"{len(stray)} of {len(images)} images in {folder} have no prompt: {_few(stray)}"
         )
 
 
-def _assemble(folder: Path, layout: str, rows: Sequence[_Row]) -> Images:
+def _assemble(folder: Path, layout: str, rows: Sequence[_Row]) -> FolderImages:
+    """Return the images of rows. SoarBenchError if two rows contradict each other."""
     prompts: dict[str, tuple[Prompt, _Row]] = {}
     samples: dict[tuple[int, str], tuple[PlannedSample, str]] = {}
-    counted: dict[str, int] = {}
-    for word, given in (("id", [r.id for r in rows]), ("index", [r.index for r in rows])):
-        if None in given and any(value is not None for value in given):
-            raise SoarBenchError(f"{rows[given.index(None)].where} has no {word}, as others have")
+    counts: Counter[str] = Counter()
+    for word, values in (("id", [r.id for r in rows]), ("index", [r.index for r in rows])):
+        if None in values and any(value is not None for value in values):
+            raise SoarBenchError(f"{rows[values.index(None)].where} has no {word}, as others have")
     for row in rows:
         # A digest of the text, so that two folders' images of one text have one id.
         id = row.id if row.id is not None else digest_of(row.text)[:12]
         prompt, first = prompts.setdefault(id, (Prompt(id, row.text, dict(row.metadata)), row))
         if prompt.text != row.text:
             raise SoarBenchError(f"{first.where} and {row.where} have one id {id!r} and two texts")
-        other = _different(prompt.metadata, row.metadata)
-        if other:
+        if different := _different(prompt.metadata, row.metadata):
             raise SoarBenchError(
-                f"{first.where} and {row.where} are of one prompt but differ in {other}: remove "
-                "what describes the image and not the prompt, or give each an id of its own"
+                f"{first.where} and {row.where} are of one prompt but differ in {different}: "
+                "remove what describes the image and not the prompt, or give each an id of its own"
             )
-        index = counted.get(id, 0) if row.index is None else row.index
-        counted[id] = counted.get(id, 0) + 1
+        index = counts[id] if row.index is None else row.index
+        counts[id] += 1
         key = (index, id)
         if key in samples:
             raise SoarBenchError(
@@ -332,7 +330,7 @@ def _assemble(folder: Path, layout: str, rows: Sequence[_Row]) -> Images:
             )
         samples[key] = (PlannedSample(prompt, index), row.file)
     ordered = [samples[key] for key in sorted(samples)]
-    return Images(
+    return FolderImages(
         folder,
         layout,
         tuple(prompts[id][0] for id in sorted(prompts)),
@@ -342,7 +340,6 @@ def _assemble(folder: Path, layout: str, rows: Sequence[_Row]) -> Images:
 
 
 def _different(left: Mapping[str, Any], right: Mapping[str, Any]) -> str:
-    """The keys in which two records differ."""
+    """Return the keys in which two records differ; empty if there are none."""
     keys = sorted(left.keys() | right.keys())
-    differing = [k for k in keys if k not in left or k not in right or left[k] != right[k]]
-    return _few(differing)
+    return _few([k for k in keys if k not in left or k not in right or left[k] != right[k]])

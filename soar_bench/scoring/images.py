@@ -17,7 +17,7 @@ from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import replace_atomically
 from soar_bench.core.images import digest_image, read_pixels
-from soar_bench.scoring.folders import Images
+from soar_bench.scoring.folders import FolderImages
 from soar_bench.suites.types import PlannedSample
 
 #: Beside the record: which file each sample was.
@@ -41,7 +41,7 @@ class Content:
 class ImageSet:
     """Images of a folder, all read and checked, under the names that a record gives them."""
 
-    images: Images
+    images: FolderImages
     contents: tuple[Content, ...]
     label: str
     suite: str
@@ -49,7 +49,7 @@ class ImageSet:
     @classmethod
     def read(
         cls,
-        images: Images,
+        images: FolderImages,
         label: str | None = None,
         suite: str | None = None,
         observe: Callable[[int, int], None] = lambda done, total: None,
