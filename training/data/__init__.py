@@ -1,8 +1,8 @@
-"""Captioned images to train on: found, checked, ordered, and encoded once.
+"""Captioned images to train on: listed, checked, ordered, and encoded once.
 
-``records`` and the forms (``forms``, ``tars``, ``saved``) list what there is, ``checking`` reads it
-all, ``views`` cuts images into sizes, ``order`` says which samples a step sees, ``encoding`` makes
-what the objective needs. See docs/data.md.
+``records`` and the forms (``forms``, ``tars``, ``saved``) list the records of a data set,
+``checking`` reads them all, ``views`` crops images to sizes, ``order`` says which samples a step
+sees, ``encoding`` makes the tensors that the objective needs. See docs/data.md.
 """
 
 from training.data.forms import METADATA_FILE, ImageFolder, open_listing

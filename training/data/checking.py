@@ -1,7 +1,7 @@
-"""Every record is read before the first step: what is broken is listed, not met on the way.
+"""Read every record before the first step, so that a broken one is not met on the way.
 
-What was found is kept beside the encodings, a file for some thousand records, named by their
-content: a data set is decoded once, by all processes together.
+The findings are kept beside the encodings, in one file per some thousand records that is named by
+their content: a data set is decoded once, by all processes together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from training.cache import ALONE, Cache, Processes, write_json
 from training.data.records import Fault, Listing, Source, in_threads, refuse, size_of
 from training.types import Images
 
-#: Records whose findings are one file.
+#: Records per file of findings.
 PART = 2048
 
 Progress = Callable[[int, int], None]
@@ -25,11 +25,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class Findings:
-    """What reading every record of a listing found."""
+    """Findings of reading every record of a listing."""
 
     #: width and height of each image, int [N, 2]; 0 where it is broken
     sizes: np.ndarray
-    #: by record
+    #: by the record's number
     faults: dict[int, Fault] = field(default_factory=dict)
 
 
@@ -39,17 +39,19 @@ def inspect(
     processes: Processes = ALONE,
     progress: Progress | None = None,
 ) -> Findings:
-    """Decodes every image in threads. With a cache, each content is decoded once ever, and the
-    processes share the work; without, each process reads everything.
+    """Decode every image in threads.
+
+    With a cache each content is decoded only once, and the processes share the work. Without one
+    each process reads everything.
     """
     count = len(listing)
     parts = [range(start, min(start + PART, count)) for start in range(0, count, PART)]
 
     def look(part: range) -> list[list[int] | str]:
-        found = list(in_threads(lambda index: _look(listing, index), part))
+        results = list(in_threads(lambda index: _look(listing, index), part))
         if progress is not None:
             progress(part.stop, count)
-        return found
+        return results
 
     if cache is None:
         return _gather(listing, parts, [look(part) for part in parts])
@@ -58,14 +60,13 @@ def inspect(
         if _read(files[number], parts[number]) is None:
             write_json(files[number], look(parts[number]))
     processes.wait()
-    # A part that is not there (a disk that the processes do not share) is read here as well.
-    read = [_read(file, part) for file, part in zip(files, parts, strict=True)]
-    found = [one or look(part) for one, part in zip(read, parts, strict=True)]
-    return _gather(listing, parts, found)
+    # A part is absent if the processes do not share the disk: then it is read here as well.
+    results = [_read(file, part) or look(part) for file, part in zip(files, parts, strict=True)]
+    return _gather(listing, parts, results)
 
 
 def _look(listing: Listing, index: int) -> list[int] | str:
-    """Width and height of the image, or why it cannot be read."""
+    """Return width and height of the image, or why it is broken."""
     image = listing.decode(index)
     return image if isinstance(image, str) else [image.shape[1], image.shape[0]]
 
@@ -78,10 +79,10 @@ def _read(file: Path, part: range) -> list[list[int] | str] | None:
     return content if isinstance(content, list) and len(content) == len(part) else None
 
 
-def _gather(listing: Listing, parts: list[range], found: list[list[list[int] | str]]) -> Findings:
+def _gather(listing: Listing, parts: list[range], results: list[list[list[int] | str]]) -> Findings:
     findings = Findings(np.zeros((len(listing), 2), np.int64))
-    for part, results in zip(parts, found, strict=True):
-        for index, result in zip(part, results, strict=True):
+    for part, part_results in zip(parts, results, strict=True):
+        for index, result in zip(part, part_results, strict=True):
             if isinstance(result, str):
                 findings.faults[index] = listing.broken(index, result)
             else:
@@ -91,10 +92,10 @@ def _gather(listing: Listing, parts: list[range], found: list[list[list[int] | s
 
 @dataclass(frozen=True)
 class Checked:
-    """A source every record of which can be read."""
+    """A source without broken records."""
 
     source: Source
-    #: width and height of each image, int [N, 2]; None where it was not asked for
+    #: width and height of each image, int [N, 2]; None if no record was read
     sizes: np.ndarray | None = None
     #: records left out because they are broken
     dropped: int = 0
@@ -107,7 +108,7 @@ def check(
     processes: Processes = ALONE,
     progress: Progress | None = None,
 ) -> Checked:
-    """Reads every record. Raises TrainingError if one is broken, or leaves it out and counts it."""
+    """Read every record. TrainingError if one is broken, unless broken ones are dropped."""
     if not isinstance(source, Listing):
         if not images.buckets:
             return Checked(source)

@@ -1,7 +1,7 @@
-"""Captioned images by number, whatever form they lie in. Imports no torch.
+"""Captioned images by number, in whichever form they are stored. Imports no torch.
 
-A listing names every record of a data set with the file and line it came from. What is wrong with a
-record is a fault; no fault is passed over: it is an error, or the record is dropped and counted.
+A listing names every record of a data set with the file and line it came from. A record that is
+broken has a fault. No fault is passed over: it is an error, or the record is dropped and counted.
 """
 
 from __future__ import annotations
@@ -10,24 +10,26 @@ import hashlib
 import io
 import os
 import struct
+import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from soar_bench.core.images import digest_image
 from training.types import TrainingError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Items that wait for a thread at a time.
+#: Number of items that wait for a thread at a time.
 _BLOCK = 1024
 
-#: What Pillow and its decoders raise at a file that is no image, or only part of one.
+#: Errors of Pillow and its decoders for a file that is no image, or only part of one.
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -39,30 +41,30 @@ _BROKEN = (
 )
 
 
-class Source(Protocol):
-    """Captioned images by number; any object with these three will do.
+class Source(typing.Protocol):
+    """Captioned images by number; any object with these three members is one.
 
     It may also have ``key(index)`` (a text that names the image's content), ``caption(index)`` and
-    ``size(index)`` (width and height), which spare reading an image where only that is asked for.
+    ``size(index)`` (width and height in pixels), so that an image need not be read for them.
     """
 
-    #: identifies the content, so that a run can say what it was trained on
+    #: digest of the content, by which a run says what it was trained on
     digest: str
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, str]:
-        """Image (uint8 RGB [H, W, 3]) and caption."""
+        """Return the image (uint8 RGB [H, W, 3]) and its caption."""
         ...
 
 
-class Place(Protocol):
-    """Where an image's bytes are."""
+class Place(typing.Protocol):
+    """Place of an image's bytes."""
 
     def read(self) -> bytes: ...
 
 
-#: The digest of an image's bytes; OSError if they cannot be read.
+#: Returns the SHA-256 of an image's bytes; OSError if they cannot be read.
 Digest = Callable[[Place], bytes]
 
 
@@ -87,9 +89,9 @@ class FileSlice:
 class Record:
     """One captioned image."""
 
-    #: file and line (or member, or row), for messages
+    #: file and line (or member, or row), for errors
     where: str
-    #: what the record calls its image
+    #: the image's name in the record
     name: str
     place: Place
     caption: str
@@ -97,7 +99,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with one record: ``where`` and ``what`` make a sentence."""
+    """Fault of one record: ``where`` and ``what`` make a sentence."""
 
     where: str
     what: str
@@ -107,45 +109,45 @@ class Fault:
 
 
 class Listing:
-    """The records of a data set; a Source with everything a Source may have.
+    """Records of a data set; a Source with every optional member.
 
-    Reads every image's bytes once, for its digest (or has it from ``digest``); decodes none. Raises
-    TrainingError if there are no records, or if some are broken and ``on_broken`` is ``error``.
+    Reads each image's bytes once for their digest, which ``digest`` returns, and decodes none.
+    Raises TrainingError if there are no records, or if some are broken and ``on_broken`` is
+    ``error``.
     """
 
     def __init__(
         self,
         name: str,
-        found: Iterable[Record | Fault],
+        entries: Iterable[Record | Fault],
         on_broken: str,
         digest: Digest | None = None,
     ) -> None:
         self.name = name
-        take = digest or content_digest
-        #: records that are broken, in the order they were found in
+        #: of broken records, in the order of the data set
         self.faults: list[Fault] = []
-        records: list[Record] = []
-        for each in found:
-            if isinstance(each, Record):
-                records.append(each)
-            else:
-                self.faults.append(each)
         self.records: list[Record] = []
         self.digests: list[bytes] = []
+        records: list[Record] = []
+        for entry in entries:
+            if isinstance(entry, Record):
+                records.append(entry)
+            else:
+                self.faults.append(entry)
 
-        def of(record: Record) -> bytes | Fault:
+        def digest_record(record: Record) -> bytes | Fault:
             try:
-                return take(record.place)
+                return (digest or content_digest)(record.place)
             except OSError as error:
                 words = f"names {record.name}, which cannot be read: {error.strerror}"
                 return Fault(record.where, words)
 
-        for record, one in zip(records, in_threads(of, records), strict=True):
-            if isinstance(one, Fault):
-                self.faults.append(one)
+        for record, result in zip(records, in_threads(digest_record, records), strict=True):
+            if isinstance(result, Fault):
+                self.faults.append(result)
             else:
                 self.records.append(record)
-                self.digests.append(one)
+                self.digests.append(result)
         refuse(self.faults, name, on_broken)
         if not self.records:
             first = f" that can be read: {self.faults[0]}" if self.faults else ""
@@ -163,23 +165,23 @@ class Listing:
         return len(self.records)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, str]:
-        """Raises TrainingError, with file and line, if the image cannot be read."""
+        """Return image and caption. TrainingError names file and line of a broken image."""
         image = self.decode(index)
         if isinstance(image, str):
             raise TrainingError(str(self.broken(index, image)))
         return image, self.records[index].caption
 
     def key(self, index: int) -> str:
-        """SHA-256 of the image's file."""
+        """Return the SHA-256 of the image's file."""
         return self.digests[index].hex()
 
     def caption(self, index: int) -> str:
         return self.records[index].caption
 
     def decode(self, index: int) -> np.ndarray | str:
-        """The image, upright as its EXIF says, uint8 RGB [H, W, 3]; or why it cannot be read.
+        """Return the image, upright by its EXIF, uint8 RGB [H, W, 3], or why it is broken.
 
-        Raises TrainingError where the file itself cannot be read any more.
+        Raises TrainingError if the file itself cannot be read any more.
         """
         record = self.records[index]
         try:
@@ -195,26 +197,26 @@ class Listing:
             return " ".join(str(error).split())[:160] or type(error).__name__
 
     def broken(self, index: int, reason: str) -> Fault:
-        """The fault of a record whose image ``decode`` could not read."""
+        """Return the fault of a record whose image :meth:`decode` found broken."""
         record = self.records[index]
         return Fault(record.where, f"names {record.name}, which is not a readable image: {reason}")
 
     def without(self, broken: Collection[int], faults: Iterable[Fault]) -> Listing:
-        """The same without these records, which are counted as faults."""
-        kept = object.__new__(Listing)
-        kept.name, kept.faults = self.name, [*self.faults, *faults]
+        """Return the listing without these records, whose faults are counted."""
+        rest = object.__new__(Listing)
+        rest.name, rest.faults = self.name, [*self.faults, *faults]
         gone = set(broken)
-        keep = [i for i in range(len(self)) if i not in gone]
-        kept.records = [self.records[i] for i in keep]
-        kept.digests = [self.digests[i] for i in keep]
-        if not kept.records:
-            raise TrainingError(f"{self.name} names no images that can be read: {kept.faults[0]}")
-        kept.digest = kept._digest()
-        return kept
+        kept = [i for i in range(len(self)) if i not in gone]
+        rest.records = [self.records[i] for i in kept]
+        rest.digests = [self.digests[i] for i in kept]
+        if not rest.records:
+            raise TrainingError(f"{self.name} names no images that can be read: {rest.faults[0]}")
+        rest.digest = rest._digest()
+        return rest
 
 
 def refuse(faults: list[Fault], name: str, on_broken: str) -> None:
-    """Raises TrainingError with the first fault unless broken records are to be dropped."""
+    """Raise TrainingError with the first fault unless broken records are dropped."""
     if faults and on_broken == "error":
         more = f"; {len(faults) - 1} more records are broken" if len(faults) > 1 else ""
         raise TrainingError(
@@ -224,24 +226,24 @@ def refuse(faults: list[Fault], name: str, on_broken: str) -> None:
 
 
 def content_digest(place: Place) -> bytes:
-    """SHA-256 of the bytes there."""
+    """Return the SHA-256 of the bytes at a place."""
     return hashlib.sha256(place.read()).digest()
 
 
 def workers() -> int:
-    """Threads that read and decode: those two leave Python's lock."""
+    """Return the number of threads that read and decode, both of which release Python's lock."""
     return min(16, os.cpu_count() or 1)
 
 
 def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """``work`` of every item, in order; a block of items at a time, so that little waits."""
+    """Yield ``work`` of every item in order, with one block of items in memory at a time."""
     with ThreadPoolExecutor(workers()) as pool:
         for start in range(0, len(items), _BLOCK):
             yield from pool.map(work, items[start : start + _BLOCK])
 
 
 def inside(root: Path, name: str, where: str) -> Path | Fault:
-    """The file ``name`` of the folder, links followed; a Fault if it is elsewhere or missing."""
+    """Return the file ``name`` of a folder, or a Fault if it is missing or a link leads out."""
     if "\0" in name:
         return Fault(where, f"names {name!r}, which is no file name")
     path = (root / name).resolve()
@@ -253,24 +255,18 @@ def inside(root: Path, name: str, where: str) -> Path | Fault:
 
 
 def key_of(source: Source, index: int) -> str:
-    """A text that names the image's content."""
-    own = getattr(source, "key", None)
-    if own is not None:
-        return str(own(index))
-    image = source[index][0]
-    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+    """Return a text that names the image's content."""
+    key = getattr(source, "key", None)
+    return str(key(index)) if key is not None else digest_image(source[index][0])
 
 
 def caption_of(source: Source, index: int) -> str:
-    own = getattr(source, "caption", None)
-    return str(own(index)) if own is not None else source[index][1]
+    caption = getattr(source, "caption", None)
+    return str(caption(index)) if caption is not None else source[index][1]
 
 
 def size_of(source: Source, index: int) -> tuple[int, int]:
-    """Width and height in pixels."""
-    own = getattr(source, "size", None)
-    if own is not None:
-        width, height = own(index)
-        return int(width), int(height)
-    height, width = source[index][0].shape[:2]
-    return width, height
+    """Return width and height in pixels."""
+    size = getattr(source, "size", None)
+    width, height = size(index) if size is not None else source[index][0].shape[1::-1]
+    return int(width), int(height)

@@ -1,4 +1,4 @@
-"""Datasets that the Hugging Face datasets library saved with ``save_to_disk``.
+"""Datasets saved by the Hugging Face datasets library with ``save_to_disk``.
 
 Such a folder holds Arrow streams and ``state.json``, which names them; pyarrow reads both, mapped
 into memory, so the library itself is not needed.
@@ -21,14 +21,14 @@ SPLITS_FILE = "dataset_dict.json"
 
 @dataclass(frozen=True, slots=True)
 class ArrowCell:
-    """The bytes of an image in a row of an Arrow table."""
+    """Place of an image in a row of an Arrow table."""
 
     column: Any
     row: int
 
     def read(self) -> bytes:
-        found: bytes = self.column[self.row]["bytes"].as_py()
-        return found
+        content: bytes = self.column[self.row]["bytes"].as_py()
+        return content
 
 
 def is_saved(folder: Path) -> bool:
@@ -36,7 +36,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def read_saved(folder: Path, images: Images) -> Iterator[Record | Fault]:
-    """Records in the order of rows."""
+    """Yield records in the order of rows."""
     if (folder / SPLITS_FILE).is_file():
         splits = _json(folder / SPLITS_FILE).get("splits")
         names = splits if isinstance(splits, list) else []
@@ -48,8 +48,8 @@ def read_saved(folder: Path, images: Images) -> Iterator[Record | Fault]:
         folder = folder / images.split
     table = _table(folder)
     image = images.image or "image"
-    known = (c for c in ("text", "caption") if c in table.schema.names)
-    caption = images.caption or next(known, "text")
+    usual = (c for c in ("text", "caption") if c in table.schema.names)
+    caption = images.caption or next(usual, "text")
     for name, setting in ((image, "images.image"), (caption, "images.caption")):
         if name not in table.schema.names:
             raise TrainingError(

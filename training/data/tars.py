@@ -1,8 +1,8 @@
 """Webdataset tars: the image and the caption of a sample are members of one name.
 
-Only images, ``.txt`` and ``.json`` members are ever read, as what they are; nothing is unpacked to
-disk and nothing else is opened, a pickle least of all. Tars are indexed once, so that samples have
-numbers and are read in any order.
+Only images, ``.txt`` and ``.json`` members are read; nothing is unpacked to disk, and no other
+member is opened, a pickle least of all. Tars are indexed once, so that samples have numbers and can
+be read in any order.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from soar_bench.core.text import is_unicode
 from training.data.records import Fault, FileSlice, Record
 from training.types import Images, TrainingError
 
 ENDINGS = ("jpg", "jpeg", "png", "webp")
-#: Keys of a ``.json`` member that may hold the caption, the first one found.
+#: Keys of a ``.json`` member that may hold the caption; the first that is there counts.
 CAPTION_KEYS = ("caption", "text", "caption_en", "prompt")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def expand(name: str) -> list[Path]:
-    """``a-{000..009}.tar`` -> its ten files; a TrainingError names those that are missing."""
+    """Return the files of a range: ten of ``a-{000..009}.tar``. TrainingError if one is missing."""
     names = [name]
     while match := _RANGE.search(names[0]):
         first, last = match.groups()
@@ -39,7 +40,7 @@ def expand(name: str) -> list[Path]:
 
 
 def read_tars(files: Sequence[Path], images: Images) -> Iterator[Record | Fault]:
-    """Records in the order of files and of their images in them."""
+    """Yield records in the order of files and of the images in them."""
     for file in files:
         yield from _read(file, images)
 
@@ -70,7 +71,7 @@ def _read(file: Path, images: Images) -> Iterator[Record | Fault]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """``dir/a.b.jpg`` -> (``dir/a``, ``b.jpg``): the name ends at the file's first dot."""
+    """Split at the file's first dot: ``dir/a.b.jpg`` is (``dir/a``, ``b.jpg``)."""
     path = PurePosixPath(name)
     stem, _, ending = path.name.partition(".")
     return (str(path.parent / stem), ending.lower()) if stem else (name, "")
@@ -84,10 +85,10 @@ def _sample(
     images: Images,
 ) -> Iterator[Record | Fault]:
     where = f"{file}, sample {stem}"
-    wanted = (images.image,) if images.image else ENDINGS
-    image = next((members[e] for e in wanted if e in members), None)
+    endings = (images.image,) if images.image else ENDINGS
+    image = next((members[e] for e in endings if e in members), None)
     if image is None:
-        yield Fault(where, f"has no image ({', '.join(wanted)})")
+        yield Fault(where, f"has no image ({', '.join(endings)})")
         return
     caption = _caption(tar, where, members, images)
     if isinstance(caption, Fault):
@@ -111,10 +112,10 @@ def _caption(
     except (ValueError, RecursionError) as error:
         return Fault(where, f"has a .json that is not JSON: {error}")
     keys = (images.caption,) if images.caption else CAPTION_KEYS
-    found = [content[k] for k in keys if k in content] if isinstance(content, dict) else []
-    if not found or not isinstance(found[0], str):
+    texts = [content[k] for k in keys if k in content] if isinstance(content, dict) else []
+    if not texts or not is_unicode(texts[0]):
         return Fault(where, f"has a .json without a text under {' or '.join(keys)}")
-    return found[0]
+    return str(texts[0])
 
 
 def _text(tar: tarfile.TarFile, where: str, member: tarfile.TarInfo) -> str | Fault:
