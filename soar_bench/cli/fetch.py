@@ -82,15 +82,18 @@ def fetch(
             "internet, and bring the files here with --mirror"
         )
     download.check_space(home(), plan.needed)
-    report = fetching.fetch(plan, source, _say)
-    for item in report.fetched:
-        typer.echo(f"{item.label}: fetched")
-    if report.failures:
-        *before, last = map(str, report.failures)
+    failures, untried = [], len(plan.missing)
+    for item, failure in fetching.fetch(plan, source, _say):
+        untried -= 1
+        if failure is None:
+            typer.echo(f"{item.label}: fetched")
+        else:
+            failures.append(str(failure))
+    if failures:
+        *before, last = failures
         for words in before:
             _say(f"soar-bench: {words}")
-        untried = f" (files that were not tried then: {report.untried})" if report.untried else ""
-        _fail(last + untried)
+        _fail(last + (f" (files that were not tried then: {untried})" if untried else ""))
 
 
 def _checkpoints(names: list[str], offline: bool) -> None:

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from evaluators.weights import DIGESTS_FILE, recorded, what_is_wrong
@@ -123,30 +123,22 @@ def _remember(item: Item, say: Say) -> None:
             raise
 
 
-@dataclass
-class Report:
-    """The outcome of a fetch."""
+def fetch(
+    planned: Plan, source: Source, say: Say = lambda sentence: None
+) -> Iterator[tuple[Item, FetchError | None]]:
+    """Bring what is missing; yield each file with its failure, if any. What came stays.
 
-    fetched: list[Item] = field(default_factory=list)
-    failures: list[FetchError] = field(default_factory=list)
-    #: how many files were not tried, because no server could be reached
-    untried: int = 0
-
-
-def fetch(planned: Plan, source: Source, say: Say = lambda sentence: None) -> Report:
-    """Bring what is missing. Each failure is in the report, and what came stays."""
-    report = Report()
-    for number, missing in enumerate(planned.missing, start=1):
+    If no server can be reached, the rest is not tried.
+    """
+    for missing in planned.missing:
+        failure = None
         try:
             _fetch_file(missing, source, say)
         except FetchError as error:
-            report.failures.append(error)
-            if isinstance(error, Unreachable):
-                report.untried = len(planned.missing) - number
-                break
-        else:
-            report.fetched.append(missing.item)
-    return report
+            failure = error
+        yield missing.item, failure
+        if isinstance(failure, Unreachable):
+            return
 
 
 def _fetch_file(missing: Missing, source: Source, say: Say) -> None:
