@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.fetch.download import LARGEST, FetchError, check_space, human
+from soar_bench.fetch.download import LARGEST, FetchError, check_space, human, reason
 
 _NAME = re.compile(
     r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)"
@@ -235,6 +235,11 @@ def _sentences(hub_id: HubId) -> Iterator[None]:
         words = "is not on the hub, or is private: look at the name, or set HF_TOKEN"
     except errors.RevisionNotFoundError:
         words = f"has no revision {hub_id.revision}"
+    except httpx2.TransportError as error:
+        words = (
+            f"could not be fetched ({reason(error)}): check the network, HTTPS_PROXY and "
+            "HF_ENDPOINT, and run the same command again"
+        )
     except (httpx2.HTTPError, OSError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -314,24 +314,32 @@ def _wrong_size(url: str, what: str) -> FetchError:
 
 def _connection_failed(url: str, error: Exception, *, reached: bool) -> Exception:
     """Return the error for a connection that failed: to be tried again, or not."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):  # the system's own reason
-        cause = cause.__cause__ or cause.__context__
+    cause = _system_error(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Unreachable(
             f"the certificate of {urlsplit(actual(url)).hostname} cannot be verified "
             f"({cause.verify_message}): correct the clock, or set SSL_CERT_FILE to your network's "
             "certificates"
         )
+    return _PassingError(reason(error), reached=reached)
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def reason(error: Exception) -> str:
+    """Return why the client's connection failed, in the system's words where it says."""
+    cause = _system_error(error)
     if isinstance(cause, socket.gaierror):
-        words = "its name cannot be resolved"
-    elif isinstance(cause, TimeoutError):
-        words = f"no answer for {TIMEOUT:g} seconds"
-    elif isinstance(cause, OSError) and cause.strerror:
-        words = cause.strerror.lower()
-    else:
-        words = str(error) or type(error).__name__
-    return _PassingError(words, reached=reached)
+        return "its name cannot be resolved"
+    if isinstance(cause, TimeoutError):
+        return f"no answer for {TIMEOUT:g} seconds"
+    if cause is not None and cause.strerror:
+        return cause.strerror.lower()
+    return str(error) or type(error).__name__
 
 
 def _given_up(url: str, passing: _PassingError) -> FetchError:

@@ -353,7 +353,7 @@ def test_what_the_hub_does_not_have_is_one_sentence(server, tmp_path):
 def test_a_hub_that_does_not_answer_is_one_sentence(tmp_path):
     done = run(tmp_path, "--checkpoint", "org/tiny", HF_ENDPOINT="http://127.0.0.1:9")
     assert done.returncode == 2
-    assert "org/tiny could not be fetched" in done.stderr
+    assert "org/tiny could not be fetched (connection refused): check the network" in done.stderr
     assert "Traceback" not in done.stderr
 
 
