@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from soar_bench.boards.compare import metrics_of
 from soar_bench.checkpoints import hub
 from soar_bench.core.differences import differences
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.records import RUN_FILE, Run
+from soar_bench.records import RUN_FILE, Run, metrics_of
 from soar_bench.records.model import CheckpointRecord, RunRecord
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import from_settings

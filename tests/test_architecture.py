@@ -27,11 +27,6 @@ ROOMS = (
 UPWARD = {
     # fetch
     ("soar_bench.fetch.download", "soar_bench"),
-    # records
-    ("soar_bench.records.export", "soar_bench.boards.compare"),
-    ("soar_bench.records.verify", "soar_bench.boards.compare"),
-    # rerun
-    ("soar_bench.rerun", "soar_bench.boards.compare"),
     # shapes
     ("soar_bench.shapes.export", "soar_bench.output.gallery"),
     # train

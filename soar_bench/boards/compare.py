@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pandas as pd
 
 from soar_bench.core.differences import differences
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.records import RUN_FILE, Run, read_runs
+from soar_bench.records import Run
+from soar_bench.records import metrics_of as metrics_of
+from soar_bench.records import primary_metric as primary_metric
+from soar_bench.records.folders import find as find
 from soar_bench.records.model import MetricRecord
 from soar_bench.stats import (
     CONFIDENCE,
@@ -117,18 +119,6 @@ def _tell_apart(first: Mapping[str, Run], several: bool) -> dict[str, str]:
     return names
 
 
-def metrics_of(run: Run) -> Iterator[tuple[str, MetricRecord]]:
-    """Each metric of a run with its declaration, in a fixed order."""
-    for evaluator in sorted(run.record.evaluators.values(), key=lambda e: min(e.metrics)):
-        yield from sorted(evaluator.metrics.items())
-
-
-def primary_metric(run: Run) -> tuple[str, MetricRecord]:
-    """The metric to rank by: the one that counts tasks, or else the first."""
-    metrics = list(metrics_of(run))
-    return next((m for m in metrics if m[1].aggregate == "task_mean"), metrics[0])
-
-
 def mismatches(runs: Sequence[Run]) -> list[str]:
     """How runs were not measured like the first of them, a sentence a board; empty if all were."""
     first = runs[0]
@@ -153,26 +143,6 @@ def check_same_board(runs: Sequence[Run]) -> None:
         raise SoarBenchError(
             f"{sentence} and cannot be compared; --anyway compares what they have in common"
         )
-
-
-def find(name: str, results: Path) -> list[Run]:
-    """The runs that ``name`` means: of a folder that holds runs, all; otherwise what
-    :func:`soar_bench.records.manage.select` finds under ``results``.
-    """
-    from soar_bench.records.manage import select
-
-    folder = Path(name)
-    if folder.is_dir() and not (folder / RUN_FILE).exists():
-        runs = read_runs(folder)
-        if not runs:
-            raise SoarBenchError(f"there is no run in {name}")
-        return runs
-    if not folder.is_dir() and not results.is_dir():
-        raise SoarBenchError(f"there is no run in {name}, and no {results} to look for it")
-    found = select(results, name)
-    if found.run is None or found.fault:
-        raise SoarBenchError(found.fault)
-    return [found.run]
 
 
 def board_of(given: Sequence[Sequence[Run]], anyway: bool = False) -> list[Entrant]:

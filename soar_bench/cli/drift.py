@@ -63,8 +63,8 @@ def drift(
     from soar_bench.cli.signals import terminate_as_interrupt
     from soar_bench.core.devices import choose
     from soar_bench.core.progress import stages
+    from soar_bench.core.text import json_text
     from soar_bench.core.torchvision import mend_torchvision
-    from soar_bench.records import json_text
     from soar_bench.shapes.world import DISTRIBUTIONS
     from soar_bench.suites.protocols import get_protocol, override
     from soar_bench.train.data import open_data

@@ -83,16 +83,10 @@ def _samples(runs: list[str], form: str, output: Path, force: bool, results: Pat
 
 def _select(results: Path, names: list[str]) -> list[Run]:
     """Return each run once, in the order named; SoarBenchError for a broken one."""
-    from soar_bench.core.errors import SoarBenchError
-    from soar_bench.records.manage import select
+    from soar_bench.records.folders import select
 
-    found = {}
-    for name in names:
-        one = select(results, name)
-        if one.run is None or one.fault:
-            raise SoarBenchError(one.fault)
-        found[one.folder.resolve()] = one.run
-    return list(found.values())
+    runs = [select(results, name).whole() for name in names]
+    return list({run.folder.resolve(): run for run in runs}.values())
 
 
 def import_(

@@ -35,7 +35,7 @@ def report(
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.progress import stages
     from soar_bench.records import RUN_FILE, read_runs
-    from soar_bench.records.manage import select
+    from soar_bench.records.folders import select
     from soar_bench.report.page import Options, write_report
 
     found, top = [], []

@@ -22,28 +22,28 @@ def listing(
     """List the runs, one per line; exit code 1 if a record is broken."""
     import sys
 
+    from soar_bench.core.text import json_text
     from soar_bench.output import runs as run_view
-    from soar_bench.records import json_text
-    from soar_bench.records.manage import survey
+    from soar_bench.records.folders import survey
 
-    found = [
-        one
-        for one in survey(results)
-        if suite is None or one.run is None or one.run.record.suite.name == suite
+    entries = [
+        entry
+        for entry in survey(results)
+        if suite is None or entry.run is None or entry.run.record.suite.name == suite
     ]
     if as_json:
-        typer.echo(json_text(run_view.rows_json(found)), nl=False)
+        typer.echo(json_text(run_view.rows_json(entries)), nl=False)
     elif not sys.stdout.isatty():
-        for line in run_view.plain(found):
+        for line in run_view.plain(entries):
             typer.echo(line)
     else:
         from rich.console import Console
 
-        Console().print(run_view.table(found))
-    broken = run_view.faults(found)
-    for fault in broken:
+        Console().print(run_view.table(entries))
+    faults = run_view.faults(entries)
+    for fault in faults:
         typer.echo(f"broken: {fault}", err=True)
-    if broken:
+    if faults:
         raise typer.Exit(1)
 
 
@@ -54,20 +54,18 @@ def show(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Show a record: checkpoint, settings, evaluators and values."""
-    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.core.text import json_text
     from soar_bench.output import runs as run_view
-    from soar_bench.records import json_text
-    from soar_bench.records.manage import select
+    from soar_bench.records.folders import select
 
-    found = select(results, run)
-    scores = found.run.scores() if found.run and not found.fault else None
+    entry = select(results, run)
+    scores = entry.run.scores() if entry.run and not entry.fault else None
     if as_json:
-        typer.echo(json_text(run_view.page_json(found, scores)), nl=False)
-    elif found.run is not None:
-        for line in run_view.page(found, found.run, scores):
+        typer.echo(json_text(run_view.page_json(entry, scores)), nl=False)
+    elif entry.run is not None:
+        for line in run_view.page(entry, entry.run, scores):
             typer.echo(line)
-    if found.fault:
-        raise SoarBenchError(found.fault)
+    entry.whole()
 
 
 @app.command()
@@ -86,15 +84,17 @@ def delete(
     import sys
 
     from soar_bench.core.errors import SoarBenchError
-    from soar_bench.records.manage import delete as remove
-    from soar_bench.records.manage import delete_cached, only_needed_by, select, survey
+    from soar_bench.records.delete import delete as remove
+    from soar_bench.records.delete import delete_cached, only_needed_by
+    from soar_bench.records.folders import select, survey
 
-    found = list({one.folder.resolve(): one for one in (select(results, r) for r in runs)}.values())
-    cached = only_needed_by(found, survey(results), cache) if images else []
-    for one in found:
-        typer.echo(f"to delete: {one.folder}", err=True)
+    selected = [select(results, run) for run in runs]
+    entries = list({entry.folder.resolve(): entry for entry in selected}.values())
+    cached = only_needed_by(entries, survey(results), cache) if images else []
+    for entry in entries:
+        typer.echo(f"to delete: {entry.folder}", err=True)
     if images:
-        count = sum(len(one.images) for one in cached)
+        count = sum(len(part.images) for part in cached)
         typer.echo(f"to delete: {count} images in {cache}, and their scores", err=True)
     if not yes:
         if not sys.stdin.isatty():
@@ -103,9 +103,9 @@ def delete(
             raise typer.Exit(1)
     # Images first: stopped in between, the same command goes on.
     removed, _ = delete_cached(cached)
-    for one in found:
-        remove(one, results)
-        typer.echo(one.folder)
+    for entry in entries:
+        remove(entry, results)
+        typer.echo(entry.folder)
     if images:
         typer.echo(f"{removed} images deleted", err=True)
 
@@ -123,20 +123,20 @@ def verify(
     """
     from dataclasses import asdict
 
+    from soar_bench.core.text import json_text
     from soar_bench.output import runs as run_view
-    from soar_bench.records import json_text
-    from soar_bench.records.manage import select, survey
+    from soar_bench.records.folders import select, survey
     from soar_bench.records.verify import verify as check
 
-    found = [select(results, run) for run in runs] if runs else survey(results)
-    findings = {one.id: check(one, cache) for one in found}
-    every = [finding for one in findings.values() for finding in one]
+    entries = [select(results, run) for run in runs] if runs else survey(results)
+    findings = {entry.id: check(entry, cache) for entry in entries}
+    together = [finding for of_entry in findings.values() for finding in of_entry]
     if as_json:
-        typer.echo(json_text([asdict(finding) for finding in every]), nl=False)
+        typer.echo(json_text([asdict(finding) for finding in together]), nl=False)
     else:
-        for line in run_view.findings(found, findings):
+        for line in run_view.findings(entries, findings):
             typer.echo(line)
-    if any(finding.state == "wrong" for finding in every):
+    if any(finding.state == "wrong" for finding in together):
         raise typer.Exit(1)
 
 
@@ -167,15 +167,13 @@ def rerun(
     from soar_bench.cli.signals import terminate_as_interrupt
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.progress import stages
-    from soar_bench.records import json_text
-    from soar_bench.records.manage import select
+    from soar_bench.core.text import json_text
+    from soar_bench.records.folders import select
 
     terminate_as_interrupt()
-    found = select(results, run)
-    if found.run is None or found.fault:
-        raise SoarBenchError(found.fault)
+    recorded = select(results, run).whole()
     again = reruns.plan_again(
-        found.run, output, results=results, device=device, batch_size=batch_size
+        recorded, output, results=results, device=device, batch_size=batch_size
     )
     for sentence in (*again.others, *again.changes):
         typer.echo(f"differs: {sentence}", err=True)

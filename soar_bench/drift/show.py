@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from soar_bench.core.files import replace_atomically, write_text
+from soar_bench.core.text import json_text
 from soar_bench.drift.figures import (
     CONFIDENCE,
     EXACT,
@@ -28,7 +29,6 @@ from soar_bench.drift.figures import (
     rows,
     summary,
 )
-from soar_bench.records import json_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

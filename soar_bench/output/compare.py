@@ -19,8 +19,8 @@ from soar_bench.boards.compare import (
     format_difference,
     format_value,
 )
+from soar_bench.core.text import json_text
 from soar_bench.output import latex, markdown
-from soar_bench.records import json_text
 
 #: Points out a verdict that says another thing than the interval beside it.
 _MARK = " †"

@@ -1,8 +1,9 @@
-"""Records for a reader: a list, and everything of one."""
+"""Records for a reader: a list, and all that one record says."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,8 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from soar_bench.boards.compare import metrics_of, primary_metric
-from soar_bench.records import Run
-from soar_bench.records.manage import Found, reasons
+from soar_bench.records import Run, metrics_of, primary_metric
+from soar_bench.records.folders import Entry
 from soar_bench.records.model import EvaluatorRecord, MadeRecord
 from soar_bench.records.verify import Finding
 
@@ -21,8 +21,8 @@ HEADER = ("run", "checkpoint", "suite", "protocol", "metric", "value", "standard
 _COUNTED = ("n", "unscored")
 
 
-def table(found: Sequence[Found]) -> Table:
-    """One row a run with its primary metric; a broken one says so in the place of its value."""
+def table(entries: Sequence[Entry]) -> Table:
+    """Return one row per run with its primary metric; a broken one says so instead."""
     shown = Table(box=None, pad_edge=False)
     for name in ("run", "checkpoint", "suite", "protocol", "metric", "value ± s.e.", "n",
                  "unscored", "date"):  # fmt: skip
@@ -32,12 +32,13 @@ def table(found: Sequence[Found]) -> Table:
             overflow="fold",
             no_wrap=name in ("run", "value ± s.e.", *_COUNTED),
         )
-    for one in found:
-        if one.run is None or one.fault:
-            where = escape(one.folder.parent.name), escape(one.folder.parent.parent.name)
-            shown.add_row(escape(one.id), escape(one.label), where[1], where[0], "[red]broken[/]")
+    for entry in entries:
+        if entry.run is None or entry.fault:
+            protocol, suite = entry.folder.parent, entry.folder.parent.parent
+            names = (entry.id, entry.label, suite.name, protocol.name)
+            shown.add_row(*map(escape, names), "[red]broken[/]")
             continue
-        row = _row(one, one.run)
+        row = _row(entry, entry.run)
         value = _with_error(row["value"], row["standard error"])
         shown.add_row(
             *(escape(str(row[name])) for name in HEADER[:5]),
@@ -47,43 +48,44 @@ def table(found: Sequence[Found]) -> Table:
     return shown
 
 
-def plain(found: Sequence[Found]) -> Iterator[str]:
-    """A line a run, with tabs between the fields of :data:`HEADER`; of a broken one its id, label
-    and ``broken`` with the reason.
+def plain(entries: Sequence[Entry]) -> Iterator[str]:
+    """Yield a line per run, with tabs between the fields of :data:`HEADER`.
+
+    A broken one has its id, label and ``broken`` with the reason.
     """
     yield "\t".join(HEADER)
-    for one in found:
-        if one.run is None or one.fault:
-            yield "\t".join((one.id, _line(one.label), f"broken: {_line(one.fault)}"))
+    for entry in entries:
+        if entry.run is None or entry.fault:
+            yield "\t".join((entry.id, _line(entry.label), f"broken: {_line(entry.fault)}"))
             continue
-        row = _row(one, one.run)
+        row = _row(entry, entry.run)
         yield "\t".join(_line("" if row[name] is None else str(row[name])) for name in HEADER)
 
 
-def faults(found: Sequence[Found]) -> list[str]:
-    """Why records are broken, a sentence each."""
-    return [one.fault for one in found if one.fault]
+def faults(entries: Sequence[Entry]) -> list[str]:
+    """Return why records are broken, a sentence each."""
+    return [entry.fault for entry in entries if entry.fault]
 
 
-def rows_json(found: Sequence[Found]) -> list[dict[str, Any]]:
-    """The list for a program: the fields of :data:`HEADER`, the folder, and ``fault``."""
+def rows_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return the list for a program: the fields of :data:`HEADER`, ``folder`` and ``fault``."""
     rows = []
-    for one in found:
+    for entry in entries:
         row: dict[str, Any] = dict.fromkeys(HEADER)
-        row |= {"run": one.id, "checkpoint": one.label}
-        if one.run is not None:
-            row |= _row(one, one.run)
-        row |= {"folder": str(one.folder), "fault": one.fault}
+        row |= {"run": entry.id, "checkpoint": entry.label}
+        if entry.run is not None:
+            row |= _row(entry, entry.run)
+        row |= {"folder": str(entry.folder), "fault": entry.fault}
         rows.append({key.replace(" ", "_"): value for key, value in row.items()})
     return rows
 
 
-def _row(one: Found, run: Run) -> dict[str, Any]:
+def _row(entry: Entry, run: Run) -> dict[str, Any]:
     record = run.record
     metric, _ = primary_metric(run)
     summary = record.metrics.get(metric)
     return {
-        "run": one.id,
+        "run": entry.id,
         "checkpoint": run.label,
         "suite": record.suite.name,
         "protocol": record.protocol.name,
@@ -106,12 +108,12 @@ def _with_error(value: float | None, error: float | None) -> str:
     return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"
 
 
-def page(one: Found, run: Run, scores: pd.DataFrame | None) -> Iterator[str]:
-    """Everything of a record, line by line; ``scores`` None where they cannot be read."""
+def page(entry: Entry, run: Run, scores: pd.DataFrame | None) -> Iterator[str]:
+    """Yield all that a record says; ``scores`` is None where they cannot be read."""
     record = run.record
     checkpoint, suite = record.checkpoint, record.suite
     yield f"{run.label} on {suite.name} under {record.protocol.name}"
-    yield f"  {one.folder}"
+    yield f"  {entry.folder}"
     yield ""
     yield f"checkpoint {checkpoint.name} ({checkpoint.form})"
     yield f"  digest    {checkpoint.digest}"
@@ -139,25 +141,25 @@ def page(one: Found, run: Run, scores: pd.DataFrame | None) -> Iterator[str]:
     yield f"scores {record.scores.rows} rows, SHA-256 {record.scores.sha256}"
 
 
-def page_json(one: Found, scores: pd.DataFrame | None) -> dict[str, Any]:
-    """The same for a program."""
+def page_json(entry: Entry, scores: pd.DataFrame | None) -> dict[str, Any]:
+    """Return the same for a program."""
     return {
-        "id": one.id,
-        "folder": str(one.folder),
-        "fault": one.fault,
-        "record": one.run.record.as_json() if one.run else None,
-        "unscored": None if scores is None else reasons(scores),
+        "id": entry.id,
+        "folder": str(entry.folder),
+        "fault": entry.fault,
+        "record": entry.run.record.as_json() if entry.run else None,
+        "unscored": None if scores is None else _reasons(scores),
     }
 
 
-def findings(found: Sequence[Found], checked: Mapping[str, Sequence[Finding]]) -> Iterator[str]:
-    """What was verified: a line a record with the checks that passed, and one for each other."""
-    for one in found:
-        every = checked[one.id]
-        passed = [finding.check for finding in every if finding.state == "ok"]
-        worst = "WRONG" if any(finding.state == "wrong" for finding in every) else "ok"
-        yield f"{one.id}  {_line(one.label)}  {worst}: {', '.join(passed) or 'nothing'} checked"
-        for finding in every:
+def findings(entries: Sequence[Entry], checked: Mapping[str, Sequence[Finding]]) -> Iterator[str]:
+    """Yield a line per record with the checks that passed, and one for each other check."""
+    for entry in entries:
+        outcomes = checked[entry.id]
+        passed = [finding.check for finding in outcomes if finding.state == "ok"]
+        worst = "WRONG" if any(finding.state == "wrong" for finding in outcomes) else "ok"
+        yield f"{entry.id}  {_line(entry.label)}  {worst}: {', '.join(passed) or 'nothing'} checked"
+        for finding in outcomes:
             if finding.state != "ok":
                 yield f"  {finding.state}: {finding.check}: {_line(finding.text)}"
 
@@ -190,13 +192,13 @@ def _evaluators(evaluators: Mapping[str, EvaluatorRecord]) -> Iterator[str]:
 
 def _metrics(run: Run) -> Iterator[str]:
     for metric, _ in metrics_of(run):
-        found = run.record.metrics.get(metric)
-        if found is None:
+        summary = run.record.metrics.get(metric)
+        if summary is None:
             yield f"metric {metric}: not recorded"
             continue
-        value = _with_error(found.value, found.standard_error)
-        yield f"metric {metric}: {value}, n {found.scored}, unscored {found.unscored}"
-        named = {task: mean for task, mean in found.tasks.items() if task}
+        value = _with_error(summary.value, summary.standard_error)
+        yield f"metric {metric}: {value}, n {summary.scored}, unscored {summary.unscored}"
+        named = {task: mean for task, mean in summary.tasks.items() if task}
         width = max(map(len, named), default=0)
         for task, mean in named.items():
             yield f"  {task:{width}}  {mean:.3f}"
@@ -206,12 +208,21 @@ def _metrics(run: Run) -> Iterator[str]:
 def _unscored(scores: pd.DataFrame | None) -> Iterator[str]:
     if scores is None:
         return
-    found = reasons(scores)
-    for metric, why in found.items():
-        for reason, count in why.items():
+    reasons = _reasons(scores)
+    for metric, counts in reasons.items():
+        for reason, count in counts.items():
             yield f"unscored {metric}: {count} × {_line(reason)}"
-    if found:
+    if reasons:
         yield ""
+
+
+def _reasons(scores: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Return, by metric, why samples are unscored and how many, the most frequent reason first."""
+    unscored = scores[scores["unscored"] != ""]
+    return {
+        str(metric): dict(Counter(rows["unscored"]).most_common())
+        for metric, rows in unscored.groupby("metric", sort=False)
+    }
 
 
 def _made(made: MadeRecord) -> Iterator[str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from soar_bench.records import score_frame
 from soar_bench.records.model import EvaluatorRecord, MetricRecord, MetricSummary
+from soar_bench.records.run import score_frame
 from soar_bench.scoring.judges import Judge
 from soar_bench.scoring.scores import Judged
 from soar_bench.suites.types import PlannedSample

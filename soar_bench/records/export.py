@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from soar_bench.boards.compare import metrics_of
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.records import COLUMNS, Run
+from soar_bench.records.run import COLUMNS, Run, metrics_of
 from soar_bench.stats import estimate
 
 if TYPE_CHECKING:

@@ -1,5 +1,4 @@
-"""``soar-bench runs verify``: whether a record says what it should, checked against everything that
-is here: its own scores, the suite, the noise rule and the images in the cache.
+"""Check a record against its own scores, the suite, the noise rule and the images in the cache.
 
 Imports no torch.
 """
@@ -16,13 +15,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from soar_bench.boards.compare import metrics_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import digest_image
-from soar_bench.records import Run
-from soar_bench.records.manage import Found, samples_of, store_of
+from soar_bench.core.text import first_few
+from soar_bench.records.assembly import summaries
+from soar_bench.records.delete import samples_of, store_of
+from soar_bench.records.folders import Entry
+from soar_bench.records.run import Run, metrics_of
 from soar_bench.sampling.noise import noise_key
-from soar_bench.stats import estimate
 from soar_bench.suites import get_suite
 from soar_bench.suites.types import PlannedSample, Suite, plan
 
@@ -30,14 +30,13 @@ State = Literal["ok", "wrong", "not checked"]
 
 #: Recomputed means may differ by so much, relative to their size.
 _ROUNDING = 1e-9
-_SHOWN = 3
 _READERS = 8
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check of one record found."""
+    """Outcome of one check of one record."""
 
     #: the record's id
     run: str
@@ -51,26 +50,26 @@ class _NotChecked(Exception):
     """Why a check cannot be made here."""
 
 
-def verify(found: Found, cache: Path) -> list[Finding]:
-    """Every check of one record. Never fails because of what the record says."""
-    if found.run is None:
-        return [Finding(found.id, "record", "wrong", found.fault)]
+def verify(entry: Entry, cache: Path) -> list[Finding]:
+    """Return the outcome of every check. Never fails because of what the record says."""
+    if entry.run is None:
+        return [Finding(entry.id, "record", "wrong", entry.fault)]
     try:
-        scores = found.run.scores()
+        scores = entry.run.scores()
     except SoarBenchError as error:
-        return [Finding(found.id, "record", "ok"),
-                Finding(found.id, "scores", "wrong", str(error))]  # fmt: skip
-    findings = [Finding(found.id, "record", "ok")]
+        return [Finding(entry.id, "record", "ok"),
+                Finding(entry.id, "scores", "wrong", str(error))]  # fmt: skip
+    findings = [Finding(entry.id, "record", "ok")]
     for name, check in _CHECKS.items():
         try:
-            wrong = list(check(found.run, scores, cache))
+            wrong = list(check(entry.run, scores, cache))
             state: State = "wrong" if wrong else "ok"
             text = "; ".join(wrong)
         except _NotChecked as reason:
             state, text = "not checked", str(reason)
         except (TypeError, ValueError, KeyError) as error:  # the record is not what it should be
             state, text = "wrong", f"it cannot be read: {error}"
-        findings.append(Finding(found.id, name, state, text))
+        findings.append(Finding(entry.id, name, state, text))
     return findings
 
 
@@ -82,7 +81,7 @@ def _scores(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
 
 
 def _samples(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
-    """Every planned sample exactly once a metric, with one text, noise and image."""
+    """Every planned sample stands exactly once per metric, with one text, noise and image."""
     suite = run.record.suite
     declared = [name for name, _ in metrics_of(run)]
     strange = sorted(set(scores["metric"]) - set(declared))
@@ -91,20 +90,21 @@ def _samples(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     prompts = scores["prompt_id"].nunique()
     if prompts != suite.prompts:
         yield f"{prompts} prompts, not {suite.prompts}"
-    every = set(scores[["prompt_id", "index"]].itertuples(index=False, name=None))
+    samples = set(scores[["prompt_id", "index"]].itertuples(index=False, name=None))
     count = suite.images_per_prompt
     if isinstance(count, int):
-        wanted = {(p, i) for p in scores["prompt_id"].unique() for i in range(count)}
-        if every != wanted:
-            yield _differ("samples", len(wanted - every), len(every - wanted))
+        planned = {(p, i) for p in scores["prompt_id"].unique() for i in range(count)}
+        if samples != planned:
+            yield _differ("samples", len(planned - samples), len(samples - planned))
     for metric in declared:
         rows = scores.loc[scores["metric"] == metric, ["prompt_id", "index"]]
         twice = int(rows.duplicated().sum())
-        lacking = len(every - set(rows.itertuples(index=False, name=None)))
+        lacking = len(samples - set(rows.itertuples(index=False, name=None)))
         if twice or lacking:
             yield f"{metric}: {lacking} samples are missing, {twice} stand there again"
-    one = scores.groupby(["prompt_id", "index"])[["prompt", "task", "noise", "image"]].nunique()
-    for column in one.columns[(one != 1).any()]:
+    columns = ["prompt", "task", "noise", "image"]
+    values = scores.groupby(["prompt_id", "index"])[columns].nunique()
+    for column in values.columns[(values != 1).any()]:
         yield f"samples have more than one {column}"
     # Another tool's results name no pixels.
     empty = {""} if run.record.checkpoint.tool else set()
@@ -132,28 +132,18 @@ def _values(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
 
 def _metrics(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     """The values of run.json are those of the scores."""
-    recorded = run.record.metrics
-    declared = dict(metrics_of(run))
-    if set(recorded) != set(declared):
-        yield f"run.json has values of {_some(sorted(recorded))}, not {_some(sorted(declared))}"
-    for metric, said in recorded.items():
-        if metric not in declared:
-            continue
-        rows = scores[scores["metric"] == metric]
-        found = estimate(rows, declared[metric].aggregate)
-        by_task = rows.dropna(subset=["value"]).groupby("task")["value"].mean()
-        means = {str(task): float(mean) for task, mean in by_task.items()}
-        for name, here in (
-            ("value", found.value),
-            ("standard_error", found.standard_error),
-            ("scored", found.scored),
-            ("unscored", found.unscored),
-        ):
-            if not _equal(getattr(said, name), here):
-                recorded_value = getattr(said, name)
-                yield f"{metric}: {name} is {here:.6g} by the scores, {recorded_value} in run.json"
-        for task in sorted({*said.tasks, *(t for t in means if t)}):
-            if not _equal(said.tasks.get(task), means.get(task, math.nan)):
+    recorded, computed = run.record.metrics, summaries(scores, run.record.evaluators)
+    if set(recorded) != set(computed):
+        yield f"run.json has values of {_some(sorted(recorded))}, not {_some(sorted(computed))}"
+    for metric in recorded.keys() & computed.keys():
+        summary, here = recorded[metric], computed[metric]
+        for name in ("value", "standard_error", "scored", "unscored"):
+            stated, value = getattr(summary, name), getattr(here, name)
+            if not _equal(stated, value):
+                number = "nan" if value is None else f"{value:.6g}"
+                yield f"{metric}: {name} is {number} by the scores, {stated} in run.json"
+        for task in sorted({*summary.tasks, *filter(None, here.tasks)}):
+            if not _equal(summary.tasks.get(task), here.tasks.get(task)):
                 yield f"{metric}: the mean of {task} is not that of the scores"
 
 
@@ -168,8 +158,7 @@ def _noise(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     version = run.record.protocol.settings.get("noise")
     if version != "philox-1":
         raise _NotChecked(f"this soar-bench does not know the noise {version!r}")
-    seed = run.record.suite.seed
-    assert seed is not None  # as the record's validation has seen
+    seed = run.record.suite.seed or 0  # a record of images made here has one
     wrong = [
         f"{identity} {index}"
         for identity, index, noise in rows.itertuples(index=False)
@@ -200,7 +189,7 @@ def _suite(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
 
 
 def suite_of(run: Run) -> Suite:
-    """The suite of a record as it is now, with the recorded seed."""
+    """Return the suite of a record as it is now, with the recorded seed."""
     recorded = run.record.suite
     if run.imported:
         raise _NotChecked("the prompts came with images from elsewhere")
@@ -231,7 +220,7 @@ def _images(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     named = [(f"{s.prompt.id} {s.index}", d, recorded[s.prompt.id, s.index])
              for s, d in zip(here, digests, strict=True)]  # fmt: skip
     damaged = [name for name, digest, _ in named if digest is None]
-    other = [name for name, digest, wanted in named if digest not in (None, wanted)]
+    other = [name for name, digest, scored in named if digest not in (None, scored)]
     if damaged:
         yield f"{len(damaged)} images in {store.folder} are damaged ({_some(damaged)})"
     if other:
@@ -254,10 +243,10 @@ _CHECKS: dict[str, Callable[[Run, pd.DataFrame, Path], Iterator[str]]] = {
 }
 
 
-def _equal(said: Any, here: float) -> bool:
-    if said is None or math.isnan(here):
-        return said is None and math.isnan(here)
-    return math.isclose(said, here, rel_tol=_ROUNDING, abs_tol=1e-12)
+def _equal(stated: float | None, computed: float | None) -> bool:
+    if stated is None or computed is None:
+        return stated is computed
+    return math.isclose(stated, computed, rel_tol=_ROUNDING, abs_tol=1e-12)
 
 
 def _differ(what: str, lacking: int, strange: int) -> str:
@@ -265,6 +254,6 @@ def _differ(what: str, lacking: int, strange: int) -> str:
 
 
 def _some(values: Sequence[Any] | pd.Series[Any]) -> str:
-    shown = [f"{value:.6g}" if isinstance(value, float) else str(value)[:40] for value in values]
-    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-    return ", ".join(shown[:_SHOWN]) + more
+    return first_few(
+        [f"{value:.6g}" if isinstance(value, float) else str(value)[:40] for value in values]
+    )

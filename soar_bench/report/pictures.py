@@ -20,7 +20,7 @@ from PIL import Image
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import digest_image, read_pixels
 from soar_bench.records import Run
-from soar_bench.records.manage import store_of
+from soar_bench.records.delete import store_of
 from soar_bench.scoring.images import FILES_FILE
 from soar_bench.suites.types import PlannedSample
 

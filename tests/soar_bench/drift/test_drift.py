@@ -317,7 +317,7 @@ def test_a_ratio_to_no_error_at_all_is_not_defined_and_is_said_so():
 
 
 def json_of(probes: list[Probe]) -> str:
-    from soar_bench.records import json_text
+    from soar_bench.core.text import json_text
 
     return json_text(show.record(probes, {}))
 

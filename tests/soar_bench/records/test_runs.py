@@ -17,7 +17,8 @@ from soar_bench.cache.images import ImageStore
 from soar_bench.cache.scores import Journal
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import RUN_FILE, SCORES_FILE, read_run, read_runs
-from soar_bench.records.manage import delete, select, survey
+from soar_bench.records.delete import delete
+from soar_bench.records.folders import select, survey
 from soar_bench.suites.types import plan
 
 
@@ -352,15 +353,14 @@ def test_managing_runs_imports_no_torch(places, run):
 import sys
 from pathlib import Path
 from soar_bench.output import runs as run_view
-from soar_bench.records import manage as runs
-from soar_bench.records import verify
+from soar_bench.records import delete, folders, verify
 results, cache = map(Path, {list(map(str, places))})
-found = runs.survey(results)
+found = folders.survey(results)
 list(run_view.page(found[0], found[0].run, found[0].run.scores()))
 run_view.table(found)
 verify.verify(found[0], cache)
-runs.delete_cached(runs.only_needed_by(found, found, cache))
-runs.delete(found[0], results)
+delete.delete_cached(delete.only_needed_by(found, found, cache))
+delete.delete(found[0], results)
 sys.exit("torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

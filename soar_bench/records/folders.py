@@ -1,0 +1,119 @@
+"""Folders of records: what lies in them, and which one a person means. Imports no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import first_few
+from soar_bench.records.run import RUN_FILE, SCORES_FILE, Run, read_run, read_runs, run_folders
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder that holds a record, whole or broken."""
+
+    folder: Path
+    #: what tells it apart from the others: the end of the folder's name
+    id: str
+    #: None if run.json cannot be read
+    run: Run | None
+    #: why it is broken and what to do; empty if it is whole
+    fault: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name of the checkpoint, as far as it can be told."""
+        return self.run.label if self.run else self.folder.name.rpartition("-")[0]
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint as the user named it; empty if run.json cannot be read."""
+        return self.run.record.checkpoint.name if self.run else ""
+
+    def whole(self) -> Run:
+        """Return the run. SoarBenchError, with the fault, if it is broken."""
+        if self.run is None or self.fault:
+            raise SoarBenchError(self.fault)
+        return self.run
+
+
+def look(folder: Path) -> Entry:
+    """Return what a record's folder holds. Never fails."""
+    run, fault = None, ""
+    try:
+        run = read_run(folder)
+        run.check()
+    except SoarBenchError as error:
+        fault = str(error)
+    return Entry(folder, folder.name.rpartition("-")[2], run, fault)
+
+
+def survey(results: Path) -> list[Entry]:
+    """Return every record under ``results``, broken ones too. SoarBenchError without results."""
+    entries = [look(folder) for folder in run_folders(results)]
+    times = Counter(entry.id for entry in entries)
+    return [
+        replace(entry, id=_place(entry, results)) if times[entry.id] > 1 else entry
+        for entry in entries
+    ]
+
+
+def _place(entry: Entry, results: Path) -> str:
+    return entry.folder.relative_to(results).as_posix()
+
+
+def select(results: Path, name: str) -> Entry:
+    """Return the record that ``name`` means, as long as it means only one.
+
+    That is its folder; or its id, its folder's name, its label, the checkpoint as it was named, or
+    a part of its folder's path. SoarBenchError if it means none or, listing them, several.
+    """
+    if not name.strip():
+        raise SoarBenchError("a run has a name: see `soar-bench runs list`")
+    folder = Path(name)
+    with suppress(OSError, ValueError):  # a name that cannot be a path
+        if any((folder / file).exists() for file in (RUN_FILE, SCORES_FILE)):
+            return look(folder)
+    entries = survey(results)
+    for meant in (
+        [entry for entry in entries if name in (entry.id, entry.folder.name)],
+        [entry for entry in entries if name in (entry.label, entry.checkpoint)],
+        [entry for entry in entries if name in _place(entry, results)],
+    ):
+        if len(meant) == 1:
+            return meant[0]
+        if meant:
+            raise SoarBenchError(
+                f"{name!r} means {len(meant)} runs: choose {_choices(meant, results)}"
+            )
+    raise SoarBenchError(
+        f"no run in {results} is named {name!r}: "
+        + (f"there are {_choices(entries, results)}" if entries else "there are none")
+    )
+
+
+def _choices(entries: Sequence[Entry], results: Path) -> str:
+    return first_few([_place(entry, results) for entry in entries], _SHOWN)
+
+
+def find(name: str, results: Path) -> list[Run]:
+    """Return the runs that ``name`` means: all of a folder that holds runs, else :func:`select`'s.
+
+    SoarBenchError if there are none or the one that is meant is broken.
+    """
+    folder = Path(name)
+    if folder.is_dir() and not (folder / RUN_FILE).exists():
+        runs = read_runs(folder)
+        if not runs:
+            raise SoarBenchError(f"there is no run in {name}")
+        return runs
+    if not folder.is_dir() and not results.is_dir():
+        raise SoarBenchError(f"there is no run in {name}, and no {results} to look for it")
+    return [select(results, name).whole()]

@@ -1,0 +1,327 @@
+"""A run on disk: ``run.json`` and ``scores.parquet`` in one folder, read and written whole.
+
+docs/records.md describes both files. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from soar_bench.core.digests import digest_of
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import home, locked, replace_atomically
+from soar_bench.core.text import encodable, json_text
+from soar_bench.records.model import (
+    IMAGES,
+    SCHEMA,
+    MetricRecord,
+    RunDraft,
+    RunRecord,
+    ScoresRecord,
+    Story,
+    fault,
+)
+
+RUN_FILE = "run.json"
+SCORES_FILE = "scores.parquet"
+
+#: Columns of scores.parquet; :meth:`Run.scores` describes them.
+COLUMNS = (
+    "prompt_id",
+    "index",
+    "task",
+    "prompt",
+    "noise",
+    "image",
+    "metric",
+    "value",
+    "unscored",
+    "details",
+)
+
+#: Longest name of a folder, in characters; file systems allow 255 bytes.
+_LONGEST = 120
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as it stands on disk."""
+
+    folder: Path
+    record: RunRecord
+
+    def scores(self) -> pd.DataFrame:
+        """Return the scores, one row per sample and metric.
+
+        - ``prompt_id`` (text), ``index`` (int64, from 0): the sample
+        - ``task`` (text): group in whose mean the sample counts; empty where there are no groups
+        - ``prompt`` (text): text of the prompt
+        - ``noise`` (text): key of the starting noise, hexadecimal; empty for images from elsewhere
+        - ``image`` (text): SHA-256 of the image's shape and pixels, hexadecimal
+        - ``metric`` (text): name of the metric; ``record`` has its unit and range
+        - ``value`` (float64): the score, in the metric's unit; NaN where unscored
+        - ``unscored`` (text): why there is no value; empty where there is one
+        - ``details`` (text): JSON object that explains the value
+
+        SoarBenchError unless the file is the one that the record was written with.
+        """
+        file = self.folder / SCORES_FILE
+        content = self._score_bytes()
+        try:
+            frame = pd.read_parquet(io.BytesIO(content))
+        except (OSError, ValueError) as error:
+            raise SoarBenchError(f"{file} cannot be read ({error}): run that eval again") from None
+        lacking = set(COLUMNS) - set(frame.columns)
+        if lacking:
+            raise SoarBenchError(f"{file} lacks the columns {', '.join(sorted(lacking))}")
+        return frame
+
+    def check(self) -> None:
+        """Raise SoarBenchError if scores.parquet is missing or not the one of the record."""
+        self._score_bytes()
+
+    def _score_bytes(self) -> bytes:
+        file = self.folder / SCORES_FILE
+        content = _read(file)
+        if self.record.scores.sha256 != hashlib.sha256(content).hexdigest():
+            raise SoarBenchError(
+                f"{file} cannot be read: it is cut off, damaged or not the one that {RUN_FILE} "
+                "names; run that eval again"
+            )
+        return content
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """Values of the metrics over all samples, as the record has them; indexed by metric name.
+
+        - ``value`` (float64): the aggregate, in the metric's unit; NaN where nothing is scored
+        - ``standard_error`` (float64): over prompts; NaN where it cannot be known
+        - ``n``, ``unscored`` (int64): samples with and without a value
+        """
+        summaries = self.record.metrics
+        frame = pd.DataFrame(
+            {
+                "value": [summary.value for summary in summaries.values()],
+                "standard_error": [summary.standard_error for summary in summaries.values()],
+                "n": [summary.scored for summary in summaries.values()],
+                "unscored": [summary.unscored for summary in summaries.values()],
+            },
+            index=pd.Index(list(summaries), name="metric", dtype="str"),
+        )
+        return frame.astype(
+            {"value": "float64", "standard_error": "float64", "n": "int64", "unscored": "int64"}
+        )
+
+    @property
+    def label(self) -> str:
+        """Name of the checkpoint for tables."""
+        return self.record.checkpoint.label
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """Everything but the checkpoint that decides the run's numbers."""
+        return self.record.decides
+
+    @property
+    def board(self) -> str:
+        """Key that runs have in common which may be compared."""
+        return digest_of(self.decides)
+
+    @property
+    def imported(self) -> bool:
+        """Whether the images came from elsewhere and were only scored here."""
+        return self.record.checkpoint.form == IMAGES
+
+    @property
+    def training(self) -> Story:
+        """What the trainer wrote; empty for what was not trained here."""
+        return {} if self.imported else self.record.checkpoint.story
+
+    @property
+    def base(self) -> str:
+        """Digest of the pipeline that the checkpoint stands on; empty for a pipeline."""
+        base = self.record.checkpoint.base
+        return base.digest if base else ""
+
+    @property
+    def group(self) -> str:
+        """Key that the seeds of one training have in common."""
+        story = self.training
+        if not story:
+            return self.record.checkpoint.digest
+        config = {k: v for k, v in story["config"].items() if k != "seed"}
+        return digest_of([story["name"], story["method"], story["step"], story["base"]["digest"],
+                          story["data"]["digest"], config])  # fmt: skip
+
+    @property
+    def seed(self) -> int | None:
+        """Training seed; None for a checkpoint that was not trained here."""
+        return self.training.get("seed")
+
+    @property
+    def name(self) -> str:
+        """Name of the group for tables."""
+        if self.imported:
+            return f"{self.label} (images)"
+        return self.training["name"] if self.training else self.label
+
+
+def folder_of(results: Path, record: RunDraft) -> Path:
+    """Return results/SUITE/PROTOCOL/LABEL-DIGEST.
+
+    The digest is one of what decides the numbers, so that a run that is made again replaces its
+    older record.
+    """
+    name = f"{_plain(record.checkpoint.label)}-{record.key()[:8]}"
+    return results / _plain(record.suite.name) / _plain(record.protocol.name) / name
+
+
+def _plain(name: str) -> str:
+    """Return a name that a folder can have: never empty, hidden or a path."""
+    return re.sub(r"[^A-Za-z0-9._+=-]+", "_", name).lstrip(".")[:_LONGEST] or "_"
+
+
+def write_run(results: Path, record: RunDraft, scores: pd.DataFrame) -> Run:
+    """Write the record whole or not at all, in place of an older one of the same run.
+
+    The same scores give the same bytes, and a file that has them already is left alone.
+    A bound that is infinite is null in the file, since JSON has no such number. Characters that
+    UTF-8 does not have (halves of surrogate pairs) are written as their JSON escape.
+    """
+    folder = folder_of(results, record)
+    target = io.BytesIO()
+    score_frame(scores).to_parquet(target, index=False, compression="zstd")
+    content = target.getvalue()
+    described = ScoresRecord(
+        file=SCORES_FILE, sha256=hashlib.sha256(content).hexdigest(), rows=len(scores)
+    )
+    whole = RunRecord.model_validate({**dict(record), "scores": described, "schema_": SCHEMA})
+    text = json_text(whole.as_json()).encode("utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        # The two files change names one after the other, with nothing in between. Who is killed
+        # right there leaves scores that are not those that run.json names, which readers refuse.
+        with replace_atomically(folder / RUN_FILE) as aside:
+            aside.write_bytes(text)
+            if not _holds(folder / SCORES_FILE, content):
+                with replace_atomically(folder / SCORES_FILE) as other:
+                    other.write_bytes(content)
+        return read_run(folder)
+
+
+def score_frame(rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows with the keys :data:`COLUMNS` as a table with the columns' types.
+
+    It takes any text: halves of surrogate pairs, which UTF-8 does not have, become their escape.
+    """
+    frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    for column in frame.columns.difference(["index", "value"]):
+        texts = [encodable(text) for text in frame[column]]
+        frame[column] = pd.Series(texts, index=frame.index, dtype="str")
+    return frame.astype({"index": "int64", "value": "float64"})
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    try:
+        return file.read_bytes() == content
+    except OSError:
+        return False
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process write a folder at a time, and remove what a killed one left aside.
+
+    Without locks on this file system each of the two files is still whole.
+    """
+    # Elsewhere, so that a folder of results holds records and nothing else.
+    with locked(home() / "locks" / f"{digest_of(str(folder.resolve()))[:32]}.lock") as held:
+        for name in (RUN_FILE, SCORES_FILE) if held else ():
+            for leftover in folder.glob(f".{name}.*"):
+                leftover.unlink(missing_ok=True)
+        yield
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        if file.with_name(SCORES_FILE if file.name == RUN_FILE else RUN_FILE).exists():
+            raise SoarBenchError(f"{file} is missing: run that eval again") from None
+        raise SoarBenchError(
+            f"{file.parent} is not a run's record: it has no {file.name}"
+        ) from None
+    except PermissionError:
+        raise SoarBenchError(f"{file} may not be read: change its permissions") from None
+    except OSError as error:
+        raise SoarBenchError(
+            f"{file} cannot be read ({error.strerror}): run that eval again"
+        ) from None
+
+
+def read_run(folder: Path) -> Run:
+    """Return the run in a folder; :meth:`Run.scores` reads and checks its scores.
+
+    SoarBenchError if the folder holds no record, a damaged one, or one of another schema.
+    """
+    file = folder / RUN_FILE
+    try:
+        contents = json.loads(_read(file))
+    except (ValueError, RecursionError) as error:
+        raise SoarBenchError(f"{file} cannot be read ({error}): run that eval again") from None
+    schema = contents.get("schema") if isinstance(contents, dict) else "?"
+    if schema != SCHEMA or isinstance(schema, float):
+        newer = isinstance(schema, int) and schema > SCHEMA
+        raise SoarBenchError(
+            f"{file} has schema {schema}, this soar-bench reads {SCHEMA}: "
+            + ("install a newer soar-bench" if newer else "run that eval again")
+        )
+    try:
+        return Run(folder, RunRecord.model_validate(contents))
+    except ValidationError as error:
+        raise SoarBenchError(f"{file} {fault(error)}") from None
+
+
+def read_runs(results: Path) -> list[Run]:
+    """Return every run under a folder, by folder name. SoarBenchError if one cannot be read."""
+    return [read_run(folder) for folder in run_folders(results)]
+
+
+def run_folders(results: Path) -> list[Path]:
+    """Return the folders under ``results`` with a record or a part of one, by name, not hidden.
+
+    Folders that cannot be looked into are among them. SoarBenchError if there are no results.
+    """
+    if not results.is_dir():
+        raise SoarBenchError(f"there are no results in {results}: run soar-bench eval first")
+    records = set()
+    closed: list[OSError] = []
+    for place, folders, files in os.walk(results, onerror=closed.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if RUN_FILE in files or SCORES_FILE in files:
+            records.add(Path(place))
+    return sorted(records | {Path(error.filename) for error in closed})
+
+
+def metrics_of(run: Run) -> Iterator[tuple[str, MetricRecord]]:
+    """Yield the metrics of a run with their declarations, in a fixed order."""
+    for evaluator in sorted(run.record.evaluators.values(), key=lambda e: min(e.metrics)):
+        yield from sorted(evaluator.metrics.items())
+
+
+def primary_metric(run: Run) -> tuple[str, MetricRecord]:
+    """Return the metric to rank by: the one that counts tasks, or else the first."""
+    metrics = list(metrics_of(run))
+    return next((m for m in metrics if m[1].aggregate == "task_mean"), metrics[0])
