@@ -236,8 +236,9 @@ def _sentences(hub_id: HubId) -> Iterator[None]:
     except errors.RevisionNotFoundError:
         words = f"has no revision {hub_id.revision}"
     except httpx2.TransportError as error:
+        why = reason(error, constants.HF_HUB_DOWNLOAD_TIMEOUT)
         words = (
-            f"could not be fetched ({reason(error)}): check the network, HTTPS_PROXY and "
+            f"could not be fetched ({why}): check the network, HTTPS_PROXY and "
             "HF_ENDPOINT, and run the same command again"
         )
     except (httpx2.HTTPError, OSError) as error:

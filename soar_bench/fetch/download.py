@@ -134,6 +134,8 @@ def download(url: str, part: Path, size: int | None, label: str, *, most: int | 
     Returns the SHA-256 that the hub declares for the file, or nothing where it declares none;
     comparing is the caller's. FetchError if it cannot be brought; what has come stays in ``part``.
     """
+    if length(part) > (size or LARGEST):  # of another file
+        part.unlink()
     failures, best = 0, length(part)
     while True:
         try:
@@ -160,7 +162,8 @@ def _attempt(url: str, part: Path, size: int | None, label: str, most: int) -> s
             raise _PassingError("the part that was there does not fit")
         if code != HTTPStatus.PARTIAL_CONTENT:
             start = 0  # this server sends it whole, so that it begins again
-        coming = response.headers.get("Content-Length", "")
+        encoded = "Content-Encoding" in response.headers  # then the length is not the file's
+        coming = "" if encoded else response.headers.get("Content-Length", "")
         total = start + int(coming) if coming.isdecimal() else size
         if size is not None and total != size:
             raise _wrong_size(url, f"is {total:,} bytes where {size:,} are expected")
@@ -168,7 +171,7 @@ def _attempt(url: str, part: Path, size: int | None, label: str, most: int) -> s
         done, limit = start, size or min(total or most, most)
         with part.open("r+b" if start else "wb") as stream, progress_bar(label, total, done) as bar:
             stream.seek(start)
-            for chunk in response.iter_raw():
+            for chunk in response.iter_bytes():
                 done += len(chunk)
                 if done > limit:
                     break
@@ -330,13 +333,16 @@ def _system_error(error: BaseException | None) -> OSError | None:
     return error
 
 
-def reason(error: Exception) -> str:
-    """Return why the client's connection failed, in the system's words where it says."""
+def reason(error: Exception, seconds: float | None = None) -> str:
+    """Return why the client's connection failed, in the system's words where it says.
+
+    ``seconds`` without a byte count as a failure, ``TIMEOUT`` unless it is another client's.
+    """
     cause = _system_error(error)
     if isinstance(cause, socket.gaierror):
         return "its name cannot be resolved"
     if isinstance(cause, TimeoutError):
-        return f"no answer for {TIMEOUT:g} seconds"
+        return f"no answer for {seconds or TIMEOUT:g} seconds"
     if cause is not None and cause.strerror:
         return cause.strerror.lower()
     return str(error) or type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import hashlib
 import json
 import os
@@ -675,6 +676,25 @@ def test_an_answer_without_an_end_is_stopped_at_the_size_that_is_known(
     assert "Traceback" not in said
     assert one.missing() and leftovers(one.folder) == []
     assert server.sent < expected + 20_000_000, "beside what was on its way"
+
+
+def test_an_answer_that_is_compressed_unasked_is_the_file_all_the_same(catalogued, run, server):
+    one = catalogued(files={"a.txt": b"words " * 1000})
+    server.files["/set/a.txt"] = gzip.compress(b"words " * 1000)
+    server.headers = {"Content-Encoding": "gzip"}
+    code, said = run("set")
+    assert code == 0, said
+    assert server.gets("/set/a.txt")[0]["Accept-Encoding"] == "identity"
+    assert (one.folder / "a.txt").read_bytes() == b"words " * 1000
+
+
+def test_an_answer_that_unpacks_to_more_than_the_file_is_stopped(catalogued, run, server):
+    one = catalogued(files={"a.txt": b"words " * 1000})
+    server.files["/set/a.txt"] = gzip.compress(b"words " * 10_000_000)
+    server.headers = {"Content-Encoding": "gzip"}
+    code, said = run("set")
+    assert code == 1 and "sends more than the 6,000 bytes that are expected" in said
+    assert one.missing() and leftovers(one.folder) == []
 
 
 def test_an_index_without_an_end_is_stopped(catalogued, run, server):
