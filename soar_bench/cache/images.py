@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.files import replace_atomically
+from soar_bench.core.files import locked, replace_atomically
 from soar_bench.core.images import digest_image
 from soar_bench.suites.types import PlannedSample
 
@@ -116,23 +116,8 @@ class ImageStore:
         """Held while images are made, so that a second process waits for them rather than making
         them too. ``waiting`` is called once if another holds it. A killed process lets it go.
         """
-        from filelock import FileLock, Timeout
-
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.lock_file)
-        try:
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                waiting()
-                lock.acquire()
-        except NotImplementedError:  # a file system without locks: both make the same images
+        with locked(self.lock_file, waiting):
             yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
 
 
 def _key(sample: PlannedSample) -> str:
