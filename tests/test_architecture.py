@@ -178,3 +178,9 @@ def test_weights_are_never_unpickled():
         for name in ("pickle.load", "Unpickler", "cloudpickle", "joblib", "weights_only=False"):
             assert name not in text, file
         assert text.count("torch.load(") == text.count("weights_only=True"), file
+
+
+def test_a_protocol_is_one_of_generation_and_a_structural_type_is_typings():
+    for file in FILES:
+        for line in file.read_text("utf-8").splitlines():
+            assert not (line.startswith("from typing import") and "Protocol" in line), file

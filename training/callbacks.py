@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 #: Hears of every stage: its name, how much is done of how much, and figures by name.
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -25,7 +25,7 @@ class Observation:
     images: Mapping[str, Path] = field(default_factory=dict)
 
 
-class Callback(Protocol):
+class Callback(typing.Protocol):
     """Called with checkpoints: evaluates them, or makes images of the same prompts."""
 
     @property

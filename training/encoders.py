@@ -5,9 +5,10 @@ They are loaded when something has to be encoded, one half at a time, and leave 
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ TEXT = (
 )
 
 
-class TrainingPipeline(Protocol):
+class TrainingPipeline(typing.Protocol):
     """The pipeline that training starts from; the harness hands it over."""
 
     @property

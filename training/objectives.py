@@ -9,9 +9,9 @@ whatever the precision of the model. Nothing here knows of pipelines, processes 
 from __future__ import annotations
 
 import math
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from training.types import NoiseLevels, Soar, Update
 TABLE_LENGTH = 1000
 
 
-class Velocity(Protocol):
+class Velocity(typing.Protocol):
     """The model: the velocity at states ``z`` [B, C, H, W] of noise levels ``sigma`` [B].
 
     Row i is conditioned on caption ``rows[i]`` of the batch, or on no caption where ``conditional``

@@ -10,12 +10,13 @@ import json
 import os
 import secrets
 import time
+import typing
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from soar_bench.core.files import write_text
 from training.types import Config, TrainingError
@@ -83,7 +84,7 @@ class Trackers:
         self._opened.__exit__(kind, error, traceback)
 
 
-class _Tracker(Protocol):
+class _Tracker(typing.Protocol):
     def figures(self, step: int, figures: Mapping[str, float]) -> None: ...
 
     def images(self, step: int, images: Mapping[str, Path]) -> None: ...

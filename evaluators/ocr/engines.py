@@ -6,9 +6,9 @@ many processes share the images.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Protocol
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from evaluators.types import EvaluatorError
 Read = Callable[[np.ndarray], list[str]]
 
 
-class Engine(Protocol):
+class Engine(typing.Protocol):
     """A way to read. An engine is only settings: it is cheap and can be sent to a process."""
 
     @property

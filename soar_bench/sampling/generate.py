@@ -7,13 +7,13 @@ in between and however many processes share it, and is the same to the last bit 
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-from typing import Protocol as Interface
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from soar_bench.suites.types import PlannedSample, Protocol, Suite, plan
 EMBEDDED_TOGETHER = 32
 
 
-class Sampler(Interface):
+class Sampler(typing.Protocol):
     """What makes images; :class:`soar_bench.sampling.sampler.Sampler` is the real one."""
 
     @property

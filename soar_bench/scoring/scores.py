@@ -8,11 +8,11 @@ stopped in between and however many processes share it.
 from __future__ import annotations
 
 import time
+import typing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -36,7 +36,7 @@ _DECODERS = 8
 Observer = Callable[[str, int, int], None]
 
 
-class Pictures(Protocol):
+class Pictures(typing.Protocol):
     """Source of the samples' images."""
 
     def digest(self, sample: PlannedSample) -> str:

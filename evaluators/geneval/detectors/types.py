@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Instance(Detection):
     mask: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
-class Detector(Protocol):
+class Detector(typing.Protocol):
     """Finds COCO objects on images. Labels are GenEval's names of the 80 classes."""
 
     name: str
