@@ -1,4 +1,4 @@
-"""The LAION aesthetic score: how much people like a picture, whatever its prompt."""
+"""The LAION aesthetic score: how much people like a picture, regardless of its prompt."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _DROPOUTS = (0.2, 0.2, 0.1)
 
 
 class Aesthetic(Evaluator):
-    """A regression on CLIP ViT-L/14's normalised image embedding; the prompt plays no part.
+    """Regression on CLIP ViT-L/14's normalised image embedding; the prompt is not used.
 
     Source: christophschuhmann/improved-aesthetic-predictor, ``sac+logos+ava1-l14-linearMSE``.
-    Having no activations, the head is one linear map; with its published weights no picture can
-    leave 5.24 ± 18.0, from which the range is taken.
+    Without activations the head is one linear map; with its published weights no picture can leave
+    5.24 ± 18.0, which gives the range.
     """
 
     name = "aesthetic"
@@ -77,7 +77,7 @@ class Aesthetic(Evaluator):
 
 
 def read_head(file: Path, embedding: int = 768) -> torch.nn.Module:
-    """The published head: embeddings [B, embedding] to ratings [B, 1], float32, on the CPU.
+    """Return the published head: embeddings [B, embedding] to ratings [B, 1], float32, CPU.
 
     EvaluatorError if the file is damaged or holds another network.
     """

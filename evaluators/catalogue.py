@@ -1,9 +1,9 @@
-"""Every weight file the built-in evaluators need, pinned.
+"""Weight files of the built-in evaluators, pinned.
 
 A digest or size is here if at least two independent public projects that pin the same file agree
-on it (searched in November 2026). None was found for PickScore's and ImageReward's files or for
-the vocabulary in LAION's repository: those are pinned by revision, and their digest is recorded at
-the first fetch. Mask2Former's full digest also begins as its publisher's file name says.
+on it (searched in November 2026). There was none for PickScore's and ImageReward's files or for the
+vocabulary in LAION's repository: those are pinned by revision, and the first fetch records their
+digests. Mask2Former's full digest begins with the digits in its publisher's file name.
 """
 
 from __future__ import annotations
@@ -20,39 +20,22 @@ _AESTHETIC_COMMIT = "6934dd81792f086e613a121dbce43082cb8be85e"
 
 CLIP_VIT_L_14 = Weights(
     name="clip-vit-l-14",
-    files=(
-        hub(
-            "openai/clip-vit-large-patch14",
-            _CLIP_REVISION,
-            "config.json",
-            sha256="8a09b467700c58138c29d53c605b34ebc69beaadd13274a8a2af8ad2c2f4032a",
-            size=4_519,
-        ),
-        hub(
-            "openai/clip-vit-large-patch14",
-            _CLIP_REVISION,
-            "model.safetensors",
-            sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
-            size=1_710_540_580,
-        ),
-        hub(
-            "openai/clip-vit-large-patch14",
-            _CLIP_REVISION,
-            "vocab.json",
-            sha256="3f0c4f7d2086b61b38487075278ea9ed04edb53a03cbb045b86c27190fa8fb69",
-            size=961_143,
-        ),
-        hub(
-            "openai/clip-vit-large-patch14",
-            _CLIP_REVISION,
-            "merges.txt",
-            sha256="9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a",
-            size=524_619,
-        ),
+    files=tuple(
+        hub("openai/clip-vit-large-patch14", _CLIP_REVISION, path, sha256=digest, size=size)
+        for path, size, digest in (
+            ("config.json", 4_519,
+             "8a09b467700c58138c29d53c605b34ebc69beaadd13274a8a2af8ad2c2f4032a"),
+            ("model.safetensors", 1_710_540_580,
+             "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb"),
+            ("vocab.json", 961_143,
+             "3f0c4f7d2086b61b38487075278ea9ed04edb53a03cbb045b86c27190fa8fb69"),
+            ("merges.txt", 524_619,
+             "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a"),
+        )
     ),
     licence="MIT (openai/CLIP)",
     source="openai/clip-vit-large-patch14; arXiv 2103.00020",
-)
+)  # fmt: skip
 
 #: The vocabulary that all CLIP models share, from the repository that PickScore takes it from.
 CLIP_TOKENIZER = Weights(
@@ -143,12 +126,6 @@ MASK2FORMER = Weights(
 )
 
 ALL: tuple[Weights, ...] = (
-    CLIP_VIT_L_14,
-    CLIP_TOKENIZER,
-    PICKSCORE,
-    HPS_V2_1,
-    IMAGE_REWARD,
-    BERT_TOKENIZER,
-    AESTHETIC,
+    CLIP_VIT_L_14, CLIP_TOKENIZER, PICKSCORE, HPS_V2_1, IMAGE_REWARD, BERT_TOKENIZER, AESTHETIC,
     MASK2FORMER,
-)
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is wrong with what an evaluator says of itself. Imports no torch."""
+"""Check of an evaluator's declaration. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _AGGREGATES = ("mean", "task_mean")
 
 
 def fault(evaluator: object) -> str:
-    """The first fault of an evaluator's declaration as the end of a sentence about it; empty if
-    there is none.
+    """Return the first fault of a declaration, as the end of a sentence about the evaluator.
+
+    Empty if there is none.
     """
     return next(_faults(evaluator), "")
 

@@ -1,4 +1,4 @@
-"""HPSv2.1 through its authors' own package, for whoever wants to see that the numbers agree."""
+"""HPSv2.1 through its authors' own package, to compare with ``hpsv21``."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from soar_bench.core.torchvision import mend_torchvision
 class HpsV21Package(Evaluator):
     """HPSv2.1 by the hpsv2 package's model, transform and tokenizer.
 
-    Its ``score`` function is not used: it loads v2.0 unless told otherwise, reads the weights anew
-    at every call and downloads. Its resize follows the installed torchvision's default, so
-    torchvision's version is part of the identity. Weights and activations are float32, where the
-    package uses autocast on a GPU.
+    Its ``score`` function is not used: it loads v2.0 by default, reads the weights at every call
+    and downloads. Its resize follows the installed torchvision's default, so torchvision's version
+    is part of the identity. Weights and activations are float32, where the package uses autocast on a
+    GPU.
     """
 
     name = "hpsv21-package"
@@ -50,7 +50,7 @@ class HpsV21Package(Evaluator):
     ) -> None:
         self.weights = (weights,)
         self._architecture = architecture or Architecture()
-        self._tokenize = tokenize  # the package's own unless a test's tiny vocabulary needs another
+        self._tokenize = tokenize  # the package's own, unless a test has a tiny vocabulary
 
     def check(self) -> None:
         for package in ("hpsv2", "torchvision"):

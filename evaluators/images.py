@@ -1,9 +1,9 @@
-"""From uint8 pictures to what a vision tower sees, pinned here down to the rounding.
+"""Preprocessing of uint8 pictures for vision towers, pinned down to the rounding.
 
 Libraries differ in how they resize (Pillow's filter, a tensor's, with or without antialiasing) and
 crop, and change their defaults between versions; scores move with them by up to a few per cent.
-So no default of any library is used: each evaluator names its steps from this module. Nothing
-here needs torchvision.
+So no default of a library is used: each evaluator names its steps from this module, which needs no
+torchvision.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-#: One image, uint8 RGB [H, W, 3], to a float32 tensor [3, size, size].
+#: Function from an image, uint8 RGB [H, W, 3], and a size to a float32 tensor [3, size, size].
 View = Callable[[np.ndarray, int], "torch.Tensor"]
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """CLIP's normalisation of values in [0, 1], [3, H, W]."""
+    """Normalise values in [0, 1], [3, H, W], by CLIP's mean and deviation."""
     import torch
 
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
@@ -34,25 +34,25 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _to_unit(image: np.ndarray) -> torch.Tensor:
-    """uint8 [H, W, 3] to float32 [3, H, W] in [0, 1]."""
+    """Convert uint8 [H, W, 3] to float32 [3, H, W] in [0, 1]."""
     import torch
 
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
 def _short_side(height: int, width: int, size: int) -> tuple[int, int]:
-    """New height and width for a short side of ``size``; the long one is rounded down."""
+    """Return height and width for a short side of ``size``; the long side is rounded down."""
     if height <= width:
         return size, int(size * width / height)
     return int(size * height / width), size
 
 
 def pillow_view(centre: Literal["floor", "round"]) -> View:
-    """CLIP's own preprocessing: Pillow's bicubic to a short side of ``size``, then a centre crop.
+    """Return CLIP's own preprocessing: Pillow's bicubic to a short side of ``size``, centre crop.
 
-    Where an odd number of rows is to go, transformers' CLIPProcessor ("floor") drops the smaller
-    half first, torchvision and so open_clip and ImageReward ("round") go by Python's ``round``.
-    On square images both are the same.
+    Where an odd number of rows is cut, transformers' CLIPProcessor ("floor") cuts the smaller half
+    first; torchvision, and so open_clip and ImageReward ("round"), use Python's ``round``. On
+    square images both are the same.
     """
 
     def view(image: np.ndarray, size: int) -> torch.Tensor:
@@ -68,8 +68,9 @@ def pillow_view(centre: Literal["floor", "round"]) -> View:
 
 
 def tensor_view(antialias: bool) -> View:
-    """The Flow-GRPO family's preprocessing for CLIPScore: values in [0, 1], bilinear resize of the
-    tensor to a short side of ``size``, centre crop.
+    """Return the Flow-GRPO family's preprocessing for CLIPScore.
+
+    Values in [0, 1], bilinear resize of the tensor to a short side of ``size``, centre crop.
     """
 
     def view(image: np.ndarray, size: int) -> torch.Tensor:
@@ -82,8 +83,10 @@ def tensor_view(antialias: bool) -> View:
 
 
 def padded_view(antialias: bool) -> View:
-    """HPSv2's preprocessing: values in [0, 1], bicubic resize of the tensor to a long side of
-    ``size``, black around it to a square, then CLIP's normalisation.
+    """Return HPSv2's preprocessing.
+
+    Values in [0, 1], bicubic resize of the tensor to a long side of ``size``, black padding to a
+    square, then CLIP's normalisation.
     """
 
     def view(image: np.ndarray, size: int) -> torch.Tensor:
@@ -112,7 +115,7 @@ def _resize(
 
 
 def stack(images: Sequence[np.ndarray], view: View, size: int) -> torch.Tensor:
-    """A batch of images through one view: [B, 3, size, size] float32."""
+    """Return a batch of images through one view: [B, 3, size, size], float32."""
     import torch
 
     return torch.stack([view(image, size) for image in images])

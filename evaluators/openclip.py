@@ -1,4 +1,4 @@
-"""open_clip's state dicts, as HPSv2.1 is published, under transformers' names.
+"""Convert open_clip's state dicts, such as HPSv2.1's, to transformers' names.
 
 The two libraries build the same CLIP; only names differ, and open_clip keeps query, key and value
 in one matrix and its projections transposed. Source: mlfoundations/open_clip, ``transformer.py``.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of an open_clip ViT model; the defaults are those of ViT-H-14."""
+    """Sizes of an open_clip ViT model; the defaults are those of ViT-H-14."""
 
     embedding: int = 1024
     image_size: int = 224
@@ -35,7 +35,7 @@ class Architecture:
     vocabulary: int = 49408
 
     def config(self) -> Any:
-        """transformers' CLIPConfig of the same model."""
+        """Return transformers' CLIPConfig of the same model."""
         mend_torchvision()
         from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
@@ -69,8 +69,9 @@ class Architecture:
 
 
 def clean(text: str) -> str:
-    """A prompt as open_clip's tokenizer sees it: broken encodings mended and curly quotes made
-    straight (by ftfy), HTML entities resolved twice. transformers' tokenizer does neither.
+    """Clean a prompt as open_clip's tokenizer does and transformers' does not.
+
+    ftfy mends broken encodings and straightens curly quotes; HTML entities are resolved twice.
     """
     import ftfy
 
@@ -108,7 +109,7 @@ _IN_PROJECTION = re.compile(
 
 
 def to_transformers(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of an open_clip CLIP, float32, under transformers' names.
+    """Return the tensors of an open_clip CLIP, float32, by transformers' names.
 
     A key that open_clip does not use keeps its name, so that strict loading names it.
     """
@@ -122,15 +123,15 @@ def to_transformers(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
             renamed[f"{_NORMS[stem]}.{kind}"] = tensor
         elif name in _PROJECTIONS:
             renamed[_PROJECTIONS[name]] = tensor.T.contiguous()
-        elif found := _IN_PROJECTION.fullmatch(name):
+        elif match := _IN_PROJECTION.fullmatch(name):
             for part, piece in zip("qkv", tensor.chunk(3), strict=True):
-                renamed[f"{_layer(found)}.self_attn.{part}_proj.{found[3]}"] = piece.clone()
-        elif (found := _BLOCK.fullmatch(name)) and found[3] in _BLOCK_PARTS:
-            renamed[f"{_layer(found)}.{_BLOCK_PARTS[found[3]]}.{found[4]}"] = tensor
+                renamed[f"{_layer(match)}.self_attn.{part}_proj.{match[3]}"] = piece.clone()
+        elif (match := _BLOCK.fullmatch(name)) and match[3] in _BLOCK_PARTS:
+            renamed[f"{_layer(match)}.{_BLOCK_PARTS[match[3]]}.{match[4]}"] = tensor
         else:
             renamed[name] = tensor
     return renamed
 
 
-def _layer(found: re.Match[str]) -> str:
-    return f"{'vision' if found[1] else 'text'}_model.encoder.layers.{found[2]}"
+def _layer(match: re.Match[str]) -> str:
+    return f"{'vision' if match[1] else 'text'}_model.encoder.layers.{match[2]}"

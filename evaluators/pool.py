@@ -1,7 +1,7 @@
-"""Work for the CPU shared out over processes, with the answers in order.
+"""CPU work in several processes, with the answers in order.
 
-Whatever takes one thread and no GPU (an OCR engine) goes faster only in several processes. Each
-process loads what it needs once and keeps it. Imports nothing heavy.
+Work in one thread without a GPU, such as an OCR engine's, is faster only in several processes. Each
+process loads its engine once and keeps it. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any, Generic, TypeVar
 from evaluators.types import EvaluatorError
 
 PROCESSES_VARIABLE = "SOAR_BENCH_PROCESSES"
-#: Items for which starting one more process is worth the seconds that takes.
+#: Items per process for which starting it pays.
 ITEMS_A_PROCESS = 4
-#: Bytes of memory that one process is expected to take unless its pool knows better.
+#: Bytes of memory that one process takes unless its pool is told otherwise.
 MEMORY_A_PROCESS = 1 << 30
-#: What libraries look at, when they are loaded, to know how many threads to start.
+#: Variables by which libraries choose their number of threads when they are loaded.
 _THREADS = (
     "OMP_NUM_THREADS",
     "OMP_THREAD_LIMIT",
@@ -39,8 +39,10 @@ Answer = TypeVar("Answer")
 
 
 def processes(memory_each: int = MEMORY_A_PROCESS) -> int:
-    """How many processes to use: ``$SOAR_BENCH_PROCESSES``, or one for each CPU that this process
-    may use, as far as free memory goes (``memory_each`` bytes each).
+    """Return how many processes to use.
+
+    ``$SOAR_BENCH_PROCESSES``, or one per CPU that this process may use, as far as free memory
+    suffices for ``memory_each`` bytes per process.
     """
     named = os.environ.get(PROCESSES_VARIABLE)
     if named:
@@ -57,7 +59,7 @@ def processes(memory_each: int = MEMORY_A_PROCESS) -> int:
 
 
 def _free_memory(file: Path = Path("/proc/meminfo")) -> int | None:
-    """Bytes that new processes can have; None where the system does not say."""
+    """Return the bytes that new processes can have; None where the system does not say."""
     try:
         lines = file.read_text("ascii").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -70,12 +72,12 @@ def _free_memory(file: Path = Path("/proc/meminfo")) -> int | None:
 
 
 class Pool(Generic[Item, Answer]):
-    """Applies a function to items, in this process or in several.
+    """Pool that applies a function to items, in this process or in several.
 
-    ``make`` is called once in each process and gives the function; it must be importable there: a
-    function of a module, or a method of a plain object. ``what`` names the work in errors. Nothing
-    starts before there are items enough for two processes; the processes then stay until
-    :meth:`close`, or until the pool is collected or this process ends. Each uses one thread.
+    ``make`` is called once in each process and returns the function; it must be importable there:
+    a function of a module, or a method of a plain object. ``what`` names the work in errors.
+    Processes start when there are items enough for two of them, and stay until :meth:`close`, or
+    until the pool is collected or this process ends. Each uses one thread.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class Pool(Generic[Item, Answer]):
         self._stop: Callable[[], object] = lambda: None
 
     def map(self, items: Sequence[Item], names: Sequence[str]) -> list[Answer]:
-        """The answers, in order. ``names`` say what the items are.
+        """Return the answers, in order. ``names`` name the items in errors.
 
         EvaluatorError, naming the item, if the function fails on one; and if a process dies. The
         pool can be used again after either.
@@ -116,11 +118,11 @@ class Pool(Generic[Item, Answer]):
                 f"{PROCESSES_VARIABLE} to a smaller number, or to 1, and run again"
             ) from None
         except BaseException:
-            self.close()  # what is queued is not wanted any more
+            self.close()  # drops what is queued
             raise
 
     def close(self) -> None:
-        """Ends the processes after what they are at. The next ``map`` starts new ones."""
+        """End the processes after their current items. The next ``map`` starts new ones."""
         self._stop()
         self._executor = None
 
@@ -135,9 +137,8 @@ class Pool(Generic[Item, Answer]):
             self._stop = weakref.finalize(
                 self, self._executor.shutdown, wait=False, cancel_futures=True
             )
-            # A process that multiprocessing has started waits at its end for those that it has
-            # started itself: there the pool must end before, and before its queues are closed,
-            # which has priority 10.
+            # A process of multiprocessing waits at its end for its own children: the pool must end
+            # before that, and before its queues are closed, which has priority 10.
             Finalize(None, self._executor.shutdown, (True,), {"cancel_futures": True}, 100)
         return self._executor
 
@@ -151,7 +152,7 @@ class Pool(Generic[Item, Answer]):
 
 @dataclass(frozen=True)
 class _Outcome:
-    """An answer or what went wrong: exceptions of libraries may not survive the way back."""
+    """An answer, or an error as text: not every library's exception can be pickled."""
 
     value: Any = None
     error: str = ""
@@ -160,7 +161,7 @@ class _Outcome:
 
 
 class _Worker:
-    """Holds the function of one process, made when it is first needed."""
+    """The function of one process, made when it is first needed."""
 
     def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
         self._make = make
@@ -174,15 +175,15 @@ class _Worker:
             started = True
             return _Outcome(self._function(item))
         except (Exception, SystemExit) as error:  # some libraries call exit on bad input
-            said = str(error) if isinstance(error, EvaluatorError) else repr(error)
-            return _Outcome(error=said, started=started)
+            text = str(error) if isinstance(error, EvaluatorError) else repr(error)
+            return _Outcome(error=text, started=started)
 
 
 _worker: _Worker | None = None
 
 
 def _begin(make: Callable[[], Callable[[Any], Any]]) -> None:
-    """First thing in a new process."""
+    """Prepare a new process."""
     global _worker
     for name in _THREADS:
         os.environ[name] = "1"

@@ -1,4 +1,4 @@
-"""Every evaluator by name: built in, plugged in by an installed package, or in a file of one's own.
+"""Evaluators by name: built in, plugged in by an installed package, or in a file of the user's.
 
 A name is one of
 
@@ -10,9 +10,9 @@ A name is one of
 
 An :class:`~evaluators.types.Evaluator` object can stand in a name's place (:func:`source`).
 
-What is named is an :class:`~evaluators.types.Evaluator` subclass or a function that returns an
-evaluator, called without arguments. A plug-in that does not work is an error where it is asked
-for by name and nowhere else. Imports no torch.
+A name refers to an :class:`~evaluators.types.Evaluator` subclass or a function that returns an
+evaluator, called without arguments. A plug-in that does not work is an error only where it is
+named. Imports no torch.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ _TARGET = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*")
 
 @dataclass(frozen=True)
 class Entry:
-    """A name, and where its evaluator comes from."""
+    """An evaluator's name and origin."""
 
     name: str
     #: ``module:attribute``, ``file.py:attribute`` or ``file.py``
     target: str
     #: ``built in``, ``package NAME`` or ``local``
     origin: str
-    #: why it cannot be used whatever its code does; empty if nothing is known against it
+    #: why it cannot be used, whatever its code does; empty if it may be
     problem: str = ""
 
     def __str__(self) -> str:
@@ -102,7 +102,7 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """Every known evaluator, built-in ones first, broken ones too. Never fails."""
+    """Return all known evaluators, built-in ones first, broken ones too. Never fails."""
     plugged_in = sorted(_plugged_in(), key=lambda entry: (entry.name, entry.origin, entry.target))
     return [
         *(Entry(name, target, _BUILT_IN) for name, target in BUILT_IN.items()),
@@ -111,12 +111,12 @@ def entries() -> list[Entry]:
 
 
 def names() -> list[str]:
-    """Every known name, built-in ones first. Never fails."""
+    """Return all known names, built-in ones first. Never fails."""
     return list(dict.fromkeys(entry.name for entry in entries()))
 
 
 def find(name: str) -> Entry:
-    """Where the evaluator of that name comes from. EvaluatorError if there is none."""
+    """Return the entry of an evaluator's name. EvaluatorError if there is none."""
     if name.startswith(_OPEN_CLIP) and not _TARGET.fullmatch(name):
         return Entry(name, "evaluators.openclip_package:OpenClipScore", _BUILT_IN)
     if ":" in name or name.endswith(".py"):
@@ -145,13 +145,12 @@ def resolve(evaluator: str | Evaluator) -> Evaluator:
 
 
 def create(name: str) -> Evaluator:
-    """The evaluator of that name, not loaded. EvaluatorError if there is none or it is broken."""
+    """Return an evaluator by its name, not loaded. EvaluatorError if there is none that works."""
     return make(find(name))
 
 
 def source(evaluator: str | Evaluator) -> tuple[Entry, Callable[[], Evaluator]]:
-    """Where the evaluator of a name comes from, or an object, and a function that gives one to
-    load.
+    """Return the entry of a name or an object, and a function that returns an evaluator to load.
 
     An object is copied, so that the caller's is not loaded. EvaluatorError if there is no such
     evaluator, or it is broken.
@@ -175,7 +174,7 @@ def source(evaluator: str | Evaluator) -> tuple[Entry, Callable[[], Evaluator]]:
 
 
 def make(entry: Entry) -> Evaluator:
-    """The entry's evaluator, not loaded. EvaluatorError if it is broken, whatever it raises."""
+    """Return the entry's evaluator, not loaded. EvaluatorError if making it fails in any way."""
     if entry.problem:
         raise EvaluatorError(f"{entry} {entry.problem}")
     factory, digest = _factory(entry)
@@ -197,7 +196,7 @@ def make(entry: Entry) -> Evaluator:
 
 
 def cannot_run(evaluator: Evaluator) -> str:
-    """Why an evaluator cannot run here and what to do; empty if it can. Never fails."""
+    """Return why an evaluator cannot run here and what to do; empty if it can. Never fails."""
     try:
         evaluator.check()
     except EvaluatorError as error:
@@ -210,7 +209,7 @@ def cannot_run(evaluator: Evaluator) -> str:
 
 
 def _plugged_in() -> list[Entry]:
-    """What installed packages bring, as they state it."""
+    """Return the entries that installed packages declare."""
     try:
         points = list(entry_points(group=GROUP))
     except Exception:  # one package's damaged file hides those of all others
@@ -219,7 +218,7 @@ def _plugged_in() -> list[Entry]:
 
 
 def _one_by_one() -> list[Entry]:
-    found = []
+    plugged_in = []
     for distribution in distributions():
         try:
             text = distribution.read_text("entry_points.txt") or ""
@@ -228,12 +227,12 @@ def _one_by_one() -> list[Entry]:
         if GROUP not in text:
             continue
         try:
-            found += [_entry(p) for p in distribution.entry_points.select(group=GROUP)]
+            plugged_in += [_entry(p) for p in distribution.entry_points.select(group=GROUP)]
         except Exception as error:
             name = str(distribution.name)
             problem = f"cannot be found: its entry_points.txt is damaged ({_say(error)})"
-            found.append(Entry(name, "entry_points.txt", f"package {name}", problem))
-    return list(dict.fromkeys(found))
+            plugged_in.append(Entry(name, "entry_points.txt", f"package {name}", problem))
+    return list(dict.fromkeys(plugged_in))
 
 
 def _entry(point: EntryPoint) -> Entry:
@@ -259,7 +258,7 @@ def _problem(entry: Entry, plugged_in: list[Entry]) -> str:
 
 
 def _split(target: str) -> tuple[Path | None, str]:
-    """The file, if the target names one, and the attribute."""
+    """Return the file, if the target names one, and the attribute."""
     head, colon, attribute = target.rpartition(":")
     if colon and head.endswith(".py"):
         return Path(head).expanduser(), attribute
@@ -278,8 +277,9 @@ def _read(file: Path) -> bytes:
 
 
 def _import_file(file: Path, source: bytes, digest: str) -> ModuleType:
-    """The file as a module of a name of its own, so that files of one name do not mix; run once
-    as long as it does not change.
+    """Import a file as a module of a name of its own, so that files of one name do not mix.
+
+    It is run once as long as it does not change.
     """
     place = hashlib.sha256(str(file.resolve()).encode()).hexdigest()
     name = f"soar_bench_local_{place[:12]}_{digest[:12]}"
@@ -299,14 +299,14 @@ def _import_file(file: Path, source: bytes, digest: str) -> ModuleType:
 
 
 def _reach(folder: Path) -> None:
-    """Modules in the folder can be imported; last in the path, so that they hide no others."""
+    """Make the folder's modules importable; last in the path, so that they hide no others."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
         invalidate_caches()
 
 
 def _factory(entry: Entry) -> tuple[Any, str]:
-    """What the entry names, and the SHA-256 of its file if it names one."""
+    """Return the entry's class or function, and the SHA-256 of its file if it names one."""
     file, attribute = _split(entry.target)
     if file is None:
         if not _TARGET.fullmatch(entry.target):
@@ -340,16 +340,16 @@ def _only_evaluator(module: ModuleType, file: Path) -> type[Evaluator]:
         and issubclass(value, Evaluator)
         and value.__module__ == module.__name__
     ]
-    found = list(dict.fromkeys(c for c in defined if not inspect.isabstract(c))) or defined
-    if not found:
+    classes = list(dict.fromkeys(c for c in defined if not inspect.isabstract(c))) or defined
+    if not classes:
         raise EvaluatorError(
             f"{file} defines no subclass of evaluators.types.Evaluator; "
             f"if a function makes one, name it: {file}:function"
         )
-    if len(found) > 1:
-        choices = " or ".join(f"{file}:{c.__name__}" for c in found)
-        raise EvaluatorError(f"{file} defines {len(found)} evaluators: choose {choices}")
-    return found[0]
+    if len(classes) > 1:
+        choices = " or ".join(f"{file}:{c.__name__}" for c in classes)
+        raise EvaluatorError(f"{file} defines {len(classes)} evaluators: choose {choices}")
+    return classes[0]
 
 
 def _wrong_name(entry: Entry, evaluator: Evaluator) -> str:
@@ -400,14 +400,14 @@ def _reported(entry: Entry, what: str) -> Iterator[None]:
 
 
 def _say(error: BaseException) -> str:
-    """The error in one line, with the place in the plug-in's code where it was raised."""
+    """Return the error in one line, with the place in the plug-in's code where it was raised."""
     text = " ".join(str(error).split())
-    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename != __file__ and "importlib" not in frame.filename
     ]
     if frames and not isinstance(error, SyntaxError):  # whose text has the place already
-        said += f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
-    return said
+        line += f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+    return line

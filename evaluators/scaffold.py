@@ -1,4 +1,4 @@
-"""A working plug-in to start from: a small package with an evaluator, its test and its README."""
+"""Write a working plug-in to start from: a package with an evaluator, its test and its README."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evaluators import registry
 from evaluators.types import EvaluatorError
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-#: Class names that the module needs for other things.
+#: Class names that the module imports.
 _USED = {"Evaluator", "Metric", "Sample", "Score", "Sequence"}
 _FILES = {
     "pyproject.toml": "pyproject.toml.txt",
@@ -25,9 +25,9 @@ _FILES = {
 
 
 def write_plug_in(name: str, directory: Path) -> tuple[Path, Path]:
-    """Writes ``directory/NAME/`` and returns it and the path of its module.
+    """Write ``directory/NAME/`` and return it and the path of its module.
 
-    EvaluatorError if the name is not fit or is taken, or the folder exists.
+    EvaluatorError if the name is unfit or taken, or the folder exists.
     """
     rendered = render(name)
     if name in registry.names():
@@ -53,7 +53,7 @@ def write_plug_in(name: str, directory: Path) -> tuple[Path, Path]:
 
 
 def render(name: str) -> dict[str, str]:
-    """The plug-in's files by path. EvaluatorError if the name is not fit."""
+    """Return the plug-in's files by path. EvaluatorError if the name is unfit."""
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise EvaluatorError(
             f"{name!r} cannot be a plug-in's name: use lower-case letters, digits and single "

@@ -1,4 +1,4 @@
-"""The contract that every evaluator keeps, as one function to call from its tests.
+"""The contract of an evaluator, as one function to call from its tests.
 
     from evaluators.testing import check_evaluator, sample_images
     from evaluators.types import Sample
@@ -34,14 +34,15 @@ from evaluators.types import Evaluator, EvaluatorError, Sample, Score
 Factory = Callable[[], Evaluator]
 Scores = list[dict[str, Score]]
 
-#: What making an evaluator and its ``check()`` may take together once its files are known, in
-#: seconds; loading a model takes longer.
+#: Seconds that making an evaluator and its ``check()`` may take once its files are known; loading a
+#: model takes longer.
 CHEAP = 5.0
 
 
 def sample_images() -> dict[str, np.ndarray]:
-    """Varied uint8 RGB images [H, W, 3] by name, always the same: flat, noisy, smooth; square,
-    wide, tall, tiny (8 x 8), and large (512 x 512).
+    """Return varied uint8 RGB images [H, W, 3] by name, always the same.
+
+    Flat, noisy, smooth; square, wide, tall, tiny (8 x 8), and large (512 x 512).
     """
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     return {
@@ -108,7 +109,7 @@ def check_evaluator(
 
 @dataclass(frozen=True)
 class _Case:
-    """A loaded evaluator and the samples it is asked about."""
+    """A loaded evaluator and its samples."""
 
     evaluator: Evaluator
     samples: list[Sample]
@@ -125,15 +126,15 @@ class _Case:
         return results
 
     def first(self) -> Scores:
-        """Scores of all samples, which must not change by it."""
-        given = list(self.samples)
+        """Score all samples, which must not change by it."""
+        samples = list(self.samples)
         copies = [copy.deepcopy(sample) for sample in self.samples]
-        results = self.score(given)
-        unchanged = len(given) == len(copies) and all(
+        results = self.score(samples)
+        unchanged = len(samples) == len(copies) and all(
             now is first
             and np.array_equal(now.image, was.image)
             and (now.prompt, now.metadata) == (was.prompt, was.metadata)
-            for now, first, was in zip(given, self.samples, copies, strict=True)
+            for now, first, was in zip(samples, self.samples, copies, strict=True)
         )
         assert unchanged, "score() must not change its list of samples, their images or metadata"
         return results
@@ -160,7 +161,7 @@ class _Case:
     def check_processes(
         self, factory: Factory, reference: Scores, identity: dict[str, str]
     ) -> None:
-        """Every second sample in one new process, the others in another."""
+        """Score every second sample in one new process, the others in another."""
         sent = [replace(sample, metadata=dict(sample.metadata)) for sample in self.samples]
         reports = _in_processes(factory, [sent[::2], sent[1::2]])
         for report in reports:
@@ -169,9 +170,9 @@ class _Case:
                 f"identity() must be the same in every process, not {identity} "
                 f"and {report.identity}"
             )
-        found = [reports[row % 2].scores[row // 2] for row in range(len(sent))]
-        self.check_results(found)
-        self.same(reference, found, "in two other processes")
+        scores = [reports[row % 2].scores[row // 2] for row in range(len(sent))]
+        self.check_results(scores)
+        self.same(reference, scores, "in two other processes")
 
     def same(self, reference: Scores, others: Scores, when: str) -> None:
         for row, (a, b) in enumerate(zip(reference, others, strict=True)):
@@ -179,7 +180,7 @@ class _Case:
                 second = b[name]
                 assert (first.value is None) == (second.value is None), (
                     f"{name} of sample {row} must be scored or unscored whatever the batch: "
-                    f"it is {_said(first)} and {_said(second)} {when}"
+                    f"it is {_text(first)} and {_text(second)} {when}"
                 )
                 if first.value is None or second.value is None:
                     continue
@@ -193,7 +194,7 @@ class _Case:
 
 
 def _call(call: Callable[[], Any], what: str) -> Any:
-    """The call's result; what it raises becomes the broken clause, except EvaluatorError."""
+    """Return the call's result; an error but EvaluatorError becomes the broken clause."""
     try:
         return call()
     except EvaluatorError:
@@ -216,7 +217,7 @@ def _made(factory: Factory) -> Evaluator:
 
 
 def _check_is_cheap(factory: Factory) -> None:
-    """The quickest of three, so that neither the first look at a file nor a busy machine counts."""
+    """Take the quickest of three, so that neither a first read nor a busy machine counts."""
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
@@ -229,12 +230,12 @@ def _check_is_cheap(factory: Factory) -> None:
 
 
 def _identity(evaluator: Evaluator) -> dict[str, str]:
-    found = _call(evaluator.identity, "identity()")
-    texts = isinstance(found, dict) and all(
-        isinstance(text, str) for pair in found.items() for text in pair
+    identity = _call(evaluator.identity, "identity()")
+    texts = isinstance(identity, dict) and all(
+        isinstance(text, str) for pair in identity.items() for text in pair
     )
-    assert texts, f"identity() must be a dict of texts, not {found!r}"
-    return dict(found)
+    assert texts, f"identity() must be a dict of texts, not {identity!r}"
+    return dict(identity)
 
 
 def _check_is_json(score: Score, what: str) -> None:
@@ -260,7 +261,7 @@ def _as_png(sample: Sample) -> Sample:
 
 @dataclass(frozen=True)
 class _Report:
-    """What a process found; plain data, so that it travels."""
+    """Result of a process; plain data, which can be sent."""
 
     error: str = ""
     scores: Scores = field(default_factory=list)
@@ -268,7 +269,7 @@ class _Report:
 
 
 def _in_processes(factory: Factory, parts: list[list[Sample]]) -> list[_Report]:
-    """Each part in a new process of its own, at the same time."""
+    """Score each part in a new process of its own, at the same time."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(parts), mp_context=context) as pool:
         futures = [pool.submit(_work, factory, part) for part in parts]
@@ -303,7 +304,7 @@ def _gradient(height: int, width: int) -> np.ndarray:
     return np.stack([right, down, 255 - right], axis=-1).astype(np.uint8)
 
 
-def _said(score: Score) -> str:
+def _text(score: Score) -> str:
     return f"unscored ({score.unscored})" if score.value is None else f"{score.value}"
 
 

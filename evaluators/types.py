@@ -1,4 +1,4 @@
-"""The evaluators' small vocabulary. Imports no torch."""
+"""Evaluator, Metric, Sample and Score. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number means. Two values are comparable only if all of this is the same."""
+    """Declaration of a number. Two values compare only if all of it is the same."""
 
     name: str
-    #: what one value counts, for example ``share of images`` or ``cosine``
+    #: unit of one value, for example ``share of images`` or ``cosine``
     unit: str
     #: smallest and largest possible value of one sample
     range: tuple[float, float]
     higher_is_better: bool
-    #: changes whenever the same image could get another value
+    #: raised whenever the same image could get another value
     version: str
     #: paper and official implementation, for citing
     source: str
@@ -43,7 +43,7 @@ class Sample:
     #: uint8 RGB [H, W, 3]
     image: np.ndarray
     prompt: str
-    #: what the suite knows of the prompt, for example GenEval's record
+    #: the suite's metadata of the prompt, for example GenEval's record
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,12 +57,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Score:
-    """One metric's answer for one sample: a value, or unscored with a reason. Never both."""
+    """Value of one metric for one sample, or unscored with a reason. Never both."""
 
     value: float | None
     #: why there is no value; empty where there is one
     unscored: str = ""
-    #: what explains the value, for example the recognised text; JSON types only
+    #: explains the value, for example the recognised text; JSON types only
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,45 +73,46 @@ class Score:
 
 
 class Evaluator(ABC):
-    """Judges samples.
+    """Base class of what judges samples.
 
-    Making one is cheap and imports nothing heavy; ``check`` says, still without loading weights,
-    whether it can run here; ``load`` makes it ready. A sample's scores depend on that sample alone,
-    never on the batch it comes in. docs/write-an-evaluator.md has a complete example, and
-    ``evaluators.testing`` the tests that every evaluator passes.
+    Making one is cheap and imports nothing heavy; ``check`` tells, without loading weights, whether
+    it can run here; ``load`` makes it ready. A sample's scores depend on that sample alone, never
+    on its batch. docs/write-an-evaluator.md has a complete example; every evaluator passes
+    :func:`evaluators.check_evaluator`.
     """
 
     name: str
     metrics: tuple[Metric, ...]
     #: files to fetch before it can run
     weights: tuple[Weights, ...] = ()
-    #: Precisions that ``load`` accepts; the first is what is used unless another is asked for.
+    #: precisions that ``load`` accepts, the default first
     dtypes: tuple[str, ...] = ("float32",)
-    #: Evaluators with the same word here are run together, so that they can share a loaded model.
+    #: evaluators with the same word are run together, so that they can share a loaded model
     shares: str = ""
 
     def check(self) -> None:
-        """Raises EvaluatorError if this evaluator cannot run here, saying what to install.
+        """Raise EvaluatorError, which says what to install, if this evaluator cannot run here.
 
-        An evaluator with needs of its own (a package, a program) extends this one, which looks
-        at the weights.
+        Checks the weights. An evaluator with other needs (a package, a program) extends it.
         """
         for weights in self.weights:
             weights.digests()
 
     def identity(self) -> dict[str, str]:
-        """What besides the metrics' versions decides a value: digests of weights, engine versions.
+        """Return what decides values besides the metrics' versions, for example weights' digests.
 
         It is recorded with every run, and scores under another identity are not reused.
         """
         return {weights.name: weights.digest() for weights in self.weights}
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
-        """Loads weights onto a device, with weights and activations in ``dtype`` (one of
-        ``dtypes``); called once before ``score``. EvaluatorError if a file cannot be read.
+        """Load the weights onto a device; called once before ``score``.
+
+        Weights and activations have the precision ``dtype``, one of ``dtypes``. EvaluatorError if a
+        file cannot be read.
         """
         return
 
     @abstractmethod
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-        """For each sample, in order, the score of each of ``metrics`` by its name."""
+        """Return, for each sample in order, the score of each of ``metrics`` by its name."""

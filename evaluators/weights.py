@@ -24,16 +24,16 @@ DIGESTS_FILE = "digests.json"
 
 
 class WeightsMissing(EvaluatorError):
-    """Files have to be fetched first."""
+    """Weights are not here and have to be fetched first."""
 
 
 @dataclass(frozen=True)
 class WeightFile:
     """One published file."""
 
-    #: where it lies inside its set's folder
+    #: path inside its set's folder
     path: str
-    #: the pinned address it is published at
+    #: pinned address
     url: str
     #: its SHA-256; None where it is not known before the first fetch, which then records it
     sha256: str | None = None
@@ -46,7 +46,7 @@ class WeightFile:
 def hub(
     repo: str, revision: str, path: str, *, sha256: str | None = None, size: int | None = None
 ) -> WeightFile:
-    """A file of a hub repository at a pinned revision."""
+    """Return a file of a hub repository at a pinned revision."""
     url = f"https://huggingface.co/{repo}/resolve/{revision}/{path}"
     return WeightFile(path, url, sha256, size)
 
@@ -69,12 +69,12 @@ class Weights:
         return self.folder_override or home() / "weights" / self.name
 
     def at(self, folder: Path) -> Weights:
-        """The same set with a user's own files, whose digests are not pinned."""
+        """Return the set with a user's own files in a folder, whose digests are not pinned."""
         files = tuple(WeightFile(f.path, f.url) for f in self.files)
         return replace(self, files=files, folder_override=folder)
 
     def file(self, path: str) -> Path:
-        """Where one of the set's files lies. KeyError if the set has no such file."""
+        """Return the path of one of the set's files here. KeyError if it has no such file."""
         if path not in {f.path for f in self.files}:
             raise KeyError(path)
         return self.folder / path
@@ -83,8 +83,10 @@ class Weights:
         return [f for f in self.files if not (self.folder / f.path).is_file()]
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each file by path. WeightsMissing if one is not there, EvaluatorError if one
-        is not the published one or has changed since it was first seen.
+        """Return the SHA-256 of each file by path.
+
+        WeightsMissing if a file is not here; EvaluatorError if one is not the published one or has
+        changed since the first fetch.
         """
         missing = self.missing()
         if missing:
@@ -108,13 +110,13 @@ class Weights:
         return digests
 
     def digest(self) -> str:
-        """One digest for the whole set; see :meth:`digests` for errors."""
+        """Return one digest of the whole set; see :meth:`digests` for errors."""
         lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(self.digests().items()))
         return hashlib.sha256(lines.encode("utf-8")).hexdigest()
 
 
 def what_is_wrong(file: WeightFile, digest: str, entry: Mapping[str, Any] | None) -> str:
-    """Why a file with this digest is not the published one; empty if it is, or cannot be known."""
+    """Return why a file of this digest is not the published one; empty if it is, or if unknown."""
     if file.sha256 is not None:
         expected = file.sha256
     elif file.sha256_prefix:
@@ -129,7 +131,7 @@ def what_is_wrong(file: WeightFile, digest: str, entry: Mapping[str, Any] | None
 
 
 def recorded(folder: Path) -> dict[str, dict[str, Any]]:
-    """What ``digests.json`` says; empty if there is none or it is damaged."""
+    """Return the entries of ``digests.json``; none if it is absent or damaged."""
     try:
         entries = json.loads((folder / DIGESTS_FILE).read_text("utf-8"))
     except (OSError, ValueError):

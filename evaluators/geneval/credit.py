@@ -1,8 +1,8 @@
-"""GenEval held to exact counts: all or nothing (strict) and in parts (soft).
+"""GenEval with exact counts: all or nothing (strict) and with partial credit (soft).
 
 Both come from the Flow-GRPO family (Liu et al., arXiv 2505.05470; yifan123/reward-server
-``reward_server/gen_eval.py`` and its copies), whose rewards and logs they are. Unlike the official
-rule they look at every object of a class, not at the best few. docs/metrics/geneval.md has the
+``reward_server/gen_eval.py`` and its copies), which uses them as rewards and logs them. Unlike the
+official rule they count every object of a class, not the best few. docs/metrics/geneval.md has the
 formulas.
 """
 
@@ -17,27 +17,29 @@ from evaluators.geneval.rules import ColorsOf, Detection, all_hold, detected_col
 #: Objects that count, by class, best first.
 Objects = Mapping[str, Sequence[Detection]]
 
-#: ``unseen``: not looked at, because the clause had failed before.
+#: ``unseen``: not examined, because the clause failed before.
 Place = Literal["right", "wrong", "no target", "unseen"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What an image shows of one include clause."""
+    """Counts of one include clause in an image."""
 
-    wanted: int
-    found: int
-    #: How many have the wanted colour, 0 where the count is wrong; None if no colour is asked for.
+    #: objects that the clause asks for
+    count: int
+    #: objects that were detected
+    detected: int
+    #: objects of the right colour, 0 where the count is wrong; None if no colour is asked for
     colored: int | None
     #: None if no position is asked for
     place: Place | None
 
     @property
     def met(self) -> bool:
-        """Exactly as many as asked for, all of the colour, all in place."""
+        """Whether there are exactly as many as asked for, all of the colour, all in place."""
         return (
-            self.found == self.wanted
-            and self.colored in (None, self.wanted)
+            self.detected == self.count
+            and self.colored in (None, self.count)
             and self.place in (None, "right")
         )
 
@@ -45,33 +47,33 @@ class Finding:
 def examine(
     metadata: Mapping[str, Any], objects: Objects, colors_of: ColorsOf = detected_colors
 ) -> list[Finding]:
-    """What is found for each include clause, in order.
+    """Return a finding for each include clause, in order.
 
-    ``colors_of`` is asked only where a clause wants a colour and the count is exact.
+    ``colors_of`` is called only where a clause asks for a colour and the count is exact.
     """
     findings: list[Finding] = []
     for clause in metadata.get("include", ()):
-        label, wanted = clause["class"], clause["count"]
-        found = objects.get(label, ())
-        exact = len(found) == wanted
+        label, count = clause["class"], clause["count"]
+        detected = objects.get(label, ())
+        exact = len(detected) == count
         colored: int | None = None
         if "color" in clause:
-            colored = list(colors_of(found, label)).count(clause["color"]) if exact else 0
+            colored = list(colors_of(detected, label)).count(clause["color"]) if exact else 0
         place: Place | None = None
         if "position" in clause:
             relation, target = clause["position"]
             place = "unseen"
-            if exact and colored in (None, wanted):
+            if exact and colored in (None, count):
                 place = "no target"
                 if findings[target].met:
                     references = objects[metadata["include"][target]["class"]]
-                    place = "right" if all_hold(relation, found, references) else "wrong"
-        findings.append(Finding(wanted, len(found), colored, place))
+                    place = "right" if all_hold(relation, detected, references) else "wrong"
+        findings.append(Finding(count, len(detected), colored, place))
     return findings
 
 
 def strict(metadata: Mapping[str, Any], objects: Objects, findings: Sequence[Finding]) -> bool:
-    """Every clause met with the exact count, and nothing there that is excluded."""
+    """Return whether every clause is met with its exact count and nothing excluded is there."""
     return strict_flow_grpo(findings) and all(
         len(objects.get(clause["class"], ())) < clause["count"]
         for clause in metadata.get("exclude", ())
@@ -79,40 +81,44 @@ def strict(metadata: Mapping[str, Any], objects: Objects, findings: Sequence[Fin
 
 
 def strict_flow_grpo(findings: Sequence[Finding]) -> bool:
-    """:func:`strict` without the exclude clauses. On GenEval's own prompts it is the same: they
-    exclude only more of what is included.
+    """Return :func:`strict` without the exclude clauses.
+
+    On GenEval's own prompts it is the same: they exclude only more of what is included.
     """
     return all(finding.met for finding in findings)
 
 
 def soft(findings: Sequence[Finding]) -> float:
-    """The mean of partial credits: for each clause one for the count, one for a colour and one for
-    a position if they are asked for. At most 1; each object too many costs 1/wanted, so that it
-    can fall below 0.
+    """Return the mean of partial credits, at most 1.
+
+    A clause has one credit for the count, and one each for a colour and a position if they are
+    asked for. Each object too many costs 1/count, so that the mean can fall below 0.
     """
     credits: list[float] = []
     for finding in findings:
-        credits.append(_share(finding.wanted, finding.found))
+        credits.append(_share(finding.count, finding.detected))
         if finding.colored is not None:
-            credits.append(_share(finding.wanted, finding.colored))
+            credits.append(_share(finding.count, finding.colored))
         if finding.place is not None:
             credits.append(float(finding.place == "right"))
     return _mean(credits)
 
 
 def soft_flow_grpo(findings: Sequence[Finding]) -> float:
-    """:func:`soft` as the family's code has it, with its fault: after the 0 of a wrong relation it
-    appends the 1 of a right one, so that two objects in the wrong places get 3/4 and not 2/3.
+    """Return :func:`soft` as the family's code computes it, with its fault.
+
+    After the 0 of a wrong relation it appends the 1 of a right one, so that two objects in wrong
+    places get 3/4 and not 2/3.
     """
     credits: list[float] = []
     for finding in findings:
-        credits.append(_share(finding.wanted, finding.found))
-        if finding.found != finding.wanted:
+        credits.append(_share(finding.count, finding.detected))
+        if finding.detected != finding.count:
             if finding.colored is not None or finding.place is not None:
                 credits.append(0.0)
             continue
         if finding.colored is not None:
-            credits.append(_share(finding.wanted, finding.colored))
+            credits.append(_share(finding.count, finding.colored))
         if finding.place == "right":
             credits.append(1.0)
         elif finding.place == "wrong":
@@ -122,8 +128,8 @@ def soft_flow_grpo(findings: Sequence[Finding]) -> float:
     return _mean(credits)
 
 
-def _share(wanted: int, found: int) -> float:
-    return 1 - abs(wanted - found) / wanted
+def _share(count: int, detected: int) -> float:
+    return 1 - abs(count - detected) / count
 
 
 def _mean(credits: Sequence[float]) -> float:

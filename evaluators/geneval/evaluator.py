@@ -1,4 +1,4 @@
-"""GenEval on photographs: a detector finds objects, CLIP names their colours, the rules judge.
+"""GenEval on photographs: a detector finds objects, CLIP names colours, the rules judge.
 
 Three evaluators are built in: ``geneval`` (the official detector's weights in transformers),
 ``geneval-mmdet`` (the same in mmdet) and ``geneval-flow-grpo`` (as the Flow-GRPO family computes
@@ -37,15 +37,15 @@ Kept = Mapping[str, Sequence[Instance]]
 #: Colours of one image's objects, by the object's ``id``.
 Colors = dict[int, str | None]
 
-#: A detector returns a hundred outlines an image: so many images of them are held at once.
+#: Images whose outlines are held at once: a detector returns a hundred per image.
 _DETECT = 4
 
-_SOFT_RANGE = (-14.0, 1.0)  # one object wanted, sixteen found: 1 - 15/1
+_SOFT_RANGE = (-14.0, 1.0)  # one object asked for, sixteen detected: 1 - 15/1
 
 
 @dataclass(frozen=True)
 class GenEvalProtocol:
-    """One family's way from the same detections to numbers."""
+    """One family's rules from detections to numbers."""
 
     #: the evaluator's name
     name: str
@@ -53,11 +53,11 @@ class GenEvalProtocol:
     metric: str
     #: of the rules
     version: str
-    #: order of the channels that the detector is handed, which expects BGR
+    #: order of the channels given to the detector, which expects BGR
     channels: Literal["bgr", "rgb"]
     source: str
     aggregate: Literal["mean", "task_mean"]
-    #: what distinguishes it, for the metrics' descriptions
+    #: its part of the metrics' descriptions
     remark: str
     strict: Callable[[Mapping[str, Any], credit.Objects, Sequence[Finding]], bool]
     soft: Callable[[Sequence[Finding]], float]
@@ -91,10 +91,10 @@ FLOW_GRPO = GenEvalProtocol(
 
 
 class GenEval(Evaluator):
-    """Does the image show the objects that the prompt asks for: as many, so coloured, so placed?
+    """Whether the image shows the objects of the prompt in their numbers, colours and places.
 
     ``classes`` are the names that the detector knows, ``embedding`` the width of ``clip``. ``name``
-    tells apart evaluators that differ in the detector's backend only. EvaluatorError if a detector
+    tells apart evaluators that differ in the detector's backend alone. EvaluatorError if a detector
     that has ``channels`` has others than the protocol.
     """
 
@@ -142,7 +142,7 @@ class GenEval(Evaluator):
         self._classifier = ColorClassifier(clip)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-        """EvaluatorError if a GenEval record is malformed or the detector breaks its contract."""
+        """Raise EvaluatorError if a record is malformed or the detector breaks its contract."""
         todo = [sample for sample in samples if is_geneval(sample.metadata)]
         for sample in todo:
             wrong = what_is_wrong(sample.metadata, self.classes)
@@ -166,14 +166,14 @@ class GenEval(Evaluator):
         ]
 
     def _detect(self, samples: Sequence[Sample]) -> list[Kept]:
-        """The objects that count, image by image."""
-        found = self.detector.detect([sample.image for sample in samples])
-        if len(found) != len(samples):
+        """Return the objects that count, image by image."""
+        detected = self.detector.detect([sample.image for sample in samples])
+        if len(detected) != len(samples):
             raise EvaluatorError(
-                f"the detector {self.detector.name} returned objects of {len(found)} images for "
+                f"the detector {self.detector.name} returned objects of {len(detected)} images for "
                 f"{len(samples)}: report this to its author"
             )
-        for sample, objects in zip(samples, found, strict=True):
+        for sample, objects in zip(samples, detected, strict=True):
             for o in objects:
                 if o.mask is not None and o.mask.shape != sample.image.shape[:2]:
                     raise EvaluatorError(
@@ -182,13 +182,13 @@ class GenEval(Evaluator):
                     )
         return [
             keep_as_official(objects, sample.metadata["tag"])
-            for sample, objects in zip(samples, found, strict=True)
+            for sample, objects in zip(samples, detected, strict=True)
         ]
 
     def _classify(self, samples: Sequence[Sample], kept: Sequence[Kept]) -> list[Colors]:
-        """For each sample the colours that a rule will ask for: the whole batch in one pass."""
+        """Return the colours that the rules will ask for, by sample, in one pass for all."""
         colors: list[Colors] = [{} for _ in samples]
-        wanted: dict[tuple[int, int], Cutout] = {}
+        cutouts: dict[tuple[int, int], Cutout] = {}
         for index, (sample, objects) in enumerate(zip(samples, kept, strict=True)):
             for clause in sample.metadata["include"]:
                 best = objects.get(clause["class"], ())[: clause["count"]]
@@ -198,11 +198,11 @@ class GenEval(Evaluator):
                     if o.color is not None:
                         colors[index][id(o)] = o.color
                     else:
-                        wanted[index, id(o)] = Cutout(sample.image, o.box, o.mask, o.label)
-        if wanted:
+                        cutouts[index, id(o)] = Cutout(sample.image, o.box, o.mask, o.label)
+        if cutouts:
             assert self._classifier is not None, "load first"
-            named = self._classifier.classify(list(wanted.values()))
-            for (index, key), color in zip(wanted, named, strict=True):
+            named = self._classifier.classify(list(cutouts.values()))
+            for (index, key), color in zip(cutouts, named, strict=True):
                 colors[index][key] = color
         return colors
 
@@ -222,9 +222,9 @@ class GenEval(Evaluator):
 
 
 def _details(verdict: Verdict, objects: Kept, colors: Colors) -> dict[str, Any]:
-    """Why, and what was seen: objects above the threshold, with the colour where it was asked."""
+    """Return the reasons, and the objects above the threshold with the colours asked for."""
     detections = []
-    for o in (o for found in objects.values() for o in found):
+    for o in (o for of_class in objects.values() for o in of_class):
         plain: dict[str, Any] = {
             "label": o.label,
             "score": round(float(o.score), 4),
@@ -289,13 +289,14 @@ def _metrics(protocol: GenEvalProtocol, detector: Detector) -> tuple[Metric, ...
 
 
 def _word(detector: Detector, joint: str) -> str:
-    """The detector's name as a part of other names."""
+    """Return the detector's name as a part of other names."""
     return re.sub(r"[^0-9a-z]+", joint, detector.name.lower()).strip(joint)
 
 
 def geneval() -> GenEval:
-    """Official GenEval with the official detector's weights in transformers, its pictures prepared
-    as by mmdet 2, for which the official script was written.
+    """Return official GenEval with the official detector's weights in transformers.
+
+    Pictures are prepared as by mmdet 2, for which the official script was written.
     """
     from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
 
@@ -303,9 +304,9 @@ def geneval() -> GenEval:
 
 
 def geneval_mmdet() -> GenEval:
-    """Official GenEval with the official detector in mmdet 3 itself.
+    """Return official GenEval with the official detector in mmdet 3 itself.
 
-    Its metrics have the names that ``geneval`` gives them, since rules, weights and the channels'
+    Its metrics have the names that they have in ``geneval``, since rules, weights and the channels'
     order are the same; version and identity tell the backends apart.
     """
     from evaluators.geneval.detectors.mmdet_backend import MmdetDetector
@@ -314,7 +315,7 @@ def geneval_mmdet() -> GenEval:
 
 
 def geneval_flow_grpo() -> GenEval:
-    """GenEval as the Flow-GRPO family computes it: RGB to a detector made for BGR."""
+    """Return GenEval as the Flow-GRPO family computes it: RGB to a detector made for BGR."""
     from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
 
     return GenEval(Mask2FormerSwinS("rgb", "mmdet2"), protocol=FLOW_GRPO)

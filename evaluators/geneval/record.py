@@ -1,6 +1,6 @@
-"""GenEval's record of a prompt: what it may say, and what is wrong with one that says else.
+"""Check of GenEval's record of a prompt.
 
-A misspelled class or colour would be an image that is never right: no score must come of it.
+With a misspelled class or colour no image would ever be right, so such a record gets no score.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _CLAUSE_KEYS = {"include": ("class", "count", "color", "position"), "exclude": (
 
 
 def is_geneval(metadata: Mapping[str, Any]) -> bool:
-    """Whether the metadata is a record of one of the six tasks."""
+    """Return whether the metadata is a record of one of the six tasks."""
     return metadata.get("tag") in TASKS
 
 
 def what_is_wrong(
     metadata: Mapping[str, Any], classes: Collection[str] = OBJECT_NAMES
 ) -> str | None:
-    """The first thing that is wrong with a record, in words; None if it can be judged.
+    """Return the first fault of a record, in words; None if it can be judged.
 
     ``classes`` are the names that the detector knows.
     """

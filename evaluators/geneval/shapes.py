@@ -13,7 +13,7 @@ from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 
 
 class ShapesGenEval(Evaluator):
-    """Is the image right, by GenEval's rules, as the embedded world's detector sees it?
+    """Whether the image is right by GenEval's rules over the embedded world's detector.
 
     Not comparable with GenEval on photographs: the rules are the same, the detector is not.
     """

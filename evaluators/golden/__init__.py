@@ -1,5 +1,5 @@
-"""Tiny weights in the published file layouts, and what the evaluators make of them.
+"""Tiny weights in the published file layouts, and the evaluators' values with them.
 
-The files are written from a formula, so nothing binary has to travel, and read by the same code
-that reads the published ones. ``soar-bench doctor`` scores with them, and so do the tests.
+The files are written from a formula, so that no binary is packaged, and read by the code that reads
+the published ones. ``soar-bench doctor`` and the tests score with them.
 """

@@ -1,7 +1,7 @@
-"""``python -m evaluators.golden`` records what the evaluators that can run here give.
+"""``python -m evaluators.golden`` records the golden values of the evaluators that can run here.
 
-For whoever raises a metric's version; what it changes shows in the difference of
-``expected.json``. Evaluators that cannot run here keep what was recorded.
+Use it after raising a metric's version; the difference of ``expected.json`` shows what changed.
+Evaluators that cannot run here keep their recorded values.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """The golden check: tiny weights, packaged pictures, recorded values.
 
-That an evaluator gives the recorded values says that this machine's libraries load, preprocess and
-compute as ours did; that those values are right is what the parity tests are for.
+An evaluator that gives the recorded values shows that this machine's libraries load, preprocess and
+compute as ours did. The parity tests show that the values are right.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from evaluators.types import Evaluator, Metric, Sample
 
 IMAGES = Path(__file__).parent / "images"
 EXPECTED_FILE = Path(__file__).parent / "expected.json"
-#: Of a metric's range: far above rounding, far below any mistake.
+#: Share of a metric's range: far above rounding, far below any mistake.
 _TOLERANCE = 1e-4
 
-#: Values by metric, one a sample; None where unscored.
+#: Values by metric, one per sample; None where unscored.
 Values = dict[str, list[float | None]]
 
 _RED_CIRCLE: dict[str, Any] = {
@@ -32,7 +33,7 @@ _RED_CIRCLE: dict[str, Any] = {
         {"class": "square", "count": 1, "color": "blue"},
     ],
 }
-#: What the tiny detector takes for beds, tennis rackets and ties, and the tiny CLIP for a colour.
+#: Records of objects that the tiny detector finds, and a colour that the tiny CLIP sees.
 _BED: dict[str, Any] = {"tag": "counting", "include": [{"class": "bed", "count": 4}]}
 _RACKET: dict[str, Any] = {
     "tag": "position",
@@ -54,8 +55,9 @@ _SAMPLES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 
 def samples(name: str) -> list[Sample]:
-    """The packaged pictures with prompts, and the metadata that the evaluator of that name knows:
-    the embedded world's detector has no classes but its own.
+    """Return the packaged pictures with prompts, and the metadata that an evaluator can read.
+
+    The embedded world's detector knows its own classes alone.
     """
     of_the_world = name.startswith("shapes-")
     return [
@@ -84,14 +86,11 @@ def _pickscore(folder: Path) -> Evaluator:
     return PickScore(weights, tokenizer, embedding=EMBEDDING)
 
 
-def _clipscore(name: str) -> Callable[[Path], Evaluator]:
-    def make(folder: Path) -> Evaluator:
-        from evaluators.clipscore import ClipScore
-        from evaluators.golden.clip import EMBEDDING
+def _clipscore(name: str, folder: Path) -> Evaluator:
+    from evaluators.clipscore import ClipScore
+    from evaluators.golden.clip import EMBEDDING
 
-        return ClipScore(name, _clip(folder), embedding=EMBEDDING)
-
-    return make
+    return ClipScore(name, _clip(folder), embedding=EMBEDDING)
 
 
 def _aesthetic(folder: Path) -> Evaluator:
@@ -103,21 +102,14 @@ def _aesthetic(folder: Path) -> Evaluator:
     return Aesthetic(head, _clip(folder), embedding=EMBEDDING)
 
 
-def _hps(name: str) -> Callable[[Path], Evaluator]:
-    def make(folder: Path) -> Evaluator:
-        from evaluators.golden.clip import ARCHITECTURE, write_hps, write_tokenizer
-        from evaluators.hpsv2 import HpsV21
+def _hps(name: str, folder: Path) -> Evaluator:
+    from evaluators.golden.clip import ARCHITECTURE, write_hps, write_tokenizer
+    from evaluators.hpsv2 import HpsV21
 
-        write_hps(folder)
-        write_tokenizer(folder)
-        return HpsV21(
-            name,
-            catalogue.HPS_V2_1.at(folder),
-            catalogue.CLIP_TOKENIZER.at(folder),
-            architecture=ARCHITECTURE,
-        )
-
-    return make
+    write_hps(folder)
+    write_tokenizer(folder)
+    weights, tokenizer = catalogue.HPS_V2_1.at(folder), catalogue.CLIP_TOKENIZER.at(folder)
+    return HpsV21(name, weights, tokenizer, architecture=ARCHITECTURE)
 
 
 def _hps_package(folder: Path) -> Evaluator:
@@ -145,100 +137,77 @@ def _image_reward(folder: Path) -> Evaluator:
     return ImageReward(weights, words, ARCHITECTURE)
 
 
-def _detector(folder: Path) -> Any:
+def _geneval(name: str, folder: Path) -> Evaluator:
+    from evaluators.geneval.detectors.architecture import TINY as SMALL
+    from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
+    from evaluators.geneval.detectors.names import OBJECT_NAMES
+    from evaluators.geneval.evaluator import FLOW_GRPO, OFFICIAL, GenEval
+    from evaluators.golden.clip import EMBEDDING
     from evaluators.golden.geneval import write_mask2former
 
+    protocol = {p.name: p for p in (OFFICIAL, FLOW_GRPO)}[name]
     write_mask2former(folder / "detector")
-    return catalogue.MASK2FORMER.at(folder / "detector")
-
-
-def _geneval(folder: Path) -> Evaluator:
-    from evaluators.geneval.detectors.architecture import TINY as SMALL
-    from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
-    from evaluators.geneval.evaluator import GenEval
-    from evaluators.golden.clip import EMBEDDING
-
-    detector = Mask2FormerSwinS("bgr", "mmdet2", _detector(folder), SMALL)
-    return GenEval(detector, clip=_clip(folder), embedding=EMBEDDING, classes=_classes())
-
-
-def _geneval_flow_grpo(folder: Path) -> Evaluator:
-    from evaluators.geneval.detectors.architecture import TINY as SMALL
-    from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
-    from evaluators.geneval.evaluator import FLOW_GRPO, GenEval
-    from evaluators.golden.clip import EMBEDDING
-
-    detector = Mask2FormerSwinS("rgb", "mmdet2", _detector(folder), SMALL)
+    weights = catalogue.MASK2FORMER.at(folder / "detector")
     return GenEval(
-        detector,
-        protocol=FLOW_GRPO,
+        Mask2FormerSwinS(protocol.channels, "mmdet2", weights, SMALL),
+        protocol=protocol,
         clip=_clip(folder),
         embedding=EMBEDDING,
-        classes=_classes(),
+        classes=(*OBJECT_NAMES, "circle", "square"),
     )
 
 
-def _classes() -> tuple[str, ...]:
-    from evaluators.geneval.detectors.names import OBJECT_NAMES
-
-    return (*OBJECT_NAMES, "circle", "square")
-
-
-def _as_it_is(name: str) -> Callable[[Path], Evaluator]:
-    """An evaluator whose weights, if it has any, come with its package."""
-    return lambda _folder: registry.create(name)
+def _as_it_is(name: str, _folder: Path) -> Evaluator:
+    """Return an evaluator whose weights, if it has any, come with its package."""
+    return registry.create(name)
 
 
-#: By evaluator: one over tiny weights that it writes into the folder. Making one loads nothing.
+#: Function per evaluator that writes tiny weights into a folder and returns the evaluator over
+#: them, not loaded.
 TINY: Mapping[str, Callable[[Path], Evaluator]] = {
-    "geneval": _geneval,
-    "geneval-flow-grpo": _geneval_flow_grpo,
+    "geneval": partial(_geneval, "geneval"),
+    "geneval-flow-grpo": partial(_geneval, "geneval-flow-grpo"),
     "pickscore": _pickscore,
-    "hpsv21": _hps("hpsv21"),
-    "hpsv21-no-antialias": _hps("hpsv21-no-antialias"),
+    "hpsv21": partial(_hps, "hpsv21"),
+    "hpsv21-no-antialias": partial(_hps, "hpsv21-no-antialias"),
     "hpsv21-package": _hps_package,
     "image-reward": _image_reward,
     "aesthetic": _aesthetic,
-    "clipscore": _clipscore("clipscore"),
-    "clipscore-no-antialias": _clipscore("clipscore-no-antialias"),
-    "clipscore-processor": _clipscore("clipscore-processor"),
-    **{
-        name: _as_it_is(name)
-        for name in (
-            "ocr",
-            "ocr-paddle",
-            "ocr-paddle-flow-grpo",
-            "ocr-tesseract",
-            "shapes-geneval",
-            "shapes-clipscore",
-        )
-    },
+    "clipscore": partial(_clipscore, "clipscore"),
+    "clipscore-no-antialias": partial(_clipscore, "clipscore-no-antialias"),
+    "clipscore-processor": partial(_clipscore, "clipscore-processor"),
+    "ocr": partial(_as_it_is, "ocr"),
+    "ocr-paddle": partial(_as_it_is, "ocr-paddle"),
+    "ocr-paddle-flow-grpo": partial(_as_it_is, "ocr-paddle-flow-grpo"),
+    "ocr-tesseract": partial(_as_it_is, "ocr-tesseract"),
+    "shapes-geneval": partial(_as_it_is, "shapes-geneval"),
+    "shapes-clipscore": partial(_as_it_is, "shapes-clipscore"),
 }
 
 
 def measure(evaluator: Evaluator, device: str = "cpu") -> Values:
-    """The values of one of :data:`TINY` on the packaged pictures."""
+    """Return the values of one of :data:`TINY` on the packaged pictures."""
     evaluator.load(device)
     scores = evaluator.score(samples(evaluator.name))
-    return {m.name: [one[m.name].value for one in scores] for m in evaluator.metrics}
+    return {m.name: [of_sample[m.name].value for of_sample in scores] for m in evaluator.metrics}
 
 
 def expected() -> dict[str, Values]:
-    """The recorded values by evaluator."""
+    """Return the recorded values by evaluator."""
     return json.loads(EXPECTED_FILE.read_text("utf-8"))
 
 
-def difference(metrics: tuple[Metric, ...], found: Values, recorded: Values) -> str:
-    """What differs from the recorded values, as a clause; empty if nothing does."""
+def difference(metrics: tuple[Metric, ...], values: Values, recorded: Values) -> str:
+    """Return the first difference from the recorded values, as a clause; empty if there is none."""
     for metric in metrics:
         allowed = _TOLERANCE * (metric.range[1] - metric.range[0])
-        pairs = zip(found[metric.name], recorded.get(metric.name, []), strict=True)
-        for (file, _, _), (value, wanted) in zip(_SAMPLES, pairs, strict=True):
-            same = value is None and wanted is None
-            if value is not None and wanted is not None:
-                same = abs(value - wanted) <= allowed
+        pairs = zip(values[metric.name], recorded.get(metric.name, []), strict=True)
+        for (file, _, _), (value, expected) in zip(_SAMPLES, pairs, strict=True):
+            same = value is None and expected is None
+            if value is not None and expected is not None:
+                same = abs(value - expected) <= allowed
             if not same:
-                return f"{metric.name} of {file} is {_shown(value)}, not {_shown(wanted)}"
+                return f"{metric.name} of {file} is {_shown(value)}, not {_shown(expected)}"
     return ""
 
 

@@ -22,7 +22,7 @@ _BYTES = 256
 
 
 def _alphabet() -> list[str]:
-    """The printable stand-ins of byte-pair encoding for the 256 bytes (GPT-2's table)."""
+    """Return byte-pair encoding's printable characters for the 256 bytes (GPT-2's table)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [b for b in range(_BYTES) if b not in printable]
     characters = {b: chr(b) for b in printable}
@@ -31,7 +31,7 @@ def _alphabet() -> list[str]:
 
 
 def vocabulary() -> dict[str, int]:
-    """All bytes, all bytes at a word's end, a few merges, and CLIP's two special tokens."""
+    """Return all bytes, all bytes at a word's end, a few merges and CLIP's two special tokens."""
     letters = _alphabet()
     merged = ["".join(pair.split()) for pair in _MERGES]
     words = [*letters, *(f"{letter}</w>" for letter in letters), *merged]
@@ -54,7 +54,7 @@ ARCHITECTURE = Architecture(
 
 
 def write_tokenizer(folder: Path) -> None:
-    """``vocab.json`` and ``merges.txt``."""
+    """Write ``vocab.json`` and ``merges.txt``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocabulary()), "utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(_MERGES) + "\n", "utf-8")
@@ -63,7 +63,7 @@ def write_tokenizer(folder: Path) -> None:
 def write_clip(
     folder: Path, activation: str = "quick_gelu", architecture: Architecture = ARCHITECTURE
 ) -> None:
-    """A CLIP in the hub's layout, with its tokenizer; others than OpenAI's use plain ``gelu``."""
+    """Write a CLIP in the hub's layout, with its tokenizer; OpenAI's alone have ``quick_gelu``."""
     import torch
     from safetensors.torch import save_file
 
@@ -81,7 +81,7 @@ def write_clip(
 
 
 def open_clip_state(architecture: Architecture) -> dict[str, torch.Tensor]:
-    """Filled tensors under open_clip's names."""
+    """Return filled tensors by open_clip's names."""
     import torch
 
     a = architecture
@@ -120,7 +120,7 @@ def open_clip_state(architecture: Architecture) -> dict[str, torch.Tensor]:
 
 
 def write_hps(folder: Path, architecture: Architecture = ARCHITECTURE) -> None:
-    """``HPS_v2.1_compressed.pt``."""
+    """Write ``HPS_v2.1_compressed.pt``."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def write_hps(folder: Path, architecture: Architecture = ARCHITECTURE) -> None:
 
 
 def write_aesthetic_head(folder: Path, embedding: int = EMBEDDING) -> None:
-    """The head's published layers over embeddings of any width."""
+    """Write the published layers of the head, for embeddings of any width."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)

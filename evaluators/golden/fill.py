@@ -1,4 +1,4 @@
-"""Numbers for a tensor from its name alone, the same on every machine and in every version."""
+"""Values of a tensor from its name alone, the same on every machine and in every version."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 
 
 def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """float32 values for a weight: matrices keep the variance of what goes through them, scales are
-    near 1, offsets near 0. Raw Philox bits, whose stream NumPy promises never to change.
+    """Return float32 values for a weight, from Philox bits, whose stream NumPy never changes.
+
+    Matrices keep the variance of their inputs, scales are near 1, offsets near 0.
     """
     bits = np.random.Philox(key=zlib.crc32(name.encode("utf-8"))).random_raw(math.prod(shape))
     uniform = (bits >> np.uint64(11)).astype(np.float64) / 2**53  # 53 bits: [0, 1)

@@ -1,4 +1,4 @@
-"""A tiny Mask2Former, as mmdet writes its checkpoints."""
+"""A tiny Mask2Former in mmdet's checkpoint layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONFIDENCE = 12.0
 
 
 def write_mask2former(folder: Path) -> None:
-    """The detector's file under mmdet 2's keys, as the official one is."""
+    """Write the detector's file with mmdet 2's keys, like the official one."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)

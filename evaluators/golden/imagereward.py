@@ -1,4 +1,4 @@
-"""A tiny ImageReward, as its authors lay it out."""
+"""A tiny ImageReward in its authors' layout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ARCHITECTURE = Architecture(
 
 
 def write_image_reward(folder: Path, architecture: Architecture = ARCHITECTURE) -> None:
-    """``ImageReward.pt`` and ``vocab.txt``."""
+    """Write ``ImageReward.pt`` and ``vocab.txt``."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)

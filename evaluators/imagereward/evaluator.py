@@ -1,4 +1,4 @@
-"""ImageReward: how well people would like the picture for its prompt."""
+"""ImageReward: how much people would like the picture for its prompt."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _VIEW = pillow_view("round")
 
 
 class ImageReward(Evaluator):
-    """The normalised output of ImageReward-v1.0, one pass a pair of image and prompt.
+    """Normalised output of ImageReward-v1.0, one pass per pair of image and prompt.
 
     Source: Xu et al., "ImageReward" (arXiv 2304.05977); the package image-reward 1.5.
-    docs/metrics/image-reward.md says what the number means and how it differs from others'.
+    docs/metrics/image-reward.md explains the number and how it differs from others'.
     """
 
     name = "image-reward"
@@ -33,7 +33,7 @@ class ImageReward(Evaluator):
             name="image_reward",
             unit="reward, normalised by its authors' mean and standard deviation",
             # The model has no bound, but values of a few units: beyond 10 the weights are wrong.
-            # Not infinity, because records are JSON, which has none.
+            # Records are JSON, which has no infinity.
             range=(-10.0, 10.0),
             higher_is_better=True,
             version="1",
@@ -68,8 +68,9 @@ class ImageReward(Evaluator):
         self._model = model.load(weights.file("ImageReward.pt"), self._architecture, device, dtype)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-        """Prompts of more than 35 tokens are cut, as in the original, and their scores' details
-        say by how much (``tokens_cut``). An empty prompt is scored as any other.
+        """Score pairs. A prompt of more than 35 tokens is cut, as in the original.
+
+        Its score's details say by how much (``tokens_cut``). An empty prompt is scored too.
         """
         scores: list[dict[str, Score]] = []
         for start in range(0, len(samples), self._batch):

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 _VISION = "blip.visual_encoder."
 _TEXT = "blip.text_encoder."
-#: In both transformers the hidden layer of a block is this much wider than the block.
+#: Width of a block's hidden layer over the block's width, in both transformers.
 MLP_RATIO = 4
-#: Where the head's linear layers stand in the published sequence; between them was dropout.
+#: Places of the head's linear layers in the published sequence; the others were dropout.
 HEAD_INDEX = (0, 2, 4, 6, 7)
-#: Positions counted up from 0, which old versions of transformers stored.
+#: Positions counted from 0, which old versions of transformers stored.
 POSITION_IDS = _TEXT + "embeddings.position_ids"
-#: BLIP's contrastive projections: in the file, and used by no score.
+#: BLIP's contrastive projections, which no score uses.
 PROJECTIONS = ("blip.vision_proj", "blip.text_proj")
-#: Tensors of the published file that the model has no place for.
+#: Tensors of the published file that the model does not have.
 UNUSED = (POSITION_IDS, *(f"{name}.{kind}" for name in PROJECTIONS for kind in ("weight", "bias")))
 
 #: The vision tower's names in the file, and in transformers' BlipVisionModel.
@@ -46,9 +46,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of the model. The defaults are ImageReward-v1.0's; tests and the golden check have
-    smaller ones.
-    """
+    """Sizes of the model; the defaults are ImageReward-v1.0's."""
 
     #: side of the square image, and of its patches, in pixels
     image_size: int = 224
@@ -73,7 +71,7 @@ OFFICIAL = Architecture()
 
 
 def shapes(architecture: Architecture = OFFICIAL) -> dict[str, Shape]:
-    """Shape of every tensor that decides a score, by its name in the published file."""
+    """Return the shape of every tensor that decides a score, by its name in the published file."""
     a = architecture
     patches = (a.image_size // a.patch_size) ** 2
     return {
@@ -135,8 +133,9 @@ def _head(a: Architecture) -> Iterator[tuple[str, Shape]]:
 
 
 def transformers_name(name: str) -> str:
-    """What a tensor of the file is called where the vision tower is a BlipVisionModel; the text
-    encoder's and the head's names stay.
+    """Return a tensor's name where the vision tower is a BlipVisionModel.
+
+    The names of the text encoder and the head stay.
     """
     if not name.startswith(_VISION):
         return name
@@ -149,24 +148,24 @@ def transformers_name(name: str) -> str:
 def state_dict(
     architecture: Architecture, fill: Callable[[str, Shape], np.ndarray]
 ) -> dict[str, torch.Tensor]:
-    """All that the published file holds, unused tensors too, for a model of these sizes.
+    """Return the tensors of the published file, unused ones too, for a model of these sizes.
 
-    ``fill(name, shape)`` gives the float32 values of each tensor; positions are counted.
-    ``torch.save`` of the result to ``ImageReward.pt`` is a file in the published layout.
+    ``fill(name, shape)`` returns the float32 values of each tensor; positions are counted. Saved by
+    ``torch.save`` as ``ImageReward.pt``, they are a file in the published layout.
     """
     import torch
 
     a = architecture
     vision, text = PROJECTIONS
-    every = {
+    all_shapes = {
         **shapes(a),
         **dict(_linear(vision, a.projection, a.vision_width)),
         **dict(_linear(text, a.projection, a.text_width)),
     }
     state = {
-        name: torch.from_numpy(np.array(fill(name, s), "float32")) for name, s in every.items()
+        name: torch.from_numpy(np.array(fill(name, s), "float32")) for name, s in all_shapes.items()
     }
-    wrong = [name for name, tensor in state.items() if tuple(tensor.shape) != every[name]]
+    wrong = [name for name, tensor in state.items() if tuple(tensor.shape) != all_shapes[name]]
     if wrong:
         raise ValueError(f"fill gave another shape for {', '.join(wrong[:3])}")
     return {**state, POSITION_IDS: torch.arange(a.text_positions)[None]}

@@ -12,21 +12,23 @@ from soar_bench.core.torchvision import mend_torchvision
 if TYPE_CHECKING:
     import torch
 
-#: Tokens of a prompt that the model sees, the start and end token among them.
+#: Tokens of a prompt that the model sees, with the start and end token.
 TEXT_LENGTH = 35
 #: BERT's special tokens.
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-#: BLIP's own tokens, numbered after BERT's. ImageReward leaves [CLS] at the front of a prompt,
-#: where BLIP's own matching puts [ENC].
+#: BLIP's own tokens, numbered after BERT's. ImageReward leaves [CLS] at the front of a prompt;
+#: BLIP's own matching has [ENC] there.
 ADDED = ("[DEC]", "[ENC]")
 
 
 class Tokens(NamedTuple):
+    """Prompts as tokens."""
+
     #: int64 [B, 35]
     ids: torch.Tensor
     #: int64 [B, 35]: 1 for a token, 0 for padding
     mask: torch.Tensor
-    #: of each prompt, how many tokens were cut off
+    #: number of tokens cut off each prompt
     cut: list[int]
 
 
@@ -34,8 +36,9 @@ class Tokenizer:
     """Word pieces in lower case, from ``vocab.txt`` with one token a line."""
 
     def __init__(self, file: Path, vocabulary_size: int) -> None:
-        """``vocabulary_size`` is the model's. EvaluatorError if the file makes another number of
-        tokens, or not BERT's.
+        """Read the file; ``vocabulary_size`` is the model's.
+
+        EvaluatorError if it has another number of tokens, or not BERT's.
         """
         mend_torchvision()
         from transformers import BertTokenizer
@@ -48,25 +51,25 @@ class Tokenizer:
             raise EvaluatorError(
                 f"the tokenizer {file} is damaged ({error!r}): fetch it again"
             ) from None
-        # transformers makes useless tokenizers in silence, and adds special tokens it misses
-        wanted = vocabulary_size - len(ADDED)
-        known = len(lines) if lines != [""] else 0
+        # transformers does not say when it makes a useless tokenizer, and adds special tokens
+        expected = vocabulary_size - len(ADDED)
+        count = len(lines) if lines != [""] else 0
         problems = [f"lacks {token}" for token in SPECIAL if token not in vocabulary]
         problems += [f"holds {token} itself" for token in ADDED if token in vocabulary]
-        if known != wanted:
-            problems = [f"has {known} tokens"]
-        elif len(vocabulary) != wanted:
-            problems = [f"repeats {wanted - len(vocabulary)} tokens"]
+        if count != expected:
+            problems = [f"has {count} tokens"]
+        elif len(vocabulary) != expected:
+            problems = [f"repeats {expected - len(vocabulary)} tokens"]
         if problems:
             raise EvaluatorError(
-                f"the tokenizer {file} {problems[0]} where the model needs BERT's {wanted} "
+                f"the tokenizer {file} {problems[0]} where the model needs BERT's {expected} "
                 "different ones: fetch it again"
             )
         self._tokenizer.add_tokens(list(ADDED), special_tokens=True)
-        assert self._tokenizer.convert_tokens_to_ids(list(ADDED)) == [wanted, wanted + 1]
+        assert self._tokenizer.convert_tokens_to_ids(list(ADDED)) == [expected, expected + 1]
 
     def __call__(self, prompts: Sequence[str]) -> Tokens:
-        """Prompts cut and padded to 35 tokens each, so that none depends on the others."""
+        """Return prompts cut and padded to 35 tokens each, so that none depends on the others."""
         texts = list(prompts)
         whole = self._tokenizer(texts).input_ids
         encoded = self._tokenizer(

@@ -1,28 +1,29 @@
 """OCR accuracy as the Flow-GRPO family computes it, as pure functions over text.
 
 Source: Liu et al., "Flow-GRPO" (arXiv 2505.05470), OCR reward, yifan123/flow_grpo
-``flow_grpo/ocr.py``: one minus the edit distance between the wanted and the recognised text, capped
-at the wanted text's length, over that length.
+``flow_grpo/ocr.py``: one minus the edit distance between the quoted and the recognised text, capped
+at the quoted text's length, over that length.
 """
 
 from __future__ import annotations
 
 
 def target_of(prompt: str) -> str | None:
-    """The text between the prompt's first two straight double quotes, or None if there is no such
-    pair. Further quoted texts do not count, and curly quotes are no quotes.
+    """Return the text between the prompt's first two straight double quotes; None without them.
+
+    Further quoted texts do not count, and curly quotes are no quotes.
     """
     parts = prompt.split('"')
     return parts[1] if len(parts) >= 3 else None
 
 
 def normalise(text: str) -> str:
-    """Spaces removed, lower case; punctuation and other white space stay."""
+    """Return the text without spaces, in lower case; other white space and punctuation stay."""
     return text.replace(" ", "").lower()
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Levenshtein distance: insertions, deletions and substitutions of one character."""
+    """Return the Levenshtein distance: insertions, deletions and substitutions of a character."""
     row = list(range(len(b) + 1))
     for i, char_a in enumerate(a, start=1):
         diagonal, row[0] = row[0], i
@@ -35,13 +36,13 @@ def edit_distance(a: str, b: str) -> int:
 
 
 def accuracy(target: str, recognised: str) -> float:
-    """1 - min(distance, length) / length; 1 if the target is contained.
+    """Return 1 - min(distance, length) / length; 1 if the recognised text contains the target.
 
-    ValueError if nothing is left of ``target`` without its spaces.
+    ValueError if ``target`` has nothing but spaces.
     """
-    wanted, seen = normalise(target), normalise(recognised)
-    if not wanted:
+    target, recognised = normalise(target), normalise(recognised)
+    if not target:
         raise ValueError("an empty target has no accuracy")
-    if wanted in seen:
+    if target in recognised:
         return 1.0
-    return 1 - min(edit_distance(wanted, seen), len(wanted)) / len(wanted)
+    return 1 - min(edit_distance(target, recognised), len(target)) / len(target)

@@ -1,7 +1,7 @@
 """OCR engines behind one interface: an image in, the recognised lines out.
 
-All run on the CPU in one thread, so that what is read depends neither on the machine nor on how
-many processes share the images.
+All run on the CPU in one thread, so that the text depends neither on the machine nor on the number
+of processes that share the images.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 
 from evaluators.types import EvaluatorError
 
-#: The lines of text on a uint8 RGB image [H, W, 3], in the engine's order. An empty list says that
-#: the engine saw no text; an engine that fails raises.
+#: Function that returns the lines of text on a uint8 RGB image [H, W, 3], in the engine's order: an
+#: empty list if the engine saw no text. An engine that fails raises.
 Read = Callable[[np.ndarray], list[str]]
 
 
 class Engine(typing.Protocol):
-    """A way to read. An engine is only settings: it is cheap and can be sent to a process."""
+    """Settings of an OCR engine: cheap to make and to send to a process."""
 
     @property
     def name(self) -> str:
@@ -28,19 +28,19 @@ class Engine(typing.Protocol):
         ...
 
     def check(self) -> None:
-        """Raises EvaluatorError if the engine cannot run here, saying what to install."""
+        """Raise EvaluatorError, which says what to install, if the engine cannot run here."""
 
     def identity(self) -> dict[str, str]:
-        """What decides what is read: versions of packages and programs, digests of models."""
+        """Return what decides the text: versions of packages and programs, digests of models."""
         ...
 
     def load(self) -> Read:
-        """The engine made ready, in this process. EvaluatorError if it does not start."""
+        """Return the function that reads, in this process. EvaluatorError if it does not start."""
         ...
 
 
 def installed(package: str) -> str | None:
-    """The version of an installed package, or None."""
+    """Return the version of an installed package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -48,12 +48,12 @@ def installed(package: str) -> str | None:
 
 
 def bgr(image: np.ndarray) -> np.ndarray:
-    """Channels swapped, contiguous: as OpenCV reads files, and the engines' models expect."""
+    """Swap the channels to OpenCV's order, which the engines' models expect; contiguous."""
     return np.ascontiguousarray(image[..., ::-1])
 
 
 class RapidOcr:
-    """PP-OCR models through ONNX Runtime; they are inside the package, so it works offline."""
+    """PP-OCR models through ONNX Runtime; the package has the models, so it works offline."""
 
     name = "rapidocr"
     _packages = ("rapidocr", "onnxruntime")

@@ -1,7 +1,7 @@
-"""OCR accuracy: is the wanted text on the image?
+"""OCR accuracy: how well the image shows the prompt's quoted text.
 
-One evaluator for every engine, each with a metric of its own name: engines read differently, so
-their numbers must not stand in one column. docs/metrics/ocr.md says which is for what.
+One evaluator per engine, each with a metric of its own name: engines read differently, so their
+numbers must not share a column. docs/metrics/ocr.md says which to use.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _FORMULA = "1 - edit distance between quoted and recognised text over its length
 
 
 class OcrAccuracy(Evaluator):
-    """Reads the image with an OCR engine and compares with the text quoted in the prompt.
+    """Accuracy of the text that an OCR engine reads, against the text quoted in the prompt.
 
-    The engine and its version decide what is read, so they are part of the identity; the published
-    numbers come from PaddleOCR 2.9.1. Only images whose prompt has a target are read, in several
-    processes where that pays (:mod:`evaluators.pool`). An engine that fails is an error, not a 0.
+    The engine and its version are part of the identity; the published numbers come from PaddleOCR
+    2.9.1. Only images whose prompt quotes a text are read, in several processes where that pays
+    (:mod:`evaluators.pool`). An engine that fails is an error, not a 0.
     """
 
     def __init__(
@@ -62,22 +62,20 @@ class OcrAccuracy(Evaluator):
         return self.engine.identity()
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
-        """Engines run on the CPU whatever ``device`` says; each process loads its own when it is
-        given its first image.
-        """
+        """Check the engine. It runs on the CPU; each process loads its own at its first image."""
         self.engine.check()
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         targets = [target_of(sample.prompt) for sample in samples]
-        wanted = [
+        to_read = [
             sample
             for sample, target in zip(samples, targets, strict=True)
             if target is not None and normalise(target)
         ]
         read = iter(
             self._pool.map(
-                [sample.image for sample in wanted],
-                [f"the image of the prompt {shorten(s.prompt, 80)!r}" for s in wanted],
+                [sample.image for sample in to_read],
+                [f"the image of the prompt {shorten(s.prompt, 80)!r}" for s in to_read],
             )
         )
         scores = []
@@ -94,7 +92,7 @@ class OcrAccuracy(Evaluator):
 
 
 def ocr_paddle() -> OcrAccuracy:
-    """PaddleOCR: the family's engine, given its images in the order its models expect."""
+    """Return OCR accuracy by PaddleOCR, with the channels in the order that its models expect."""
     return OcrAccuracy(
         PaddleOcr(),
         "ocr-paddle",
@@ -106,7 +104,7 @@ def ocr_paddle() -> OcrAccuracy:
 
 
 def ocr_paddle_flow_grpo() -> OcrAccuracy:
-    """PaddleOCR as the Flow-GRPO family's code calls it: red and blue change places."""
+    """Return OCR accuracy by PaddleOCR as in the Flow-GRPO family's code, red and blue swapped."""
     return OcrAccuracy(
         PaddleOcr(channels="rgb"),
         "ocr-paddle-flow-grpo",
@@ -118,7 +116,7 @@ def ocr_paddle_flow_grpo() -> OcrAccuracy:
 
 
 def ocr_tesseract() -> OcrAccuracy:
-    """Tesseract: an engine of another family, for a second opinion."""
+    """Return OCR accuracy by Tesseract, an engine of another family."""
     return OcrAccuracy(
         Tesseract(),
         "ocr-tesseract",

@@ -1,11 +1,11 @@
-"""PaddleOCR, which published numbers use, through the calls of version 2 and of version 3.
+"""PaddleOCR, which published numbers use, versions 2 and 3.
 
-Version 2 is taken as Flow-GRPO takes it (2.9.1, English, no angle classifier, its defaults).
-Version 3 has other defaults with each release, so everything is named: the recogniser of 2.9.1,
+Version 2 is called as Flow-GRPO calls it (2.9.1, English, no angle classifier, its defaults).
+Version 3 changes its defaults with each release, so everything is named: the recogniser of 2.9.1,
 the mobile detector of its time, and the sizes and thresholds of 2.9.1.
 
-PaddleOCR downloads models that it misses when it starts. Here it is always given the folders, and
-they are looked at before, so nothing is ever downloaded while images are scored.
+PaddleOCR downloads missing models when it starts. Here it always gets the folders, which are
+checked before, so nothing is downloaded while images are scored.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _PACKAGES = ("paddlepaddle", "paddlepaddle-gpu")
 
 @dataclass(frozen=True)
 class _Release:
-    """What a major version needs on disk."""
+    """Models of a major version."""
 
     detector: str
     recogniser: str
     files: tuple[str, ...]
-    #: Python that makes PaddleOCR download its models
+    #: Python code by which PaddleOCR downloads its models
     fetch: str
 
 
@@ -63,8 +63,8 @@ class PaddleOcr:
 
     ``models`` is a folder that holds the two models' folders, by their names; without it,
     ``$SOAR_BENCH_PADDLEOCR_MODELS``, and without that the place where PaddleOCR itself keeps them.
-    ``channels`` is the order in which an image is handed over: "bgr", which the models expect, or
-    "rgb", as the Flow-GRPO family's code does.
+    ``channels`` is the order of an image's channels: "bgr", which the models expect, or "rgb", as
+    in the Flow-GRPO family's code.
     """
 
     models: Path | None = None
@@ -94,14 +94,14 @@ class PaddleOcr:
                 )
 
     def identity(self) -> dict[str, str]:
-        """Versions of both packages, and a digest of each model by its name."""
+        """Return the versions of both packages, and a digest of each model by its name."""
         self.check()
         _, release = _release()
-        found = {"paddleocr": installed("paddleocr") or "", "paddlepaddle": _paddle_version()}
+        identity = {"paddleocr": installed("paddleocr") or "", "paddlepaddle": _paddle_version()}
         for folder in self._folders():
             lines = "".join(f"{file_digest(folder / file)}  {file}\n" for file in release.files)
-            found[folder.name] = hashlib.sha256(lines.encode("utf-8")).hexdigest()
-        return found
+            identity[folder.name] = hashlib.sha256(lines.encode("utf-8")).hexdigest()
+        return identity
 
     def load(self) -> Read:
         self.check()
@@ -125,7 +125,7 @@ class PaddleOcr:
         return read
 
     def _folders(self) -> tuple[Path, Path]:
-        """Where the detector and the recogniser are looked for."""
+        """Return the folders of the detector and the recogniser."""
         major, release = _release()
         named = os.environ.get(MODELS_VARIABLE)
         home = self.models or (Path(named).expanduser() if named else None)
@@ -140,9 +140,10 @@ class PaddleOcr:
 
 
 def lines_2(result: Sequence[Sequence[Any] | None]) -> list[str]:
-    """The lines in what version 2 returns for one image: [[box, (text, confidence)], ...] in a
-    list, where an image without text is None or an empty list. Lines without any confidence do
-    not count, as in Flow-GRPO.
+    """Return the lines in version 2's result for one image.
+
+    The result is [[box, (text, confidence)], ...] in a list; without text, None or an empty list is
+    in its place. Lines of confidence 0 do not count, as in Flow-GRPO.
     """
     return [
         text
@@ -153,9 +154,7 @@ def lines_2(result: Sequence[Sequence[Any] | None]) -> list[str]:
 
 
 def lines_3(result: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The lines in what version 3 returns for one image: a mapping with ``rec_texts`` in a list;
-    an image without text has none.
-    """
+    """Return the lines in version 3's result for one image: a list of a mapping's ``rec_texts``."""
     return [text for page in result for text in page["rec_texts"]]
 
 
@@ -171,7 +170,7 @@ def _start_2(detector: str, recogniser: str) -> Any:
         ocr_version="PP-OCRv4",
         det_model_dir=detector,
         rec_model_dir=recogniser,
-        # It looks for the classifier's files, and downloads them, even if it never uses them.
+        # It downloads the classifier's files even if it never uses them.
         cls_model_dir=detector,
     )
 
@@ -206,8 +205,9 @@ def _start_3(detector: str, recogniser: str) -> Any:
 
 @contextmanager
 def _sctypes() -> Iterator[None]:
-    """NumPy 1's table of types. Version 2 imports imgaug, which looks there when it is imported,
-    though only training uses it: nothing else keeps version 2 from running beside NumPy 2.
+    """Provide NumPy 1's table of types, which imgaug reads when version 2 imports it.
+
+    Only training uses imgaug, and nothing else keeps version 2 from running beside NumPy 2.
     """
     if hasattr(np, "sctypes"):
         yield
@@ -225,12 +225,12 @@ def _sctypes() -> Iterator[None]:
 
 
 def _paddle_version() -> str:
-    """The version of Paddle itself, whichever build is installed; empty if none is."""
-    return next((found for name in _PACKAGES if (found := installed(name))), "")
+    """Return the version of Paddle itself, whichever build is installed; empty if none is."""
+    return next(filter(None, map(installed, _PACKAGES)), "")
 
 
 def _release() -> tuple[str, _Release]:
-    """The installed major version and what it needs. EvaluatorError for one never tried."""
+    """Return the installed major version and its models. EvaluatorError for one never tried."""
     version = installed("paddleocr") or ""
     major, _, rest = version.partition(".")
     minor = rest.partition(".")[0]

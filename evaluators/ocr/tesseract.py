@@ -1,4 +1,4 @@
-"""Tesseract, the program: an engine unlike the PP-OCR family, for a second opinion."""
+"""The program Tesseract, an engine of another family than PP-OCR."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Tesseract:
             )
 
     def identity(self) -> dict[str, str]:
-        """The program's version, and the digest of its English data where it is found."""
+        """Return the program's version, and the digest of its English data where it is known."""
         self.check()
-        found = {PROGRAM: _run("--version").split("\n")[0].removeprefix(PROGRAM).strip()}
+        identity = {PROGRAM: _run("--version").split("\n")[0].removeprefix(PROGRAM).strip()}
         data = f"{LANGUAGE}.traineddata"
         folder, _ = _languages()
         if folder is not None and (folder / data).is_file():
-            found[data] = file_digest(folder / data)
-        return found
+            identity[data] = file_digest(folder / data)
+        return identity
 
     def load(self) -> Read:
         self.check()
@@ -57,29 +57,29 @@ class Tesseract:
 
 
 def read(image: np.ndarray) -> list[str]:
-    """The lines on a uint8 RGB image [H, W, 3]."""
+    """Return the lines on a uint8 RGB image [H, W, 3]."""
     picture = BytesIO()
     Image.fromarray(image).save(picture, "PNG")
-    text = _run("stdin", "stdout", "--psm", PAGE_MODE, "-l", LANGUAGE, given=picture.getvalue())
+    text = _run("stdin", "stdout", "--psm", PAGE_MODE, "-l", LANGUAGE, stdin=picture.getvalue())
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _languages() -> tuple[Path | None, list[str]]:
-    """The folder of language data, where the program tells it, and the languages in it.
+    """Return the folder of language data, where the program tells it, and the languages in it.
 
-    It prints a line with the folder in quotes (from version 5) and then the languages, one a line.
+    It prints a line with the folder in quotes (from version 5) and then one language per line.
     """
     heading, *languages = _run("--list-langs").strip().split("\n")
     parts = heading.split('"')
     return (Path(parts[1]) if len(parts) == 3 else None), languages
 
 
-def _run(*arguments: str, given: bytes = b"") -> str:
-    """What the program prints."""
+def _run(*arguments: str, stdin: bytes = b"") -> str:
+    """Return the program's output."""
     try:
         done = subprocess.run(
             [PROGRAM, *arguments],
-            input=given,
+            input=stdin,
             capture_output=True,
             timeout=_SECONDS,
             check=True,
@@ -90,6 +90,6 @@ def _run(*arguments: str, given: bytes = b"") -> str:
     except subprocess.TimeoutExpired:
         raise EvaluatorError(f"{PROGRAM} did not finish in {_SECONDS} s") from None
     except subprocess.CalledProcessError as error:
-        said = " ".join(error.stderr.decode("utf-8", "replace").split())
-        raise EvaluatorError(f"{PROGRAM} ended with {error.returncode}: {said}") from None
+        text = " ".join(error.stderr.decode("utf-8", "replace").split())
+        raise EvaluatorError(f"{PROGRAM} ended with {error.returncode}: {text}") from None
     return done.stdout.decode("utf-8", "replace")

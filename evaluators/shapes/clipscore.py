@@ -16,10 +16,10 @@ _FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "token
 
 
 class ShapesClipScore(Evaluator):
-    """The cosine between image and prompt in a CLIP of 1.2M parameters.
+    """Cosine of image and prompt in a CLIP of 1.2M parameters.
 
-    A learned scorer with a learned scorer's faults, so that preference-style metrics are real in
-    the embedded world too. Its text tower is not one of those that condition the base.
+    A learned scorer with a learned scorer's faults, so that the embedded world has one of the kind
+    of preference metrics. Its text tower is none of those that condition the base.
     """
 
     name = "shapes-clipscore"
@@ -72,7 +72,7 @@ class ShapesClipScore(Evaluator):
                 f"the tokenizer in {self.folder} is damaged ({error!r}); install soar-bench again"
             ) from error
         expected = model.config.text_config.vocab_size
-        if len(self._tokenizer) != expected:  # transformers makes useless ones in silence
+        if len(self._tokenizer) != expected:  # transformers does not say so
             raise EvaluatorError(
                 f"the tokenizer in {self.folder} has {len(self._tokenizer)} tokens where the "
                 f"model has {expected}; install soar-bench again"

@@ -1,9 +1,9 @@
 """An object detector for the embedded world: classical vision, no weights.
 
-Colours are segmented by un-mixing each pixel into background and one palette colour (which keeps
-anti-aliased borders from turning into other colours), connected components of one colour become
-objects, and an object's outline, brought to one size, is compared with every shape's.
-The score is how clearly the best shape fits, so that a malformed blob scores low.
+Each pixel is un-mixed into background and one palette colour (so that anti-aliased borders do not
+become other colours), connected components of one colour become objects, and an object's outline,
+scaled to one size, is compared with every shape's. The score is how clearly the best shape fits, so
+that a malformed blob scores low.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from evaluators.shapes.geometry import PALETTE, RADII, SHAPES, shape_mask
 _FOREGROUND = 0.5
 #: Smaller components (in pixels) are specks, not objects.
 _MINIMUM_AREA = 30
-#: Overlap (intersection over union) at which a shape is not recognised at all, and at which it is
-#: as good as a clean render; the score is linear in between.
+#: Overlaps (intersection over union) of score 0 and of score 1, a clean render's; the score is
+#: linear in between.
 _IOU_ZERO, _IOU_ONE = 0.60, 0.85
 #: Side of the square, in samples, on which outlines are compared.
 _CANVAS = 32
 
 
 def background_of(image: np.ndarray) -> np.ndarray:
-    """The median colour of the image's outermost two pixels: float [3] in 0..255."""
+    """Return the median colour of the image's outermost two pixels: float [3] in 0..255."""
     frame = np.concatenate(
         [
             image[:2].reshape(-1, 3),
@@ -41,7 +41,7 @@ def background_of(image: np.ndarray) -> np.ndarray:
 
 
 def label_colors(image: np.ndarray) -> np.ndarray:
-    """The palette index of each pixel, -1 where it is background: int [H, W].
+    """Return the palette index of each pixel, -1 for background: int [H, W].
 
     Solves pixel = (1 - a) background + a colour for each palette colour with a in [0, 1] and keeps
     the colour that leaves the smallest residual.
@@ -58,9 +58,9 @@ def label_colors(image: np.ndarray) -> np.ndarray:
 
 
 def _stretch(mask: np.ndarray) -> np.ndarray:
-    """The mask, centred in a square, resampled to [_CANVAS, _CANVAS], in [0, 1].
+    """Return the mask, centred in a square, resampled to [_CANVAS, _CANVAS], in [0, 1].
 
-    Size is taken away, proportions are kept: half a square is not a square.
+    Proportions are kept: half a square is not a square.
     """
     height, width = mask.shape
     side = max(height, width)
@@ -71,9 +71,9 @@ def _stretch(mask: np.ndarray) -> np.ndarray:
 
 @cache
 def _templates() -> np.ndarray:
-    """Every shape's stretched outlines at the world's sizes: [S, R, _CANVAS, _CANVAS].
+    """Return every shape's stretched outlines at the world's sizes: [S, R, _CANVAS, _CANVAS].
 
-    A thin arm is a pixel wider or narrower depending on the size, hence one outline for each.
+    There is one per size because a thin arm's width depends on it by a pixel.
     """
     return np.stack([[_outline(shape, radius) for radius in RADII] for shape in SHAPES])
 
@@ -85,13 +85,13 @@ def _outline(shape: str, radius: int) -> np.ndarray:
 
 
 def detect(image: np.ndarray) -> list[Detection]:
-    """Every object of the image with its shape, colour, score in [0, 1] and box, best first.
+    """Return the image's objects with shape, colour, score in [0, 1] and box, best first.
 
     ``image`` is uint8 RGB [H, W, 3] on a plain light background.
     """
     colors = label_colors(image)
     templates = _templates()
-    found = []
+    objects = []
     for index, color in enumerate(PALETTE):
         components, _ = ndimage.label(colors == index)
         for number, (rows, columns) in enumerate(ndimage.find_objects(components), start=1):
@@ -103,11 +103,7 @@ def detect(image: np.ndarray) -> list[Detection]:
             iou = (overlap / np.maximum(templates, outline).sum((2, 3))).max(1)
             best = int(iou.argmax())
             score = float(np.clip((iou[best] - _IOU_ZERO) / (_IOU_ONE - _IOU_ZERO), 0, 1))
-            box = (
-                float(columns.start),
-                float(rows.start),
-                float(columns.stop),
-                float(rows.stop),
-            )
-            found.append(Detection(SHAPES[best], score, box, color))
-    return sorted(found, key=lambda d: -d.score)
+            left, right = float(columns.start), float(columns.stop)
+            box = (left, float(rows.start), right, float(rows.stop))
+            objects.append(Detection(SHAPES[best], score, box, color))
+    return sorted(objects, key=lambda d: -d.score)

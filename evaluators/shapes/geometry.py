@@ -1,9 +1,8 @@
-"""What a perfect shape of the embedded world looks like: its colours, outlines and letters.
+"""Colours, outlines and letters of the embedded world.
 
-The renderer draws from these masks and the detector compares with them, so they live at the
-bottom: numpy only, no state. Coordinates are pixels of a 64x64 image, x to the right, y down;
-a shape of radius r centred on the corner (x, y) of four pixels fills at most
-``[x - r, x + r] x [y - r, y + r]``.
+The renderer draws from these masks and the detector compares with them. Coordinates are pixels of a
+64x64 image, x to the right, y down; a shape of radius r centred on the corner (x, y) of four pixels
+fills at most ``[x - r, x + r] x [y - r, y + r]``.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 
 IMAGE_SIZE = 64
 
-#: The colour names are a subset of GenEval's ten, chosen far apart in RGB.
+#: RGB by name: some of GenEval's ten colours, far apart.
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (222, 45, 38),
     "yellow": (244, 196, 48),
@@ -28,7 +27,7 @@ PALETTE: dict[str, tuple[int, int, int]] = {
 
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "star", "cross", "ring")
 
-#: The sizes in which shapes occur.
+#: Sizes of shapes.
 RADII: tuple[int, ...] = (8, 9, 10)
 
 _SUPERSAMPLING = 8
@@ -40,7 +39,7 @@ def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Five points, inner radius 0.45: inside where below the edge from a tip to the next notch."""
+    """Five points, inner radius 0.45: points below the edge from a tip to the next notch."""
     sector = 2 * np.pi / 5
     radius = np.hypot(x, y)
     angle = np.abs((np.arctan2(x, -y) + sector / 2) % sector - sector / 2)  # from the nearest tip
@@ -68,7 +67,7 @@ _OUTLINES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 @cache
 def shape_mask(shape: str, radius: int) -> np.ndarray:
-    """Coverage of each pixel by the shape: float32 [2*radius, 2*radius] in [0, 1], read-only."""
+    """Return each pixel's coverage by the shape: read-only float32 [2*radius, 2*radius]."""
     n = 2 * radius * _SUPERSAMPLING
     axis = (np.arange(n) + 0.5) / n * 2 - 1
     x, y = np.meshgrid(axis, axis)
@@ -124,7 +123,7 @@ LETTERS: tuple[str, ...] = tuple(_LETTERS)
 def letter_mask(
     letter: str, width: int = 16, height: int = 24, thickness: float = 3.2
 ) -> np.ndarray:
-    """Coverage of each pixel of the letter's cell: float32 [height, width] in [0, 1], read-only."""
+    """Return each pixel's coverage by the letter: float32 [height, width] in [0, 1], read-only."""
     s = _SUPERSAMPLING
     y, x = np.mgrid[0 : height * s, 0 : width * s]
     x, y = (x + 0.5) / s, (y + 0.5) / s

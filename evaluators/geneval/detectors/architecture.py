@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 LEVELS, POINTS = 3, 4
 PATCH = 4
 
-#: How mmdet 2 and mmdet 3 call the same tensor.
+#: Whose names of the same tensors: mmdet 2's or mmdet 3's.
 KeyStyle = Literal["mmdet2", "mmdet3"]
-#: Values of a tensor from its mmdet 3 key and its shape.
+#: Function that returns the values of a tensor from its mmdet 3 key and its shape.
 Filler = Callable[[str, tuple[int, ...]], np.ndarray]
 
 _ENCODER = "panoptic_head.pixel_decoder.encoder.layers"
@@ -75,7 +75,7 @@ TINY = Architecture(
 
 
 def official_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor in a checkpoint, by its mmdet 3 key."""
+    """Return the shape of every tensor in a checkpoint, by its mmdet 3 key."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def layer(name: str, *shape: int, bias: bool = True) -> None:
@@ -154,16 +154,16 @@ def official_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
 
 def is_computed(key: str) -> bool:
-    """Whether a checkpoint's tensor follows from the sizes alone."""
+    """Return whether a checkpoint's tensor follows from the sizes alone."""
     return key.endswith(".relative_position_index")
 
 
 def official_state(
     architecture: Architecture, fill: Filler, style: KeyStyle = "mmdet3"
 ) -> dict[str, torch.Tensor]:
-    """A checkpoint's weights with values of one's own, for tests and golden checks.
+    """Return a checkpoint's weights with values from ``fill``, for tests and golden checks.
 
-    ``fill`` is given the mmdet 3 key in either style, so that both styles hold the same model.
+    ``fill`` gets the mmdet 3 key in either style, so that both styles hold the same model.
     """
     import torch
 
@@ -180,7 +180,7 @@ def official_state(
 
 
 def position_index(window: int) -> np.ndarray:
-    """Which entry of the bias table two patches of a window use: int64 [window^2, window^2]."""
+    """Return the entry of the bias table for each two patches: int64 [window^2, window^2]."""
     rows, columns = np.divmod(np.arange(window**2), window)
     dy, dx = (axis[:, None] - axis[None, :] + window - 1 for axis in (rows, columns))
     return dy * (2 * window - 1) + dx

@@ -1,8 +1,8 @@
-"""Reading the checkpoints of mmdet without mmdet, and without running anything they hold.
+"""Read mmdet's checkpoints without mmdet and without running code.
 
-Beside the weights such a file may hold numpy values and objects of the OpenMMLab libraries: how the
-training went, its configuration, its log. Nothing here needs them, so each becomes an empty
-stand-in, and the file is read with ``weights_only``.
+Beside the weights such a file may hold numpy values and objects of the OpenMMLab libraries, such as
+the training's configuration and log. Each becomes an empty stand-in, and the file is read with
+``weights_only``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 #: Modules whose objects are replaced; anything else that is not weights is refused.
 _REPLACED = ("mmengine.", "mmcv.", "mmdet.", "numpy.")
-#: How pickle names a method, for example one of a log that mmengine keeps.
+#: Pickle's name of a method, for example of mmengine's log.
 _REPLACED_NAMES = ("builtins.getattr",)
 
 
 class _StandIn:
-    """Takes the place of whatever is not weights; keeps nothing."""
+    """Stand-in for everything but weights; keeps nothing."""
 
     def __new__(cls, *_args: object, **_kwargs: object) -> _StandIn:
         return super().__new__(cls)
@@ -37,7 +37,7 @@ class _StandIn:
 
 
 def read_mmdet_checkpoint(file: Path) -> dict[str, torch.Tensor]:
-    """The weights in a ``.pth`` of mmdet 2 or 3, by its own keys.
+    """Return the weights in a ``.pth`` of mmdet 2 or 3, by its own keys.
 
     The file holds ``{"state_dict": ..., "meta": ...}`` or the weights alone. EvaluatorError if it
     is damaged, or holds objects of other libraries, or no weights.
@@ -60,7 +60,7 @@ def read_mmdet_checkpoint(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _foreign_names(file: Path) -> list[str]:
-    """What the file names besides tensors and containers; EvaluatorError if it is not harmless."""
+    """Return the classes in the file besides tensors and containers; EvaluatorError if unsafe."""
     from torch.serialization import get_unsafe_globals_in_checkpoint
 
     names: list[str] = []

@@ -36,16 +36,15 @@ _UNUSED = ("criterion.empty_weight", ".swin.layernorm.weight", ".swin.layernorm.
 class Mask2FormerSwinS:
     """Mask2Former Swin-S for COCO instances, as GenEval uses it, without mmdet or OpenCV.
 
-    Its weights are mmdet's own file, of mmdet 2 or 3, converted when loaded; preprocessing and what
-    becomes of the logits are mmdet's, so it finds what mmdet finds (docs/metrics/
-    geneval-detector.md has the figures). Images are taken one at a time, so that nothing found
-    depends on other images.
+    Its weights are the file of mmdet 2 or 3, converted when loaded; preprocessing and
+    postprocessing are mmdet's, so it detects what mmdet detects (docs/metrics/geneval-detector.md
+    has the figures). Images are taken one at a time, so that none depends on the others.
 
-    ``channels`` is the order in which mmdet would be handed an image's channels: ``"bgr"`` is how
-    the official script's mmdet reads files, and its network sees red as red; ``"rgb"`` is what the
-    Flow-GRPO family does, whose network sees red as blue. ``preprocessing`` says whose it is: mmdet
-    3.3's or mmdet 2.27's (see :mod:`evaluators.geneval.detectors.preprocessing`).
-    ``architecture`` is for small models in tests.
+    ``channels`` is the order in which mmdet would get an image's channels: with ``"bgr"``, as the
+    official script's mmdet reads files, the network sees red as red; with ``"rgb"``, as in the
+    Flow-GRPO family, it sees red as blue. ``preprocessing`` is mmdet 3.3's or mmdet 2.27's (see
+    :mod:`evaluators.geneval.detectors.preprocessing`). ``architecture`` is for small models in
+    tests.
     """
 
     name = "mask2former-swin-s"
@@ -70,11 +69,11 @@ class Mask2FormerSwinS:
         self._device = "cpu"
 
     def check(self) -> None:
-        """Raises EvaluatorError if the weights are not here."""
+        """Raise EvaluatorError if the weights are not here."""
         self.weights[0].digests()
 
     def identity(self) -> dict[str, str]:
-        """Digest of the weights, and the settings that decide what is found."""
+        """Return the digest of the weights and the settings that decide what is detected."""
         return {
             self.weights[0].name: self.weights[0].digest(),
             "detector": "mask2former 1",
@@ -83,8 +82,10 @@ class Mask2FormerSwinS:
         }
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
-        """Reads and converts the weights. EvaluatorError if they are damaged or of another model,
-        or if ``dtype`` is not float32: a lower precision finds other objects.
+        """Read and convert the weights.
+
+        EvaluatorError if they are damaged or of another model, or if ``dtype`` is not float32: a
+        lower precision detects other objects.
         """
         if dtype != "float32":
             raise EvaluatorError(f"GenEval's detector runs in float32, not {dtype}")
@@ -95,19 +96,20 @@ class Mask2FormerSwinS:
         self._device = device
 
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
-        """The 100 likeliest objects on each uint8 RGB image [H, W, 3], best first, with masks."""
-        found = []
+        """Return the 100 likeliest objects on each uint8 RGB image [H, W, 3], best first."""
+        detected = []
         for image in images:
             prepared = prepare(image, self.channels, self.preprocessing)
             class_logits, mask_logits = self.logits(prepared)
             padded = (prepared.pixels.shape[1], prepared.pixels.shape[2])
             original = (image.shape[0], image.shape[1])
-            found.append(instances(class_logits, mask_logits, padded, prepared.size, original))
-        return found
+            detected.append(instances(class_logits, mask_logits, padded, prepared.size, original))
+        return detected
 
     def logits(self, prepared: Prepared) -> tuple[torch.Tensor, torch.Tensor]:
-        """The network's answer: class logits [queries, classes + 1] and mask logits [queries, H/4,
-        W/4], float32 on the model's device. EvaluatorError before ``load``.
+        """Return class logits [queries, classes + 1] and mask logits [queries, H/4, W/4].
+
+        float32 on the model's device. EvaluatorError before ``load``.
         """
         import torch
 
@@ -122,7 +124,7 @@ class Mask2FormerSwinS:
 def build(
     architecture: Architecture, state: dict[str, torch.Tensor], file: Path
 ) -> torch.nn.Module:
-    """transformers' model with weights by mmdet 3's keys that came from ``file``."""
+    """Return transformers' model with the weights in ``file``, given by mmdet 3's keys."""
     import torch
 
     mend_torchvision()

@@ -1,4 +1,4 @@
-"""GenEval's detector in the original library, mmdet 3, for whoever wants that.
+"""GenEval's detector in the original library, mmdet 3.
 
 An extra: ``pip install 'soar-bench[mmdet]'``. It needs no compiled mmcv.
 """
@@ -39,8 +39,8 @@ class MmdetDetector:
     """Mask2Former Swin-S by mmdet's ``init_detector`` and ``inference_detector``.
 
     It takes the same weights as :class:`~evaluators.geneval.detectors.mask2former.Mask2FormerSwinS`
-    in either version's keys, and ``channels`` means the same: an image is handed to mmdet as BGR,
-    as it reads files, or as RGB.
+    in either version's keys, and ``channels`` means the same: an image goes to mmdet as BGR, as it
+    reads files, or as RGB.
     """
 
     name = "mmdet"
@@ -54,23 +54,23 @@ class MmdetDetector:
         self._model: Any = None
 
     def check(self) -> None:
-        """Raises EvaluatorError if a package or the weights are not here."""
+        """Raise EvaluatorError if a package or the weights are not here."""
         missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
             raise EvaluatorError(
                 f"the mmdet detector needs {', '.join(missing)}: "
                 "run `pip install 'soar-bench[mmdet]'`"
             )
-        found = version("mmdet")
-        if not found.startswith("3."):
+        installed = version("mmdet")
+        if not installed.startswith("3."):
             raise EvaluatorError(
-                f"the mmdet detector needs mmdet 3, not {found}: "
+                f"the mmdet detector needs mmdet 3, not {installed}: "
                 "run `pip install 'soar-bench[mmdet]'`"
             )
         self.weights[0].digests()
 
     def identity(self) -> dict[str, str]:
-        """Digest of the weights, mmdet's version, and the order of channels."""
+        """Return the weights' digest, mmdet's version and the order of channels."""
         return {
             self.weights[0].name: self.weights[0].digest(),
             "detector": f"mmdet {version('mmdet')}",
@@ -78,10 +78,10 @@ class MmdetDetector:
         }
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
-        """Builds mmdet's model and puts the weights into it, every one of them.
+        """Build mmdet's model and load all the weights into it.
 
-        mmdet itself passes over keys that do not fit, and those of mmdet 2's file do not fit mmdet
-        3's model: so the keys are brought to mmdet 3's, and are checked here.
+        mmdet itself ignores keys that do not fit, and those of mmdet 2's file do not fit mmdet 3's
+        model: so the keys are converted to mmdet 3's and checked here.
         """
         if dtype != "float32":
             raise EvaluatorError(f"GenEval's detector runs in float32, not {dtype}")
@@ -101,21 +101,21 @@ class MmdetDetector:
         self._model = model
 
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
-        """All objects on each uint8 RGB image [H, W, 3], best first, with masks."""
+        """Return all objects on each uint8 RGB image [H, W, 3], best first, with masks."""
         if self._model is None:
             raise EvaluatorError("GenEval's detector must be loaded before it detects")
         from mmdet.apis import inference_detector
 
-        found = []
+        detected = []
         for image in images:
-            handed = image[..., ::-1] if self.channels == "bgr" else image
-            result = inference_detector(self._model, np.ascontiguousarray(handed))
-            found.append(_instances(result.pred_instances.cpu()))
-        return found
+            ordered = image[..., ::-1] if self.channels == "bgr" else image
+            result = inference_detector(self._model, np.ascontiguousarray(ordered))
+            detected.append(_instances(result.pred_instances.cpu()))
+        return detected
 
 
 def _instances(result: Any) -> list[Instance]:
-    """mmdet's ``InstanceData`` as objects, best first."""
+    """Return mmdet's ``InstanceData`` as objects, best first."""
     objects = [
         Instance(OBJECT_NAMES[label], score, (x0, y0, x1, y1), mask=mask)
         for label, score, (x0, y0, x1, y1), mask in zip(
@@ -130,7 +130,7 @@ def _instances(result: Any) -> list[Instance]:
 
 
 def do_without_operators() -> None:
-    """Lets mmdet be imported beside mmcv-lite, which lacks mmcv's compiled operators.
+    """Make mmdet importable beside mmcv-lite, which lacks mmcv's compiled operators.
 
     Importing mmdet imports all of mmcv's operators, though Mask2Former uses a single one: the
     multi-scale deformable attention, which mmcv also has in plain PyTorch and uses itself wherever
@@ -144,7 +144,7 @@ def do_without_operators() -> None:
 
 
 class _Operators(ModuleType):
-    """Stands for ``mmcv._ext``: every operator exists, one of them works."""
+    """Stand-in for ``mmcv._ext``: every operator exists, one of them works."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

@@ -1,4 +1,4 @@
-"""From Mask2Former's logits to objects, as mmdet does it for instances.
+"""Turn Mask2Former's logits into objects, as mmdet does for instances.
 
 Source: open-mmlab/mmdetection 3.3, ``MaskFormerFusionHead.instance_postprocess`` and
 ``Mask2FormerHead.predict``.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Pairs of query and class that become objects.
 MAX_OBJECTS = 100
-#: Masks that are enlarged at once, so that a large image needs no gigabytes.
+#: Masks that are enlarged at once, which bounds memory.
 _CHUNK = 10
 
 
@@ -30,7 +30,7 @@ def instances(
     size: tuple[int, int],
     original: tuple[int, int],
 ) -> list[Instance]:
-    """The 100 likeliest objects of one image, best first.
+    """Return the 100 likeliest objects of one image, best first.
 
     ``class_logits`` [Q, classes + 1] (the last is "no object") and ``mask_logits`` [Q, h, w] are
     float32. Masks are enlarged to the ``padded`` input, cut to the ``size`` without padding, and
@@ -43,15 +43,15 @@ def instances(
     queries, labels = (places // classes).tolist(), (places % classes).tolist()
 
     masks = {}
-    wanted = sorted(set(queries))
-    for query, mask, sureness in _masks(mask_logits, wanted, padded, size, original):
+    distinct = sorted(set(queries))
+    for query, mask, sureness in _masks(mask_logits, distinct, padded, size, original):
         masks[query] = (mask, sureness, mask_box(mask))
-    found = []
+    objects = []
     for score, query, label in zip(scores.tolist(), queries, labels, strict=True):
         mask, sureness, box = masks[query]
         product = float(np.float32(score) * np.float32(sureness))  # in float32, as mmdet has it
-        found.append(Instance(OBJECT_NAMES[label], product, box, mask=mask))
-    return sorted(found, key=lambda instance: -instance.score)
+        objects.append(Instance(OBJECT_NAMES[label], product, box, mask=mask))
+    return sorted(objects, key=lambda instance: -instance.score)
 
 
 def _masks(
@@ -61,7 +61,7 @@ def _masks(
     size: tuple[int, int],
     original: tuple[int, int],
 ) -> Iterator[tuple[int, np.ndarray, float]]:
-    """For each query its mask, bool [H, W] at the original size, and how sure it is inside."""
+    """Yield each query's mask, bool [H, W] at the original size, and mean probability inside."""
     from torch.nn.functional import interpolate
 
     for start in range(0, len(queries), _CHUNK):
@@ -76,9 +76,9 @@ def _masks(
 
 
 def mask_box(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of a bool mask [H, W]; right and bottom lie just outside it.
+    """Return left, top, right and bottom of a bool mask [H, W]; all 0 if it is empty.
 
-    All zeros if the mask is empty.
+    Right and bottom lie just outside it.
     """
     columns, rows = (np.flatnonzero(mask.any(axis=axis)) for axis in (0, 1))
     if not columns.size:

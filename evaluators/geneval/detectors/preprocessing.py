@@ -1,13 +1,13 @@
-"""What mmdet makes of a picture before Mask2Former sees it, in numpy: core needs no OpenCV.
+"""mmdet's preprocessing of a picture for Mask2Former, in numpy, without OpenCV.
 
-Two versions of mmdet differ here, and each is a preprocessing of its own name:
+Two versions of mmdet differ, and each is a preprocessing of its own name:
 
 - ``mmdet3`` (mmdet 3.3, config ``mask2former_swin-s-p4-w7-224_8xb2-lsj-50e_coco``): the picture is
   resized as float32, normalised, and padded with 0.
 - ``mmdet2`` (mmdet 2.27, config ``mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco``, which the
   official GenEval script names): the picture is resized as uint8, padded with 128, and normalised.
 
-A square picture is not padded, so there they differ by the rounding of the resize alone.
+A square picture is not padded, so that they differ by the rounding of the resize alone.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import numpy as np
 
 from evaluators.types import EvaluatorError
 
-#: How mmdet prepares a picture; see above.
+#: Whose preprocessing; see above.
 Preprocessing = Literal["mmdet3", "mmdet2"]
-#: In which order mmdet is handed a picture's channels. mmdet takes them for BGR, as it reads files,
-#: and swaps them: handed RGB, its network sees red as blue.
+#: Order of the channels given to mmdet. It takes them for BGR, as it reads files, and swaps them:
+#: given RGB, its network sees red as blue.
 Channels = Literal["bgr", "rgb"]
 
-#: Mean and standard deviation by channel of what the network sees; uint8 scale.
+#: Mean and standard deviation of the network's input by channel, on the scale of uint8.
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 #: Longest and shortest side after the resize, in pixels.
@@ -40,7 +40,7 @@ _WEIGHT_BITS = 11
 
 @dataclass(frozen=True)
 class Prepared:
-    """A picture as the network takes it."""
+    """A picture for the network."""
 
     #: float32 [3, H, W], normalised; H and W are multiples of 32
     pixels: np.ndarray
@@ -51,18 +51,18 @@ class Prepared:
 def prepare(
     image: np.ndarray, channels: Channels = "bgr", preprocessing: Preprocessing = "mmdet3"
 ) -> Prepared:
-    """What the network is given for a uint8 RGB image [H, W, 3].
+    """Return the network's input for a uint8 RGB image [H, W, 3].
 
-    ``channels`` is what mmdet is handed: ``bgr`` is how it reads files, and its network then sees
-    RGB; with ``rgb`` the network sees BGR. EvaluatorError if the image is so narrow that nothing is
-    left of its short side.
+    ``channels`` is the order given to mmdet: with ``bgr``, as it reads files, its network sees RGB;
+    with ``rgb`` it sees BGR. EvaluatorError if the image is so narrow that nothing is left of its
+    short side.
     """
     height, width = new_size(image.shape[0], image.shape[1])
     if min(height, width) < 1:
         raise EvaluatorError(
             f"an image of {image.shape[1]}x{image.shape[0]} is too narrow to detect objects on"
         )
-    # handed BGR, mmdet swaps to RGB, which the image is already
+    # given BGR, mmdet swaps to RGB, which the image is already
     seen = image if channels == "bgr" else image[..., ::-1]
     if preprocessing == "mmdet3":
         pixels = _padded(normalise(resize_float(seen, height, width)), 0)
@@ -72,13 +72,13 @@ def prepare(
 
 
 def new_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width of a picture made to fit 1333x800 (either way round), by mmcv's rounding."""
+    """Return height and width fitted into 1333x800 or 800x1333, by mmcv's rounding."""
     scale = min(LONG_SIDE / max(height, width), SHORT_SIDE / min(height, width))
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
 def normalise(pixels: np.ndarray) -> np.ndarray:
-    """Mean 0 and variance 1 on average, by channel: float32 [H, W, 3]."""
+    """Return pixels of mean 0 and variance 1 on average, by channel: float32 [H, W, 3]."""
     mean, std = (np.array(values, dtype=np.float32) for values in (MEAN, STD))
     return (pixels.astype(np.float32) - mean) / std
 
@@ -89,10 +89,10 @@ def _padded(pixels: np.ndarray, value: int) -> np.ndarray:
 
 
 def resize_uint8(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """OpenCV's ``resize`` with ``INTER_LINEAR`` of uint8 [H, W, C], to the bit.
+    """Return OpenCV's ``resize`` with ``INTER_LINEAR`` of uint8 [H, W, C], to the bit.
 
-    It works in fixed point: 11 bits for each direction's weight, and some of the product's lowest
-    bits are dropped on the way.
+    OpenCV works in fixed point: 11 bits for each direction's weight, and some of the product's
+    lowest bits are dropped.
     """
     if image.shape[:2] == (height, width):
         return image
@@ -110,9 +110,9 @@ def resize_uint8(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_float(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """OpenCV's ``resize`` with ``INTER_LINEAR`` of the image as float32 [H, W, C].
+    """Return OpenCV's ``resize`` with ``INTER_LINEAR`` of the image as float32 [H, W, C].
 
-    Equal but for the last bits of float32, which depend on the processor OpenCV runs on.
+    Equal but for the last bits of float32, which depend on OpenCV's processor.
     """
     pixels = image.astype(np.float32)
     if image.shape[:2] == (height, width):
@@ -129,17 +129,17 @@ def resize_float(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _quarters(pixels: np.ndarray) -> np.ndarray:
-    """Sum of each 2x2 block: at exactly half the size OpenCV takes the area's mean instead."""
+    """Sum each 2x2 block: at exactly half the size OpenCV takes the area's mean instead."""
     return pixels[0::2, 0::2] + pixels[0::2, 1::2] + pixels[1::2, 0::2] + pixels[1::2, 1::2]
 
 
 def _neighbours(
     size: int, new: int, precision: type[np.floating]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each new position the two old ones around it, and the second's share (float32).
+    """Return, for each new position, the two old ones around it and the second's share (float32).
 
-    Centres of pixels are aligned, and computed in ``precision``. Outside the picture its edge goes
-    on.
+    Centres of pixels are aligned, and computed in ``precision``. The picture's edge is repeated
+    outside it.
     """
     centres = ((np.arange(new) + 0.5) * (1 / (new / size)) - 0.5).astype(precision)
     first = np.floor(centres).astype(np.int64)

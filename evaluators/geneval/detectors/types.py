@@ -1,4 +1,4 @@
-"""What a detector backend is to GenEval's evaluators."""
+"""The interface of a detector backend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Instance(Detection):
 
 
 class Detector(typing.Protocol):
-    """Finds COCO objects on images. Labels are GenEval's names of the 80 classes."""
+    """Detector of COCO objects on images. Labels are GenEval's names of the 80 classes."""
 
     name: str
     #: Whether scores made with it may stand beside published GenEval numbers.
@@ -33,14 +33,14 @@ class Detector(typing.Protocol):
         ...
 
     def check(self) -> None:
-        """Raises EvaluatorError if the detector cannot run here, saying what to install."""
+        """Raise EvaluatorError, which says what to install, if the detector cannot run here."""
 
     def identity(self) -> dict[str, str]:
-        """Digests and versions that decide what is found."""
+        """Return the digests and versions that decide what is detected."""
         ...
 
     def load(self, device: str, dtype: str) -> None: ...
 
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
-        """All objects on each uint8 RGB image [H, W, 3] (of any sizes), best first, unfiltered."""
+        """Return all objects on each uint8 RGB image [H, W, 3] of any size, best first."""
         ...
