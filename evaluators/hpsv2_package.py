@@ -23,8 +23,8 @@ class HpsV21Package(Evaluator):
 
     Its ``score`` function is not used: it loads v2.0 by default, reads the weights at every call
     and downloads. Its resize follows the installed torchvision's default, so torchvision's version
-    is part of the identity. Weights and activations are float32, where the package uses autocast on a
-    GPU.
+    is part of the identity. Weights and activations are float32, where the package uses autocast on
+    a GPU.
     """
 
     name = "hpsv21-package"

@@ -1,8 +1,9 @@
-"""``soar-bench doctor``: what this machine can run, in one screen."""
+"""``soar-bench doctor``: what this machine can run, on one screen."""
 
 from __future__ import annotations
 
 import platform
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,12 +19,12 @@ from soar_bench.core.files import home
 
 
 class State(StrEnum):
-    """What a line of the report says."""
+    """State that a line of the report tells."""
 
     ok = "ok"
-    #: not here, which stops nothing but what needs it
+    #: not here, which stops only what needs it
     absent = "absent"
-    #: here, and will not work as it is
+    #: here, but does not work
     broken = "broken"
 
 
@@ -37,22 +38,33 @@ class Finding:
     text: str
 
 
-#: Packages that change what can run: what needs them, and what is known not to go with them.
-_PACKAGES: tuple[tuple[str, str], ...] = (
-    ("diffusers", "generation and training"),
-    ("transformers", "the learned evaluators"),
-    ("rapidocr", "ocr"),
-    ("onnxruntime", "ocr"),
-    ("paddleocr", "ocr-paddle (published numbers: 2.9.1)"),
-    ("paddlepaddle", "ocr-paddle"),
-    ("mmdet", "geneval-mmdet"),
-    ("mmcv", "geneval-mmdet (below 2.2), or mmcv-lite"),
-    ("mmcv-lite", "geneval-mmdet"),
-    ("hpsv2", "hpsv21-package (1.2.0 lacks its vocabulary: take hpsv2x)"),
-    ("hpsv2x", "hpsv21-package"),
-    ("torchvision", "hpsv21-package and geneval-mmdet"),
-    ("image-reward", "nothing (it does not import beside transformers 5)"),
+#: Packages, their uses and known conflicts, and the extra that brings them where there is one.
+_PACKAGES: tuple[tuple[str, str, str], ...] = (
+    ("diffusers", "generation and training", ""),
+    ("transformers", "the learned evaluators", ""),
+    ("rapidocr", "ocr", "ocr"),
+    ("onnxruntime", "ocr", "ocr"),
+    ("paddleocr", "ocr-paddle (published numbers: 2.9.1)", "paddleocr"),
+    ("paddlepaddle", "ocr-paddle", "paddleocr"),
+    ("mmdet", "geneval-mmdet", "mmdet"),
+    ("mmcv", "geneval-mmdet (below 2.2), or mmcv-lite", ""),
+    ("mmcv-lite", "geneval-mmdet", "mmdet"),
+    ("hpsv2", "hpsv21-package (1.2.0 lacks its vocabulary: take hpsv2x)", ""),
+    ("hpsv2x", "hpsv21-package", ""),
+    ("open-clip-torch", "openclip:MODEL/PRETRAINED", "openclip"),
+    ("torchvision", "hpsv21-package, openclip: and geneval-mmdet", ""),
+    ("wandb", "figures and images to Weights & Biases", "wandb"),
+    ("torchao", "AdamW in 8 bits", "adamw8bit"),
+    ("deepspeed", "ZeRO in training", "deepspeed"),
+    ("image-reward", "nothing (it does not import beside transformers 5)", ""),
 )
+#: Modules of packages that may be installed and yet not import.
+_MODULES = {
+    "open-clip-torch": "open_clip",
+    "wandb": "wandb",
+    "torchao": "torchao",
+    "deepspeed": "deepspeed",
+}
 _CV2 = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
 
 
@@ -66,7 +78,7 @@ def _version(package: str) -> str | None:
 def examine(
     device: str = "cpu", golden: bool = True, observe: Callable[[str], None] = lambda what: None
 ) -> Iterator[Finding]:
-    """Every finding, as it is made. ``observe`` hears what is being looked at."""
+    """Yield the findings. ``observe`` is called with the name of what is examined next."""
     observe("the machine")
     yield from _machine(device)
     observe("packages")
@@ -106,18 +118,21 @@ def _machine(device: str) -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     section = "packages"
-    for package, use in _PACKAGES:
-        found = _version(package)
-        if found is None:
-            yield Finding(section, package, State.absent, f"for {use}")
+    for package, use, extra in _PACKAGES:
+        number = _version(package)
+        if number is None:
+            install = f": pip install 'soar-bench[{extra}]'" if extra else ""
+            yield Finding(section, package, State.absent, f"for {use}{install}")
         elif package == "torchvision":
-            yield _torchvision(found)
-        elif package == "mmcv" and _at_least(found, (2, 2)):
-            yield Finding(
-                section, package, State.broken, f"{found}: mmdet 3.3.0 needs one below 2.2"
-            )
+            yield _torchvision(number)
+        elif package == "mmcv" and _at_least(number, (2, 2)):
+            text = f"{number}: mmdet 3.3.0 needs one below 2.2"
+            yield Finding(section, package, State.broken, text)
+        elif package in _MODULES and (error := _import_error(_MODULES[package])):
+            text = f"{number} does not import ({error}): pip install -U 'soar-bench[{extra}]'"
+            yield Finding(section, package, State.broken, text)
         else:
-            yield Finding(section, package, State.ok, f"{found}; for {use}")
+            yield Finding(section, package, State.ok, f"{number}; for {use}")
     opencv = {name: number for name in _CV2 if (number := _version(name))}
     if len(set(opencv.values())) > 1:  # of one version, each has what is used here
         wheels = ", ".join(f"{name} {number}" for name, number in opencv.items())
@@ -125,21 +140,35 @@ def _packages() -> Iterator[Finding]:
         yield Finding(section, "opencv", State.broken, text)
 
 
-def _at_least(found: str, wanted: tuple[int, int]) -> bool:
-    major, minor = (int(part) for part in found.split(".")[:2])
-    return (major, minor) >= wanted
+def _import_error(module: str) -> str:
+    """Import a module in a process of its own and return its error; empty if it imports.
+
+    Some packages print, start threads or end the process when they are imported.
+    """
+    code = "from soar_bench.core.torchvision import mend_torchvision; mend_torchvision(); "
+    command = [sys.executable, "-c", f"{code}import {module}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        return "it takes over two minutes"
+    return (done.stderr.strip().splitlines() or ["no reason given"])[-1] if done.returncode else ""
 
 
-def _torchvision(found: str) -> Finding:
+def _at_least(number: str, least: tuple[int, int]) -> bool:
+    major, minor = (int(part) for part in number.split(".")[:2])
+    return (major, minor) >= least
+
+
+def _torchvision(number: str) -> Finding:
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.torchvision import mend_torchvision
 
     try:
         mended = mend_torchvision()
     except SoarBenchError as error:
-        return Finding("packages", "torchvision", State.broken, f"{found}: {error}")
+        return Finding("packages", "torchvision", State.broken, f"{number}: {error}")
     text = "built for another torch; mended for what is needed" if mended else "imports"
-    return Finding("packages", "torchvision", State.ok, f"{found}; {text}")
+    return Finding("packages", "torchvision", State.ok, f"{number}; {text}")
 
 
 def _weights(weights: Weights) -> Finding:
@@ -157,13 +186,13 @@ def _weights(weights: Weights) -> Finding:
 
 
 def _evaluator(name: str, device: str, golden: bool) -> Iterator[Finding]:
-    """Whether an evaluator can run here, and whether it computes what it should."""
+    """Yield whether an evaluator can run here, and whether it computes its recorded values."""
     try:
         evaluator = registry.create(name)
         try:
             evaluator.check()
             yield Finding("evaluators", name, State.ok, "can run here")
-        except WeightsMissing:  # said for all its sets at once, and shorter
+        except WeightsMissing:  # one command for all its sets
             lacking = [weights.name for weights in evaluator.weights if weights.missing()]
             text = f"soar-bench fetch {' '.join(lacking)}"
             yield Finding("evaluators", name, State.absent, text)

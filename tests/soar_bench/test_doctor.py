@@ -79,6 +79,41 @@ def test_known_conflicts_are_named(home, only, monkeypatch, installed, name, wor
     assert words in found.text
 
 
+def test_an_extra_is_named_where_its_package_is_absent(home, only, monkeypatch):
+    only()
+    monkeypatch.setattr(examination, "_version", lambda package: None)
+    found = findings()
+    for package, extra in (
+        ("open-clip-torch", "openclip"),
+        ("wandb", "wandb"),
+        ("torchao", "adamw8bit"),
+        ("deepspeed", "deepspeed"),
+        ("paddleocr", "paddleocr"),
+    ):
+        assert found["packages", package].state is State.absent
+        assert found["packages", package].text.endswith(f": pip install 'soar-bench[{extra}]'")
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("open-clip-torch", "open_clip"), ("wandb", "wandb"), ("torchao", "torchao"),
+     ("deepspeed", "deepspeed")],
+)  # fmt: skip
+def test_a_package_that_does_not_import_is_broken(
+    home, only, monkeypatch, tmp_path, package, module
+):
+    only()
+    (tmp_path / f"{module}.py").write_text("raise RuntimeError('built for another torch')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(examination, "_version", {package: "1.0"}.get)
+    found = findings()["packages", package]
+    assert found.state is State.broken
+    assert "1.0 does not import (RuntimeError: built for another torch)" in found.text
+    (tmp_path / f"{module}.py").write_text("print('a greeting')")
+    found = findings()["packages", package]
+    assert (found.state, found.text[:9]) == (State.ok, "1.0; for ")
+
+
 def test_opencv_wheels_of_one_version_are_no_conflict(home, only, monkeypatch):
     only()
     installed = {"opencv-python": "4", "opencv-contrib-python": "4"}
