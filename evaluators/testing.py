@@ -1,7 +1,7 @@
 """The contract of an evaluator, as one function to call from its tests.
 
-    from evaluators.testing import check_evaluator, sample_images
-    from evaluators.types import Sample
+    from evaluators import Sample, check_evaluator
+    from evaluators.testing import sample_images
 
     def test_it_keeps_the_contract():
         samples = [Sample(image, f"a photo of {name}") for name, image in sample_images().items()]

@@ -350,7 +350,7 @@ def test_the_example_in_the_docs_is_what_new_writes_and_runs(tmp_path):
     from evaluators.scaffold import render
 
     written = render("colourfulness")
-    example, weights_example, test = blocks("python")
+    _, example, _, _, weights_example, test = blocks("python")
     assert example == written["colourfulness.py"]
     assert test == written["tests/test_colourfulness.py"]
     (tmp_path / "colourfulness.py").write_text(example)
@@ -361,6 +361,28 @@ def test_the_example_in_the_docs_is_what_new_writes_and_runs(tmp_path):
     declared = {}
     exec(weights_example, declared)
     assert declared["MyMetric"].weights[0].name == "my-head"
+
+
+def test_the_docs_score_images_in_python(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    images = [np.full((64, 64, 3), value, np.uint8) for value in (40, 200)]
+    for name, image in zip(("first", "second"), images, strict=True):
+        Image.fromarray(image).save(f"{name}.png")
+    scoring, example, using, *_ = blocks("python")
+    names = {}
+    exec(scoring, names)
+    samples = [Sample(i, p) for i, p in zip(images, ("a red circle", "a blue star"), strict=True)]
+    loaded = registry.create("shapes-clipscore")
+    loaded.load()
+    expected = [scores["shapes_clipscore"].value for scores in loaded.score(samples)]
+    assert names["values"].tolist() == pytest.approx(expected, abs=1e-6)
+    (tmp_path / "colourfulness.py").write_text(example)
+    names["prompts"] = ["a cat", "a black and white cat"]
+    exec(using, names)
+    assert names["values"][0] == 0 and np.isnan(names["values"][1])
 
 
 def test_the_entry_point_in_the_docs_is_what_new_writes():
