@@ -16,23 +16,39 @@ def evaluate(
         "file, what `soar-bench train` wrote, or ORG/NAME[@REVISION] of the hub."
     ),
     base: str | None = typer.Option(
-        None, help="The pipeline that a transformer or a LoRA stands on, where it does not say."
+        None, help="Pipeline that a transformer or a LoRA stands on.  [default: the one it names]"
     ),
     suite: list[str] = typer.Option(
         ["shapes"],
         help="Suites, separated by commas (see `soar-bench suites`); or a file of prompts: "
         ".txt, .csv, .jsonl.",
     ),
-    protocol: str | None = typer.Option(None, help="Named settings.  [default: the suite's]"),
-    steps: str = typer.Option("", help="Sampler steps; several, as 20,50,100, are a sweep."),
-    guidance: str = typer.Option("", help="Guidance, 1 is none; several, as 1,4.5,7, are a sweep."),
-    resolution: int | None = typer.Option(None, min=8, help="Side of the images in pixels."),
-    max_sequence_length: int | None = typer.Option(
-        None, min=1, help="Tokens of a prompt that the T5 encoder sees."
+    protocol: str | None = typer.Option(
+        None, help="Named settings of generation.  [default: the suite's]"
     ),
-    dtype: Precision | None = typer.Option(None, help="Precision of the model."),
-    images: int | None = typer.Option(None, min=1, help="Images a prompt.  [default: the suite's]"),
-    seed: int | None = typer.Option(None, min=0, help="Of the noise.  [default: the suite's]"),
+    steps: str = typer.Option(
+        "", help="Sampler steps; several, as 20,50,100, are a sweep.  [default: the protocol's]"
+    ),
+    guidance: str = typer.Option(
+        "",
+        help="Guidance scale, 1 means none; several, as 1,4.5,7, are a sweep.  "
+        "[default: the protocol's]",
+    ),
+    resolution: int | None = typer.Option(
+        None, min=8, help="Side of the images in pixels.  [default: the protocol's]"
+    ),
+    max_sequence_length: int | None = typer.Option(
+        None, min=1, help="Prompt tokens that the T5 encoder sees.  [default: the protocol's]"
+    ),
+    dtype: Precision | None = typer.Option(
+        None, help="Precision of the model.  [default: the protocol's]"
+    ),
+    images: int | None = typer.Option(
+        None, min=1, help="Images per prompt.  [default: the suite's]"
+    ),
+    seed: int | None = typer.Option(
+        None, min=0, help="Seed of the initial noise.  [default: the suite's]"
+    ),
     evaluator: list[str] = typer.Option(
         [],
         "--evaluator",
@@ -41,18 +57,20 @@ def evaluate(
     ),
     evaluator_dtype: Precision = typer.Option(
         Precision.float32,
-        help="Precision of the learned evaluators; other than float32 it is recorded and makes "
+        help="Precision of the learned evaluators; any but float32 is recorded and makes "
         "another board.",
     ),
-    batch_size: str = typer.Option("auto", help="Images made at once; changes no number."),
-    device: str = typer.Option("auto", help="Where the work is done: cpu, cuda, mps."),
-    results: Path = typer.Option(Path("results"), help="Where records are written."),
-    cache: Path = typer.Option(Path("outputs/cache"), help="Where images and scores are kept."),
-    force: bool = typer.Option(False, "--force", help="Make and score again what is there."),
+    batch_size: str = typer.Option(
+        "auto", help="Images generated at once; does not change the numbers."
+    ),
+    device: str = typer.Option("auto", help="Device to run on: auto, cpu, cuda or mps."),
+    results: Path = typer.Option(Path("results"), help="Folder for the records."),
+    cache: Path = typer.Option(Path("outputs/cache"), help="Folder for images and scores."),
+    force: bool = typer.Option(False, "--force", help="Generate and score again what exists."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything and show the plan."),
-    as_json: bool = typer.Option(False, "--json", help="Records (or the plan) as JSON."),
+    as_json: bool = typer.Option(False, "--json", help="Print the records, or the plan, as JSON."),
 ) -> None:
-    """Generate and score images of checkpoints; write a record of each run.
+    """Generate and score images of checkpoints; record each run.
 
     What exists is not made again: interrupted or killed, the same command goes on. Under torchrun
     or `accelerate launch` the processes share the work.
