@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import read_json
 from soar_bench.core.text import first_few
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.models import empty_model, pipeline_class
-from soar_bench.pipelines.weights import convert_first, read_header, read_json
+from soar_bench.pipelines.weights import convert_first, read_header
 
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import read_json
 from soar_bench.core.text import first_few
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.models import (
@@ -19,7 +20,6 @@ from soar_bench.pipelines.models import (
     plain,
     shapes_in,
 )
-from soar_bench.pipelines.weights import read_json
 
 
 def check_denoiser_folder(pipeline: Pipeline, folder: Path, files: Sequence[Path]) -> None:

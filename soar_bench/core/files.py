@@ -1,14 +1,18 @@
-"""Files and folders that appear whole or not at all, and locks between processes."""
+"""Files and folders that appear whole or not at all, JSON files, and locks between processes."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from soar_bench.core.errors import SoarBenchError
 
 #: A disk with less free space than this counts as full, in bytes.
 _FULL = 4096
@@ -96,6 +100,19 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the JSON object in a file. SoarBenchError if the file is absent or something else."""
+    try:
+        value = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SoarBenchError(f"{file} is missing") from None
+    except ValueError as error:
+        raise SoarBenchError(f"{file} is damaged: {error}") from None
+    if not isinstance(value, dict):
+        raise SoarBenchError(f"{file} is damaged: it holds no JSON object")
+    return value
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 from soar_bench.core.digests import digest_of, digest_weights, remember
 from soar_bench.core.errors import SoarBenchError, unknown_name
+from soar_bench.core.files import read_json
 from soar_bench.pipelines.weights import (
     OTHER_FORMATS,
     WeightFiles,
     model_files,
     read_header,
-    read_json,
 )
 
 INDEX = "model_index.json"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import read_json
 from soar_bench.core.text import first_few
 
 #: Name stems of weights as diffusers and transformers save them.
@@ -127,16 +128,3 @@ def read_header(file: Path) -> Header:
     if not shapes:
         raise SoarBenchError(f"{file} holds no tensors")
     return Header(shapes, {str(k): str(v) for k, v in dict(metadata).items()})
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object. SoarBenchError if the file is absent or something else."""
-    try:
-        value = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise SoarBenchError(f"{file} is missing") from None
-    except ValueError as error:
-        raise SoarBenchError(f"{file} is damaged: {error}") from None
-    if not isinstance(value, dict):
-        raise SoarBenchError(f"{file} is damaged: it holds no JSON object")
-    return value

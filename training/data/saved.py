@@ -6,12 +6,12 @@ into memory, so the library itself is not needed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from soar_bench.core.files import read_json
 from training.data.records import Fault, FileSlice, Record, inside
 from training.types import Images, TrainingError
 
@@ -38,7 +38,7 @@ def is_saved(folder: Path) -> bool:
 def read_saved(folder: Path, images: Images) -> Iterator[Record | Fault]:
     """Yield records in the order of rows."""
     if (folder / SPLITS_FILE).is_file():
-        splits = _json(folder / SPLITS_FILE).get("splits")
+        splits = read_json(folder / SPLITS_FILE).get("splits")
         names = splits if isinstance(splits, list) else []
         if images.split not in names:
             raise TrainingError(
@@ -87,7 +87,9 @@ def _rows(folder: Path, images: Any, captions: Any) -> Iterator[Record | Fault]:
 def _table(folder: Path) -> Any:
     import pyarrow as pa
 
-    state = _json(folder / STATE_FILE)
+    if not (folder / STATE_FILE).is_file():
+        raise TrainingError(f"{folder / STATE_FILE} is missing: the dataset was not saved whole")
+    state = read_json(folder / STATE_FILE)
     if state.get("_indices_data_files"):
         raise TrainingError(
             f"{folder} was saved by an old datasets library: load it with that library, call "
@@ -107,15 +109,3 @@ def _table(folder: Path) -> Any:
     if not tables:
         raise TrainingError(f"{folder / STATE_FILE} names no data files")
     return pa.concat_tables(tables)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise TrainingError(f"{file} is missing: the dataset was not saved whole") from None
-    except ValueError as error:
-        raise TrainingError(f"{file} is damaged: {error}") from None
-    if not isinstance(content, dict):
-        raise TrainingError(f"{file} is damaged: it holds no settings")
-    return content
