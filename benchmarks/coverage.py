@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 from scipy import stats
 
-from soar_bench.output.markdown import table
+from soar_bench.core.markdown import table
 
 GENEVAL = ([80, 99, 80, 94, 100, 100], [0.98, 0.8, 0.45, 0.85, 0.25, 0.3])
 SHAPES = ([18, 40, 40, 40, 40, 40], [0.97, 0.8, 0.45, 0.9, 0.25, 0.3])

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from soar_bench.boards.boards import boards
+from soar_bench.boards.standings import standings
 from soar_bench.output.leaderboard import FORMS, load, render
 from soar_bench.records import RunDraft, write_run
 
@@ -128,12 +128,12 @@ def main() -> None:
             runs = load(folder)
         print(f"read {len(runs)} runs: {reading}")
         with clock() as figures:
-            found = boards(runs)
-        pairs = sum(len(b.rows) * (len(b.rows) - 1) // 2 for b in found)
-        print(f"figures of {len(found)} boards, {pairs} pairs tested: {figures}")
+            boards = standings(runs)
+        pairs = sum(len(b.rows) * (len(b.rows) - 1) // 2 for b in boards)
+        print(f"figures of {len(boards)} boards, {pairs} pairs tested: {figures}")
         for form in FORMS:
             with clock() as page:
-                text = render(found, folder, folder / "leaderboard", form)
+                text = render(boards, folder, folder / "leaderboard", form)
             print(f"{form}: {page}, {len(text) / 1e6:.2f} MB; with figures {figures + page}")
     finally:
         shutil.rmtree(folder)

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from soar_bench.boards.compare import entrants, format_difference, format_value
+from soar_bench.boards import compare
+from soar_bench.boards.words import format_difference, format_value
 from soar_bench.cache.images import ImageStore
 from soar_bench.checkpoints import resolve
 from soar_bench.output.gallery import strip
 from soar_bench.records import read_runs
-from soar_bench.stats import paired_difference
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import SHAPES_PROTOCOL
 from soar_bench.suites.types import PlannedSample
@@ -31,27 +31,23 @@ TASKS = ("single_object", "two_object", "counting", "colors", "position", "color
 def board() -> list[tuple[str, ...]]:
     """name, GenEval, difference, alignment, OCR: from the records."""
     runs = [r for r in read_runs(Path("results")) if r.record.protocol.name == "shapes"]
-    by_suite = {
-        name: {e.name: e for e in entrants([r for r in runs if r.record.suite.name == name])}
-        for name in ("shapes", "shapes-signs")
+    rows = {
+        (row.metric, row.entrant): row
+        for suite in ("shapes", "shapes-signs")
+        for row in compare([r for r in runs if r.record.suite.name == suite]).rows
     }
-    rows = []
-    for name, entrant in by_suite["shapes"].items():
-        base, sign = by_suite["shapes"]["shapes"], by_suite["shapes-signs"][name]
-        difference = paired_difference(
-            entrant.of("shapes_geneval"), base.of("shapes_geneval"), "task_mean"
+    return [
+        (
+            name,
+            str(row.value.seeds),
+            format_value(row.value),
+            format_difference(row.difference, row.interval),
+            format_value(rows["shapes_clipscore", name].value),
+            format_value(rows["ocr_accuracy", name].value),
         )
-        rows.append(
-            (
-                name,
-                str(len(entrant.runs)),
-                format_value(entrant.value("shapes_geneval", "task_mean")),
-                "-" if entrant is base else format_difference(difference),
-                format_value(entrant.value("shapes_clipscore", "mean")),
-                format_value(sign.value("ocr_accuracy", "mean")),
-            )
-        )
-    return rows
+        for (metric, name), row in rows.items()
+        if metric == "shapes_geneval"
+    ]
 
 
 HEADER = ("checkpoint", "seeds", "GenEval rules", "against the base [95%]", "alignment", "OCR")

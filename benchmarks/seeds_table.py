@@ -15,31 +15,26 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from soar_bench.boards.compare import (
-    Entrant,
-    Row,
-    compare,
-    entrants,
-    format_difference,
-    metrics_of,
-)
+import numpy as np
+
+from soar_bench.boards import Board, group_seeds
+from soar_bench.boards.words import format_difference, format_p
+from soar_bench.core import markdown
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.output import markdown
-from soar_bench.output.compare import format_p
-from soar_bench.records import Run, read_runs
-from soar_bench.stats import Estimate, holm
+from soar_bench.records import Run, metrics_of, read_runs
+from soar_bench.stats import Estimate, Pair, Scores, holm
 
 #: The name of each entrant in the records, and in the table.
 ROWS = {"shapes": "base", "sft": "SFT", "sft-equal-compute": "SFT, equal compute", "soar": "SOAR"}
 #: What is compared with what.
 DIFFERENCES = (("soar", "sft"), ("soar", "sft-equal-compute"), ("soar", "shapes"))
 
-#: number of sampling steps -> entrants by name
-Boards = dict[int, dict[str, Entrant]]
+#: number of sampling steps -> board
+Boards = dict[int, Board]
 
 
 @dataclass(frozen=True)
@@ -51,14 +46,11 @@ class Part:
     #: prompts of one task; empty for all
     task: str = ""
 
-    def of(self, one: Entrant) -> Entrant:
-        """The entrant with the scores of these samples alone."""
-        scores = one.scores
-        if self.images is not None:
-            scores = tuple(rows[rows["index"] < self.images] for rows in scores)
-        if self.task:
-            scores = tuple(rows[rows["task"] == self.task] for rows in scores)
-        return replace(one, scores=scores)
+    def __call__(self, scores: Scores) -> np.ndarray:
+        """Return which samples count, [samples]."""
+        images = len(scores.value) if self.images is None else self.images
+        of_task = np.asarray(scores.task) == self.task if self.task else True
+        return np.asarray((scores.index < images) & of_task)
 
 
 ALL = Part()
@@ -78,10 +70,10 @@ def boards(runs: Iterable[Run], suite: str, metric: str, part: Part = ALL) -> Bo
         raise SoarBenchError(
             f"there is no record of {metric} on {suite}: bash benchmarks/shapes_board.sh makes them"
         )
-    return {steps: _board(found[steps], steps, part) for steps in sorted(found)}
+    return {steps: _board(found[steps], steps, metric, part) for steps in sorted(found)}
 
 
-def _board(runs: list[Run], steps: int, part: Part) -> dict[str, Entrant]:
+def _board(runs: list[Run], steps: int, metric: str, part: Part) -> Board:
     if len({run.board for run in runs}) > 1:
         raise SoarBenchError(
             f"the records of {steps} sampling steps differ in other settings too: keep those of "
@@ -92,16 +84,21 @@ def _board(runs: list[Run], steps: int, part: Part) -> dict[str, Entrant]:
             f"--images {part.images} is more than the records of {steps} sampling steps have of a "
             f"prompt: ask for {images_of(runs[0])} at most"
         )
-    found = {one.name: part.of(one) for one in entrants(runs)}
-    lacking = [name for name in ROWS if name not in found]
+    board = Board.of(group_seeds(runs)).only(part)
+    lacking = [name for name in ROWS if name not in names_of(board)]
     if lacking:
         raise SoarBenchError(
             f"there is no record of {', '.join(lacking)} at {steps} sampling steps: "
             "bash benchmarks/shapes_board.sh makes them"
         )
-    if not len(found["soar"].scores[0]):
+    if not board.table(metric).layout.samples:
         raise SoarBenchError(f"there is no task {part.task!r} in the records: see leaderboard.md")
-    return found
+    return board
+
+
+def names_of(board: Board) -> list[str]:
+    """Return the entrants' names."""
+    return [entrant.name for entrant in board.entrants]
 
 
 def images_of(run: Run) -> int:
@@ -116,59 +113,57 @@ def spread(found: Estimate) -> str:
     return f"{found.value:.3f} ± {found.seed_deviation:.3f}"
 
 
-def means(found: Boards, metric: str, aggregate: str, part: Part = ALL) -> str:
-    """A row an entrant, a column a number of sampling steps."""
+def means(boards: Boards, metric: str, part: Part = ALL) -> str:
+    """Return a row per entrant, a column per number of sampling steps."""
     header = ["checkpoint", "training seeds"]
-    for steps, board in found.items():
-        count = part.images or images_of(board["soar"].runs[0])
+    for steps, board in boards.items():
+        count = part.images or images_of(board.runs[0])
         header.append(f"{steps} steps, {count} image{'s' * (count > 1)}")
     rows = []
     for name, title in ROWS.items():
-        values = [board[name].value(metric, aggregate) for board in found.values()]
+        values = [board.value(names_of(board).index(name), metric) for board in boards.values()]
         seeds = ", ".join(dict.fromkeys(str(value.seeds) for value in values))
         rows.append([title, seeds, *map(spread, values)])
     return markdown.table(header, rows, range(1, len(header)))
 
 
-def differences(found: Boards, metric: str) -> str:
-    """SOAR against each of the others, as ``soar-bench compare`` gives it, at each number of steps.
-    p is also corrected over the rows of this table.
+def differences(boards: Boards, metric: str) -> str:
+    """Return SOAR against each of the others, as ``soar-bench compare`` gives it, at each number of
+    steps. p is also corrected over the rows of this table.
     """
     rows = [
-        (f"{ROWS[one]} - {ROWS[other]}", steps, _compared(board[one], board[other], metric))
-        for one, other in DIFFERENCES
-        for steps, board in found.items()
+        (f"{ROWS[name]} - {ROWS[base]}", steps, _pair(board, name, base, metric))
+        for name, base in DIFFERENCES
+        for steps, board in boards.items()
     ]
-    corrected = holm([row.p_value for *_, row in rows])
+    corrected = holm([pair.p_value for *_, pair in rows])
     return markdown.table(
         ["difference", "steps", "value [95%]", "p", "p (Holm)"],
         [
-            [what, str(steps), format_difference(row.difference, row.interval),
-             format_p(row.p_value), format_p(p)]
-            for (what, steps, row), p in zip(rows, corrected, strict=True)
+            [title, str(steps), format_difference(pair.difference), format_p(pair.p_value),
+             format_p(p)]
+            for (title, steps, pair), p in zip(rows, corrected, strict=True)
         ],
         range(1, 5),
     )  # fmt: skip
 
 
-def _compared(one: Entrant, other: Entrant, metric: str) -> Row:
-    (row,) = (
-        row for row in compare([other, one]) if row.metric == metric and row.difference is not None
-    )
-    return row
+def _pair(board: Board, name: str, base: str, metric: str) -> Pair:
+    names = names_of(board)
+    return board.pair(names.index(name), names.index(base), metric)
 
 
 def page(results: Path, suite: str, metric: str, part: Part = ALL) -> str:
     """Both tables and what a reader of them has to know."""
     found = boards(read_runs(results), suite, metric, part)
-    declared = dict(metrics_of(next(iter(found.values()))["soar"].runs[0]))[metric]
+    declared = next(iter(found.values())).metrics[metric]
     better = "higher" if declared.higher_is_better else "lower"
     of_task = f", {part.task} alone" if part.task else ""
     return "\n".join(
         [
             f"`{metric}` on `{suite}`{of_task}: {declared.unit}, {better} is better.",
             "Mean ± standard deviation over training seeds (n - 1):\n",
-            means(found, metric, declared.aggregate, part),
+            means(found, metric, part),
             "Paired by prompt and image, with the 95% interval and p-value of `soar-bench compare`",
             "(prompts and training seeds are two levels), and p corrected over these "
             f"{len(DIFFERENCES) * len(found)} by Holm's method:\n",
@@ -189,14 +184,15 @@ def pairs(results: Path, suite: str = "", part: Part = ALL) -> str:
     for name in suites:
         for metric in _metrics(runs, name):
             for steps, board in boards(runs, name, metric, part).items():
-                two = list(combinations(ROWS, 2))
-                rows = [_compared(board[one], board[other], metric) for other, one in two]
-                for (other, one), row in zip(two, rows, strict=True):
-                    shown = format_difference(row.difference, row.interval)
-                    what = f"{ROWS[one]} - {ROWS[other]}"
-                    named.append([name, markdown.escape(metric), str(steps), what, shown])
-                p_values += [row.p_value for row in rows]
-                by_board += holm([row.p_value for row in rows])
+                of_board = []
+                for base, entrant in combinations(ROWS, 2):
+                    pair = _pair(board, entrant, base, metric)
+                    title = f"{ROWS[entrant]} - {ROWS[base]}"
+                    shown = format_difference(pair.difference)
+                    named.append([name, markdown.escape(metric), str(steps), title, shown])
+                    of_board.append(pair.p_value)
+                p_values += of_board
+                by_board += holm(of_board)
     header = ["suite", "metric", "steps", "difference", "value [95%]"]
     last = ["p", "p, Holm over the board", f"p, Holm over all {len(p_values)}"]
     every = zip(named, p_values, by_board, holm(p_values), strict=True)

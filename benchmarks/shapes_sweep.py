@@ -16,13 +16,14 @@ from typing import Any
 
 import typer
 
-from soar_bench.boards.compare import Entrant, entrants, format_difference, format_value
+from soar_bench.boards import compare
+from soar_bench.boards.rows import Row
+from soar_bench.boards.words import format_difference, format_value
 from soar_bench.checkpoints import resolve
+from soar_bench.core.markdown import table as markdown_table
 from soar_bench.core.progress import stages
 from soar_bench.evaluate import Options, prepare, run
-from soar_bench.output.markdown import table as markdown_table
 from soar_bench.records import read_runs
-from soar_bench.stats import paired_difference
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import SHAPES_PROTOCOL
 from soar_bench.train.config import load_config
@@ -88,10 +89,11 @@ def _judge(checkpoint: str, options: Options) -> None:
 def table() -> None:
     """All settings, each against the base, as Markdown."""
     runs = read_runs(OUTPUT / "results")
-    by_steps: dict[int, dict[str, Entrant]] = {}
+    by_steps: dict[int, dict[str, Row]] = {}
     for steps in SAMPLING_STEPS:
         here = [r for r in runs if r.record.protocol.settings["steps"] == steps]
-        by_steps[steps] = {e.name: e for e in entrants(here)}
+        rows_of_metric = compare(here).only([METRIC]).rows
+        by_steps[steps] = {row.entrant: row for row in rows_of_metric}
     header = ["setting", "seeds"]
     for steps in SAMPLING_STEPS:
         header += [f"{steps} steps", "against the base"]
@@ -99,12 +101,11 @@ def table() -> None:
     for name in ["shapes", *SETTINGS]:
         if not all(name in by_steps[steps] for steps in SAMPLING_STEPS):
             continue  # not run, or not to its end
-        row = [name, str(len(by_steps[SAMPLING_STEPS[0]][name].runs))]
+        row = [name, str(by_steps[SAMPLING_STEPS[0]][name].value.seeds)]
         for steps in SAMPLING_STEPS:
-            one, base = by_steps[steps][name], by_steps[steps]["shapes"]
-            row.append(format_value(one.value(METRIC, "task_mean")))
-            difference = paired_difference(one.of(METRIC), base.of(METRIC), "task_mean")
-            row.append("-" if name == "shapes" else format_difference(difference))
+            compared = by_steps[steps][name]
+            row.append(format_value(compared.value))
+            row.append(format_difference(compared.difference, compared.interval))
         rows.append(row)
     typer.echo(markdown_table(header, rows))
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from soar_bench.boards.compare import Row, compare, entrants, format_difference, format_value
+from soar_bench.boards import Comparison, compare
+from soar_bench.boards.words import format_difference, format_p, format_value
 from soar_bench.cache.images import ImageStore
 from soar_bench.checkpoints import Checkpoint, resolve
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import replace_atomically, write_text
 from soar_bench.core.progress import Stages
 from soar_bench.evaluate import Options, prepare, run
-from soar_bench.output.compare import format_p
 from soar_bench.output.gallery import grid
 from soar_bench.output.leaderboard import leaderboard
 from soar_bench.records import Run
@@ -37,7 +37,7 @@ _SHOWN = ("single_object", "counting", "colors", "two_object", "position", "colo
 class Result:
     """What the quickstart made."""
 
-    boards: tuple[list[Row], ...]
+    comparisons: tuple[Comparison, ...]
     leaderboard: Path
     picture: Path
 
@@ -58,11 +58,11 @@ def quickstart(output: Path, steps: int, images: int, seed: int, show: Stages) -
             runs.append(run(work, options, partial(_named, show, label)))
     page = output / "leaderboard.md"
     write_text(page, leaderboard(runs, output / "results", page))
-    boards = tuple(
-        compare(entrants([r for r in runs if r.record.suite.name == name])) for name in SUITES
+    comparisons = tuple(
+        compare([r for r in runs if r.record.suite.name == name]) for name in SUITES
     )
     picture = _picture(output, checkpoints, runs, options)
-    return Result(boards, page, picture)
+    return Result(comparisons, page, picture)
 
 
 def _named(
@@ -129,15 +129,15 @@ def _right(
 def words(result: Result) -> str:
     """What was measured, for someone who reads nothing else."""
     lines = []
-    for rows in result.boards:
-        for metric in dict.fromkeys(row.metric for row in rows):
-            of_metric = [row for row in rows if row.metric == metric]
+    for comparison in result.comparisons:
+        for metric in comparison.board.metrics:
+            of_metric = [row for row in comparison.rows if row.metric == metric]
             values = ", ".join(f"{row.entrant} {format_value(row.value)}" for row in of_metric)
             lines.append(f"{metric} (n = {of_metric[0].value.scored}): {values}")
             lines += [
                 f"  {row.entrant} against {of_metric[0].entrant}: "
-                f"{format_difference(row.difference)}, corrected p {format_p(row.p_corrected)}: "
-                f"{row.verdict}"
+                f"{format_difference(row.difference, row.interval)}, "
+                f"corrected p {format_p(row.p_corrected)}: {row.verdict}"
                 for row in of_metric[1:]
             ]
     return "\n".join(lines)

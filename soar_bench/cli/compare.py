@@ -21,6 +21,19 @@ class Interval(StrEnum):
     bootstrap = "bootstrap"
 
 
+class Test(StrEnum):
+    t = "t"
+    exact = "exact"
+
+
+class FailIf(StrEnum):
+    worse = "worse"
+
+
+#: Exit code of ``--fail-if worse`` where something is.
+WORSE = 3
+
+
 def compare(
     runs: list[str] = typer.Argument(
         help="Runs (folder, id or label) or folders that hold runs; the others are compared with "
@@ -40,43 +53,66 @@ def compare(
     anyway: bool = typer.Option(
         False, "--anyway", help="Compare what runs have in common that were not measured alike."
     ),
+    test: Test = typer.Option(
+        Test.t,
+        help="Test of each pair: t as on every page; exact is sign flips of prompts for scores of "
+        "right and wrong.",
+    ),
+    fail_if: FailIf | None = typer.Option(
+        None,
+        help="Exit with code 3 if a metric (of --metric, or any) is significantly worse than the "
+        "first's.",
+    ),
+    margin: float = typer.Option(
+        0.0,
+        help="With --fail-if: in the metric's own unit, how much worse is not yet a failure.",
+    ),
     results: Path = typer.Option(Path("results"), help="Where ids and labels are looked up."),
 ) -> None:
     """Compare checkpoints on the same prompts and noise: is one really better?
 
     Runs that differ by training seed alone become one row.
     """
-    from soar_bench.boards import compare as comparison
+    from soar_bench.boards import Board, formats
+    from soar_bench.boards import compare as compare_board
+    from soar_bench.boards.entrants import mismatches, select_entrants
+    from soar_bench.boards.words import line, notes, worse_than
     from soar_bench.cli.options import split
     from soar_bench.core.errors import SoarBenchError
-    from soar_bench.output import compare as view
+    from soar_bench.records.manage import find
 
     if not 0 < level < 1:
         raise SoarBenchError(f"--level takes a number between 0 and 1, not {level:g}")
     if detect is not None and not 0 < detect < float("inf"):
         raise SoarBenchError(f"--detect takes a positive number, not {detect:g}")
-    board = comparison.board_of([comparison.find(run, results) for run in runs], anyway)
-    rows = comparison.compare(board, level, detect, interval.value, anyway)
-    shown = comparison.only(rows, split(metric))
-    mismatches = comparison.mismatches([run for one in board for run in one.runs])
-    said = view.notes(shown, board, mismatches, interval.value)
-    if form is Format.markdown:
-        typer.echo(view.as_markdown(shown, said), nl=False)
-    elif form is Format.csv:
-        typer.echo(view.as_csv(shown), nl=False)
-    elif form is Format.latex:
-        typer.echo(view.as_latex(shown, said), nl=False)
-    elif form is Format.json:
-        typer.echo(view.as_json(shown, said, mismatches), nl=False)
-    else:
+    if not 0 <= margin < float("inf"):
+        raise SoarBenchError(f"--margin takes a number from 0, not {margin:g}")
+    if margin and fail_if is None:
+        raise SoarBenchError("--margin is that of --fail-if worse: give both or neither")
+    entrants = select_entrants([find(run, results) for run in runs], anyway)
+    alike = not mismatches([run for entrant in entrants for run in entrant.runs])
+    board = Board.of(entrants) if alike else Board.in_common(entrants)
+    whole = compare_board(
+        board, level=level, detect=detect, interval=interval.value, test=test.value
+    )
+    comparison = whole.only(split(metric))
+    if form is Format.terminal:
         from rich.console import Console
 
         from soar_bench.output.tables import comparison_table
 
         console = Console(highlight=False)
-        console.print(comparison_table(shown, console.width))
-        for sentence in said:
+        console.print(comparison_table(comparison.rows, console.width))
+        for sentence in notes(comparison):
             console.print(sentence, markup=False, style="dim")
+    else:
+        typer.echo(getattr(formats, f"as_{form.value}")(comparison), nl=False)
     if form is Format.csv:  # a table of numbers has no room for sentences
-        for sentence in mismatches:
-            typer.echo(f"soar-bench: {view.line(sentence)}", err=True)
+        for sentence in comparison.mismatches:
+            typer.echo(f"soar-bench: {line(sentence)}", err=True)
+    if fail_if is FailIf.worse:
+        worse = whole.worse(split(metric), margin)
+        for row in worse:
+            typer.echo(f"soar-bench: {worse_than(row, entrants[0].name, margin)}", err=True)
+        if worse:
+            raise typer.Exit(WORSE)

@@ -35,6 +35,7 @@ def quickstart(
     typer.echo(
         f"\nThe board:      {result.leaderboard}\n"
         f"The pictures:   {result.picture}  (green frame: right, red: wrong)\n"
-        f"A short training moves little and {result.boards[0][0].value.scored} images cannot show "
-        "small differences; the measured comparison over several seeds is in leaderboard.md."
+        f"A short training moves little and {result.comparisons[0].rows[0].value.scored} images "
+        "cannot show small differences; the measured comparison over several seeds is in "
+        "leaderboard.md."
     )

@@ -10,11 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from soar_bench.boards.compare import BETTER, WORSE, Row, format_value, metrics_of
+from soar_bench.boards.board import Board
+from soar_bench.boards.entrants import Entrant
+from soar_bench.boards.rows import BETTER, WORSE, Row
+from soar_bench.boards.words import cells, details, format_value, header, line
 from soar_bench.doctor import Finding
-from soar_bench.output.compare import cells, header, line, words
 from soar_bench.records import Run
-from soar_bench.stats import estimate
 
 
 def run_table(runs: Sequence[Run]) -> Table:
@@ -30,16 +31,16 @@ def run_table(runs: Sequence[Run]) -> Table:
     for name in ("metric", "value ± s.e.", "n", "unscored"):
         table.add_column(name, no_wrap=True)
     for run, place in zip(runs, places, strict=True):
-        scores = run.scores()
-        for name, metric in metrics_of(run):
-            found = estimate(scores[scores["metric"] == name], metric.aggregate)
+        board = Board.of([Entrant(run.name, (run,))])
+        for name in board.metrics:
+            value = board.value(0, name)
             table.add_row(
                 escape(run.label),
                 *([] if common else [escape(place)]),
                 escape(name),
-                format_value(found),
-                str(found.scored),
-                str(found.unscored),
+                format_value(value),
+                str(value.scored),
+                str(value.unscored),
             )
     return table
 
@@ -57,34 +58,34 @@ def comparison_table(rows: Sequence[Row], width: int = 80) -> Text:
     titles = header(rows)
     columns = ("checkpoint", "value", "difference", "p")
     texts = [cells(row) for row in rows]
-    widths = {key: max(cell_len(one[key]) for one in [titles, *texts]) for key in columns}
+    widths = {key: max(cell_len(row[key]) for row in [titles, *texts]) for key in columns}
     widths["checkpoint"] = min(widths["checkpoint"], _LONGEST_NAME)
 
-    def columned(one: Mapping[str, str]) -> str:
-        name = one["checkpoint"]
+    def columned(text: Mapping[str, str]) -> str:
+        name = text["checkpoint"]
         if cell_len(name) > _LONGEST_NAME:
             name += "\n  " + " " * widths["checkpoint"]
-        name += " " * (widths["checkpoint"] - cell_len(one["checkpoint"]))
-        rest = ["  " + " " * (widths[k] - cell_len(one[k])) + one[k] for k in columns[1:]]
+        name += " " * (widths["checkpoint"] - cell_len(text["checkpoint"]))
+        rest = ["  " + " " * (widths[k] - cell_len(text[k])) + text[k] for k in columns[1:]]
         return "  " + name + "".join(rest)
 
     page = Text().append(columned(titles) + "\n", style="bold")
-    for i, (row, one) in enumerate(zip(rows, texts, strict=True)):
+    for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
         if i == 0 or rows[i - 1].metric != row.metric:
-            page.append(f"\n{one['metric']}", style="bold")
+            page.append(f"\n{text['metric']}", style="bold")
             page.append(f"  {line(row.unit)}\n")
-        page.append(columned(one) + "\n")
-        said = words(row)
-        if not said:
+        page.append(columned(text) + "\n")
+        parts = details(row)
+        if not parts:
             continue
         lines = textwrap.wrap(
-            "; ".join(said), width - 1,
+            "; ".join(parts), width - 1,
             initial_indent=" " * _INDENT, subsequent_indent=" " * _INDENT,
         )  # fmt: skip
         below = Text("\n".join(lines) + "\n", style="dim")
         if row.verdict:
             style = next((s for word, s in _STYLES.items() if row.verdict.startswith(word)), "bold")
-            below.stylize(f"not dim {style}", _INDENT, _INDENT + len(said[0]))
+            below.stylize(f"not dim {style}", _INDENT, _INDENT + len(parts[0]))
         page.append_text(below)
     return page
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from soar_bench.records import Run
 from soar_bench.report import plots, svg
-from soar_bench.report.boards import Board, training_names, training_of
 from soar_bench.report.plots import Figures
+from soar_bench.report.sections import Section, training_names, training_of
 
 #: What the trainer leaves in its folder (training/run.py).
 METRICS_FILE, CONFIG_FILE = "metrics.jsonl", "config.json"
@@ -33,7 +33,7 @@ _WINDOW = 0.08
 class Training:
     """The log of one training, up to the last of its checkpoints that was judged."""
 
-    #: equal for the seeds of one training: see :func:`soar_bench.report.boards.training_of`
+    #: equal for the seeds of one training: see :func:`soar_bench.report.sections.training_of`
     key: str
     #: what tables call it
     name: str
@@ -115,7 +115,7 @@ def number(value: Any) -> float:
     return float(value) if known else math.nan
 
 
-def series_of(logs: Sequence[Training], boards: Sequence[Board]) -> Mapping[str, int]:
+def series_of(logs: Sequence[Training], boards: Sequence[Section]) -> Mapping[str, int]:
     """By training the number of its colour and mark: that of its last checkpoint where a board has
     it. Those that are too many for a plot are left out.
     """

@@ -20,14 +20,15 @@ from markupsafe import Markup
 
 from evaluators import registry
 from evaluators.types import EvaluatorError
+from soar_bench.boards import Board, Entrant
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import Run, read_run, run_folders
 from soar_bench.records.model import MetricRecord
 from soar_bench.report import curves, svg, text
-from soar_bench.report.boards import Board, ordered_metrics, training_of
 from soar_bench.report.curves import Training
 from soar_bench.report.plots import Figures
-from soar_bench.stats import CONFIDENCE, over_seeds
+from soar_bench.report.sections import Section, ordered_metrics, training_of
+from soar_bench.stats import CONFIDENCE
 
 #: What the trainer leaves in its folder (training/run.py, soar_bench/train/watch.py).
 EVALUATIONS_FILE, RESULTS = "evaluations.jsonl", "results"
@@ -117,7 +118,7 @@ class Group:
 
 
 def figures(
-    logs: Sequence[Training], series: Mapping[str, int], boards: Sequence[Board]
+    logs: Sequence[Training], series: Mapping[str, int], boards: Sequence[Section]
 ) -> list[Figures]:
     """A figure for each metric that was evaluated while one of the trainings went on.
 
@@ -205,13 +206,8 @@ def _intervals(run: Run | None) -> dict[str, tuple[float, float]]:
     """By metric. SoarBenchError if the record's scores cannot be read."""
     if run is None:
         return {}
-    scores = run.scores()
-    return {
-        metric: over_seeds([scores[scores["metric"] == metric]], said.aggregate).interval(
-            CONFIDENCE
-        )
-        for metric, said in ordered_metrics(run)
-    }
+    board = Board.of([Entrant(run.name, (run,))])
+    return {metric: board.interval(0, metric) for metric in board.metrics}
 
 
 def _look(run: Run) -> Look:
@@ -232,7 +228,7 @@ def _built_in() -> dict[str, MetricRecord]:
     return found
 
 
-def _is_swept(group: Group, board: Board) -> bool:
+def _is_swept(group: Group, board: Section) -> bool:
     """Whether the board's sweep over training steps has every point of the group."""
     there = {(training_of(run), run.training["step"]) for run in board.runs if run.training}
     bases = {run.record.checkpoint.digest for run in board.runs if not run.training}
@@ -245,7 +241,7 @@ def _is_swept(group: Group, board: Board) -> bool:
 
 
 def _draw(
-    group: Group, board: Board | None, metric: str, series: Mapping[str, int], key: str
+    group: Group, board: Section | None, metric: str, series: Mapping[str, int], key: str
 ) -> Figures:
     title = _title(group, board, metric)
     drawn = [line for line in group.lines if line.training.key in series]
@@ -286,7 +282,7 @@ def _draw(
     return Figures(title, drawing, _caption(group, metric, known), header, rows, legend)
 
 
-def _title(group: Group, board: Board | None, metric: str) -> str:
+def _title(group: Group, board: Section | None, metric: str) -> str:
     """``few under shapes: right while training (share of images, higher is better)``."""
     if board is not None:
         place = f"{board.title}: "

@@ -7,7 +7,7 @@ from typing import Any
 
 from soar_bench.records import Run
 from soar_bench.report import pictures
-from soar_bench.report.boards import Board
+from soar_bench.report.sections import Section
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Facts:
     facts: tuple[tuple[str, str], ...]
 
 
-def of_board(board: Board) -> list[Facts]:
+def of_board(board: Section) -> list[Facts]:
     """Suite, protocol and evaluators, which all runs of a board share."""
     record = board.record
     suite = record.suite

@@ -25,10 +25,10 @@ from soar_bench.report import (
     text,
     words,
 )
-from soar_bench.report.boards import Board, boards_of
 from soar_bench.report.made import Facts
 from soar_bench.report.plots import Figures
 from soar_bench.report.samples import Samples
+from soar_bench.report.sections import Section, sections_of
 from soar_bench.stats import CONFIDENCE
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -73,7 +73,7 @@ class Report:
 class _Section:
     """One board as the page's template has it."""
 
-    board: Board
+    board: Section
     introduction: str
     findings: list[tuple[str, str]]
     warnings: list[str]
@@ -98,7 +98,7 @@ def write_report(
     if options.max_images < 0:
         raise SoarBenchError("--max-images is a number from 0")
     folder.check(options.output)
-    boards = boards_of(runs)
+    boards = sections_of(runs)
     content = _content(boards, options, observe)
     with folder.writing(options.output) as aside:
         data, images = _gallery(boards, aside, options, observe)
@@ -112,7 +112,7 @@ def write_report(
     return Report(options.output / PAGE, images, tuple(missing))
 
 
-def _content(boards: Sequence[Board], options: Options, observe: Observer) -> dict[str, Any]:
+def _content(boards: Sequence[Section], options: Options, observe: Observer) -> dict[str, Any]:
     """What the page's template shows, apart from the gallery."""
     every = [run for board in boards for run in board.runs]
     drifts = _drifts(boards, [run.folder for run in every], options)
@@ -139,7 +139,7 @@ def _content(boards: Sequence[Board], options: Options, observe: Observer) -> di
     }
 
 
-def _drifts(boards: Sequence[Board], folders: Sequence[Path], options: Options) -> list[Figures]:
+def _drifts(boards: Sequence[Section], folders: Sequence[Path], options: Options) -> list[Figures]:
     """The drift curves of every file, in the colours that the boards give their checkpoints."""
     series = {
         run.label: number
@@ -155,12 +155,12 @@ def _drifts(boards: Sequence[Board], folders: Sequence[Path], options: Options) 
     ]
 
 
-def _title(boards: Sequence[Board]) -> str:
+def _title(boards: Sequence[Section]) -> str:
     suites = list(dict.fromkeys(board.suite for board in boards))
     return f"Report: {', '.join(suites[:3])}{' and more' if len(suites) > 3 else ''}"
 
 
-def _section(board: Board, cache: Path) -> _Section:
+def _section(board: Section, cache: Path) -> _Section:
     figures: list[Figures | None] = [plots.values(board)]
     for metric, declared in board.metrics:
         figures.append(plots.tasks(board, metric, declared))
@@ -182,7 +182,7 @@ def _section(board: Board, cache: Path) -> _Section:
 
 
 def _gallery(
-    boards: Sequence[Board], aside: Path, options: Options, observe: Observer
+    boards: Sequence[Section], aside: Path, options: Options, observe: Observer
 ) -> tuple[list[tuple[Samples, dict[str, Any]]], int]:
     """Every board's data for the page's script, and how many images were placed."""
     found = [Samples.of(board) for board in boards]

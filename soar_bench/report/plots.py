@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
-from soar_bench.boards.compare import Entrant
+from soar_bench.boards import Board, Entrant
+from soar_bench.boards.board import within
 from soar_bench.records.model import MetricRecord
-from soar_bench.report import svg, text
-from soar_bench.report.boards import Board
-from soar_bench.stats import CONFIDENCE, Estimate
+from soar_bench.report import svg
+from soar_bench.report.sections import Section
+from soar_bench.report.text import Value
+from soar_bench.stats import CONFIDENCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,18 +46,17 @@ class Figures:
     legend: tuple[tuple[int, str], ...] = ()
 
 
-def shown(board: Board) -> tuple[Entrant, ...]:
+def shown(board: Section) -> tuple[Entrant, ...]:
     """The entrants that plots have room for: the first ones."""
     return board.entrants[:MOST]
 
 
-def legend(board: Board) -> tuple[tuple[int, str], ...]:
+def legend(board: Section) -> tuple[tuple[int, str], ...]:
     return tuple((i, entrant.name) for i, entrant in enumerate(shown(board)))
 
 
-def values(board: Board) -> Figures:
+def values(board: Section) -> Figures:
     """Every metric's value with its interval, one row a checkpoint."""
-    rows = {(row.metric, row.entrant): row.value for row in board.rows}
     metrics, entrants = board.metrics, shown(board)
     titles: dict[str, str] = {}
     with svg.style():
@@ -64,10 +64,10 @@ def values(board: Board) -> Figures:
         all_axes = np.atleast_1d(figure.subplots(1, len(metrics), sharey=True))
         for number, (axes, (metric, declared)) in enumerate(zip(all_axes, metrics, strict=True)):
             for i, entrant in enumerate(entrants):
-                found = rows[metric, entrant.name]
+                value = board.value(i, metric)
                 gid = f"v{number}-{i}"
-                titles[gid] = f"{entrant.name}, {metric}: {text.estimate(found)}"
-                _point(axes, i, i, found, gid, across=True)
+                titles[gid] = f"{entrant.name}, {metric}: {value}"
+                _point(axes, i, i, value, gid, across=True)
             axes.set_title(f"{svg.label(metric)} {'↑' if declared.higher_is_better else '↓'}")
             axes.grid(axis="y", visible=False)
             axes.margins(x=0.12)
@@ -79,14 +79,14 @@ def values(board: Board) -> Figures:
     return Figures("Values", drawing, f"Points are values, lines their {_PERCENT}% intervals.")
 
 
-def tasks(board: Board, metric: str, declared: MetricRecord) -> Figures | None:
+def tasks(board: Section, metric: str, declared: MetricRecord) -> Figures | None:
     """The metric's mean by task; None where nothing has a task."""
     names = board.tasks
     if len(names) < 2:
         return None
     entrants = shown(board)
-    found = [[_of_task(entrant, metric, task) for task in names] for entrant in entrants]
-    if not any(one.scored for row in found for one in row):
+    values = _by_task(board, metric)
+    if not any(value.estimate.scored for row in values for value in row):
         return None
     low, high = declared.range
     bars = low == 0.0 and high <= 1.0
@@ -95,17 +95,17 @@ def tasks(board: Board, metric: str, declared: MetricRecord) -> Figures | None:
     with svg.style():
         figure = svg.new_figure(max(7.2, 0.16 * len(names) * (len(entrants) + 1.5) + 1), 2.9)
         axes = figure.subplots()
-        for i, (entrant, row) in enumerate(zip(entrants, found, strict=True)):
-            for j, one in enumerate(row):
-                if not one.scored:
+        for i, (entrant, row) in enumerate(zip(entrants, values, strict=True)):
+            for j, value in enumerate(row):
+                if not value.estimate.scored:
                     continue
                 gid = f"t{i}-{j}"
-                titles[gid] = f"{entrant.name}, {names[j]}: {text.estimate(one)}"
+                titles[gid] = f"{entrant.name}, {names[j]}: {value}"
                 x = j + (i - (len(entrants) - 1) / 2) * width
                 if bars:
-                    _bar(axes, x, one, width * 0.92, i, gid)
+                    _bar(axes, x, value, width * 0.92, i, gid)
                 else:
-                    _point(axes, x, i, one, gid)
+                    _point(axes, x, i, value, gid)
         axes.set_xticks(range(len(names)), [svg.label(name) for name in names])
         axes.tick_params(axis="x", length=0)
         axes.grid(axis="x", visible=False)
@@ -115,8 +115,7 @@ def tasks(board: Board, metric: str, declared: MetricRecord) -> Figures | None:
         says = f"{metric} by task; the numbers follow as a table."
         drawing = svg.to_svg(figure, f"{board.key}-tasks-{metric_key(board, metric)}", says, titles)
     rows = tuple(
-        (entrant.name, *(text.estimate(one) for one in row))
-        for entrant, row in zip(entrants, found, strict=True)
+        (entrant.name, *map(str, row)) for entrant, row in zip(entrants, values, strict=True)
     )
     return Figures(
         f"{metric} by task",
@@ -128,15 +127,20 @@ def tasks(board: Board, metric: str, declared: MetricRecord) -> Figures | None:
     )
 
 
-def _of_task(entrant: Entrant, metric: str, task: str) -> Estimate:
-    of = tuple(scores[scores["task"] == task] for scores in entrant.scores)
-    return replace(entrant, scores=of).value(metric, "mean")
+def _by_task(board: Section, metric: str) -> list[list[Value]]:
+    """Return the means of each shown entrant by task, in the order of the tasks."""
+    tables, declared = board.board.table(metric).by_task(), board.board.metrics[metric]
+    rows = []
+    for i in range(len(shown(board))):
+        estimates = [tables[task].value(i) for task in board.tasks]
+        rows.append([Value(e, within(e.interval(), declared)) for e in estimates])
+    return rows
 
 
-def distribution(board: Board, metric: str, declared: MetricRecord) -> Figures | None:
+def distribution(board: Section, metric: str, declared: MetricRecord) -> Figures | None:
     """How the prompts' means are distributed; None where nothing is scored."""
-    entrants = shown(board)
-    means = [by_prompt(entrant, metric).to_numpy() for entrant in entrants]
+    rows = board.board.table(metric).prompt_means()[: len(shown(board))]
+    means = [row[~np.isnan(row)] for row in rows]
     every = np.concatenate(means)
     if not every.size:
         return None
@@ -157,12 +161,12 @@ def distribution(board: Board, metric: str, declared: MetricRecord) -> Figures |
     )
 
 
-def differences(board: Board, metric: str, declared: MetricRecord) -> Figures | None:
+def differences(board: Section, metric: str, declared: MetricRecord) -> Figures | None:
     """How the prompts' paired differences to the first entrant are distributed; None if there is
     nothing to compare.
     """
     base, others = board.entrants[0], list(enumerate(shown(board)))[1:]
-    pairs = [(i, e, prompt_differences(e, base, metric)) for i, e in others]
+    pairs = [(i, e, prompt_differences(board.board, i, 0, metric)) for i, e in others]
     pairs = [(i, entrant, found) for i, entrant, found in pairs if found.size]
     if not pairs:
         return None
@@ -201,50 +205,40 @@ def differences(board: Board, metric: str, declared: MetricRecord) -> Figures | 
     )
 
 
-def by_prompt(entrant: Entrant, metric: str) -> pd.Series[float]:
-    """Each prompt's mean over its images and the seeds; prompts without a score are left out."""
-    every = pd.concat(entrant.of(metric)).dropna(subset=["value"])
-    return every.groupby("prompt_id", sort=False)["value"].mean()
+def prompt_differences(board: Board, entrant: int, base: int, metric: str) -> np.ndarray:
+    """Return by prompt how much higher the mean of an entrant is than that of another, on the
+    samples that both scored, [prompts].
+    """
+    clusters = board.pair(entrant, base, metric).clusters
+    return np.zeros(0) if clusters is None else clusters.sums / clusters.counts
 
 
-def prompt_differences(a: Entrant, b: Entrant, metric: str) -> np.ndarray:
-    """By prompt, the mean of a over that of b on the samples that both scored."""
-    sample = ["prompt_id", "index"]
-    means = [
-        pd.concat(e.of(metric)).dropna(subset=["value"]).groupby(sample)["value"].mean()
-        for e in (a, b)
-    ]
-    found = (means[0] - means[1]).dropna()
-    # What is left of equal numbers after adding and dividing is no difference.
-    return found.groupby(level=0).mean().round(12).to_numpy()
-
-
-def metric_key(board: Board, metric: str) -> str:
+def metric_key(board: Section, metric: str) -> str:
     """A metric's name inside the page: letters and digits."""
     return f"m{[name for name, _ in board.metrics].index(metric)}"
 
 
 def _point(
-    axes: Axes, place: float, series: int, found: Estimate, gid: str, across: bool = False
+    axes: Axes, place: float, series: int, value: Value, gid: str, across: bool = False
 ) -> None:
     """A value and its interval, upright or across."""
-    if not found.scored:
+    if not value.estimate.scored:
         return
     color = svg.series_color(series)
-    low, high = found.interval(CONFIDENCE)
+    low, high = value.interval
     if math.isfinite(low):
         ends = ([low, high], [place, place])
         axes.plot(*(ends if across else ends[::-1]), color=color, linewidth=2.2)
-    at = (found.value, place) if across else (place, found.value)
+    at = (value.estimate.value, place) if across else (place, value.estimate.value)
     marker = svg.MARKERS[series % len(svg.MARKERS)][0]
     axes.plot(*at, marker, color=color, markersize=7, gid=gid)
 
 
-def _bar(axes: Axes, x: float, found: Estimate, width: float, series: int, gid: str) -> None:
-    low, high = found.interval(CONFIDENCE)
-    axes.bar(x, found.value, width, color=svg.series_color(series), gid=gid)
+def _bar(axes: Axes, x: float, value: Value, width: float, series: int, gid: str) -> None:
+    low, high = value.interval
+    axes.bar(x, value.estimate.value, width, color=svg.series_color(series), gid=gid)
     if math.isfinite(low):
-        ends = [max(low, 0.0), min(high, 1.0)]
+        ends = [low, high]
         # On a line of the page's colour, so that it stands out from the bar.
         axes.plot([x, x], ends, color=svg.PAPER, linewidth=2.6, solid_capstyle="butt")
         axes.plot([x, x], ends, color=svg.INK, linewidth=1)

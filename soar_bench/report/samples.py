@@ -19,8 +19,8 @@ import pandas as pd
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import Run
 from soar_bench.report import pictures, text
-from soar_bench.report.boards import Board
 from soar_bench.report.pictures import LEFT_OUT, Picture, Wanted
+from soar_bench.report.sections import Section
 from soar_bench.suites.types import PlannedSample, Prompt
 
 _SAMPLE = ["prompt_id", "index"]
@@ -32,14 +32,14 @@ _LONGEST = 2000
 class Samples:
     """The samples of a board in the order of the gallery: prompt by prompt."""
 
-    board: Board
+    board: Section
     frames: tuple[pd.DataFrame, ...]
     samples: tuple[PlannedSample, ...]
     tasks: tuple[str, ...]
 
     @classmethod
-    def of(cls, board: Board) -> Samples:
-        frames = tuple(scores for entrant in board.entrants for scores in entrant.scores)
+    def of(cls, board: Section) -> Samples:
+        frames = tuple(run.scores() for run in board.runs)
         every = pd.concat([f[[*_SAMPLE, "prompt", "task"]] for f in frames])
         every = every.drop_duplicates(_SAMPLE).reset_index(drop=True)
         order = {prompt: i for i, prompt in enumerate(every["prompt_id"].unique())}
@@ -157,7 +157,7 @@ def board_data(
     }  # fmt: skip
 
 
-def _checkpoints(board: Board, cache: Path) -> list[dict[str, Any]]:
+def _checkpoints(board: Section, cache: Path) -> list[dict[str, Any]]:
     found = []
     for number, entrant in enumerate(board.entrants):
         for place, run in enumerate(entrant.runs):

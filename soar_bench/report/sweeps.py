@@ -10,9 +10,10 @@ from typing import Any
 from soar_bench.core.digests import digest_of
 from soar_bench.records.model import MetricRecord
 from soar_bench.report import plots, svg, text
-from soar_bench.report.boards import Board, training_names, training_of
 from soar_bench.report.plots import Figures
-from soar_bench.stats import CONFIDENCE, Estimate
+from soar_bench.report.sections import Section, training_names, training_of
+from soar_bench.report.text import Value
+from soar_bench.stats import CONFIDENCE
 
 #: The settings that are swept, with what the axis says.
 SWEPT = {"steps": "sampler steps", "guidance": "guidance scale"}
@@ -23,16 +24,16 @@ class Curve:
     """One line: a metric of one checkpoint against a number."""
 
     name: str
-    points: tuple[tuple[float, Estimate], ...]
+    points: tuple[tuple[float, Value], ...]
     #: which colour and mark it has; None: those of its place among the lines
     series: int | None = None
 
 
-def protocol_sweeps(boards: Sequence[Board]) -> list[Figures]:
+def protocol_sweeps(boards: Sequence[Section]) -> list[Figures]:
     """One figure for each metric of each set of boards that differ in one swept setting alone."""
     figures = []
     for setting, axis in SWEPT.items():
-        families: dict[str, list[Board]] = {}
+        families: dict[str, list[Section]] = {}
         for board in boards:
             decides = board.runs[0].decides
             rest = {k: v for k, v in decides["protocol"].items() if k != setting}
@@ -46,7 +47,7 @@ def protocol_sweeps(boards: Sequence[Board]) -> list[Figures]:
             if len(family) < 2:
                 continue
             for metric, declared in family[0].metrics:
-                curves = _across(family, setting, metric, declared.aggregate)
+                curves = _across(family, setting, metric)
                 if curves:
                     title = f"{family[0].suite}: {metric} by {axis}"
                     key = f"sweep-{setting}-{number}-{plots.metric_key(family[0], metric)}"
@@ -55,19 +56,19 @@ def protocol_sweeps(boards: Sequence[Board]) -> list[Figures]:
     return figures
 
 
-def _one_each(family: Sequence[Board], setting: str) -> list[Board]:
+def _one_each(family: Sequence[Section], setting: str) -> list[Section]:
     """The boards in the setting's order; of several with one value that with most images."""
-    found: dict[float, Board] = {}
+    by_value: dict[float, Section] = {}
     for board in sorted(family, key=_images_of):
-        found[_setting(board, setting)] = board
-    return [found[value] for value in sorted(found)]
+        by_value[_setting(board, setting)] = board
+    return [by_value[value] for value in sorted(by_value)]
 
 
-def _images_of(board: Board) -> float:
+def _images_of(board: Section) -> float:
     return float(board.record.suite.images_per_prompt)
 
 
-def _images(family: Sequence[Board]) -> str:
+def _images(family: Sequence[Section]) -> str:
     """A sentence where the boards have different numbers of images; else nothing."""
     numbers = [f"{_images_of(board):g}" for board in family]
     if len(set(numbers)) == 1:
@@ -75,26 +76,26 @@ def _images(family: Sequence[Board]) -> str:
     return f" Images a prompt, from left to right: {', '.join(numbers)}."
 
 
-def _setting(board: Board, setting: str) -> float:
+def _setting(board: Section, setting: str) -> float:
     settings: Any = board.record.protocol.settings
     return float(settings[setting])
 
 
-def _across(family: Sequence[Board], setting: str, metric: str, aggregate: str) -> list[Curve]:
-    """The checkpoints that are on two boards of the family or more."""
+def _across(family: Sequence[Section], setting: str, metric: str) -> list[Curve]:
+    """Return the checkpoints that are on two boards of the family or more."""
     names: dict[str, str] = {}
-    points: dict[str, list[tuple[float, Estimate]]] = {}
+    points: dict[str, list[tuple[float, Value]]] = {}
     for board in family:
-        for entrant in board.entrants:
-            key = entrant.runs[0].group
+        for number, entrant in enumerate(board.entrants):
+            key = entrant.first.group
             names.setdefault(key, entrant.name)
-            found = entrant.value(metric, aggregate)
-            if found.scored:
-                points.setdefault(key, []).append((_setting(board, setting), found))
+            value = board.value(number, metric)
+            if value.estimate.scored:
+                points.setdefault(key, []).append((_setting(board, setting), value))
     return [Curve(names[key], tuple(of)) for key, of in points.items() if len(of) > 1]
 
 
-def training_sweeps(boards: Sequence[Board]) -> list[Figures]:
+def training_sweeps(boards: Sequence[Section]) -> list[Figures]:
     """One figure for each metric of a board that has checkpoints of one training at several steps.
 
     A line begins at the base, at step 0, where the base is on the board, and has the colour of the
@@ -102,26 +103,24 @@ def training_sweeps(boards: Sequence[Board]) -> list[Figures]:
     """
     figures = []
     for board in boards:
-        bases = {e.runs[0].record.checkpoint.digest: e for e in board.entrants
-                 if not e.runs[0].training}  # fmt: skip
-        trainings: dict[str, list[tuple[int, Any]]] = {}
-        places: dict[str, int] = {}
-        for place, entrant in enumerate(board.entrants):
-            if key := training_of(entrant.runs[0]):
-                step = int(entrant.runs[0].training["step"])
-                trainings.setdefault(key, []).append((step, entrant))
-                places[key] = place
+        firsts = [entrant.first for entrant in board.entrants]
+        bases = {r.record.checkpoint.digest: i for i, r in enumerate(firsts) if not r.training}
+        trainings: dict[str, list[int]] = {}
+        for number, run in enumerate(firsts):
+            if key := training_of(run):
+                trainings.setdefault(key, []).append(number)
         names = training_names(board.runs)
-        several = {key: of for key, of in trainings.items() if len(of) > 1}
+        several = {key: numbers for key, numbers in trainings.items() if len(numbers) > 1}
         for metric, declared in board.metrics if several else ():
             curves = []
-            for training, of in several.items():
-                base = bases.get(of[0][1].runs[0].base)
-                every = ([(0, base)] if base else []) + of
-                points = [(float(s), e.value(metric, declared.aggregate)) for s, e in every]
-                points = [(step, found) for step, found in points if found.scored]
+            for training, numbers in several.items():
+                base = bases.get(firsts[numbers[0]].base)
+                steps = [(firsts[n].training["step"], n) for n in numbers]
+                steps = ([] if base is None else [(0, base)]) + steps
+                points = [(float(step), board.value(n, metric)) for step, n in steps]
+                points = [(step, value) for step, value in points if value.estimate.scored]
                 if len(points) > 1:
-                    curves.append(Curve(names[training], tuple(points), places[training]))
+                    curves.append(Curve(names[training], tuple(points), numbers[-1]))
             if curves:
                 title = f"{board.title}: {metric} by training step"
                 key = f"{board.key}-steps-{plots.metric_key(board, metric)}"
@@ -151,22 +150,22 @@ def draw(
             marker = svg.MARKERS[series[i] % len(svg.MARKERS)][0]
             aside = (i - (len(drawn) - 1) / 2) * shift  # intervals side by side, not on top
             xs = [x + aside for x, _ in curve.points]
-            ys = [found.value for _, found in curve.points]
+            ys = [value.estimate.value for _, value in curve.points]
             axes.plot(xs, ys, color=color, linewidth=1.6)
-            for j, (x, (setting, found)) in enumerate(zip(xs, curve.points, strict=True)):
-                low, high = found.interval(CONFIDENCE)
+            for j, (x, (setting, value)) in enumerate(zip(xs, curve.points, strict=True)):
+                low, high = value.interval
                 if math.isfinite(low):
                     axes.plot([x, x], [low, high], color=color, linewidth=1.2)
                 gid = f"p{i}-{j}"
-                titles[gid] = f"{curve.name}, {axis} {setting:g}: {text.estimate(found)}"
-                axes.plot(x, found.value, marker, color=color, markersize=6, gid=gid)
+                titles[gid] = f"{curve.name}, {axis} {setting:g}: {value}"
+                axes.plot(x, value.estimate.value, marker, color=color, markersize=6, gid=gid)
         axes.set_xticks(places, [f"{x:g}" for x in places])
         axes.set_xlabel(axis)
         axes.set_ylabel(svg.label(metric))
         drawing = svg.to_svg(figure, key, f"{title}; the numbers follow as a table.", titles)
     header = ("checkpoint", *(f"{x:g}" for x in places))
     rows = tuple(
-        (curve.name, *(text.estimate(dict(curve.points).get(x)) for x in places))
+        (curve.name, *(str(dict(curve.points).get(x, text.NONE)) for x in places))
         for curve in curves
     )
     better = "higher" if declared.higher_is_better else "lower"

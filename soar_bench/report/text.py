@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
-from soar_bench.stats import CONFIDENCE, Estimate
+from soar_bench.stats import Estimate
 
 #: What stands where there is no number.
 NONE = "–"
 
 
+class Value(NamedTuple):
+    """A number of a plot with the interval that every page shows of it."""
+
+    estimate: Estimate
+    interval: tuple[float, float]
+
+    def __str__(self) -> str:
+        return estimate(self.estimate, self.interval)
+
+
 def number(value: float, sign: bool = False) -> str:
-    """Three places, or for large values as many as leave four figures."""
+    """Return three places, or for large values as many as leave four figures."""
     if not math.isfinite(value):
         return NONE
     places = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
@@ -20,21 +31,18 @@ def number(value: float, sign: bool = False) -> str:
 
 
 def interval(ends: tuple[float, float], sign: bool = False) -> str:
-    """``[low, high]``; empty where it cannot be known."""
+    """Return ``[low, high]``; empty where it cannot be known."""
     low, high = ends
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
     return f"[{number(low, sign)}, {number(high, sign)}]"
 
 
-def estimate(
-    found: Estimate | None, sign: bool = False, ends: tuple[float, float] | None = None
-) -> str:
-    """A value with its interval, or with the one that is given."""
-    if found is None or not found.scored:
+def estimate(value: Estimate | None, ends: tuple[float, float], sign: bool = False) -> str:
+    """Return a value with its interval."""
+    if value is None or not value.scored:
         return NONE
-    ends = found.interval(CONFIDENCE) if ends is None else ends
-    return f"{number(found.value, sign)} {interval(ends, sign)}".strip()
+    return f"{number(value.value, sign)} {interval(ends, sign)}".strip()
 
 
 def p_value(value: float | None) -> str:
@@ -43,6 +51,6 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def count(number: int, one: str, many: str = "") -> str:
-    """``1 prompt``, ``2 prompts``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+def count(number: int, noun: str) -> str:
+    """Return ``1 prompt``, ``2 prompts``."""
+    return f"{number:,} {noun if number == 1 else noun + 's'}"

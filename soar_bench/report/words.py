@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from soar_bench.boards.compare import BETTER, TESTS, WORSE, Row
+from soar_bench.boards.rows import BETTER, TESTS, WORSE, Row
 from soar_bench.report import text
-from soar_bench.report.boards import Board
+from soar_bench.report.sections import Section
 
 #: The verdicts that a colour and an arrow go with.
 _ARROWS = {BETTER: "▲", WORSE: "▼"}
@@ -48,13 +48,13 @@ class Line:
     arrow: str
 
 
-def table(board: Board) -> list[Line]:
+def table(board: Section) -> list[Line]:
     """The summary table of a board."""
     places = {entrant.name: i for i, entrant in enumerate(board.entrants)}
     lines = []
     for i, row in enumerate(board.rows):
         first = i == 0 or board.rows[i - 1].metric != row.metric
-        found, tone = row.value, _tone(row)
+        tone = _tone(row)
         compared = row.difference is not None and bool(row.difference.scored)
         lines.append(
             Line(
@@ -64,11 +64,11 @@ def table(board: Board) -> list[Line]:
                 span=sum(r.metric == row.metric for r in board.rows) if first else 0,
                 checkpoint=row.entrant,
                 series=places[row.entrant],
-                value=text.estimate(found, ends=row.value_interval),
-                scored=f"{found.scored:,}",
-                unscored=f"{found.unscored:,}",
-                seeds=found.seeds,
-                difference=text.estimate(row.difference, sign=True, ends=row.interval),
+                value=text.estimate(row.value, row.value_interval),
+                scored=f"{row.value.scored:,}",
+                unscored=f"{row.value.unscored:,}",
+                seeds=row.value.seeds,
+                difference=text.estimate(row.difference, row.interval, sign=True),
                 effect=f"d {row.effect:+.2f}".replace("-", "−") if _known(row.effect) else "",
                 p=text.p_value(row.p_corrected),
                 test=row.test,
@@ -101,12 +101,12 @@ def _remark(row: Row) -> str:
     return ""
 
 
-def tests(board: Board) -> list[str]:
+def tests(board: Section) -> list[str]:
     """The tests behind the board's p-values, in words."""
     return [TESTS[name] for name in dict.fromkeys(row.test for row in board.rows) if name in TESTS]
 
 
-def introduction(board: Board) -> str:
+def introduction(board: Section) -> str:
     """What was compared, in one sentence."""
     record = board.record
     suite, protocol = record.suite, record.protocol
@@ -137,7 +137,7 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def findings(board: Board) -> list[tuple[str, str]]:
+def findings(board: Section) -> list[tuple[str, str]]:
     """For each metric what came of the comparison: (metric, sentence)."""
     reference = board.entrants[0].name
     if len(board.entrants) == 1:
@@ -158,7 +158,7 @@ def findings(board: Board) -> list[tuple[str, str]]:
 def _alone(row: Row) -> str:
     if not row.value.scored:
         return "nothing could be scored."
-    value = text.estimate(row.value, ends=row.value_interval)
+    value = text.estimate(row.value, row.value_interval)
     return f"{value}; one checkpoint, so nothing to compare it with."
 
 
@@ -166,7 +166,7 @@ def _part(verdict: str, rows: Sequence[Row], reference: str) -> str:
     if verdict in _ARROWS:
         return ", ".join(
             f"{row.entrant} is {row.verdict} than {reference} "
-            f"({text.estimate(row.difference, sign=True, ends=row.interval)})"
+            f"({text.estimate(row.difference, row.interval, sign=True)})"
             for row in rows
         )
     names = [row.entrant for row in rows]
@@ -175,7 +175,7 @@ def _part(verdict: str, rows: Sequence[Row], reference: str) -> str:
     return f"{verdict}: {between.join(names)}"
 
 
-def warnings(board: Board) -> list[str]:
+def warnings(board: Section) -> list[str]:
     """What a reader should know before believing the table."""
     notes = []
     for row in board.rows:

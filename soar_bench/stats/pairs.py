@@ -15,6 +15,10 @@ class Pair:
 
     #: how much higher the first is than the second
     difference: Estimate
+    #: of the paired t-test, or of sign flips where differences do not vary; NaN where unknowable
+    p_value: float
+    #: which of the two: ``t`` or ``sign-flip``; empty where p is NaN
+    test: str
     #: the differences by prompt; None if no sample is scored on both sides
     clusters: Clusters | None
     #: whether a side is a mean over several training seeds

@@ -30,6 +30,8 @@ class ScoreTable:
         """
         self.layout = layout
         self.owner = owner
+        #: names of tasks and prompts; None for a table of bare arrays
+        self.aligned: Aligned | None = None
         self.run_values = values
         runs = layout.estimate(values)
         rows = np.flatnonzero(np.concatenate([[True], np.diff(owner) != 0]))
@@ -51,7 +53,9 @@ class ScoreTable:
         """Return the table of entrants, each a sequence of its seeds' scores."""
         aligned = Aligned.of([run for seeds in entrants for run in seeds], aggregate)
         owner = np.repeat(np.arange(len(entrants)), [len(seeds) for seeds in entrants])
-        return cls(aligned.layout, aligned.values, owner)
+        table = cls(aligned.layout, aligned.values, owner)
+        table.aligned = aligned
+        return table
 
     @cached_property
     def own(self) -> Estimates:
@@ -97,6 +101,27 @@ class ScoreTable:
         prompts = np.cumsum(starts)[chosen]
         layout = Layout.of(np.zeros(len(prompts), dtype=int), prompts, False)
         return ScoreTable(layout, self.run_values[:, chosen], self.owner)
+
+    @property
+    def task_order(self) -> tuple[str, ...]:
+        """Names of the tasks in the order in which the runs have them."""
+        return () if self.aligned is None else self.aligned.task_order
+
+    def by_task(self) -> dict[str, ScoreTable]:
+        """Return the table of each task, as plain means, in the order in which the runs have the
+        tasks.
+        """
+        if self.aligned is None:
+            return {}
+        codes = {name: code for code, name in enumerate(self.aligned.task_names)}
+        return {n: self.only(self.aligned.tasks == codes[n]) for n in self.aligned.task_order}
+
+    def prompt_means(self) -> np.ndarray:
+        """Return each entrant's mean over each prompt's images, NaN where it has none:
+        [entrants, prompts].
+        """
+        sums, counts = self.layout.sums(self.values)
+        return np.divide(sums, counts, out=np.full(sums.shape, math.nan), where=counts > 0)
 
     def differences(self, base: int, others: np.ndarray) -> Estimates:
         """Return how much higher each of ``others`` is than entrant ``base`` on the samples that
@@ -190,8 +215,12 @@ class ScoreTable:
             seed_freedom=float(welch(variances, freedoms)),
             clusters=clusters,
         )
+        p_value = _float(self.p_values(base, others, differences)[0])
+        name = "t" if difference.standard_error > 0 else "sign-flip"
         return Pair(
             difference,
+            p_value,
+            "" if math.isnan(p_value) else name,
             clusters,
             over_seeds=any(spread.seeds[0] > 1 for spread in spreads),
             binary=binary,

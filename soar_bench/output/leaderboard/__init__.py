@@ -10,27 +10,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from soar_bench.boards.boards import Board, ReadRun, boards
+from soar_bench.boards.board import ScoredRun
+from soar_bench.boards.standings import Leaderboard, standings
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import Run, read_run, run_folders
 
 Form = Literal["md", "html", "csv"]
 FORMS: tuple[Form, ...] = ("md", "html", "csv")
 
-__all__ = ["FORMS", "Board", "Form", "ReadRun", "boards", "leaderboard", "load", "render"]
+__all__ = ["FORMS", "Form", "leaderboard", "load", "render"]
 
 
-def load(results: Path) -> list[ReadRun]:
-    """Every run under ``results`` with its scores. SoarBenchError names every broken record, or
-    says that there are none.
+def load(results: Path) -> list[ScoredRun]:
+    """Return every run under ``results`` with its scores. SoarBenchError names every broken record,
+    or says that there are none.
     """
-    found, broken = [], []
+    runs, broken = [], []
     for folder in run_folders(results):
         try:
             run = read_run(folder)
-            once = ReadRun(run.folder, run.record)
-            _ = once.by_metric
-            found.append(once)
+            scored = ScoredRun(run.folder, run.record)
+            _ = scored.by_metric
+            runs.append(scored)
         except SoarBenchError as error:
             broken.append(str(error))
     if broken:
@@ -39,29 +40,29 @@ def load(results: Path) -> list[ReadRun]:
             if len(broken) == 1
             else f"{len(broken)} records are broken: {'; '.join(broken)}"
         )
-    if not found:
+    if not runs:
         raise SoarBenchError(f"there are no runs in {results}: run soar-bench eval first")
-    return found
+    return runs
 
 
 def leaderboard(runs: Sequence[Run], results: Path, page: Path, form: Form = "md") -> str:
-    """The text of the page; links to the records are relative to ``page``.
+    """Return the text of the page; links to the records are relative to ``page``.
 
     SoarBenchError if scores cannot be read, or two checkpoints are of one training and seed.
     """
-    return render(boards(runs), results, page, form)
+    return render(standings(runs), results, page, form)
 
 
-def render(found: Sequence[Board], results: Path, page: Path, form: Form = "md") -> str:
-    """The text of the page with these boards."""
+def render(boards: Sequence[Leaderboard], results: Path, page: Path, form: Form = "md") -> str:
+    """Return the text of the page with these boards."""
     if form == "csv":
         from soar_bench.output.leaderboard.csv_table import table_of
 
-        return table_of(found, page)
+        return table_of(boards, page)
     if form == "html":
         from soar_bench.output.leaderboard import html_page
 
-        return html_page.page_of(found, results, page)
+        return html_page.page_of(boards, results, page)
     from soar_bench.output.leaderboard import markdown_page
 
-    return markdown_page.page_of(found, results, page)
+    return markdown_page.page_of(boards, results, page)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.boards import published
-from soar_bench.boards.boards import Board, Cell, Row
+from soar_bench.boards.standings import Cell, Leaderboard, Standing
 from soar_bench.output.leaderboard import words
 
 #: ``source`` is measured, imported or published; only measured lines of one ``board`` are
@@ -24,7 +24,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def table_of(boards: Sequence[Board], page: Path) -> str:
+def table_of(boards: Sequence[Leaderboard], page: Path) -> str:
     """The file's text, with the header :data:`COLUMNS` and empty fields for what is not known."""
     target = io.StringIO()
     writer = csv.DictWriter(target, COLUMNS, restval="", lineterminator="\n")
@@ -38,7 +38,7 @@ def table_of(boards: Sequence[Board], page: Path) -> str:
     return target.getvalue()
 
 
-def _line(board: Board, row: Row, metric: str, cell: Cell, page: Path) -> dict[str, Any]:
+def _line(board: Leaderboard, row: Standing, metric: str, cell: Cell, page: Path) -> dict[str, Any]:
     declared = board.metrics[metric]
     ranked = metric == board.primary
     best, worst = row.rank if ranked and row.rank else ("", "")

@@ -7,13 +7,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from soar_bench.boards import published
-from soar_bench.boards.boards import Board
+from soar_bench.boards.standings import Leaderboard
 from soar_bench.output.leaderboard import words
 
 _TEMPLATE = "leaderboard.html.j2"
 
 
-def page_of(boards: Sequence[Board], results: Path, page: Path) -> str:
+def page_of(boards: Sequence[Leaderboard], results: Path, page: Path) -> str:
     """The file's text; links to the records are relative to ``page``. All text is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from soar_bench.boards import published
-from soar_bench.boards.boards import Board, Figure, Row
+from soar_bench.boards.standings import Figure, Leaderboard, Standing
+from soar_bench.core.markdown import escape, table
 from soar_bench.output.leaderboard import words
-from soar_bench.output.markdown import escape, table
 
 _WIDTH = 100
 
 
-def page_of(boards: Sequence[Board], results: Path, page: Path) -> str:
+def page_of(boards: Sequence[Leaderboard], results: Path, page: Path) -> str:
     """The page's text; links to the records are relative to ``page``."""
     where = escape(words.relative(results, page))
     made = f"Made from the records in {where} by `soar-bench leaderboard`; do not edit."
@@ -29,7 +29,7 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
-def _board(board: Board, page: Path) -> list[str]:
+def _board(board: Leaderboard, page: Path) -> list[str]:
     primary = board.primary
     header = ["rank", "checkpoint", "seeds", f"{escape(primary)} {words.arrow(board, primary)}"]
     header += [*(["difference"] if board.has_base else []), "n", "unscored", "date", "records"]
@@ -54,7 +54,7 @@ def _board(board: Board, page: Path) -> list[str]:
     return parts
 
 
-def _others(board: Board) -> str:
+def _others(board: Leaderboard) -> str:
     header = ["checkpoint"]
     for name in words.others(board):
         header.append(f"{escape(name)} {words.arrow(board, name)}")
@@ -70,7 +70,7 @@ def _others(board: Board) -> str:
     return table(header, rows)
 
 
-def _by_task(board: Board) -> str:
+def _by_task(board: Leaderboard) -> str:
     header = ["checkpoint", *(escape(task) for task in board.tasks)]
     rows = [
         [escape(row.name), *(words.value(row.tasks[task]) for task in board.tasks)]
@@ -79,7 +79,7 @@ def _by_task(board: Board) -> str:
     return table(header, rows)
 
 
-def _imported(board: Board, page: Path) -> str:
+def _imported(board: Leaderboard, page: Path) -> str:
     names = list(dict.fromkeys(name for row in board.beside for name in row.cells))
     rows = []
     for row in board.beside:
@@ -120,5 +120,5 @@ def _difference(figure: Figure | None) -> str:
     return f"**{text}**" if words.stands_out(figure) else text
 
 
-def _links(row: Row, page: Path) -> str:
+def _links(row: Standing, page: Path) -> str:
     return ", ".join(f"[{name}](<{target}>)" for name, target in words.links(row, page))

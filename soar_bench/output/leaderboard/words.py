@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.boards import published
-from soar_bench.boards.boards import Board, Figure, Row
+from soar_bench.boards.standings import Figure, Leaderboard, Standing
 
 TITLE = "Leaderboard"
 
@@ -38,11 +38,11 @@ IMPORTED_BESIDE = (
 )
 
 
-def title(board: Board) -> str:
+def title(board: Leaderboard) -> str:
     return f"{board.suite.name} under {board.protocol.name}"
 
 
-def facts(board: Board) -> str:
+def facts(board: Leaderboard) -> str:
     """What all rows of the board share, in a sentence or two."""
     suite = board.suite
     seed = "" if suite.seed is None else f", seed {suite.seed}"
@@ -58,16 +58,16 @@ def _shown(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(k, v) for k, v in sorted(settings.items()) if not (same and k == "vae_dtype")]
 
 
-def arrow(board: Board, metric: str) -> str:
+def arrow(board: Leaderboard, metric: str) -> str:
     return "↑" if board.metrics[metric].higher_is_better else "↓"
 
 
-def others(board: Board) -> list[str]:
+def others(board: Leaderboard) -> list[str]:
     """The metrics that rows are not ranked by."""
     return [name for name in board.metrics if name != board.primary]
 
 
-def rank(row: Row) -> str:
+def rank(row: Standing) -> str:
     if row.rank is None:
         return "-"
     best, worst = row.rank
@@ -99,7 +99,7 @@ def relative(path: Path, page: Path) -> str:
     return Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()
 
 
-def links(row: Row, page: Path) -> list[tuple[str, str]]:
+def links(row: Standing, page: Path) -> list[tuple[str, str]]:
     """The text and target of a link to each record of a row."""
     return [
         ("run" if run.seed is None else f"seed {run.seed}", relative(run.folder, page))

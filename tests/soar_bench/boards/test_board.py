@@ -17,12 +17,13 @@ from records_by_hand import write_run
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
-from soar_bench.boards.boards import boards
-from soar_bench.boards.compare import compare, entrants, verdict
+from soar_bench.boards import compare, group_seeds
+from soar_bench.boards.rows import verdict
+from soar_bench.boards.standings import standings
 from soar_bench.cli.board import leaderboard as command
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.markdown import escape, table
 from soar_bench.output.leaderboard import FORMS, leaderboard, load
-from soar_bench.output.markdown import escape, table
 from soar_bench.records import COLUMNS, RUN_FILE, SCORES_FILE, read_run, read_runs
 from soar_bench.stats import (
     Estimate,
@@ -143,32 +144,31 @@ def test_damaged_scores_are_refused_by_name(results):
 
 def test_seeds_become_one_entrant_and_a_copy_counts_once(results):
     runs = read_runs(results)
-    board = {e.name: e for e in entrants([*runs, runs[0]])}
+    board = {e.name: e for e in group_seeds([*runs, runs[0]])}
     assert {name: len(e.runs) for name, e in board.items()} == {"shapes": 1, "sft": 2, "soar": 3}
 
 
 def test_two_checkpoints_of_one_seed_do_not_pass_for_two_seeds(results):
     write_run(results, record("soar-again", "other weights", story("soar", 1)), scores(0.9))
     with pytest.raises(SoarBenchError, match="two checkpoints of one training and seed"):
-        entrants(read_runs(results))
+        group_seeds(read_runs(results))
 
 
 def test_entrants_of_one_name_are_told_apart(tmp_path):
     write_run(tmp_path, record("a", "a", story("sft", 0, step=200)), scores(0.5))
     write_run(tmp_path, record("b", "b", story("sft", 0, step=400)), scores(0.5))
-    assert {e.name for e in entrants(read_runs(tmp_path))} == {"sft, step 200", "sft, step 400"}
+    assert {e.name for e in group_seeds(read_runs(tmp_path))} == {"sft, step 200", "sft, step 400"}
     write_run(tmp_path, record("c", "c", story("sft", 0, base="another")), scores(0.5))
-    names = [e.name for e in entrants(read_runs(tmp_path))]
+    names = [e.name for e in group_seeds(read_runs(tmp_path))]
     assert len(set(names)) == 3
 
 
 def test_what_was_not_trained_comes_first(results):
-    assert entrants(read_runs(results))[0].name == "shapes"
+    assert group_seeds(read_runs(results))[0].name == "shapes"
 
 
 def test_compare_gives_values_differences_and_plain_words(results):
-    board = sorted(entrants(read_runs(results)), key=lambda e: e.name != "shapes")
-    rows = {row.entrant: row for row in compare(board)}
+    rows = {row.entrant: row for row in compare(read_runs(results)).rows}
     assert rows["shapes"].difference is None
     assert rows["soar"].verdict == "better"
     assert rows["soar"].value.seeds == 3
@@ -180,7 +180,7 @@ def test_compare_gives_values_differences_and_plain_words(results):
 def test_runs_not_measured_alike_are_refused_naming_the_setting(results):
     write_run(results, record("other", "o", steps=10), scores(0.5))
     with pytest.raises(SoarBenchError, match=r"steps: (20 and 10|10 and 20)"):
-        compare(entrants(read_runs(results)))
+        compare(read_runs(results))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_nothing_scored_gives_no_misleading_number(tmp_path):
     empty["value"] = math.nan
     write_run(tmp_path, record("a", "a"), empty)
     write_run(tmp_path, record("b", "b", story("b", 0)), scores(0.5))
-    rows = compare(entrants(read_runs(tmp_path)))
+    rows = compare(read_runs(tmp_path)).rows
     assert {row.verdict for row in rows} == {"", "nothing in common to compare"}
     page = leaderboard(read_runs(tmp_path), tmp_path, tmp_path / "leaderboard.md")
     assert "nan" not in page.lower().replace("unscored", "")
@@ -360,7 +360,7 @@ def test_what_has_no_value_has_no_rank_and_stands_last(results, tmp_path):
     nothing = scores(0.5)
     nothing["value"], nothing["unscored"] = math.nan, "too dark"
     write_run(results, record("aaa", "aaa"), nothing)
-    (board,) = boards(read_runs(results))
+    (board,) = standings(read_runs(results))
     assert board.rows[-1].name == "aaa"
     assert board.rows[-1].rank is None
     assert {row.rank[1] <= 3 for row in board.rows[:-1]} == {True}
@@ -370,7 +370,7 @@ def test_what_has_no_value_has_no_rank_and_stands_last(results, tmp_path):
 
 def test_a_board_of_one_is_first_and_last(tmp_path):
     write_run(tmp_path, record("a", "a"), scores(0.5))
-    (board,) = boards(read_runs(tmp_path))
+    (board,) = standings(read_runs(tmp_path))
     assert board.rows[0].rank == (1, 1)
     assert not board.has_base or board.rows[0].cells["shapes_geneval"].difference is None
 
@@ -379,7 +379,7 @@ def test_an_interval_ends_where_the_metric_does(tmp_path):
     nearly = scores(1.0)
     nearly.loc[0, "value"] = 0.0
     write_run(tmp_path, record("a", "a"), nearly)
-    (board,) = boards(read_runs(tmp_path))
+    (board,) = standings(read_runs(tmp_path))
     assert board.rows[0].cells["shapes_geneval"].value.high == 1.0
 
 
@@ -388,7 +388,7 @@ def test_the_date_is_the_newest_records_day_in_utc(tmp_path):
         made = record(f"a{seed}", f"a{seed}", story("a", seed))
         made["made"] = {"finished": finished}
         write_run(tmp_path, made, scores(0.5, seed))
-    (board,) = boards(read_runs(tmp_path))
+    (board,) = standings(read_runs(tmp_path))
     assert board.rows[0].date == "2026-11-23"
 
 
@@ -422,7 +422,7 @@ def test_published_numbers_stand_beside_their_boards_and_are_never_ranked(tmp_pa
     assert (
         "| SD3.5-M + SOAR | 10k | 0.78 | 0.67 | 22.86 |" in sections["Published, not measured here"]
     )
-    for board in boards(read_runs(tmp_path)):
+    for board in standings(read_runs(tmp_path)):
         assert [row.name for row in board.rows] == ["a"]
 
 
@@ -468,7 +468,7 @@ def test_the_html_page_is_whole_by_itself_and_says_what_the_markdown_says(result
     assert name in page.text
     assert set(page.scopes) == {"row", "col"}
     assert page.captions == len(page.tables)
-    (board,) = boards(read_runs(results))
+    (board,) = standings(read_runs(results))
     shown = [" ".join(row[0].split()) for row in page.tables[0][1:]]
     assert shown == [row.name for row in board.rows]
     best = board.rows[0].cells["shapes_geneval"].value

@@ -7,6 +7,8 @@ import io
 import json
 import math
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -15,10 +17,10 @@ from records_by_hand import write_run
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
-from soar_bench.boards.compare import compare, entrants
+from soar_bench.boards import compare
 from soar_bench.cli import app
+from soar_bench.core import latex
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.output import latex
 from soar_bench.records import read_runs
 
 NAN = math.nan
@@ -86,16 +88,19 @@ def place(tmp_path):
 
     write.results = tmp_path / "r"
     write.rows = lambda **options: {
-        (row.metric, row.entrant): row
-        for row in compare(entrants(read_runs(tmp_path / "r")), **options)
+        (row.metric, row.entrant): row for row in compare(read_runs(tmp_path / "r"), **options).rows
     }
     return write
 
 
-def printed(*arguments, width=100):
-    result = CliRunner().invoke(
+def invoked(*arguments, width=100):
+    return CliRunner().invoke(
         app, ["compare", *map(str, arguments)], env={"COLUMNS": str(width), "TERM": "dumb"}
     )
+
+
+def printed(*arguments, width=100):
+    result = invoked(*arguments, width=width)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.stdout
@@ -123,10 +128,23 @@ def test_scores_on_a_scale_are_compared_by_the_paired_t_test(place):
     assert row.verdict == "better"
 
 
-def test_right_and_wrong_with_one_image_are_compared_by_mcnemar(place):
+def test_right_and_wrong_are_compared_by_the_paired_t_test_too(place):
+    a = [0] * 10 + [1] * 2 + [1] * 8
+    b = [1] * 10 + [0] * 2 + [1] * 8
+    place("a", {"right": a})
+    place("b", {"right": b})
+    row = place.rows()["right", "b"]
+    assert row.test == "t"
+    assert row.p_value == pytest.approx(scipy_stats.ttest_rel(b, a).pvalue)
+    assert "paired t-test on prompt means" in " ".join(printed(place.results).split())
+    exact = " ".join(printed(place.results, "--test", "exact").split())
+    assert "McNemar's exact test" in exact
+
+
+def test_right_and_wrong_with_one_image_are_compared_exactly_by_mcnemar(place):
     place("a", {"right": [0] * 10 + [1] * 2 + [1] * 8})
     place("b", {"right": [1] * 10 + [0] * 2 + [1] * 8})
-    row = place.rows()["right", "b"]
+    row = place.rows(test="exact")["right", "b"]
     assert row.test == "McNemar"
     assert row.p_value == pytest.approx(scipy_stats.binomtest(10, 12).pvalue)
     assert (row.wins, row.ties, row.losses) == (10, 8, 2)
@@ -137,7 +155,7 @@ def test_right_and_wrong_with_several_images_are_compared_by_sign_flips_of_whole
     """Four prompts, all better: 2 of 2^4 flips are as extreme, however many images there are."""
     place("a", {"right": np.zeros((4, 8))}, images=8)
     place("b", {"right": [[1] * 8, [1] * 4 + [0] * 4, [1] * 2 + [0] * 6, [1] + [0] * 7]}, images=8)
-    row = place.rows()["right", "b"]
+    row = place.rows(test="exact")["right", "b"]
     assert row.test == "sign-flip"
     assert row.p_value == pytest.approx(2 / 16)
     assert row.verdict == "no evidence of a difference at this size"
@@ -151,7 +169,7 @@ def test_a_mean_of_task_means_weighs_tasks_in_its_test(place):
     declare = {"right": declared(aggregate="task_mean")}
     place("a", {"right": [0, 0, 0, 1, 1]}, declare, tasks)
     place("b", {"right": [1, 1, 1, 0, 0]}, declare, tasks)
-    row = place.rows()["right", "b"]
+    row = place.rows(test="exact")["right", "b"]
     assert row.difference.value == pytest.approx((1 + 0) / 2)
     # |x + y| >= 1, x = +-1, y in (-4, -2, 0, 2, 4) / 4 with 1, 4, 6, 4, 1 of 16: x and y alike,
     # or y = 0.
@@ -442,7 +460,7 @@ def three(place):
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_table_fits_the_terminal(three, width):
-    text = printed(three, "--detect", "0.05", width=width)
+    text = printed(three, "--detect", "0.05", "--test", "exact", width=width)
     assert max(map(len, text.splitlines())) <= width
     for words in ("sft-equal-compute", "shapes_geneval ↑", "value ± s.e.", "McNemar", "Holm"):
         assert words in text
@@ -519,3 +537,144 @@ def test_hostile_names_are_text_in_every_format(place, form):
     if form == "json":
         names = {row["checkpoint"] for row in json.loads(text)["rows"]}
         assert HOSTILE in names
+
+
+# The gate
+
+
+def shifted(place, shift, metric="m", higher=True, prompts=40, noise=0.2):
+    """Two checkpoints whose paired differences have this mean and deviation exactly."""
+    rng = np.random.default_rng(6)
+    base, d = rng.normal(size=(2, prompts))
+    d = (d - d.mean()) / d.std(ddof=1)
+    declare = {metric: declared(higher=higher)}
+    a = place("a", {metric: base}, declare)
+    b = place("b", {metric: base + noise * d + shift}, declare)
+    return a, b, noise / math.sqrt(prompts)
+
+
+@pytest.mark.parametrize(
+    ("shift", "higher", "code"),
+    [(-0.3, True, 3), (0.3, True, 0), (-0.01, True, 0), (0.3, False, 3), (-0.3, False, 0)],
+)
+def test_the_gate_fails_what_is_significantly_worse_in_the_metrics_direction(
+    place, shift, higher, code
+):
+    a, b, _ = shifted(place, shift, higher=higher)
+    result = invoked(a, b, "--fail-if", "worse")
+    assert result.exit_code == code
+    assert ("b is worse than a in m" in result.stderr) == (code == 3)
+    assert "checkpoint" in result.stdout, "the table is printed all the same"
+    assert invoked(a, b).exit_code == 0, "without the option nothing fails"
+
+
+@pytest.mark.parametrize(("quantile", "code"), [(1.05, 3), (0.95, 0)])
+def test_a_margin_is_what_the_two_sided_interval_has_to_lie_beyond(place, quantile, code):
+    """With the difference this many half intervals below -margin."""
+    margin = 0.1
+    half = scipy_stats.t.ppf(0.975, 39) * 0.2 / math.sqrt(40)
+    a, b, _ = shifted(place, -margin - quantile * half)
+    result = invoked(a, b, "--fail-if", "worse", "--margin", str(margin))
+    assert result.exit_code == code
+    assert ("by more than 0.1" in result.stderr) == (code == 3)
+    assert invoked(a, b, "--fail-if", "worse").exit_code == 3
+
+
+def test_the_gate_agrees_with_the_verdicts_and_their_correction(place):
+    """p = 0.03 alone would fail; corrected for two metrics it does not, whichever is asked for."""
+    d = np.random.default_rng(2).normal(size=20)
+    d = (d - d.mean()) / d.std(ddof=1)
+    below = scipy_stats.t.isf(0.03 / 2, 19) / math.sqrt(20)
+    place("a", {"first": np.zeros(20), "second": np.zeros(20)})
+    place("b", {"first": d - below, "second": d})
+    for metric in ([], ["--metric", "first"]):
+        assert invoked(place.results, "--fail-if", "worse", *metric).exit_code == 0
+    assert invoked(place.results, "--fail-if", "worse", "--level", "0.9").exit_code == 3
+
+
+def test_only_the_metrics_that_are_named_can_fail(place):
+    rng = np.random.default_rng(7)
+    base = rng.normal(size=30)
+    a = place("a", {"good": base, "bad": base})
+    worse = base - 1 + rng.normal(scale=0.1, size=30)
+    b = place("b", {"good": base + 1 + rng.normal(scale=0.1, size=30), "bad": worse})
+    failed = invoked(a, b, "--fail-if", "worse")
+    assert failed.exit_code == 3
+    assert failed.stderr.count("is worse than") == 1 and "in bad:" in failed.stderr
+    assert invoked(a, b, "--fail-if", "worse", "--metric", "good").exit_code == 0
+    assert invoked(a, b, "--fail-if", "worse", "--metric", "bad").exit_code == 3
+
+
+def test_a_constant_loss_is_tested_by_its_signs_against_the_margin_too(place):
+    a, b, _ = shifted(place, -0.5, noise=0.0, prompts=10)
+    assert invoked(a, b, "--fail-if", "worse").exit_code == 3
+    assert invoked(a, b, "--fail-if", "worse", "--margin", "0.4").exit_code == 3
+    assert invoked(a, b, "--fail-if", "worse", "--margin", "0.6").exit_code == 0
+
+
+def test_the_gate_refuses_what_cannot_be_compared(place):
+    a = place("a", {"m": [1.0, 2.0, 3.0]})
+    b = place("b", {"m": [NAN, NAN, NAN]})
+    c = place("c", {"m": [1.0, 2.0, 3.0]}, steps=10)
+    with pytest.raises(SoarBenchError, match="no score of m in common"):
+        printed(a, b, "--fail-if", "worse")
+    with pytest.raises(SoarBenchError, match="not measured alike"):
+        printed(a, c, "--fail-if", "worse")
+    with pytest.raises(SoarBenchError, match="--margin is that of --fail-if"):
+        printed(a, b, "--margin", "0.1")
+    with pytest.raises(SoarBenchError, match="--margin takes a number from 0, not -1"):
+        printed(a, b, "--fail-if", "worse", "--margin", "-1")
+
+
+def test_exit_codes_of_the_command_itself(place):
+    """2 for what is refused, as every refusal has it; 3 for what is worse."""
+    a, b, _ = shifted(place, -0.3)
+    c = place("c", {"m": [1.0, 2.0]}, steps=10)
+    for other, code in ((b, 3), (c, 2)):
+        done = subprocess.run(
+            [sys.executable, "-m", "soar_bench", "compare", a, other, "--fail-if", "worse"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+# From Python
+
+
+def test_a_comparison_is_a_frame_text_and_verdicts(place):
+    shifted(place, -0.3)
+    comparison = compare(read_runs(place.results))
+    (base, other) = comparison.to_frame().to_dict("records")
+    assert (base["checkpoint"], other["checkpoint"]) == ("a", "b")
+    assert math.isnan(base["difference"])
+    assert other["difference"] == pytest.approx(-0.3)
+    assert comparison.verdicts == {("m", "b"): "worse"}
+    assert [row.entrant for row in comparison.worse()] == ["b"]
+    assert comparison.worse(margin=0.29) == []
+    assert comparison.to_markdown() == printed(place.results, "--format", "markdown")
+    assert comparison.to_latex() == printed(place.results, "--format", "latex")
+    b = next(run for run in read_runs(place.results) if run.label == "b")
+    turned = compare(read_runs(place.results), reference=b)
+    assert turned.verdicts == {("m", "a"): "better"}
+
+
+def test_a_pair_has_one_difference_interval_and_p_on_every_page(place, tmp_path):
+    """The comparison, the leaderboard and the report on right and wrong images."""
+    from soar_bench.boards.standings import standings
+    from soar_bench.report import sections, words
+
+    rng = np.random.default_rng(8)
+    hard = rng.random((30, 2))
+    place("base", {"right": rng.random((30, 2)) < hard}, images=2)
+    place("sft0", {"right": rng.random((30, 2)) < hard + 0.3}, images=2, story=story("sft", 0))
+    runs = read_runs(place.results)
+    (_, row) = compare(runs).rows
+    (section,) = sections.sections_of(runs)
+    (_, line) = words.table(section)
+    (board,) = standings(runs)
+    assert f"[{row.interval[0]:+.3f}, {row.interval[1]:+.3f}]".replace("-", "−") in line.difference
+    assert line.p == ("< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}")
+    assert line.test == row.test == "t"
+    significant = row.p_value <= 0.05
+    assert {r.rank for r in board.rows} == ({(1, 1), (2, 2)} if significant else {(1, 2)})

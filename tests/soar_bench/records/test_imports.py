@@ -11,8 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from soar_bench.boards.boards import boards
-from soar_bench.boards.compare import board_of, check_same_board, compare
+from soar_bench.boards import Board, compare
+from soar_bench.boards.entrants import check_measured_alike, select_entrants
+from soar_bench.boards.standings import standings
 from soar_bench.cli.export import import_
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.output.leaderboard import leaderboard
@@ -263,9 +264,9 @@ def test_imported_numbers_stand_beside_measured_ones_marked_and_unranked(tmp_pat
     theirs = load(tmp_path, of_suite(shapes_signs(), 1.0), label="theirs")
     assert theirs.board != ours.board
     with pytest.raises(SoarBenchError, match="not measured alike"):
-        check_same_board([ours, theirs])
+        check_measured_alike([ours, theirs])
     runs = read_runs(tmp_path / "results")
-    own, imported = sorted(boards(runs), key=lambda board: board.imported)
+    own, imported = sorted(standings(runs), key=lambda board: board.imported)
     assert [r.name for r in own.rows] == ["ours"] and own.rows[0].rank == (1, 1)
     assert [r.name for r in own.beside] == ["theirs (imported: DiffusionNFT or HY-SOAR)"]
     assert [r.name for r in imported.rows] == [r.name for r in own.beside]
@@ -280,7 +281,8 @@ def test_imported_numbers_stand_beside_measured_ones_marked_and_unranked(tmp_pat
 def test_they_can_be_compared_on_the_same_prompts_by_who_insists(tmp_path):
     ours = measured(tmp_path / "results", 0.5)
     theirs = load(tmp_path, of_suite(shapes_signs(), 1.0))
-    (value, difference) = compare(board_of([[ours], [theirs]], anyway=True), anyway=True)
+    entrants = select_entrants([[ours], [theirs]], anyway=True)
+    (value, difference) = compare(Board.in_common(entrants)).rows
     assert value.metric == difference.metric == "ocr_accuracy"
     assert difference.difference.value == pytest.approx((29 * 0.5 + 1) / 30)
     assert not difference.alike

@@ -51,8 +51,8 @@ from soar_bench.report import (
     sweeps,
     words,
 )
-from soar_bench.report.boards import boards_of
 from soar_bench.report.page import TEMPLATES, Options, write_report
+from soar_bench.report.sections import sections_of
 from soar_bench.suites.types import PlannedSample, Prompt
 
 #: For what is not about numbers: one metric makes fewer plots.
@@ -124,7 +124,7 @@ def test_the_table_has_the_means_by_hand(made):
 
 
 def test_wins_in_the_table_go_by_the_metrics_direction(made):
-    board = boards_of(made[2])[0]
+    board = sections_of(made[2])[0]
     row = next(r for r in board.rows if (r.metric, r.entrant) == ("distance", "<b>soar</b>"))
     wins = ties = losses = 0
     for p in range(6):
@@ -143,7 +143,7 @@ def test_wins_in_the_table_go_by_the_metrics_direction(made):
 
 
 def test_a_metric_that_counts_tasks_comes_first(made):
-    assert next(name for name, _ in boards_of(made[2])[0].metrics) == "right"
+    assert next(name for name, _ in sections_of(made[2])[0].metrics) == "right"
 
 
 def test_the_data_are_the_records(made):
@@ -216,13 +216,13 @@ def test_the_page_allows_and_names_nothing_but_its_own_files(made):
 
 def test_names_with_signs_of_formulas_are_drawn_as_they_are(tmp_path):
     run = hand_run(tmp_path / "r", None, 0, "a$b$ {x} \x07 & <c>")
-    drawing = plots.values(boards_of([run])[0]).svg
+    drawing = plots.values(sections_of([run])[0]).svg
     assert "a$b$ {x} &amp; &lt;c&gt;" in drawing
     assert svg.label("x" * 99) == "x" * 27 + "…"
 
 
 def test_plots_take_their_colours_and_names_from_the_page(made):
-    drawing = plots.values(boards_of(made[2])[0]).svg
+    drawing = plots.values(sections_of(made[2])[0]).svg
     assert "<text" in drawing
     assert "currentColor" in drawing
     assert "var(--k1)" in drawing
@@ -344,27 +344,28 @@ def test_scores_of_another_tool_have_no_images_and_no_command(write, tmp_path):
 
 
 def test_prompt_differences_are_paired_on_the_same_samples(made):
-    base, _, soar = boards_of(made[2])[0].entrants
+    board = sections_of(made[2])[0].board
+    assert [entrant.name for entrant in board.entrants][2] == "<b>soar</b>"
     expected = []
     for p in range(6):
         pairs = [[value_of(c, p, k, "distance")[0] for c in (3, 0)] for k in range(2)]
         expected.append(np.mean([a - b for a, b in pairs if a is not None]))
-    found = plots.prompt_differences(soar, base, "distance")
+    found = plots.prompt_differences(board, 2, 0, "distance")
     assert found == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_sweep_joins_boards_that_differ_in_the_steps_alone(tmp_path):
     runs = [run for steps in (10, 20, 40) for run in hand_runs(tmp_path / "r", None, steps=steps)]
     other = hand_run(tmp_path / "r", None, 0, "base", steps=80, resolution=32)
-    figures = sweeps.protocol_sweeps(boards_of([*runs, other]))
+    figures = sweeps.protocol_sweeps(sections_of([*runs, other]))
     assert [figure.header for figure in figures] == [("checkpoint", "10", "20", "40")] * 3
     assert [row[0] for row in figures[0].rows] == ["base", "sft", "<b>soar</b>"]
-    assert sweeps.protocol_sweeps(boards_of(runs[:4])) == []
+    assert sweeps.protocol_sweeps(sections_of(runs[:4])) == []
 
 
 def test_guidance_is_swept_too(tmp_path):
     runs = [run for g in (1.0, 4.5) for run in hand_runs(tmp_path / "r", None, guidance=g)]
-    figures = sweeps.protocol_sweeps(boards_of(runs))
+    figures = sweeps.protocol_sweeps(sections_of(runs))
     assert {figure.header for figure in figures} == {("checkpoint", "1", "4.5")}
 
 
@@ -372,7 +373,7 @@ def test_checkpoints_of_one_training_make_a_curve_from_its_base(tmp_path):
     runs = [hand_run(tmp_path / "r", None, 0, "base")]
     for number, step in ((1, 100), (2, 200)):
         runs.append(hand_run(tmp_path / "r", None, number, f"s{step}", story("sft", 0, step)))
-    figures = sweeps.training_sweeps(boards_of(runs))
+    figures = sweeps.training_sweeps(sections_of(runs))
     assert figures[0].header == ("checkpoint", "0", "100", "200")
     assert [row[0] for row in figures[0].rows] == ["sft"]
 
@@ -383,7 +384,7 @@ def test_checkpoints_of_one_training_stand_in_the_order_of_their_steps(tmp_path)
     other = [hand_run(tmp_path / "r", None, n, "sft-seed0", story("sft", 0, step))
              for n, step in ((4, 60), (5, 50))]  # fmt: skip
     base = hand_run(tmp_path / "r", None, 0, "base")
-    (board,) = boards_of([runs[0], other[0], runs[1], base, other[1], runs[2]])
+    (board,) = sections_of([runs[0], other[0], runs[1], base, other[1], runs[2]])
     assert [entrant.name for entrant in board.entrants] == [
         "base", "soar, step 30", "soar, step 200", "soar, step 1000", "sft, step 50", "sft, step 60"
     ]  # fmt: skip
@@ -392,7 +393,7 @@ def test_checkpoints_of_one_training_stand_in_the_order_of_their_steps(tmp_path)
 def test_checkpoints_whose_names_have_commas_are_listed_without(tmp_path):
     runs = [hand_run(tmp_path / "r", None, n, f"c{n}", story("sft", 0, n) if n else None,
                      value=constant) for n in range(3)]  # fmt: skip
-    says = dict(words.findings(boards_of(runs)[0]))["right"]
+    says = dict(words.findings(sections_of(runs)[0]))["right"]
     assert says.endswith(": sft, step 1 and sft, step 2.")
 
 
@@ -404,7 +405,7 @@ def test_losses_are_read_up_to_the_checkpoints_step(tmp_path, inside):
     assert log.steps.tolist() == [10, 20, 30, 40]
     assert log.losses["loss"] == pytest.approx([0.1, 0.05, 1 / 30, 0.025])
     assert without == []
-    drawing = curves.figure([log], curves.series_of([log], boards_of([run])))
+    drawing = curves.figure([log], curves.series_of([log], sections_of([run])))
     assert "on the line (base)" in drawing.svg
     assert "off the line" not in drawing.svg, "SFT has no auxiliary loss"
 
@@ -422,7 +423,7 @@ def test_checkpoints_of_one_training_are_one_line(tmp_path):
                      story("sft", 0, step)) for n, step in ((1, 20), (2, 40))]  # fmt: skip
     (log,), _ = curves.trainings(runs)
     assert log.steps.tolist() == [10, 20, 30, 40]
-    assert curves.series_of([log], boards_of(runs)) == {log.key: 1}, "as its last checkpoint"
+    assert curves.series_of([log], sections_of(runs)) == {log.key: 1}, "as its last checkpoint"
 
 
 def test_trainings_of_one_name_are_told_apart(tmp_path):
@@ -434,7 +435,7 @@ def test_trainings_of_one_name_are_told_apart(tmp_path):
         folder, _ = trained(tmp_path / str(number), settings=said["config"])
         runs.append(hand_run(tmp_path / "r", None, number, str(folder), said))
     logs, _ = curves.trainings(runs)
-    boards = boards_of(runs)
+    boards = sections_of(runs)
     assert len({log.name for log in logs}) == 2
     for log, entrant in zip(logs, boards[0].entrants, strict=True):
         assert log.name.split(" ")[-1] == entrant.name.split(" ")[-1], "the board's own mark"
@@ -453,7 +454,7 @@ def test_a_training_that_was_moved_is_found_by_the_records_in_it(tmp_path):
 
 def drawn(runs):
     """The figures of metrics that a report of the runs has."""
-    boards = boards_of(runs)
+    boards = sections_of(runs)
     logs, _ = curves.trainings(runs)
     return evaluations.figures(logs, curves.series_of(logs, boards), boards)
 
@@ -502,7 +503,7 @@ def test_metrics_are_shown_from_the_base_to_the_judged_checkpoint(tmp_path):
 def test_metrics_have_the_intervals_of_their_records(tmp_path):
     folder, said = evaluated(tmp_path)
     run = hand_run(tmp_path / "r", None, 2, str(folder), said)
-    board = boards_of([run])[0]
+    board = sections_of([run])[0]
     summary = next(one for one in words.table(board) if one.metric == "distance")
     distance = drawn([run])[1]
     assert distance.rows[2] == ("40", f"{summary.value} (1 unscored)")
@@ -768,13 +769,13 @@ def test_details_that_are_no_json_are_refused(write, tmp_path):
 def test_boards_of_one_name_are_told_apart(tmp_path):
     runs = [hand_run(tmp_path / "r", None, 0, "base")]
     runs.append(hand_run(tmp_path / "r", None, 0, "base", images=1))
-    assert [board.title for board in boards_of(runs)] == ["hand under hand (1)",
+    assert [board.title for board in sections_of(runs)] == ["hand under hand (1)",
                                                           "hand under hand (2)"]  # fmt: skip
 
 
 def test_a_run_given_twice_counts_once(tmp_path):
     run = hand_run(tmp_path / "r", None, 0, "base")
-    (board,) = boards_of([run, read_run(run.folder)])
+    (board,) = sections_of([run, read_run(run.folder)])
     assert len(board.runs) == 1
 
 
@@ -871,6 +872,6 @@ def test_the_contrast_formula_by_known_values():
 
 
 def test_samples_are_prompt_by_prompt(made):
-    found = samples.Samples.of(boards_of(made[2])[0])
+    found = samples.Samples.of(sections_of(made[2])[0])
     order = [(s.prompt.id, s.index) for s in found.samples]
     assert order == [(f"p{p}", k) for p in range(6) for k in range(2)]

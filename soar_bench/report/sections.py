@@ -1,86 +1,100 @@
-"""Records as boards: what may stand beside what, and in which order."""
+"""Records as the sections of a report: what may stand beside what, and in which order."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from soar_bench.boards.compare import Entrant, Row, compare, entrants, metrics_of, primary_metric
+from soar_bench.boards import Board, Comparison, Entrant, compare, group_seeds
+from soar_bench.boards.rows import Row
 from soar_bench.core.digests import digest_of
-from soar_bench.records import Run
+from soar_bench.records import Run, metrics_of, primary_metric
 from soar_bench.records.model import MetricRecord, RunRecord
+from soar_bench.report.text import Value
 
 
 @dataclass(frozen=True)
-class Board:
-    """Runs of one suite, protocol and set of evaluators, compared with the first of them."""
+class Section:
+    """One board of the report, compared with its first entrant."""
 
     #: names it inside the page: letters and digits
     key: str
     suite: str
     protocol: str
     #: the base first
-    entrants: tuple[Entrant, ...]
-    #: every metric of every entrant, as `soar-bench compare` has it
-    rows: tuple[Row, ...]
+    board: Board
+    comparison: Comparison
 
     @property
     def title(self) -> str:
         return f"{self.suite} under {self.protocol}"
 
     @property
+    def entrants(self) -> tuple[Entrant, ...]:
+        return self.board.entrants
+
+    @property
     def runs(self) -> tuple[Run, ...]:
         """Every run, seed by seed, in the order of the entrants."""
-        return tuple(run for entrant in self.entrants for run in entrant.runs)
+        return self.board.runs
 
     @property
     def record(self) -> RunRecord:
         """The first run's record: what it says of suite, protocol and evaluators holds for all."""
-        return self.entrants[0].runs[0].record
+        return self.runs[0].record
 
-    @property
+    @cached_property
     def metrics(self) -> list[tuple[str, MetricRecord]]:
         """Each metric with its declaration, the one to rank by first."""
-        return ordered_metrics(self.entrants[0].runs[0])
+        return ordered_metrics(self.runs[0])
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """Every metric of every entrant, as `soar-bench compare` has it, in the metrics' order."""
+        places = [name for name, _ in self.metrics]
+        return tuple(sorted(self.comparison.rows, key=lambda row: places.index(row.metric)))
+
+    def value(self, entrant: int, metric: str) -> Value:
+        """Return an entrant's value with its interval."""
+        return Value(self.board.value(entrant, metric), self.board.interval(entrant, metric))
 
     @property
     def tasks(self) -> list[str]:
         """The tasks of the suite in its order; empty where it has none."""
-        seen = (t for e in self.entrants for scores in e.scores for t in scores["task"].unique())
-        return [task for task in dict.fromkeys(map(str, seen)) if task]
+        names = (t for metric, _ in self.metrics for t in self.board.table(metric).task_order)
+        return [task for task in dict.fromkeys(names) if task]
 
 
-def boards_of(runs: Sequence[Run]) -> list[Board]:
-    """The runs' boards, by suite and protocol. A run that is given twice counts once; of the runs
-    of a board the first one that was not trained is what the others differ from. Checkpoints of one
-    training stand together, in the order of their steps.
+def sections_of(runs: Sequence[Run]) -> list[Section]:
+    """Return the runs' boards, by suite and protocol. A run that is given twice counts once; of the
+    runs of a board the first one that was not trained is what the others differ from. Checkpoints
+    of one training stand together, in the order of their steps.
 
     Boards of one name, which differ in settings or evaluators, are numbered.
     """
-    every = {run.folder.resolve(): run for run in runs}
+    distinct = {run.folder.resolve(): run for run in runs}
     groups: dict[str, list[Run]] = {}
-    for run in every.values():
+    for run in distinct.values():
         groups.setdefault(run.board, []).append(run)
     ordered = sorted(groups.items(), key=lambda item: (*_names(item[1][0]), item[0]))
     times = Counter(_names(group[0]) for _, group in ordered)
     seen: Counter[tuple[str, str]] = Counter()
-    boards = []
+    sections = []
     for number, (_, group) in enumerate(ordered, start=1):
         suite, protocol = names = _names(group[0])
         seen[names] += 1
         if times[names] > 1:
             protocol = f"{protocol} ({seen[names]})"
-        board = entrants(_by_step(group))
-        places = [name for name, _ in ordered_metrics(board[0].runs[0])]
-        rows = sorted(compare(board), key=lambda row: places.index(row.metric))
-        boards.append(Board(f"b{number}", suite, protocol, tuple(board), tuple(rows)))
-    return boards
+        board = Board.of(group_seeds(_by_step(group)))
+        sections.append(Section(f"b{number}", suite, protocol, board, compare(board)))
+    return sections
 
 
 def training_of(run: Run) -> str:
-    """Equal for the checkpoints of one training, whatever their step and seed; empty for what was
-    not trained here.
+    """Return a key that the checkpoints of one training share, whatever their step and seed; empty
+    for what was not trained here.
     """
     story = run.training
     if not story:
@@ -92,8 +106,8 @@ def training_of(run: Run) -> str:
 
 
 def training_names(runs: Sequence[Run]) -> dict[str, str]:
-    """What tables call each training of the runs, by :func:`training_of`. Two of one name are told
-    apart as boards do it for their last checkpoints.
+    """Return what tables call each training of the runs, by :func:`training_of`. Two of one name
+    are told apart as boards do it for their last checkpoints.
     """
     last: dict[str, Run] = {}
     for run in runs:
@@ -108,15 +122,17 @@ def training_names(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _by_step(runs: Sequence[Run]) -> list[Run]:
-    """The trainings in the order in which they first come, each with its checkpoints by step."""
-    of = [training_of(run) for run in runs]
-    keys = [(of.index(key), run.training["step"] if key else 0)
-            for key, run in zip(of, runs, strict=True)]  # fmt: skip
+    """Return the trainings in the order in which they first come, their checkpoints by step."""
+    trainings = [training_of(run) for run in runs]
+    keys = [
+        (trainings.index(key), run.training["step"] if key else 0)
+        for key, run in zip(trainings, runs, strict=True)
+    ]
     return [runs[i] for i in sorted(range(len(runs)), key=keys.__getitem__)]
 
 
 def ordered_metrics(run: Run) -> list[tuple[str, MetricRecord]]:
-    """A run's metrics with their declarations, the one to rank by first."""
+    """Return a run's metrics with their declarations, the one to rank by first."""
     first = primary_metric(run)
     return [first, *(metric for metric in metrics_of(run) if metric[0] != first[0])]
 

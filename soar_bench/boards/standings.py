@@ -1,0 +1,231 @@
+"""Leaderboards: all entrants of a board ranked, with what stands beside them uncompared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from soar_bench.boards import published
+from soar_bench.boards.board import Board
+from soar_bench.boards.entrants import Entrant, group_seeds
+from soar_bench.records import Run, primary_metric
+from soar_bench.records.model import MetricRecord, ProtocolRecord, SuiteRecord
+from soar_bench.stats import Estimates, ScoreTable, rank_ranges
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of one row. NaN is a number that cannot be known."""
+
+    value: float
+    #: ends of the 95% interval
+    low: float
+    high: float
+    standard_error: float
+    #: samples with and without a value; of a difference, those that both have or only one
+    scored: int
+    unscored: int
+    prompts: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row."""
+
+    value: Figure
+    #: standard deviation over training seeds; NaN for one
+    seed_deviation: float
+    #: how much higher than the base that the checkpoint stands on, paired; None without it
+    difference: Figure | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One entrant of a leaderboard."""
+
+    name: str
+    runs: tuple[Run, ...]
+    #: best and worst rank by paired tests; None without a value or where nothing is ranked
+    rank: tuple[int, int] | None
+    #: by metric
+    cells: Mapping[str, Cell]
+    #: means of the primary metric by task
+    tasks: Mapping[str, Figure]
+    #: day of the newest record, UTC, as YYYY-MM-DD; empty where the records do not say
+    date: str
+    #: the tool whose results were imported; empty for what was measured here
+    tool: str
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows that may be compared, best first, and what stands beside them without being compared."""
+
+    id: str
+    #: the parts of a record that all runs share
+    suite: SuiteRecord
+    protocol: ProtocolRecord
+    #: the metrics' declarations in order, by name
+    metrics: Mapping[str, MetricRecord]
+    #: the metric that rows are ranked by
+    primary: str
+    #: tasks in the suite's order; empty where the primary metric is a plain mean
+    tasks: tuple[str, ...]
+    rows: tuple[Standing, ...]
+    #: whether a base is on the board, so that rows have differences
+    has_base: bool
+    #: whether the images came from elsewhere
+    imported: bool
+    #: imported rows of the same prompts
+    beside: tuple[Standing, ...] = ()
+
+    @property
+    def published(self) -> tuple[published.Column, ...]:
+        """Columns of the paper's table that belong beside this board; often none."""
+        if self.imported or self.suite.source:
+            return ()
+        return published.columns_beside(self.suite.name, self.protocol.name)
+
+
+def standings(runs: Sequence[Run]) -> list[Leaderboard]:
+    """Return the leaderboard of each board of runs, in the order of their names. The order of
+    ``runs`` does not matter.
+
+    SoarBenchError if scores cannot be read, or two checkpoints are of one training and seed.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.folder.as_posix()):
+        groups.setdefault(run.board, []).append(run)
+    boards = sorted((_leaderboard(key, group) for key, group in groups.items()), key=_order)
+    imported = [board for board in boards if board.rows[0].tool]
+    return [_with_imported(board, imported) for board in boards]
+
+
+def _order(board: Leaderboard) -> tuple[str, str, float, str]:
+    suite = board.suite
+    return (suite.name, board.protocol.name, suite.images_per_prompt, board.id)
+
+
+def _with_imported(board: Leaderboard, imported: Sequence[Leaderboard]) -> Leaderboard:
+    """Return the board with imported rows of its prompts beside it."""
+    if board.imported:
+        return board
+    suite = board.suite
+    same = [o for o in imported if (o.suite.name, o.suite.digest) == (suite.name, suite.digest)]
+    return replace(board, beside=tuple(row for other in same for row in other.rows))
+
+
+def _leaderboard(identity: str, runs: Sequence[Run]) -> Leaderboard:
+    board = Board.of(sorted(group_seeds(runs), key=lambda entrant: entrant.name))
+    first = runs[0]
+    primary, declared = primary_metric(first)
+    bases = _bases(board.entrants)
+    cells = {
+        name: _cells(board.table(name), bases, metric) for name, metric in board.metrics.items()
+    }
+    ranks = rank_ranges(board.table(primary), declared.higher_is_better)
+    tasks = {}
+    if declared.aggregate == "task_mean":
+        by_task = board.table(primary).by_task()
+        tasks = {task: _values(table, declared) for task, table in by_task.items()}
+    rows = [
+        Standing(
+            name=_shown_name(entrant),
+            runs=entrant.runs,
+            rank=ranks.get(i),
+            cells={name: of_metric[i] for name, of_metric in cells.items()},
+            tasks={task: figures[i] for task, figures in tasks.items()},
+            date=_date(entrant.runs),
+            tool=_tool(entrant.first),
+        )
+        for i, entrant in enumerate(board.entrants)
+    ]
+    sign = -1 if declared.higher_is_better else 1
+    return Leaderboard(
+        id=identity,
+        suite=first.record.suite,
+        protocol=first.record.protocol,
+        metrics=board.metrics,
+        primary=primary,
+        tasks=tuple(tasks),
+        rows=tuple(
+            sorted(rows, key=lambda r: (_unknown_last(sign * r.cells[primary].value.value), r.name))
+        ),
+        has_base=any(base is not None for base in bases),
+        imported=first.imported,
+    )
+
+
+def _unknown_last(value: float) -> float:
+    """Return a key that sorts what has no value behind what has one; equal values keep the order of
+    their names, whatever rounding made of their last digits.
+    """
+    return math.inf if math.isnan(value) else round(value, 12)
+
+
+def _tool(run: Run) -> str:
+    return run.record.checkpoint.tool if run.imported else ""
+
+
+def _shown_name(entrant: Entrant) -> str:
+    """Return the entrant's name, with the tool where its results are imported."""
+    run, tool = entrant.first, _tool(entrant.first)
+    if not tool or not entrant.name.startswith(run.name):
+        return entrant.name
+    return f"{run.label} (imported: {tool}){entrant.name[len(run.name) :]}"
+
+
+def _bases(entrants: Sequence[Entrant]) -> list[int | None]:
+    """Return for each entrant which one it was trained from, if that is on the board."""
+    places = {
+        e.first.record.checkpoint.digest: i
+        for i, e in enumerate(entrants)
+        if e.first.seed is None and not e.first.imported
+    }
+    bases = (places.get(e.first.base) for e in entrants)
+    return [None if base == i else base for i, base in enumerate(bases)]
+
+
+def _date(runs: Sequence[Run]) -> str:
+    """Return the day of the newest record in UTC."""
+    days = []
+    for run in runs:
+        try:
+            made = datetime.fromisoformat(run.record.made.finished)
+        except ValueError:  # a record that does not say
+            continue
+        # Records are written in UTC; one that names no zone was too.
+        days.append((made if made.tzinfo else made.replace(tzinfo=UTC)).astimezone(UTC))
+    return max(days).strftime("%Y-%m-%d") if days else ""
+
+
+def _figures(
+    estimates: Estimates, unscored: np.ndarray, limits: tuple[float, float] = (-math.inf, math.inf)
+) -> Iterator[Figure]:
+    """Yield each row's figure. What of an interval lies outside ``limits`` is cut off."""
+    low, high = (np.clip(end, *limits) for end in estimates.interval())
+    for row in zip(
+        estimates.value.tolist(), low.tolist(), high.tolist(), estimates.standard_error.tolist(),
+        estimates.scored.tolist(), unscored.tolist(), estimates.prompts.tolist(), strict=True,
+    ):  # fmt: skip
+        yield Figure(*row)
+
+
+def _values(table: ScoreTable, metric: MetricRecord) -> list[Figure]:
+    return list(_figures(table.own, table.unscored, metric.range))
+
+
+def _cells(table: ScoreTable, bases: Sequence[int | None], metric: MetricRecord) -> list[Cell]:
+    differences: dict[int, Figure] = {}
+    for base in sorted({b for b in bases if b is not None}):
+        others = np.array([i for i, b in enumerate(bases) if b == base])
+        figures = _figures(table.differences(base, others), table.unpaired(base, others))
+        differences |= zip(map(int, others), figures, strict=True)
+    return [
+        Cell(value, float(table.spread.deviation[i]), differences.get(i))
+        for i, value in enumerate(_values(table, metric))
+    ]

@@ -1,0 +1,213 @@
+"""A comparison in words: cells of a table, and the sentences under it."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from soar_bench.boards.rows import ANALYTIC, BOOTSTRAP, TESTS, Row
+from soar_bench.stats import CONFIDENCE, Estimate
+
+if TYPE_CHECKING:
+    from soar_bench.boards.comparison import Comparison
+
+#: What the t-test holds besides where there are several training seeds.
+SEEDS = " and, where there are several, training seeds"
+#: Points out a verdict that says another thing than the interval beside it.
+_MARK = " †"
+_MANY = 100_000
+ENOUGH, MORE_SEEDS = "already enough", "more seeds"
+
+
+def arrow(row: Row) -> str:
+    """Return which direction is better."""
+    return "↑" if row.higher_is_better else "↓"
+
+
+def line(text: str) -> str:
+    """Return text from elsewhere on one line, without what a terminal would obey."""
+    plain = "".join(" " if unicodedata.category(c) in ("Cc", "Cf") else c for c in text)
+    return " ".join(plain.split())
+
+
+def header(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the title of each column by its key."""
+    first = rows[0]
+    titles = {
+        "metric": "metric",
+        "checkpoint": "checkpoint",
+        "value": "value ± s.e.",
+        "n": "n",
+        "seeds": "seeds",
+        "difference": f"difference [{100 * first.level:g}%]",
+        "p": "p (Holm)" if max(row.tests for row in rows) > 1 else "p",
+        "effect": "d_z",
+        "wins": "won/tied/lost",
+        "needed": "prompts needed",
+    }
+    detect = _detect(rows)
+    if detect is not None:
+        titles["detect"] = f"prompts to see {detect:g}"
+    return titles | {"verdict": "verdict"}
+
+
+def cells(row: Row) -> dict[str, str]:
+    """Return the text of each column by its key, for any kind of table; names are not escaped."""
+    reference = row.difference is None
+    paired = not reference and bool(row.difference and row.difference.scored)
+    return {
+        "metric": f"{line(row.metric)} {arrow(row)}",
+        "checkpoint": line(row.entrant),
+        "value": format_value(row.value),
+        "n": str(row.value.scored)
+        + (f" (+{row.value.unscored} unscored)" if row.value.unscored else ""),
+        "seeds": str(row.value.seeds),
+        "difference": format_difference(row.difference, row.interval),
+        "p": format_p(row.p_corrected),
+        "effect": "-" if math.isnan(row.effect) else f"{row.effect:+.2f}",
+        "wins": f"{row.wins}/{row.ties}/{row.losses}" if paired else "-",
+        "needed": _needed(row, row.needed),
+        "detect": _needed(row, row.detect_prompts),
+        "verdict": row.verdict + (_MARK if row.disagrees else ""),
+    }
+
+
+def format_p(p_value: float) -> str:
+    """Return three decimals; a dash where it cannot be known."""
+    if math.isnan(p_value):
+        return "-"
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _needed(row: Row, prompts: float) -> str:
+    """Return how many prompts, or why there is no such number."""
+    if row.difference is None or math.isnan(prompts) or (math.isinf(prompts) and not _seeds(row)):
+        return "-"
+    if math.isinf(prompts):
+        return MORE_SEEDS
+    if prompts <= row.difference.prompts:
+        return ENOUGH
+    return f">{_MANY:,}" if prompts > _MANY else f"{prompts:,.0f}"
+
+
+def details(row: Row) -> list[str]:
+    """Return what stands under a row in the terminal: the verdict, how it came about, and the
+    numbers of images and seeds.
+    """
+    texts = cells(row)
+    parts = []
+    if row.difference is not None:
+        parts.append(texts["verdict"])
+    if row.difference is not None and row.difference.scored:
+        parts.append(f"won {row.wins}, tied {row.ties}, lost {row.losses} prompts")
+        if texts["effect"] != "-":
+            parts.append(f"d_z {texts['effect']}")
+        for size, key in (("this", "needed"), (f"{row.detect:g}", "detect")):
+            if texts[key] == ENOUGH:
+                parts.append(f"{row.difference.prompts} prompts are enough to see {size}")
+            elif texts[key] != "-":
+                unit = "" if texts[key] == MORE_SEEDS else " prompts"
+                parts.append(f"seeing {size} takes {texts[key]}{unit}")
+    parts.append(f"n {texts['n']}")
+    if row.value.seeds > 1:
+        parts.append(f"{texts['seeds']} seeds, s.d. {row.value.seed_deviation:.3f}")
+    return parts
+
+
+def _seeds(row: Row) -> bool:
+    return row.difference is not None and row.difference.seed_error > 0
+
+
+def _detect(rows: Sequence[Row]) -> float | None:
+    return next((row.detect for row in rows if not math.isnan(row.detect)), None)
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Return what a reader of the table has to know, a sentence or two each."""
+    rows, entrants = comparison.rows, comparison.board.entrants
+    mismatches = comparison.mismatches
+    level = 100 * rows[0].level
+    sentences = [f"NOT MEASURED ALIKE: {line(sentence)}." for sentence in mismatches]
+    if mismatches:
+        sentences.append("Only metrics and images that all have in common are compared.")
+    sentences.append(
+        f"Differences are to {line(entrants[0].name)}, paired by prompt and image, with their "
+        f"{level:g}% interval {_intervals(rows, comparison.interval)}; s.e. treats the images of a "
+        "prompt as one cluster."
+    )
+    tests = [name for name in TESTS if any(row.test == name for row in rows)]
+    count = max(row.tests for row in rows)
+    if tests:
+        corrected = f", corrected for {count} metrics by Holm's method" if count > 1 else ""
+        by_test = "; ".join(
+            TESTS[name]
+            + (SEEDS if name == "t" and any(row.value.seeds > 1 for row in rows) else "")
+            + (f" ({', '.join(_metrics_of(rows, name))})" if len(tests) > 1 else "")
+            for name in tests
+        )
+        sentences.append(f"p{corrected}: {by_test}. The verdict follows p at {100 - level:g}%.")
+    if any(row.disagrees for row in rows):
+        same = set(tests) == {"t"} and comparison.interval == ANALYTIC
+        other_test = "" if same else " and not from the same test"
+        sentences.append(
+            f"† The interval alone would say otherwise: it is not corrected{other_test}. Read it "
+            "as borderline."
+        )
+    single = [
+        line(entrant.name)
+        for entrant in entrants
+        if len(entrant.runs) == 1 and entrant.first.seed is not None
+    ]
+    if single:
+        sentences.append(
+            f"One training seed only: {'; '.join(single)}. What is said holds for these weights, "
+            "not for the method that made them."
+        )
+    return sentences
+
+
+def _intervals(rows: Sequence[Row], asked: str) -> str:
+    kinds = {row.interval_by for row in rows if row.difference is not None}
+    if asked == ANALYTIC:
+        return "by t"
+    if BOOTSTRAP not in kinds:
+        return "by t, since there are several training seeds"
+    by_t = " (by t where there are several training seeds)" if ANALYTIC in kinds else ""
+    return f"by the cluster bootstrap{by_t}"
+
+
+def _metrics_of(rows: Sequence[Row], test: str) -> list[str]:
+    return list(dict.fromkeys(line(row.metric) for row in rows if row.test == test))
+
+
+def format_value(estimate: Estimate) -> str:
+    """Return value ± standard error; without it where it is not known."""
+    if not estimate.scored:
+        return "-"
+    if not estimate.standard_error > 0:
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f} ± {estimate.standard_error:.3f}"
+
+
+def format_difference(
+    difference: Estimate | None,
+    interval: tuple[float, float] | None = None,
+    level: float = CONFIDENCE,
+) -> str:
+    """Return difference [interval]; without it where it is not known."""
+    if difference is None or not difference.scored:
+        return "-"
+    low, high = difference.interval(level) if interval is None else interval
+    if math.isnan(low):
+        return f"{difference.value:+.3f}"
+    return f"{difference.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def worse_than(row: Row, reference: str, margin: float) -> str:
+    """Return one sentence on a row that is significantly worse than the reference."""
+    by = f" by more than {margin:g}" if margin else ""
+    difference = format_difference(row.difference, row.interval)
+    names = f"{line(row.entrant)} is worse than {line(reference)} in {line(row.metric)}"
+    return f"{names}{by}: {difference}"
