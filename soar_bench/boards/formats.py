@@ -10,7 +10,7 @@ import pandas as pd
 from soar_bench.boards.rows import Row
 from soar_bench.boards.words import cells, header, line, notes
 from soar_bench.core import latex, markdown
-from soar_bench.records import json_text
+from soar_bench.core.text import json_text
 
 if TYPE_CHECKING:
     from soar_bench.boards.comparison import Comparison

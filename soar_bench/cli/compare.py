@@ -79,7 +79,7 @@ def compare(
     from soar_bench.boards.words import line, notes, worse_than
     from soar_bench.cli.options import split
     from soar_bench.core.errors import SoarBenchError
-    from soar_bench.records.manage import find
+    from soar_bench.records.folders import find
 
     if not 0 < level < 1:
         raise SoarBenchError(f"--level takes a number between 0 and 1, not {level:g}")

@@ -1,4 +1,4 @@
-"""From the samples' errors to figures with standard errors, and differences between trainings.
+"""Samples' errors as values with standard errors, and differences between trainings.
 
 Samples are the independent draws, and everything is paired over them: all checkpoints see the same
 pictures, captions and noise. Imports no torch.
@@ -12,30 +12,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from soar_bench.checkpoints import Checkpoint
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.stats import Estimate, Spread, welch
 
 #: Mean squared errors up to this are the rounding of float32 latents: the model is exact there,
 #: and a ratio of two roundings says nothing.
 EXACT = 1e-9
-#: Of intervals.
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Value:
-    """A figure and its standard error; nan where it is not defined."""
-
-    value: float
-    error: float
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What was measured of one checkpoint: L inner levels, M lengths of walk, n samples."""
+    """Errors of one checkpoint: L inner levels, M lengths of walk, n samples."""
 
     checkpoint: Checkpoint
     #: noise levels of the inner places of the sampler's table, falling, [L]
@@ -59,7 +49,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Row:
+class DriftRow:
     """One checkpoint at one level after one length of walk. Errors are of the velocity, squared and
     averaged over the latent's elements; ``_se`` is the standard error over samples.
     """
@@ -94,8 +84,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """A checkpoint, or the seeds of one training."""
+class ProbeGroup:
+    """Probes of a checkpoint, or of the seeds of one training."""
 
     name: str
     probes: tuple[Probe, ...]
@@ -121,36 +111,51 @@ class Difference:
     high: float
 
 
-def mean(values: np.ndarray) -> Value:
-    """The mean of independent samples [n]; one sample has no standard error."""
-    n = len(values)
-    error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return Value(float(values.mean()), error)
+def mean(values: np.ndarray) -> Estimate:
+    """Return the mean of independent samples [n]; one sample has no standard error."""
+    return _estimate(float(values.mean()), values)
 
 
-def ratio(own: np.ndarray, ideal: np.ndarray) -> Value:
-    """mean(own) / mean(ideal) over paired samples, with the delta method's standard error."""
+def _estimate(value: float, influence: np.ndarray, *seeds: np.ndarray) -> Estimate:
+    """Return a value whose error comes from samples, by how far each moves it, [n], and from the
+    spread of values over training seeds, [K] each.
+
+    The variances add up. The spread of seeds holds some of the samples' noise already, so the sum
+    is rather too large than too small.
+    """
+    n = len(influence)
+    spreads = [Spread.of(values, np.zeros(len(values), dtype=int), 1) for values in seeds]
+    variance = float(influence.var(ddof=1)) / n if n > 1 else math.nan
+    variances = np.array([variance, *(float(spread.variance[0]) for spread in spreads)])
+    freedoms = np.array([n - 1.0, *(float(spread.freedom[0]) for spread in spreads)])
+    error = math.sqrt(variances.sum())
+    return Estimate(value, error, float(welch(variances, freedoms)), n, 0, n)
+
+
+def ratio(own: np.ndarray, ideal: np.ndarray) -> Estimate:
+    """Return mean(own) / mean(ideal) over paired samples, with the delta method's standard error;
+    NaN where the model is exact at ideal states.
+    """
     below = float(ideal.mean())
     if below <= EXACT:
-        return Value(math.nan, math.nan)
-    value = float(own.mean()) / below
-    return Value(value, mean(_influence(own, ideal)).error)
+        return _estimate(math.nan, np.full(len(own), math.nan))
+    return _estimate(float(own.mean()) / below, _influence(own, ideal))
 
 
 def _influence(own: np.ndarray, ideal: np.ndarray) -> np.ndarray:
-    """How far each sample moves the ratio of means, to first order; their mean is 0."""
+    """Return how far each sample moves the ratio of means, to first order; their mean is 0."""
     return np.asarray((own - own.mean() / ideal.mean() * ideal) / ideal.mean())
 
 
-def rows(probe: Probe, label: str) -> list[Row]:
-    """Every level and length of walk, walks by length, levels from clean to noise."""
-    found = []
+def rows(probe: Probe, label: str) -> list[DriftRow]:
+    """Return every level and length of walk, walks by length, levels from clean to noise."""
+    table = []
     for m, steps in enumerate(probe.rolled):
         for level in reversed(probe.places(m)):
             own, ideal = probe.own[m, level], probe.ideal[level]
             start = level - steps
             scale = (probe.sigmas[start] / probe.sigmas[level]) ** 2
-            of = {
+            estimates = {
                 "error_own": mean(own),
                 "error_ideal": mean(ideal),
                 "ratio": ratio(own, ideal),
@@ -159,10 +164,10 @@ def rows(probe: Probe, label: str) -> list[Row]:
                 "error_held": mean(probe.ideal[start] * scale),
                 "state_drift": mean(np.sqrt(probe.moved[m, level])),
             }
-            numbers = {name: one.value for name, one in of.items()}
-            numbers |= {f"{name}_se": one.error for name, one in of.items()}
-            found.append(
-                Row(
+            numbers = {name: estimate.value for name, estimate in estimates.items()}
+            numbers |= {f"{name}_se": e.standard_error for name, e in estimates.items()}
+            table.append(
+                DriftRow(
                     timestep=float(probe.timesteps[level]),
                     sigma=float(probe.sigmas[level]),
                     checkpoint=label,
@@ -173,17 +178,17 @@ def rows(probe: Probe, label: str) -> list[Row]:
                     **numbers,
                 )
             )
-    return found
+    return table
 
 
-def entrants(probes: Sequence[Probe]) -> list[Entrant]:
-    """Checkpoints that differ by their training's seed alone, together; in order of the first."""
+def entrants(probes: Sequence[Probe]) -> list[ProbeGroup]:
+    """Group checkpoints that differ by their training's seed alone, in order of the first."""
     groups: dict[str, list[Probe]] = {}
     for probe in probes:
         groups.setdefault(_training(probe.checkpoint), []).append(probe)
     names = [_name(group) for group in groups.values()]
     return [
-        Entrant(name if names.count(name) == 1 else f"{name} {key[:8]}", tuple(group))
+        ProbeGroup(name if names.count(name) == 1 else f"{name} {key[:8]}", tuple(group))
         for name, (key, group) in zip(names, groups.items(), strict=True)
     ]
 
@@ -200,7 +205,7 @@ def check_alike(probes: Sequence[Probe]) -> None:
 
 
 def labels(probes: Sequence[Probe]) -> list[str]:
-    """The checkpoints' labels, with some of the digest where two are the same."""
+    """Return the checkpoints' labels, with some of the digest where two are the same."""
     plain = [probe.checkpoint.label for probe in probes]
     return [
         label if plain.count(label) == 1 else f"{label} {probe.checkpoint.digest[:8]}"
@@ -223,101 +228,78 @@ def _name(group: Sequence[Probe]) -> str:
     return str(first.story["name"]) if len(group) > 1 else first.label
 
 
-@dataclass(frozen=True)
-class _Figure:
-    """A figure of an entrant: [K] by seed, and the samples' influence on their mean, [n]."""
-
-    values: np.ndarray
-    influence: np.ndarray
-
-
-def _figure(entrant: Entrant, figure: str, m: int, levels: Sequence[int]) -> _Figure:
-    """The ratio, or the own error, at one level; of several levels the geometric mean.
+def _by_seed(
+    entrant: ProbeGroup, figure: str, m: int, levels: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of an entrant by seed, [K], and the samples' influence on their mean, [n]:
+    of the ratio, or the own error, at one level; of several levels the geometric mean.
 
     Both grow a hundredfold toward sigma = 0, where the target divides by it: a plain mean would be
-    that of the last level.
+    that of the last level. NaN where the model is exact.
     """
     values, influences = [], []
     for probe in entrant.probes:
         below = probe.ideal if figure == "ratio" else np.ones_like(probe.ideal)
-        each = [ratio(probe.own[m, level], below[level]).value for level in levels]
-        if not all(value > 0 for value in each):  # nan where the model is exact
-            return _Figure(np.full(len(entrant.probes), np.nan), np.full(probe.samples, np.nan))
-        value = math.exp(float(np.mean(np.log(each))))
+        at_levels = [ratio(probe.own[m, level], below[level]).value for level in levels]
+        if not all(value > 0 for value in at_levels):
+            return np.full(len(entrant.probes), np.nan), np.full(probe.samples, np.nan)
+        value = math.exp(float(np.mean(np.log(at_levels))))
         relative = [
-            _influence(probe.own[m, level], below[level]) / one
-            for level, one in zip(levels, each, strict=True)
+            _influence(probe.own[m, level], below[level]) / at_level
+            for level, at_level in zip(levels, at_levels, strict=True)
         ]
         values.append(value)
         influences.append(value * np.mean(relative, axis=0))
-    return _Figure(np.array(values), np.mean(influences, axis=0))
+    return np.array(values), np.mean(influences, axis=0)
 
 
-def summary(entrant: Entrant, m: int, levels: Sequence[int]) -> Value:
-    """The ratio, in the geometric mean over levels and the mean over seeds, and its standard error:
-    over samples, and over seeds where there are several; nan where it is not defined.
+def summary(entrant: ProbeGroup, m: int, levels: Sequence[int]) -> Estimate:
+    """Return the ratio, in the geometric mean over levels and the mean over seeds; its error is
+    over samples, and over seeds where there are several. NaN where it is not defined.
     """
-    found = _figure(entrant, "ratio", m, levels)
-    return Value(float(found.values.mean()), _error(found.influence, _seeds(found.values))[0])
+    values, influence = _by_seed(entrant, "ratio", m, levels)
+    return _estimate(float(values.mean()), influence, values)
 
 
-def differences(all_entrants: Sequence[Entrant]) -> list[Difference]:
-    """Each entrant against the first, at every level and in the geometric mean over levels."""
-    reference, *others = all_entrants
-    one = reference.probes[0]
-    found = []
+def differences(groups: Sequence[ProbeGroup]) -> list[Difference]:
+    """Return each entrant against the first, by level and in the geometric mean over levels."""
+    reference, *others = groups
+    first = reference.probes[0]
+    table = []
     for entrant in others:
         for figure in ("ratio", "error_own"):
-            for m, steps in enumerate(one.rolled):
-                places = one.places(m)
+            for m, steps in enumerate(first.rolled):
+                places = first.places(m)
                 cuts: list[tuple[float | None, list[int]]] = [
-                    (float(one.timesteps[level]), [level]) for level in reversed(places)
+                    (float(first.timesteps[level]), [level]) for level in reversed(places)
                 ]
                 for timestep, levels in [*cuts, (None, list(places))]:
                     if levels:
-                        value, half = _difference(entrant, reference, figure, m, levels)
-                        found.append(
+                        estimate = _difference(entrant, reference, figure, m, levels)
+                        table.append(
                             Difference(
                                 entrant.name, reference.name, figure, steps, timestep,
-                                value, value - half, value + half,
+                                estimate.value, *estimate.interval(),
                             )
                         )  # fmt: skip
-    return found
+    return table
 
 
 def _difference(
-    a: Entrant, b: Entrant, figure: str, m: int, levels: Sequence[int]
-) -> tuple[float, float]:
-    """The difference and half the length of its interval."""
-    mine, theirs = _figure(a, figure, m, levels), _figure(b, figure, m, levels)
-    if None not in a.seeds and sorted(map(str, a.seeds)) == sorted(map(str, b.seeds)):
-        order = [a.seeds.index(seed) for seed in b.seeds]
-        spreads = _seeds(mine.values[order] - theirs.values)
-    else:
-        spreads = [*_seeds(mine.values), *_seeds(theirs.values)]
-    error, freedom = _error(mine.influence - theirs.influence, spreads)
-    half = float(student.ppf((1 + CONFIDENCE) / 2, freedom)) * error
-    return float(mine.values.mean() - theirs.values.mean()), half
-
-
-def _seeds(values: np.ndarray) -> list[tuple[float, int]]:
-    """The variance of a mean over seeds and its degrees of freedom; nothing for one seed."""
-    k = len(values)
-    return [(float(values.var(ddof=1)) / k, k - 1)] if k > 1 else []
-
-
-def _error(influence: np.ndarray, spreads: Sequence[tuple[float, int]]) -> tuple[float, float]:
-    """Standard error of samples and seeds together, and Satterthwaite's degrees of freedom.
-
-    The variances add up. The spread of seeds holds some of the samples' noise already, so the sum
-    is rather too large than too small.
+    a: ProbeGroup, b: ProbeGroup, figure: str, m: int, levels: Sequence[int]
+) -> Estimate:
+    """Return how much higher ``a`` is than ``b``, paired over samples and, where both have the same
+    seeds, over seeds.
     """
-    n = len(influence)
-    parts = [*spreads, (float(influence.var(ddof=1)) / n if n > 1 else math.nan, max(n - 1, 1))]
-    total = sum(variance for variance, _ in parts)
-    squares = sum(variance**2 / freedom for variance, freedom in parts)
-    return math.sqrt(total), total**2 / squares if squares > 0 else math.nan
+    a_values, a_influence = _by_seed(a, figure, m, levels)
+    b_values, b_influence = _by_seed(b, figure, m, levels)
+    seeds = [a_values, b_values]
+    if None not in a.seeds and sorted(map(str, a.seeds)) == sorted(map(str, b.seeds)):
+        seeds = [a_values[[a.seeds.index(seed) for seed in b.seeds]] - b_values]
+    value = float(a_values.mean() - b_values.mean())
+    return _estimate(value, a_influence - b_influence, *seeds)
 
 
-def as_records(rows_or_differences: Sequence[Row | Difference]) -> list[dict[str, Any]]:
-    return [asdict(one) for one in rows_or_differences]
+def as_records(table: Sequence[DriftRow | Difference]) -> list[dict[str, Any]]:
+    """Return rows or differences as JSON values."""
+    return [asdict(row) for row in table]

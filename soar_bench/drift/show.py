@@ -16,12 +16,11 @@ from rich.table import Table
 from soar_bench.core.files import replace_atomically, write_text
 from soar_bench.core.text import json_text
 from soar_bench.drift.figures import (
-    CONFIDENCE,
     EXACT,
     Difference,
-    Entrant,
+    DriftRow,
     Probe,
-    Row,
+    ProbeGroup,
     as_records,
     differences,
     entrants,
@@ -29,6 +28,7 @@ from soar_bench.drift.figures import (
     rows,
     summary,
 )
+from soar_bench.stats import CONFIDENCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ SCHEMA = 1
 
 #: Which level and whose, then the figures.
 _FIRST = ("timestep", "sigma", "checkpoint", "digest", "steps_rolled")
-_COLUMNS = (*_FIRST, *(f.name for f in fields(Row) if f.name not in _FIRST))
+_COLUMNS = (*_FIRST, *(f.name for f in fields(DriftRow) if f.name not in _FIRST))
 #: So many levels a table; the files have all.
 _SHOWN = 8
 #: The geometric mean over all levels.
@@ -70,7 +70,7 @@ def record(probes: Sequence[Probe], settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def all_rows(probes: Sequence[Probe]) -> list[Row]:
+def all_rows(probes: Sequence[Probe]) -> list[DriftRow]:
     return [
         row
         for label, probe in zip(labels(probes), probes, strict=True)
@@ -116,7 +116,7 @@ def tables(probes: Sequence[Probe]) -> list[Table]:
     return found
 
 
-def _ratio_table(every: Sequence[Entrant]) -> Table:
+def _ratio_table(every: Sequence[ProbeGroup]) -> Table:
     one = every[0].probes[0]
     table = Table(
         title=f"own error / ideal error ± s.e., {one.samples} samples", title_justify="left"
@@ -136,12 +136,12 @@ def _ratio_table(every: Sequence[Entrant]) -> Table:
     return table
 
 
-def _ratio_cell(entrant: Entrant, m: int, levels: Sequence[int]) -> str:
+def _ratio_cell(entrant: ProbeGroup, m: int, levels: Sequence[int]) -> str:
     found = summary(entrant, m, levels)
-    return "none" if math.isnan(found.value) else f"{found.value:.3f} ± {found.error:.3f}"
+    return "none" if math.isnan(found.value) else f"{found.value:.3f} ± {found.standard_error:.3f}"
 
 
-def _difference_table(every: Sequence[Entrant]) -> Table:
+def _difference_table(every: Sequence[ProbeGroup]) -> Table:
     reference, *others = every
     table = Table(
         title=escape(f"ratio less that of {reference.name} [{_PERCENT}% interval]"),
@@ -257,23 +257,23 @@ def draw(file: Path, probes: Sequence[Probe]) -> None:
             figure.savefig(aside, format="png", dpi=150)
 
 
-def _curves(above: Axes, below: Axes, entrant: Entrant, m: int, style: tuple[str, Any]) -> None:
+def _curves(above: Axes, below: Axes, entrant: ProbeGroup, m: int, style: tuple[str, Any]) -> None:
     one = entrant.probes[0]
     places = list(one.places(m))
     x = [float(one.timesteps[level]) for level in places]
     color, dash = style
-    found = [summary(entrant, m, [level]) for level in places]
-    middle = [f.value for f in found]
-    half = [1.96 * f.error for f in found]
-    above.plot(x, middle, dash, color=color, label=entrant.name, marker=".", linewidth=1.4)
-    above.fill_between(
+    ratios = [summary(entrant, m, [level]) for level in places]
+    low, high = zip(*(estimate.interval() for estimate in ratios), strict=True)
+    above.plot(
         x,
-        [v - h for v, h in zip(middle, half, strict=True)],
-        [v + h for v, h in zip(middle, half, strict=True)],
+        [estimate.value for estimate in ratios],
+        dash,
         color=color,
-        alpha=0.15,
-        linewidth=0,
+        label=entrant.name,
+        marker=".",
+        linewidth=1.4,
     )
+    above.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
     count = len(entrant.probes)
     own = [sum(float(p.own[m, level].mean()) for p in entrant.probes) / count for level in places]
     ideal = [sum(float(p.ideal[level].mean()) for p in entrant.probes) / count for level in places]

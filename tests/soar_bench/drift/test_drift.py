@@ -229,7 +229,7 @@ def test_the_standard_error_of_a_ratio_is_that_of_resampling_the_samples():
     for _ in range(3000):
         rows = rng.integers(0, 400, 400)
         resampled.append(own[rows].mean() / ideal[rows].mean())
-    assert found.error == pytest.approx(np.std(resampled), rel=0.06)
+    assert found.standard_error == pytest.approx(np.std(resampled), rel=0.06)
 
 
 def test_a_row_says_the_start_the_error_held_from_it_and_means_with_their_errors():
@@ -299,7 +299,7 @@ def test_all_levels_together_are_the_geometric_mean():
     (entrant,) = figures.entrants([one])
     found = figures.summary(entrant, 0, [1, 2])
     assert found.value == pytest.approx(math.sqrt(2 * 8))
-    assert found.error == pytest.approx(0)
+    assert found.standard_error == pytest.approx(0)
 
 
 def test_a_ratio_to_no_error_at_all_is_not_defined_and_is_said_so():
