@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from soar_bench.boards import formats
+from soar_bench.boards import formats, words
 from soar_bench.boards.board import Board
 from soar_bench.boards.entrants import check_measured_alike, group_seeds, mismatches
 from soar_bench.boards.rows import ANALYTIC, BOOTSTRAP, EXACT, NOT_ALIKE, T_TEST, Row, verdict
@@ -40,6 +40,16 @@ class Comparison:
     mismatches: tuple[str, ...] = ()
     #: the kind of intervals that was asked for
     interval: str = ANALYTIC
+
+    @property
+    def reference(self) -> str:
+        """Name of the first entrant."""
+        return self.board.entrants[0].name
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the rows has to know, a sentence or two each."""
+        return words.notes(self.rows, self.board.entrants, self.mismatches, self.interval)
 
     @property
     def verdicts(self) -> dict[tuple[str, str], str]:
@@ -83,7 +93,7 @@ class Comparison:
                     continue
                 if not row.difference.scored and self._reference(row.metric).value.scored:
                     raise SoarBenchError(
-                        f"{row.entrant} and {self.board.entrants[0].name} have no score of "
+                        f"{row.entrant} and {self.reference} have no score of "
                         f"{row.metric} in common, so that neither is known to be worse"
                     )
                 beyond = row.difference.value - threshold
@@ -98,15 +108,23 @@ class Comparison:
         """Return the numbers, one row per metric and entrant; docs/statistics.md names the columns.
         NaN where a number is not known.
         """
-        return formats.frame(self)
+        return formats.frame(self.rows)
 
     def to_markdown(self) -> str:
         """Return a Markdown table and, under it, what a reader of it has to know."""
-        return formats.as_markdown(self)
+        return formats.as_markdown(self.rows, self.notes)
 
     def to_latex(self) -> str:
         """Return a LaTeX tabular with the notes as comments above it; needs booktabs."""
-        return formats.as_latex(self)
+        return formats.as_latex(self.rows, self.notes)
+
+    def to_csv(self) -> str:
+        """Return the numbers of :meth:`to_frame`, with names on one line each."""
+        return formats.as_csv(self.rows)
+
+    def to_json(self) -> str:
+        """Return the numbers and the notes; null where a number is not known or infinite."""
+        return formats.as_json(self.rows, self.reference, self.notes, self.mismatches)
 
 
 def compare(
@@ -142,10 +160,10 @@ def compare(
         corrected = holm([row.p_value for row in of_entrant])
         tests = sum(not math.isnan(p) for p in corrected)
         for row, p in zip(of_entrant, corrected, strict=True):
-            words = verdict(row.difference, row.higher_is_better, p, level)
-            if words and not alike:
-                words += NOT_ALIKE
-            rows.append(replace(row, p_corrected=p, tests=tests, verdict=words, alike=alike))
+            text = verdict(row.difference, row.higher_is_better, p, level)
+            if text and not alike:
+                text += NOT_ALIKE
+            rows.append(replace(row, p_corrected=p, tests=tests, verdict=text, alike=alike))
     order = list(board.metrics)
     ordered = sorted(rows, key=lambda row: order.index(row.metric))
     return Comparison(board, tuple(ordered), tuple(sentences), interval)

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from soar_bench.boards.rows import Row
-from soar_bench.boards.words import cells, header, line, notes
+from soar_bench.boards.words import cells, header, line
 from soar_bench.core import latex, markdown
 from soar_bench.core.text import json_text
 
-if TYPE_CHECKING:
-    from soar_bench.boards.comparison import Comparison
 
-
-def as_markdown(comparison: Comparison) -> str:
+def as_markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
     """Return a table and, under it, the notes."""
-    rows = comparison.rows
     titles = header(rows)
     body = [[markdown.escape(cells(row)[key]) for key in titles] for row in rows]
     right = [i for i, key in enumerate(titles) if key not in ("metric", "checkpoint", "verdict")]
     table = markdown.table([markdown.escape(title) for title in titles.values()], body, right)
-    return table + "".join(f"\n{markdown.escape(sentence)}\n" for sentence in notes(comparison))
+    return table + "".join(f"\n{markdown.escape(sentence)}\n" for sentence in notes)
 
 
 _IN_LATEX = ("metric", "checkpoint", "value", "difference", "p", "detect", "verdict")
 
 
-def as_latex(comparison: Comparison) -> str:
+def as_latex(rows: Sequence[Row], notes: Sequence[str]) -> str:
     """Return a tabular for a paper, with the notes as comments above it."""
-    rows = comparison.rows
     titles = {key: title for key, title in header(rows).items() if key in _IN_LATEX}
     body = []
     for i, row in enumerate(rows):
@@ -41,7 +37,7 @@ def as_latex(comparison: Comparison) -> str:
         body.append([_latex(key, texts[key]) for key in titles])
     starts = [i for i in range(1, len(rows)) if rows[i - 1].metric != rows[i].metric]
     columns = "".join("l" if key in ("metric", "checkpoint", "verdict") else "r" for key in titles)
-    comments = "".join(f"% {sentence}\n" for sentence in map(line, notes(comparison)))
+    comments = "".join(f"% {sentence}\n" for sentence in map(line, notes))
     return comments + latex.table(
         [_latex(key, title) for key, title in titles.items()], body, columns, starts
     )
@@ -55,9 +51,9 @@ def _latex(key: str, text: str) -> str:
     return latex.escape(text).replace("-", "$-$") if signed else latex.escape(text)
 
 
-def frame(comparison: Comparison) -> pd.DataFrame:
+def frame(rows: Sequence[Row]) -> pd.DataFrame:
     """Return the comparison in numbers, one row per metric and checkpoint."""
-    return pd.DataFrame([_record(row) for row in comparison.rows])
+    return pd.DataFrame([_record(row) for row in rows])
 
 
 def _record(row: Row) -> dict[str, Any]:
@@ -103,22 +99,24 @@ def _record(row: Row) -> dict[str, Any]:
     }
 
 
-def as_csv(comparison: Comparison) -> str:
+def as_csv(rows: Sequence[Row]) -> str:
     """Return the numbers, with names on one line each; nothing where a number is not known."""
-    table = frame(comparison)
+    table = frame(rows)
     for column in ("metric", "checkpoint", "unit"):
         table[column] = table[column].map(line)
     return table.to_csv(index=False, lineterminator="\n")
 
 
-def as_json(comparison: Comparison) -> str:
+def as_json(
+    rows: Sequence[Row], reference: str, notes: Sequence[str], mismatches: Sequence[str]
+) -> str:
     """Return the numbers and the notes; null where a number is not known or infinite."""
     return json_text(
         {
-            "reference": comparison.board.entrants[0].name,
-            "measured_alike": not comparison.mismatches,
-            "mismatches": list(comparison.mismatches),
-            "notes": notes(comparison),
-            "rows": [_record(row) for row in comparison.rows],
+            "reference": reference,
+            "measured_alike": not mismatches,
+            "mismatches": list(mismatches),
+            "notes": list(notes),
+            "rows": [_record(row) for row in rows],
         }
     )

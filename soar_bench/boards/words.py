@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from soar_bench.boards.entrants import Entrant
 from soar_bench.boards.rows import ANALYTIC, BOOTSTRAP, TESTS, Row
 from soar_bench.stats import CONFIDENCE, Estimate
-
-if TYPE_CHECKING:
-    from soar_bench.boards.comparison import Comparison
 
 #: What the t-test holds besides where there are several training seeds.
 SEEDS = " and, where there are several, training seeds"
@@ -124,17 +121,19 @@ def _detect(rows: Sequence[Row]) -> float | None:
     return next((row.detect for row in rows if not math.isnan(row.detect)), None)
 
 
-def notes(comparison: Comparison) -> list[str]:
-    """Return what a reader of the table has to know, a sentence or two each."""
-    rows, entrants = comparison.rows, comparison.board.entrants
-    mismatches = comparison.mismatches
+def notes(
+    rows: Sequence[Row], entrants: Sequence[Entrant], mismatches: Sequence[str], asked: str
+) -> list[str]:
+    """Return what a reader of the table has to know, a sentence or two each. ``asked`` is the kind
+    of intervals that was asked for.
+    """
     level = 100 * rows[0].level
     sentences = [f"NOT MEASURED ALIKE: {line(sentence)}." for sentence in mismatches]
     if mismatches:
         sentences.append("Only metrics and images that all have in common are compared.")
     sentences.append(
         f"Differences are to {line(entrants[0].name)}, paired by prompt and image, with their "
-        f"{level:g}% interval {_intervals(rows, comparison.interval)}; s.e. treats the images of a "
+        f"{level:g}% interval {_intervals(rows, asked)}; s.e. treats the images of a "
         "prompt as one cluster."
     )
     tests = [name for name in TESTS if any(row.test == name for row in rows)]
@@ -149,7 +148,7 @@ def notes(comparison: Comparison) -> list[str]:
         )
         sentences.append(f"p{corrected}: {by_test}. The verdict follows p at {100 - level:g}%.")
     if any(row.disagrees for row in rows):
-        same = set(tests) == {"t"} and comparison.interval == ANALYTIC
+        same = set(tests) == {"t"} and asked == ANALYTIC
         other_test = "" if same else " and not from the same test"
         sentences.append(
             f"† The interval alone would say otherwise: it is not corrected{other_test}. Read it "

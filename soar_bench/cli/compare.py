@@ -73,10 +73,10 @@ def compare(
 
     Runs that differ by training seed alone become one row.
     """
-    from soar_bench.boards import Board, formats
+    from soar_bench.boards import Board
     from soar_bench.boards import compare as compare_board
     from soar_bench.boards.entrants import mismatches, select_entrants
-    from soar_bench.boards.words import line, notes, worse_than
+    from soar_bench.boards.words import line, worse_than
     from soar_bench.cli.options import split
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.records.folders import find
@@ -103,16 +103,16 @@ def compare(
 
         console = Console(highlight=False)
         console.print(comparison_table(comparison.rows, console.width))
-        for sentence in notes(comparison):
+        for sentence in comparison.notes:
             console.print(sentence, markup=False, style="dim")
     else:
-        typer.echo(getattr(formats, f"as_{form.value}")(comparison), nl=False)
+        typer.echo(getattr(comparison, f"to_{form.value}")(), nl=False)
     if form is Format.csv:  # a table of numbers has no room for sentences
         for sentence in comparison.mismatches:
             typer.echo(f"soar-bench: {line(sentence)}", err=True)
     if fail_if is FailIf.worse:
         worse = whole.worse(split(metric), margin)
         for row in worse:
-            typer.echo(f"soar-bench: {worse_than(row, entrants[0].name, margin)}", err=True)
+            typer.echo(f"soar-bench: {worse_than(row, comparison.reference, margin)}", err=True)
         if worse:
             raise typer.Exit(WORSE)
