@@ -1,7 +1,8 @@
-"""The trainer's small vocabulary: its error and its configuration. Imports no torch.
+"""Settings and errors of training. Imports no torch.
 
-Every option of a training run stands here, once, with its default. The defaults of
-:class:`Config` are SOAR's published recipe for SD3.5-Medium (arXiv 2604.12617).
+Every setting stands here, once, with its default and its help text (``soar-bench train
+--help-settings``). The defaults of :class:`Config` are SOAR's published recipe for SD3.5-Medium
+(arXiv 2604.12617).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from soar_bench.core.errors import TrainingError as TrainingError
 
 
 class Diverged(TrainingError):
-    """The loss is no longer a number."""
+    """The loss is no longer a number, or above ``loss_limit``."""
 
 
 class Stopped(Exception):
@@ -33,41 +34,45 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    """A group of settings; the docstring under each field is its help text."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
-#: one-step updates of stochastic rollout paths
+#: One-step updates of stochastic rollout paths.
 Update = Literal["flow_sde", "cps", "sde", "simple"]
 
 
 class Soar(_Section):
     """The auxiliary part of the objective. Symbols are those of docs/method.md."""
 
-    #: lambda, the weight of auxiliary points; 0 is SFT
     weight: NotNegative = 1.0
-    #: K, re-noised points per sample
+    """Weight of auxiliary points (lambda). 0 is SFT."""
     points: int = Field(default=6, ge=1)
-    #: N, the number of sampler steps of which the rollout takes one
+    """Re-noised points per sample and path (K)."""
     rollout_steps: int = Field(default=40, ge=1)
-    #: w, the guidance scale of the rollout step
+    """Steps of the sampler of which the rollout takes one (N)."""
     guidance: NotNegative = 4.5
-    #: M, rollout paths per sample: one of the ODE and M - 1 stochastic ones
+    """Guidance scale of the rollout step (w)."""
     paths: int = Field(default=1, ge=1)
-    #: the one-step update of the stochastic paths
+    """Rollout paths per sample (M): one of the ODE and M - 1 stochastic ones."""
     update: Update = "flow_sde"
-    #: eta, the noise scale of the stochastic paths
+    """One-step update of the stochastic paths."""
     noise_scale: NotNegative = 0.5
-    #: auxiliary points in one forward and backward pass; 0: all of a micro-batch. Peak memory is
-    #: that of the larger of such a chunk and the base pass; gradients are the same to rounding
+    """Noise scale of the stochastic paths (eta)."""
     aux_chunk: int = Field(default=0, ge=0)
-    #: smallest noise level at which a point is supervised; its target divides by that level. 0 is
-    #: the published rule
+    """Auxiliary points per forward and backward pass. 0: all of a micro-batch. Peak memory is that
+    of the larger of such a chunk and the base pass; gradients are the same to rounding."""
     sigma_floor: BelowOne = 0.0
+    """Smallest noise level at which a point is supervised; its target divides by that level. 0 is
+    the published rule."""
 
     @field_validator("update", "noise_scale")
     @classmethod
     def _has_an_effect(cls, value: Any, info: ValidationInfo) -> Any:
-        """No setting is accepted that would change nothing."""
+        """Refuse a setting that would change nothing."""
         if value == cls.model_fields[str(info.field_name)].default:
             return value
         if info.data.get("paths") == 1:
@@ -81,13 +86,15 @@ class Soar(_Section):
 
 
 class NoiseLevels(_Section):
-    """sigma_0 = shift(sigmoid(mean + std * normal)), with the scheduler's own shift."""
+    """Noise levels: shift(sigmoid(mean + std * normal)), with the scheduler's own shift."""
 
     logit_mean: float = 0.0
+    """Mean of the normal distribution."""
     logit_std: Positive = 1.0
+    """Standard deviation of the normal distribution."""
 
 
-#: the attention's projections of an SD3 block, the usual places of its adapters
+#: The attention's projections of an SD3 block, the usual places of its adapters.
 ATTENTION = (
     "attn.to_q",
     "attn.to_k",
@@ -105,67 +112,76 @@ class Lora(_Section):
     first.
     """
 
-    #: 0 trains the whole transformer, as the published recipe does
     rank: int = Field(default=0, ge=0)
-    #: 0: the rank, so that the product is added as it is
+    """Rank of the adapters. 0 trains the whole transformer, as the published recipe does."""
     alpha: NotNegative = 0.0
-    #: the linear layers that get one, by the ends of their names
+    """Scale of the adapters. 0: the rank, so that the product is added as it is."""
     targets: tuple[str, ...] = Field(default=ATTENTION, min_length=1)
-    #: of what goes into A, in training alone
+    """Linear layers that get an adapter, by the ends of their names."""
     dropout: BelowOne = 0.0
+    """Dropout of an adapter's input, in training alone."""
 
     @field_validator("alpha", "targets", "dropout")
     @classmethod
     def _has_an_effect(cls, value: Any, info: ValidationInfo) -> Any:
-        """No setting is accepted that would change nothing."""
+        """Refuse a setting that would change nothing."""
         if value != cls.model_fields[str(info.field_name)].default and not info.data.get("rank"):
             raise ValueError("only adapters use it: set lora.rank to 1 or more")
         return value
 
     @property
     def scale(self) -> float:
-        """By which B A is multiplied."""
+        """Factor of B A."""
         return (self.alpha or self.rank) / self.rank
 
 
 class Optimizer(_Section):
-    """AdamW."""
+    """AdamW and its learning rate."""
 
-    #: ``adamw8bit`` keeps its two moments in 8 bits (torchao, an extra): 2 bytes a parameter for 8
     kind: Literal["adamw", "adamw8bit"] = "adamw"
+    """AdamW, or AdamW with both moments in 8 bits (torchao, an extra): 2 bytes per parameter, not
+    8."""
     lr: Positive = 2e-5
+    """Learning rate."""
     beta1: BelowOne = 0.9
+    """Decay of the mean of gradients."""
     beta2: BelowOne = 0.999
+    """Decay of the mean of squared gradients."""
     epsilon: Positive = 1e-8
+    """Added to the root of the mean of squared gradients."""
     weight_decay: NotNegative = 1e-2
+    """Decoupled weight decay."""
     clip_norm: Positive = 1.0
+    """Norm that the gradient of all parameters is clipped to."""
     schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up: constant, or a cosine to 0 at the last step."""
     warmup_steps: int = Field(default=0, ge=0)
+    """Steps in which the learning rate rises linearly from 0."""
 
 
 class Images(_Section):
-    """How captioned images are found, checked, cut and flipped. See docs/data.md."""
+    """Captioned images: where they are, how they are checked, cut and flipped. See docs/data.md."""
 
-    #: where the images are that a .jsonl or .csv file names; empty: the folder the file is in
     folder: str = ""
-    #: column, key or tar member of the image; empty: the form's own name for it
+    """Folder of the images that a .jsonl or .csv file names. Empty: the folder of that file."""
     image: str = ""
-    #: the same of the caption
+    """Column, key or tar member of the image. Empty: the format's own name."""
     caption: str = ""
-    #: which split of a saved dataset that has several
+    """Column, key or tar member of the caption. Empty: the format's own name."""
     split: str = "train"
-    #: what a broken or missing image is: an error, or a record less, which is counted
+    """Split of a saved dataset that has several."""
     on_broken: Literal["error", "drop"] = "error"
-    #: train on several aspect ratios, each about resolution^2 in area, instead of squares
+    """Broken or missing images are an error, or are dropped and counted."""
     buckets: bool = False
-    #: sides of buckets are multiples of this, in pixels
+    """Train on several aspect ratios, each about resolution^2 in area, not on squares."""
     bucket_step: int = Field(default=64, ge=8)
-    #: which part stays of an image that is cut to size
+    """Sides of buckets are multiples of this, in pixels."""
     crop: Literal["centre", "random"] = "centre"
-    #: every other crop of an image is mirrored; never for captions that say left or right
+    """Which part stays of an image that is cut to size."""
     flip: bool = False
-    #: variants (crop and flip) of an image that are encoded; each epoch sees another one
+    """Mirror every other crop of an image. Never for captions that say left or right."""
     crops: int = Field(default=1, ge=1)
+    """Variants (crop and flip) of an image that are encoded. Each epoch sees another one."""
 
     @model_validator(mode="after")
     def _variants_differ(self) -> Self:
@@ -183,12 +199,13 @@ DEFAULT_IMAGES = Images()
 class Validation(_Section):
     """Images of the same prompts from the same noise while training goes on."""
 
-    #: steps between them, a multiple of save_every; 0: none
     every: int = Field(default=0, ge=0)
+    """Steps between them, a multiple of save_every. 0: none."""
     prompts: tuple[str, ...] = ()
-    #: named settings of generation, as of ``eval --protocol``; empty: ``shapes`` for the embedded
-    #: base, otherwise ``soar-paper`` at the resolution and tokens that are trained
+    """Prompts, an image of each."""
     protocol: str = ""
+    """Protocol, as of `eval --protocol`. Empty: `shapes` for the embedded base, otherwise
+    `soar-paper` at the resolution and number of tokens that are trained."""
 
     @model_validator(mode="after")
     def _has_an_effect(self) -> Self:
@@ -198,16 +215,16 @@ class Validation(_Section):
 
 
 class Evaluation(_Section):
-    """Metrics while training goes on, by the code of ``eval``."""
+    """Metrics of checkpoints while training goes on, by the code of `eval`."""
 
-    #: steps between evaluations, a multiple of save_every; 0: none
     every: int = Field(default=0, ge=0)
-    #: as ``eval --suite``: a suite's name or a file of prompts
+    """Steps between evaluations, a multiple of save_every. 0: none."""
     suite: str = ""
-    #: as ``eval --protocol``; empty: the suite's own
+    """Suite, as of `eval --suite`: a name or a file of prompts."""
     protocol: str = ""
-    #: images a prompt; 0: the suite's own number
+    """Protocol, as of `eval --protocol`. Empty: the suite's own."""
     images: int = Field(default=0, ge=0)
+    """Images per prompt. 0: the suite's own number."""
 
     @model_validator(mode="after")
     def _has_an_effect(self) -> Self:
@@ -220,54 +237,58 @@ Tracker = Literal["tensorboard", "wandb"]
 
 
 class Config(_Section):
-    """One training run."""
+    """Settings of one training run. The defaults are SOAR's published recipe for SD3.5-Medium."""
 
-    #: ``sft`` or ``soar``; ``sft`` is ``soar`` with lambda = 0
     method: Literal["sft", "soar"] = "soar"
-    #: what tables call it; runs that differ by seed alone share one. Empty: the method's name
+    """Objective: `sft`, or `soar`; `sft` is `soar` with lambda = 0."""
     name: str = ""
-    #: the pipeline to start from: a folder, or ``shapes`` for the embedded one
+    """Name of the run in tables; runs that differ by seed alone share one. Empty: the method's."""
     base: str
-    #: a folder of captioned images, a ``.jsonl`` or ``.tar``, or ``shapes-clean[:COUNT]`` and the
-    #: like: see docs/data.md
+    """Pipeline to start from: a folder, or `shapes` for the embedded one."""
     data: str
+    """Captioned images: a folder, .jsonl, .csv, .tar or shapes-clean[:COUNT]. See docs/data.md."""
     images: Images = Images()
-    #: folder of latents and embeddings, which every run of the same data shares; none: they are
-    #: made again by every run, and kept in memory
     cache: Path | None = Path("outputs/cache/encodings")
-    #: where checkpoints, metrics and the state to resume from are written
+    """Folder of latents and embeddings, which every run of the same data shares. null: each run
+    makes them again and keeps them in memory."""
     output: Path
+    """Folder of the run: checkpoints, metrics, and the state to resume from."""
     seed: int = Field(default=42, ge=0)
+    """Seed of everything random in the run."""
     steps: int = Field(default=5_000, ge=1)
-    #: samples a micro-batch and process
+    """Optimizer steps."""
     batch_size: int = Field(default=4, ge=1)
-    #: micro-batches of one optimizer step, whose gradient is that of one batch of all of them
+    """Samples per micro-batch and process."""
     accumulate: int = Field(default=1, ge=1)
-    #: side of the square training images, in pixels; others are resized and cropped to it
+    """Micro-batches per optimizer step, whose gradient is that of one batch of all of them."""
     resolution: int = Field(default=512, ge=8)
-    #: tokens of a prompt that the T5 encoder sees
+    """Side of the square training images in pixels; others are resized and cropped to it."""
     max_sequence_length: int = Field(default=256, ge=1)
-    #: share of samples trained without their caption, so that guidance keeps its second half
+    """Tokens of a prompt that the T5 encoder sees."""
     caption_dropout: Share = 0.0
+    """Share of samples trained without their caption, so that guidance keeps its second half."""
     precision: Literal["fp32", "bf16"] = "bf16"
-    #: compile the transformer's blocks: minutes at the start, then faster steps; needs a compiler
+    """Precision of passes through the model; trained weights are float32 in either."""
     compile: bool = False
-    #: recompute activations in the backward pass: less memory, about a third more time
+    """Compile the transformer's blocks: minutes at the start, then faster steps. Needs a C++
+    compiler."""
     gradient_checkpointing: bool = False
-    #: decay of the moving average of the weights, which is then what a checkpoint holds; 0, the
-    #: published recipe, keeps no average
+    """Compute activations again in the backward pass: less memory, about a third more time."""
     ema_decay: BelowOne = 0.0
-    #: steps between checkpoints; the last step always writes one
+    """Decay of the moving average of the weights, which is then what a checkpoint holds. 0, the
+    published recipe, keeps no average."""
     save_every: int = Field(default=1_000, ge=1)
-    #: how many of the latest checkpoints stay; 0: all
+    """Steps between checkpoints. The last step always writes one."""
     keep_last: int = Field(default=0, ge=0)
-    #: a metric of the evaluation, whose best checkpoint stays as well; empty: none
+    """Number of the latest checkpoints that stay. 0: all."""
     keep_best: str = ""
+    """Metric of the evaluation whose best checkpoint stays as well. Empty: none."""
     log_every: int = Field(default=10, ge=1)
-    #: where figures and images go besides metrics.jsonl; wandb is an extra
+    """Steps between lines of metrics.jsonl."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
-    #: the run stops as diverged where the base loss is above this; to answer 0 costs about 2
+    """Where figures and images go besides metrics.jsonl: tensorboard, wandb (an extra)."""
     loss_limit: Positive = 100.0
+    """Stop as diverged where the base loss is above this; predicting zero scores about 2."""
     soar: Soar = Soar()
     noise: NoiseLevels = NoiseLevels()
     optimizer: Optimizer = Optimizer()

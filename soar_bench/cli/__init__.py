@@ -104,11 +104,11 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def main() -> None:
-    """Entry point: runs the command and turns a user's mistake into a sentence and an exit code."""
+def main(command: typer.Typer = app) -> None:
+    """Entry point: run the command and turn a user's mistake into a sentence and an exit code."""
     interrupted = "interrupted; the same command goes on where it stopped"
     try:
-        app()
+        command()
     except SystemExit as end:  # typer ends with one, always
         if end.code == _INTERRUPTED:
             _fail(interrupted, _INTERRUPTED)

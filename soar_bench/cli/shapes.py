@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-app = typer.Typer(help="Show, export or pretrain the embedded world.", no_args_is_help=True)
+app = typer.Typer(help="Show or export the embedded world.", no_args_is_help=True)
 
 
 class World(StrEnum):
@@ -32,43 +32,4 @@ def render(
 
     write = write_sheet if output.suffix == ".png" else write_folder
     write(output, DISTRIBUTIONS[world.value], seed, count)
-    typer.echo(output)
-
-
-@app.command()
-def pretrain(
-    config: Path = typer.Option(
-        Path("configs/shapes_pretrain.yaml"), help="YAML file of settings."
-    ),
-    output: Path = typer.Option(Path("outputs/pretrain"), help="Folder for the stages."),
-    stage: list[str] = typer.Option(
-        [], help="Stages to run: vae, text, transformer, scorer.  [default: all]"
-    ),
-) -> None:
-    """Train the embedded base and scorer from scratch, in a clone.
-
-    Takes hours on a CPU; run again, it resumes.
-    """
-    import sys
-
-    from soar_bench.core.errors import SoarBenchError
-
-    clone = Path(__file__).resolve().parents[2]
-    if not (clone / "benchmarks" / "pretrain").is_dir():
-        raise SoarBenchError(
-            "pretraining is not part of the installed package: run this in a clone of the "
-            "repository, installed with pip install -e"
-        )
-    sys.path.append(str(clone))
-    from benchmarks.pretrain import STAGES, read_recipe
-    from benchmarks.pretrain import pretrain as run
-    from soar_bench.core.errors import unknown_name
-    from soar_bench.core.progress import stages
-
-    for name in stage:
-        if name not in STAGES:
-            raise unknown_name("stage", name, list(STAGES))
-    recipe = read_recipe(config)
-    with stages() as show:
-        run(recipe, output, tuple(stage) or STAGES, show)
     typer.echo(output)

@@ -15,37 +15,63 @@ class Method(StrEnum):
     soar = "soar"
 
 
+def _help_settings(show: bool) -> None:
+    if show:
+        from soar_bench.shapes.recipe import RECIPE
+        from soar_bench.train.config import Config
+        from soar_bench.train.settings import help_lines
+
+        for line in help_lines(Config, RECIPE):
+            typer.echo(line)
+        raise typer.Exit
+
+
 def train(
-    method: Method = typer.Argument(help="The objective."),
-    config: Path | None = typer.Option(None, help="A YAML file of settings (see configs/)."),
+    method: Method = typer.Argument(help="Objective."),
+    config: Path | None = typer.Option(None, help="YAML file of settings (see configs/)."),
     base: str | None = typer.Option(
-        None, help="The pipeline to start from: a folder, or `shapes`."
+        None, help="Pipeline to start from: a folder, or `shapes`; must be set."
     ),
     data: str | None = typer.Option(
-        None, help="A folder, .jsonl, .csv, .tar, or shapes-clean[:COUNT]: see docs/data.md."
+        None,
+        help="A folder, .jsonl, .csv, .tar, or shapes-clean[:COUNT]: see docs/data.md.  "
+        "[default: shapes-clean for `shapes`]",
     ),
     output: Path | None = typer.Option(
         None,
-        help="Where the run is written; {seed} stands for the seed.  [default: "
+        help="Folder of the run; {seed} stands for the seed.  [default: "
         "outputs/train/NAME-seedSEED]",
     ),
-    name: str | None = typer.Option(None, help="What tables call the run.  [default: the method]"),
-    steps: int | None = typer.Option(None, help="Optimizer steps."),
-    batch_size: int | None = typer.Option(None, help="Samples a micro-batch and process."),
-    seed: int | None = typer.Option(None, help="Training seed."),
+    name: str | None = typer.Option(None, help="Name of the run in tables.  [default: the method]"),
+    steps: int | None = typer.Option(
+        None, help="Optimizer steps.  [default: 5000; 200 for `shapes`]"
+    ),
+    batch_size: int | None = typer.Option(
+        None, help="Samples per micro-batch and process.  [default: 4; 16 for `shapes`]"
+    ),
+    seed: int | None = typer.Option(None, help="Seed of the training.  [default: 42]"),
     seeds: str = typer.Option("", help="Several seeds, as 0,1,2: a run of its own for each."),
     assignments: list[str] = typer.Option(
-        [], "--set", metavar="NAME=VALUE", help="Any other setting, for example soar.guidance=3."
+        [],
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other setting, for example soar.guidance=3: see --help-settings.",
     ),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Check everything and show what would be trained."
+    ),
+    help_settings: bool = typer.Option(
+        False,
+        "--help-settings",
+        callback=_help_settings,
+        is_eager=True,
+        help="Show every setting with its type, default and purpose.",
     ),
 ) -> None:
     """Train a checkpoint with SFT or SOAR. Interrupted, the same command goes on."""
     from soar_bench.core.distributed import described
     from soar_bench.core.progress import stages
     from soar_bench.train.config import load_config
-    from soar_bench.train.data import open_data
     from soar_bench.train.run import check
     from soar_bench.train.run import train as run
 
@@ -71,21 +97,19 @@ def train(
     if dry_run:
         plan = None
         for settings in configs:
-            with stages(quiet=not main) as show:
+            with stages(quiet=not main) as show:  # of runs that differ by seed and output alone
                 plan = check(settings, like=plan, progress=show)
             if main:
                 for line in plan.lines():
                     typer.echo(line)
         return
-    first = configs[0]  # they differ by seed and output alone
-    source = open_data(first.data, first.images, first.cache)
     from soar_bench.train.watch import callbacks_of
 
     for settings in configs[1:]:
         callbacks_of(settings)  # all are checked before the first is trained
     for settings in configs:
         with stages(quiet=not main) as show:
-            last = run(settings, source=source, progress=show, note=show.note)
+            last = run(settings, progress=show, note=show.note)
         if main:
             typer.echo(last)
     from training.parallel import leave

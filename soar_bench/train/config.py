@@ -20,30 +20,30 @@ from soar_bench.train.settings import Setting, settings_of
 class Config(training.types.Config):
     """Settings of one training run, with the defaults that the command has.
 
-    Where the base is the embedded one, the embedded world's recipe stands under what is set. An
-    output that is not named is ``outputs/train/NAME-seed{seed}``; ``{seed}`` in it stands for the
-    seed.
+    Where the base is the embedded one, the embedded world's recipe stands under what is set.
 
     >>> config = Config(method="soar", base="shapes", seed=0, steps=20)
     """
+
+    output: Path = Path("outputs/train/{name}-seed{seed}")
+    """Folder of the run: checkpoints, metrics, and the state to resume from. {name} and {seed}
+    stand for the run's name and seed."""
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, own: Any) -> Any:
         if not isinstance(own, Mapping):
             return own
+        defaults = {name: cls.model_fields[name].default for name in ("method", "seed", "output")}
         settings: dict[str, Any] = {}
         if isinstance(own.get("base"), str) and own["base"] in EMBEDDED:
             _merge(settings, RECIPE)
         _merge(settings, own)
-        if "output" not in settings:
-            name = settings.get("name") or settings.get(
-                "method", cls.model_fields["method"].default
-            )
-            settings["output"] = f"outputs/train/{name}-seed{{seed}}"
-        if isinstance(settings["output"], str | Path):
-            seed = settings.get("seed", cls.model_fields["seed"].default)
-            settings["output"] = str(settings["output"]).replace("{seed}", str(seed))
+        values = {**defaults, **settings}
+        if isinstance(values["output"], str | Path):
+            output = str(values["output"]).replace("{seed}", str(values["seed"]))
+            name = str(values.get("name") or values["method"])
+            settings["output"] = output.replace("{name}", name)
         return settings
 
 
@@ -133,5 +133,5 @@ def _about(known: Mapping[str, Setting], name: str) -> str:
     setting = known.get(name)
     if setting is None:
         return ""
-    sentence = re.split(r"[.;:](?:\s|$)", setting.about)[0]
+    sentence = re.split(r"[.;](?:\s|$)", setting.about)[0]
     return f" ({sentence}; default {setting.default})" if setting.default else f" ({sentence})"

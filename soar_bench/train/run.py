@@ -66,7 +66,6 @@ def check(
     from soar_bench.train.watch import callbacks_of
     from training.cache import Cache
     from training.data.checking import check as check_records
-    from training.encoders import check_pipeline
     from training.optimizers import check_optimizer
     from training.run import Run
     from training.state import states
@@ -77,7 +76,6 @@ def check(
         source, sizes = like.source, like.memory
     else:
         source = open_data(config.data, config.images, config.cache)
-        check_pipeline(base.pipeline, config.resolution)
         check_optimizer(config.optimizer)
         check_trackers(config)
         sizes = measure(base.pipeline.folder, config)
@@ -96,8 +94,10 @@ def check(
 
 
 def _base(config: Config) -> Base:
-    """The pipeline to start from, by the name that the settings give it."""
+    """The pipeline to start from, by the name that the settings give it, once it can be trained."""
+    from training.encoders import check_pipeline
     from training.run import Base
 
-    folder = pipeline_folder(config.base)
-    return Base(config.base, BasePipeline(folder), digest_pipeline(folder))
+    pipeline = BasePipeline(pipeline_folder(config.base))
+    check_pipeline(pipeline, config.resolution)
+    return Base(config.base, pipeline, digest_pipeline(pipeline.folder))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -42,21 +42,38 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
         yield from settings_of(section, inner)
 
 
-def help_lines(model: type[BaseModel]) -> Iterator[str]:
-    """Yield the settings for a person, by section."""
+def help_lines(model: type[BaseModel], embedded: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the settings for a person, by section, with the defaults of the ``embedded`` recipe."""
+    yield "Set in a YAML file (--config), or as --set NAME=VALUE. Defaults in brackets:"
+    yield ""
     section = ""
     for setting in settings_of(model):
-        outer = setting.name.rpartition(".")[0]
+        outer, _, name = setting.name.rpartition(".")
         if outer != section:
             section = outer
-            field = model.model_fields[section]
-            about = inspect.cleandoc(_section(field).__doc__ or "")
-            yield from ("", *textwrap.wrap(f"{section}: {about}", _WIDTH))
-        default = f"default {setting.default}" if setting.default else "must be set"
-        yield f"  {setting.name}  ({setting.kind}; {default})"
-        yield from textwrap.wrap(
-            setting.about, _WIDTH, initial_indent="      ", subsequent_indent="      "
-        )
+            cls = _section(model.model_fields[section])
+            yield from ("", *_wrapped(f"{section}: {inspect.cleandoc(cls.__doc__ or '')}", ""))
+        recipe = embedded.get(section, {}) if section else embedded
+        facts = [setting.kind]
+        if setting.default:
+            facts.append(f"default {setting.default}")
+        if name in recipe:
+            facts.append(f"{_yaml(recipe[name])} for the base shapes")
+        if len(facts) == 1:
+            facts.append("must be set")
+        yield from _wrapped(f"{setting.name} ({'; '.join(facts)})", "  ")
+        yield from _wrapped(setting.about, "      ")
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:

@@ -358,9 +358,7 @@ def test_sizes_that_the_pipeline_cannot_see_are_refused(
 ):
     config, pipeline = tiny_config(**changes), BasePipeline(tiny_pipeline)
     with pytest.raises(TrainingError, match=message):
-        encode_for(
-            config, BasePipeline(tiny_pipeline), source, None, CPU, Processes(), lambda *a: None
-        )
+        encode_for(config, pipeline, source, None, CPU, Processes(), lambda *a: None)
 
 
 def test_training_from_the_cache_is_training_from_memory(

@@ -125,9 +125,6 @@ def test_help_answers_at_once():
         (["runs", "show", "nowhere"], ["there are no results in results"]),
         (["compare", "nowhere"], ["there is no run in nowhere"]),
         (["leaderboard"], ["there are no results in results"]),
-        (["shapes", "pretrain", "--config", "absent.yaml"], ["no config file absent.yaml"]),
-        (["shapes", "pretrain", "--config", "."], ["cannot be read"]),
-        (["shapes", "pretrain", "--stage", "vea"], ["no stage", "did you mean vae"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
