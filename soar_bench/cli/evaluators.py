@@ -1,4 +1,4 @@
-"""``soar-bench evaluators``: what there is, what runs here, and a plug-in of one's own."""
+"""``soar-bench evaluators``: list evaluators, show one, and start a plug-in."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def listing(
 
 @app.command()
 def show(
-    name: str = typer.Argument(help="A listed name, FILE.py, FILE.py:CLASS or MODULE:CLASS."),
+    name: str = typer.Argument(
+        help="A listed name, FILE.py, FILE.py:CLASS, MODULE:CLASS or openclip:MODEL/PRETRAINED."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Show an evaluator: sources, licences, weights and their URLs."""

@@ -1,10 +1,10 @@
-"""What evaluators there are and whether they can run here: for a terminal, a pipe and a program."""
+"""Evaluators and whether they can run here: for a terminal, a pipe and a program."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich import box
@@ -42,7 +42,7 @@ class Row:
 
 
 def look(entry: Entry) -> Row:
-    """Makes and checks an evaluator. Never fails."""
+    """Make and check an evaluator. Never fails."""
     try:
         evaluator = registry.make(entry)
     except EvaluatorError as error:
@@ -51,7 +51,7 @@ def look(entry: Entry) -> Row:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """One row an evaluator; what takes more words stands in :func:`reasons` and :func:`page`."""
+    """Return a table with a row per evaluator; :func:`reasons` and :func:`page` have the rest."""
     shown = Table("runs", "evaluator", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in shown.columns:
         column.no_wrap = True
@@ -63,7 +63,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def reasons(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """Why evaluators do not run here and what to do: names, and the reason they share."""
+    """Yield why evaluators do not run here and what to do: names, and the reason they share."""
     absent = {row.entry.name: _to_fetch(row) for row in rows}
     waiting = [name for name, sets in absent.items() if sets]
     if waiting:
@@ -82,7 +82,7 @@ def reasons(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
 
 
 def plain(rows: Sequence[Row]) -> Iterator[str]:
-    """A line a metric, with tabs between the fields of :data:`PLAIN_HEADER`."""
+    """Yield a line per metric, with tabs between the fields of :data:`PLAIN_HEADER`."""
     yield "\t".join(PLAIN_HEADER)
     for row in rows:
         state = "yes" if row.state == "yes" else f"{row.state}: {' '.join(row.reason.split())}"
@@ -100,8 +100,8 @@ def plain(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def as_json(row: Row) -> dict[str, Any]:
-    """The whole declaration and state in JSON's types; a bound that is infinite is null."""
-    said: dict[str, Any] = {
+    """Return the declaration and state in JSON's types; an infinite bound is null."""
+    content: dict[str, Any] = {
         "name": row.entry.name,
         "origin": row.entry.origin,
         "target": row.entry.target,
@@ -109,14 +109,14 @@ def as_json(row: Row) -> dict[str, Any]:
         "reason": row.reason,
     }
     if row.evaluator is not None:
-        said["dtypes"] = list(row.evaluator.dtypes)
-        said["metrics"] = [_metric_json(metric) for metric in row.evaluator.metrics]
-        said["weights"] = [_weights_json(weights) for weights in row.evaluator.weights]
-    return said
+        content["dtypes"] = list(row.evaluator.dtypes)
+        content["metrics"] = [_metric_json(metric) for metric in row.evaluator.metrics]
+        content["weights"] = [_weights_json(weights) for weights in row.evaluator.weights]
+    return content
 
 
 def page(row: Row) -> Iterator[str]:
-    """The whole declaration for a reader, line by line."""
+    """Yield the whole declaration for a reader, line by line."""
     if row.evaluator is None:
         raise EvaluatorError(row.reason)
     yield f"{row.entry.name} ({row.entry.origin}, {row.entry.target})"
@@ -144,7 +144,7 @@ def page(row: Row) -> Iterator[str]:
 
 
 def range_text(metric: Metric) -> str:
-    """For example ``0 to 1``, ``at least 0`` or ``any number``."""
+    """Return a metric's range: ``0 to 1``, ``at least 0`` or ``any number``."""
     low, high = metric.range
     if math.isinf(low) and math.isinf(high):
         return "any number"
@@ -156,7 +156,7 @@ def range_text(metric: Metric) -> str:
 
 
 def size_text(size: int) -> str:
-    """Bytes as a reader wants them: ``3.7 MB``."""
+    """Return bytes for a reader: ``3.7 MB``."""
     value = float(size)
     for unit in ("B", "kB", "MB"):
         if value < 1000:
@@ -170,7 +170,7 @@ def _better(metric: Metric) -> str:
 
 
 def _summary(evaluator: Evaluator) -> list[str]:
-    """Each metric; what they share, once; the weights. Rich markup."""
+    """Return lines of rich markup: each metric, what the metrics share, the weights."""
     lines = []
     terms = [_terms(metric) for metric in evaluator.metrics]
     for metric, own in zip(evaluator.metrics, terms, strict=True):
@@ -191,7 +191,7 @@ def _terms(metric: Metric) -> str:
 
 
 def _to_fetch(row: Row) -> list[Weights]:
-    """The sets to fetch, if that is all that an evaluator lacks."""
+    """Return the sets to fetch, if an evaluator lacks nothing else."""
     if row.evaluator is None:
         return []
     absent = [w for w in row.evaluator.weights if w.missing() and w.folder_override is None]
@@ -207,21 +207,12 @@ def _absence(weights: Weights) -> str:
 
 
 def _metric_json(metric: Metric) -> dict[str, Any]:
-    return {
-        "name": metric.name,
-        "unit": metric.unit,
-        "range": [None if math.isinf(bound) else bound for bound in metric.range],
-        "higher_is_better": metric.higher_is_better,
-        "version": metric.version,
-        "aggregate": metric.aggregate,
-        "source": metric.source,
-        "description": metric.description,
-        "licence": metric.licence,
-    }
+    bounds = [None if math.isinf(bound) else bound for bound in metric.range]
+    return {**asdict(metric), "range": bounds}
 
 
 def _sizes(weights: Weights) -> list[int | None]:
-    """Bytes of each file as it lies here, else as published; None where neither is known."""
+    """Return the bytes of each file here, else as published; None where neither is known."""
     absent = {file.path for file in weights.missing()}
     return [
         file.size if file.path in absent else (weights.folder / file.path).stat().st_size
