@@ -46,15 +46,18 @@ class Row:
         return f"{self.file}, line {self.line}"
 
 
-def read_rows(file: Path, column: str = "", writable: bool = True) -> Iterator[Row]:
+def read_rows(
+    file: Path, column: str = "", writable: bool = True, suffix: str = ""
+) -> Iterator[Row]:
     """Yield the rows of a file, every one of them whole; not rows of empty cells.
 
     ``column`` is a column that a table must have. ``writable`` refuses JSON values that cannot be
-    written as JSON again: NaN, infinities and halves of surrogate pairs. SoarBenchError, with file
-    and line, at the first row that is not whole and for a file that cannot be read.
+    written as JSON again: NaN, infinities and halves of surrogate pairs. ``suffix`` (``.jsonl``)
+    is the form of a file whose name does not say it. SoarBenchError, with file and line, at the
+    first row that is not whole and for a file that cannot be read.
     """
-    for row in scan_rows(file, column):
-        if not row.fault and is_table(file) and not row.values:
+    for row in scan_rows(file, column, suffix):
+        if not row.fault and not row.values and (suffix or file.suffix.lower()) in _DELIMITERS:
             continue
         fault = row.fault or (_json_fault(row.values) if writable else "")
         if fault:
@@ -62,17 +65,17 @@ def read_rows(file: Path, column: str = "", writable: bool = True) -> Iterator[R
         yield row
 
 
-def scan_rows(file: Path, column: str = "") -> Iterator[Row]:
+def scan_rows(file: Path, column: str = "", suffix: str = "") -> Iterator[Row]:
     """Yield the rows of a file, also those that are not whole, which have a fault.
 
     SoarBenchError for a file that cannot be read, is not UTF-8, or is no table where its name says
     so.
     """
-    text = read_text(file)
-    if is_table(file):
-        yield from _table(file, text, column)
+    text, suffix = read_text(file), suffix or file.suffix.lower()
+    if suffix in _DELIMITERS:
+        yield from _table(file, text, column, _DELIMITERS[suffix])
         return
-    read = _json_object if file.suffix.lower() in (".jsonl", ".ndjson") else _text
+    read = _json_object if suffix in (".jsonl", ".ndjson") else _text
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             values, fault = ({}, _NUL) if "\0" in line else read(line.strip())
@@ -139,8 +142,7 @@ def _json_object(line: str) -> tuple[dict[str, Any], str]:
     return {}, f'must be one JSON object, such as {{"name": "value"}}; it is {short_json(value)}'
 
 
-def _table(file: Path, text: str, column: str) -> Iterator[Row]:
-    delimiter = _DELIMITERS[file.suffix.lower()]
+def _table(file: Path, text: str, column: str, delimiter: str) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     line = 1

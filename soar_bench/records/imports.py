@@ -12,12 +12,11 @@ What an imported value can be held against is in docs/leaderboard.md. Imports no
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -26,8 +25,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from soar_bench.core.digests import digest_of
+from soar_bench.core.digests import digest_file, digest_of
 from soar_bench.core.errors import SoarBenchError, unknown_name
+from soar_bench.core.rows import read_rows
 from soar_bench.records import (
     IMAGES,
     IMPORTED,
@@ -146,11 +146,14 @@ def import_results(
     suite or a file of prompts, all of which the file must have; by default the named suite of whose
     prompts that is true, and otherwise one of the file's own. SoarBenchError names file and line.
     """
-    content = _read(file)
-    rows = list(_rows(file, content))
-    found = _tool(file, rows[0][1], tool)
+    if not file.exists():
+        raise SoarBenchError(f"there is no file {file}")
+    rows = list(read_rows(file, writable=False, suffix=".jsonl"))
+    if not rows:
+        raise SoarBenchError(f"{file} is empty")
+    found = _tool(file, rows[0].values, tool)
     reader = _geneval if found is GENEVAL else _diffusion_nft
-    images = [reader(f"{file}, line {line}", line, row) for line, row in rows]
+    images = [reader(row.where, row.line, row.values) for row in rows]
     images, repeated = _once(file, images)
     images, left_out = _wanted(images)
     if not any(image.values for image in images):
@@ -160,7 +163,7 @@ def import_results(
     meanings = _meanings(found, images)
     scores = _table(file, images, of_text, meanings)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    digest = hashlib.sha256(content).hexdigest()
+    digest = digest_file(file)
     story = {
         "tool": found.title,
         "file": file.name,
@@ -246,37 +249,6 @@ def notes(run: Run) -> list[str]:
         if found.unscored:
             said.append(f"note: {metric} has {found.unscored} unscored samples")
     return said
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        raise SoarBenchError(f"there is no file {file}") from None
-    except OSError as error:
-        raise SoarBenchError(f"{file} cannot be read: {error.strerror}") from None
-
-
-def _rows(file: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The file's objects with their line numbers, at least one."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise SoarBenchError(f"{file} is no text in UTF-8") from None
-    count = 0
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise SoarBenchError(f"{file}, line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise SoarBenchError(f"{file}, line {number} is no JSON object: it needs one a line")
-        count += 1
-        yield number, row
-    if not count:
-        raise SoarBenchError(f"{file} is empty")
 
 
 def _tool(file: Path, first: Mapping[str, Any], name: str | None) -> Tool:

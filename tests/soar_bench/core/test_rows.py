@@ -129,3 +129,11 @@ def test_reading_imports_no_torch():
 
     code = "import sys, soar_bench.core.rows; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_form_of_a_file_may_be_said_where_its_name_does_not(write):
+    file = write("results", '{"a": 1}\n')
+    assert [row.values for row in read_rows(file, suffix=".jsonl")] == [{"a": 1}]
+    assert [row.values for row in read_rows(write("b", "x\ty\n1\t2\n\t\n"), suffix=".tsv")] == [
+        {"x": "1", "y": "2"}
+    ]

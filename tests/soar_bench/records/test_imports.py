@@ -161,7 +161,7 @@ def test_samples_that_fill_up_processes_count_once(tmp_path):
     [
         (["{}", "{}"], "is in no layout that is known"),
         ([LINES[0], "{broken"], "line 2 is not JSON"),
-        ([LINES[0], "", "[1]"], "line 3 is no JSON object"),
+        ([LINES[0], "", "[1]"], "line 3 must be one JSON object"),
         ([LINES[0], {**LINES[1], "correct": "yes"}], 'line 2: correct is "yes", not true or false'),
         ([LINES[0], {"prompt": "a"}], "line 2: filename is missing, not a path"),
         ([LINES[0], LINES[0]], "line 2: image 0 of 'a photo of a bench' stands in line 1 already"),
@@ -191,7 +191,7 @@ def test_no_file_no_text_and_unknown_tools(tmp_path):
     with pytest.raises(SoarBenchError, match="there is no file"):
         import_results(tmp_path / "none.jsonl", "x", None, None, tmp_path)
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SoarBenchError, match="no text in UTF-8"):
+    with pytest.raises(SoarBenchError, match=r"binary, line 1 is not UTF-8 text"):
         import_results(tmp_path / "binary", "x", None, None, tmp_path)
     with pytest.raises(SoarBenchError, match=r"no tool is named 'genval'; did you mean geneval\?"):
         load(tmp_path, LINES, tool="genval")
