@@ -94,8 +94,10 @@ _COLORS = {"ok": "green", "absent": "yellow", "broken": "red"}
 
 
 def doctor_tables(findings: Sequence[Finding]) -> list[Table]:
-    """One table a section, for one screen: absent packages share a line, absent weights another,
-    and an evaluator's golden check stands in its row.
+    """Return one table per section, for one screen.
+
+    Absent packages that one command installs share a line, absent weights another, and an
+    evaluator's golden check is in its row.
     """
     golden = {f.name: f for f in findings if f.section == "golden"}
     tables = []
@@ -119,11 +121,16 @@ def doctor_tables(findings: Sequence[Finding]) -> list[Table]:
                 if check is not None and check.state == "broken":
                     text += f"; {escape(check.text)}"
             table.add_row(*row, text)
-        if together:
-            names = [escape(f.name) for f in together]
-            fetch = f"soar-bench fetch {' '.join(names)}"
-            text = fetch if section == "weights" else ", ".join(names)
-            table.add_row(_state(together[0]), "", text)
+        if together and section == "weights":
+            names = " ".join(finding.name for finding in together)
+            table.add_row(_state(together[0]), "", escape(f"soar-bench fetch {names}"))
+        elif together:
+            by_command: dict[str, list[str]] = {}
+            for finding in together:
+                by_command.setdefault(finding.text.partition(": pip")[2], []).append(finding.name)
+            for command, packages in by_command.items():
+                install = f": pip{command}" if command else ""
+                table.add_row(_state(together[0]), "", escape(", ".join(packages) + install))
         tables.append(table)
     return tables
 

@@ -211,6 +211,15 @@ def test_the_command_prints_a_screen_and_ends_well(home, only, monkeypatch, caps
     assert "golden" in out and "can run here" in out
 
 
+def test_the_screen_says_which_command_installs_what_is_absent(home, only, monkeypatch, capsys):
+    only()
+    monkeypatch.setattr(examination, "_version", lambda package: None)
+    code, out, _ = run(monkeypatch, capsys, "--no-golden")
+    assert code == 0
+    assert "paddleocr, paddlepaddle: pip install 'soar-bench[paddleocr]'" in out
+    assert "wandb: pip install 'soar-bench[wandb]'" in out
+
+
 def test_the_command_fails_where_something_is_broken(home, only, monkeypatch, capsys):
     only("shapes-geneval")
     monkeypatch.setattr(examination, "_version", {"mmcv": "2.2.0"}.get)
