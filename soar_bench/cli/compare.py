@@ -36,22 +36,24 @@ WORSE = 3
 
 def compare(
     runs: list[str] = typer.Argument(
-        help="Runs (folder, id or label) or folders that hold runs; the others are compared with "
-        "the first."
+        help="Runs (folder, id or label) or folders of runs; the first is the baseline."
     ),
-    form: Format = typer.Option(Format.terminal, "--format", help="How to print the table."),
+    form: Format = typer.Option(Format.terminal, "--format", help="Format of the table."),
     metric: list[str] = typer.Option(
-        [], help="Show only this metric; may be repeated. p stays corrected for all."
+        [], help="Metric to show; may be repeated. p stays corrected for all.  [default: all]"
     ),
-    level: float = typer.Option(0.95, help="Of the intervals; verdicts err at 1 - level."),
+    level: float = typer.Option(
+        0.95, help="Confidence level of the intervals; verdicts err at 1 - level."
+    ),
     detect: float | None = typer.Option(
-        None, help="Say how many prompts it takes to see a difference of this size."
+        None, help="Difference for which to say how many prompts it takes.  [default: none]"
     ),
     interval: Interval = typer.Option(
-        Interval.analytic, help="By t or by resampling prompts; with several seeds always by t."
+        Interval.analytic,
+        help="Interval by t or by resampling prompts; with several seeds always by t.",
     ),
     anyway: bool = typer.Option(
-        False, "--anyway", help="Compare what runs have in common that were not measured alike."
+        False, "--anyway", help="Compare what runs measured differently have in common."
     ),
     test: Test = typer.Option(
         Test.t,
@@ -61,15 +63,17 @@ def compare(
     fail_if: FailIf | None = typer.Option(
         None,
         help="Exit with code 3 if a metric (of --metric, or any) is significantly worse than the "
-        "first's.",
+        "first run's.  [default: exit with 0]",
     ),
     margin: float = typer.Option(
         0.0,
         help="With --fail-if: in the metric's own unit, how much worse is not yet a failure.",
     ),
-    results: Path = typer.Option(Path("results"), help="Where ids and labels are looked up."),
+    results: Path = typer.Option(
+        Path("results"), help="Folder in which ids and labels are looked up."
+    ),
 ) -> None:
-    """Compare checkpoints on the same prompts and noise: is one really better?
+    """Compare checkpoints on the same prompts and noise.
 
     Runs that differ by training seed alone become one row.
     """

@@ -12,33 +12,35 @@ from soar_bench.cli.outcome import carry_out
 
 def score(
     folder: Path = typer.Argument(
-        help="The images: GenEval's layout, or files with a list of prompts."
+        help="Folder of images: GenEval's layout, or files with a list of prompts."
     ),
     evaluator: list[str] = typer.Option(
         [],
         "--evaluator",
         "--evaluators",
-        help="Evaluators, separated by commas (see `soar-bench evaluators`).",
+        help="Evaluators, separated by commas.  [default: none, so name one]",
     ),
     prompts: Path | None = typer.Option(
         None,
         help="CSV, TSV or JSONL with the columns file and prompt.  [default: the folder's own]",
     ),
     label: str | None = typer.Option(
-        None, help="What tables call the images.  [default: the folder's name]"
+        None, help="Name of the images in tables.  [default: the folder's name]"
     ),
     suite: str | None = typer.Option(
-        None, help="What the prompts are called.  [default: after their content]"
+        None, help="Name of the prompts.  [default: after their content]"
     ),
-    batch_size: int = typer.Option(32, min=1, help="Images judged at once; changes no number."),
-    device: str = typer.Option("auto", help="Where images are judged: cpu, cuda, mps."),
+    batch_size: int = typer.Option(
+        32, min=1, help="Images scored at once; does not change the numbers."
+    ),
+    device: str = typer.Option("auto", help="Device to run on: auto, cpu, cuda or mps."),
     evaluator_dtype: Precision = typer.Option(
         Precision.float32,
-        help="Precision of the learned evaluators; other than float32 it is recorded and makes "
+        help="Precision of the learned evaluators; any but float32 is recorded and makes "
         "another board.",
     ),
-    results: Path = typer.Option(Path("results"), help="Where the record is written."),
-    cache: Path = typer.Option(Path("outputs/cache"), help="Where scores are kept."),
+    results: Path = typer.Option(Path("results"), help="Folder for the record."),
+    cache: Path = typer.Option(Path("outputs/cache"), help="Folder for the scores."),
     force: bool = typer.Option(False, "--force", help="Score again what is there."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything and show the plan."),
     as_json: bool = typer.Option(False, "--json", help="The record (or the plan) as JSON."),

@@ -28,9 +28,11 @@ def _help_settings(show: bool) -> None:
 
 def train(
     method: Method = typer.Argument(help="Objective."),
-    config: Path | None = typer.Option(None, help="YAML file of settings (see configs/)."),
+    config: Path | None = typer.Option(
+        None, help="YAML file of settings (see configs/).  [default: none]"
+    ),
     base: str | None = typer.Option(
-        None, help="Pipeline to start from: a folder, or `shapes`; must be set."
+        None, help="Pipeline to start from: a folder, or `shapes`.  [default: the config's]"
     ),
     data: str | None = typer.Option(
         None,
@@ -50,12 +52,14 @@ def train(
         None, help="Samples per micro-batch and process.  [default: 4; 16 for `shapes`]"
     ),
     seed: int | None = typer.Option(None, help="Seed of the training.  [default: 42]"),
-    seeds: str = typer.Option("", help="Several seeds, as 0,1,2: a run of its own for each."),
+    seeds: str = typer.Option(
+        "", help="Seeds to train one after the other, as 0,1,2.  [default: --seed alone]"
+    ),
     assignments: list[str] = typer.Option(
         [],
         "--set",
         metavar="NAME=VALUE",
-        help="Any other setting, for example soar.guidance=3: see --help-settings.",
+        help="Any other setting, such as soar.guidance=3.  [default: as --help-settings says]",
     ),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Check everything and show what would be trained."

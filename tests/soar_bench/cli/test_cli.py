@@ -85,6 +85,48 @@ def test_help_groups_the_commands_and_answers_to_minus_h():
     assert "Commands:" in soar_bench("runs", "-h").stdout
 
 
+def commands(command, parent=None, name="soar-bench"):
+    """Yield every command below one, itself included: its path, the command, its context."""
+    import typer
+
+    context = typer.Context(command, parent=parent, info_name=name)
+    yield context.command_path, command, context
+    for child, below in getattr(command, "commands", {}).items():
+        yield from commands(below, context, child)
+
+
+def every_command():
+    import typer
+
+    from soar_bench.cli import app
+
+    return commands(typer.main.get_command(app))
+
+
+def test_every_option_shows_its_default_or_says_where_it_comes_from():
+    """A flag is off unless it is given; any other option says what it is otherwise."""
+    silent = [
+        f"{path} {parameter.name}"
+        for path, command, context in every_command()
+        for parameter in command.params
+        if not parameter.required
+        and (parameter.secondary_opts or not getattr(parameter, "is_flag", False))
+        and "[default: " not in parameter.get_help_record(context)[1]
+    ]
+    assert silent == []
+
+
+def test_the_summary_of_every_command_fits_on_one_line():
+    for path, command, context in every_command():
+        context.terminal_width = 80
+        rows = command.get_help(context).splitlines()
+        for name, below in getattr(command, "commands", {}).items():
+            summary = below.get_short_help_str(limit=1000)
+            assert any(row.split(maxsplit=1) == [name, summary] for row in rows), (
+                f"{path} {name}: {summary}"
+            )
+
+
 def test_help_answers_at_once():
     """A bound for a busy machine; alone it takes a quarter of a second."""
     start = time.monotonic()
