@@ -16,7 +16,8 @@ from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 
 if TYPE_CHECKING:
     from evaluators.registry import names as list
-    from evaluators.scorer import Scorer, load
+    from evaluators.scorer import Scorer
+    from evaluators.scorer import Scorer as load
     from evaluators.testing import check_evaluator
 
 __all__ = [
@@ -36,7 +37,7 @@ _LAZY = {
     "Scorer": ("evaluators.scorer", "Scorer"),
     "check_evaluator": ("evaluators.testing", "check_evaluator"),
     "list": ("evaluators.registry", "names"),
-    "load": ("evaluators.scorer", "load"),
+    "load": ("evaluators.scorer", "Scorer"),
 }
 
 

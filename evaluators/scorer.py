@@ -28,14 +28,8 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 
 
-def load(
-    evaluator: str | Evaluator,
-    device: str | torch.device = AUTO,
-    dtype: str | torch.dtype | None = None,
-    *,
-    batch_size: int = BATCH_SIZE,
-) -> Scorer:
-    """Load an evaluator and return it as a function of images and prompts.
+class Scorer:
+    """An evaluator in memory, called on images and prompts; ``evaluators.load`` is its other name.
 
     Args:
         evaluator: a name of ``evaluators.list()``, ``file.py``, ``file.py:Class``,
@@ -50,11 +44,6 @@ def load(
             fetch, a package to install, a precision it does not have.
         SoarBenchError: the device is not here.
     """
-    return Scorer(evaluator, device, dtype, batch_size=batch_size)
-
-
-class Scorer:
-    """An evaluator in memory. :func:`load` makes one."""
 
     def __init__(
         self,
