@@ -17,8 +17,9 @@ from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 if TYPE_CHECKING:
     from evaluators.registry import names as list
     from evaluators.scorer import Scorer
-    from evaluators.scorer import Scorer as load
     from evaluators.testing import check_evaluator
+
+    load = Scorer
 
 __all__ = [
     "Evaluator",
