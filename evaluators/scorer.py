@@ -161,9 +161,21 @@ def to_samples(
         EvaluatorError: images of another kind or outside [0, 1], or counts that differ.
     """
     arrays = _arrays(images)
-    texts = _for_each(prompts, str, "prompts", len(arrays))
-    records = _for_each({} if metadata is None else metadata, Mapping, "metadata", len(arrays))
+    texts, records = for_each(prompts, metadata, len(arrays))
     return [Sample(*parts) for parts in zip(arrays, texts, records, strict=True)]
+
+
+def for_each(
+    prompts: str | Sequence[str],
+    metadata: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+    count: int,
+) -> tuple[list[str], list[Mapping[str, Any]]]:
+    """Return a prompt and its metadata for each of ``count`` images.
+
+    EvaluatorError if the counts differ.
+    """
+    texts = _for_each(prompts, str, "prompts", count)
+    return texts, _for_each({} if metadata is None else metadata, Mapping, "metadata", count)
 
 
 def _for_each(values: Any, kind: type, name: str, count: int) -> list[Any]:

@@ -1,177 +1,49 @@
 """From checkpoints, or images from anywhere, to a run's record: ``soar-bench eval`` and ``score``.
 
-A :class:`Plan` says what is missing; :func:`run` generates it, scores it and writes the record.
+:func:`prepare` and :func:`prepare_images` make a plan of what is missing; :func:`run` generates it,
+scores it and writes the record. :func:`evaluate` and :func:`score` are both at once.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluators import registry
-from evaluators.types import Evaluator, EvaluatorError
+from evaluators.types import Evaluator
 from soar_bench.cache.images import ImageGone
-from soar_bench.checkpoints import Checkpoint, image_size
+from soar_bench.checkpoints import Checkpoint, resolve
+from soar_bench.checkpoints.in_memory import from_memory
 from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.distributed import ALONE, Group
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.images import READING
 from soar_bench.core.memory import peak
-from soar_bench.records import IMAGES, IMPORTED, Run, RunDraft, folder_of, read_run, write_run
-from soar_bench.records.assembly import evaluator_record, score_table, summaries
+from soar_bench.core.torch_state import preserved_torch_state
+from soar_bench.records import Run, folder_of, read_run, write_run
+from soar_bench.records.assembly import draft, score_table
+from soar_bench.records.model import RunDraft
 from soar_bench.records.provenance import made_by
 from soar_bench.sampling.generate import Generation
-from soar_bench.scoring.folders import open_folder
 from soar_bench.scoring.images import ImageSet
-from soar_bench.scoring.judges import Judge, resolve_judges
-from soar_bench.scoring.scores import BATCH, Judged, Observer, sample_key, score
-from soar_bench.suites.types import PlannedSample, Protocol, Suite
+from soar_bench.scoring.plan import Options, Plan, prepare, prepare_images, problems
+from soar_bench.scoring.scores import BATCH, Judged, Observer, score_samples
+from soar_bench.suites import get_suite
+from soar_bench.suites.protocols import default_protocol, get_protocol, override
+from soar_bench.suites.types import Protocol, Suite
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["Options", "Plan", "evaluate", "prepare", "prepare_images", "problems", "run", "score"]
+
 #: Called with a sentence for a person.
 Note = Callable[[str], None]
-
-#: Stands in place of the settings of generation, so that a comparison with generated runs is
-#: refused.
-NOT_GENERATED: dict[str, Any] = {
-    "name": "images",
-    "settings": {"images": "scored, not made here", "reading": READING},
-}
 #: Images that vanish while they are scored are made again so many times.
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run. The evaluators' precision is recorded; nothing else here changes a number beyond
-    floating-point rounding.
-    """
-
-    results: Path
-    #: where images and scores are kept between runs
-    cache: Path
-    #: None is the suite's
-    images_per_prompt: int | None = None
-    #: names or objects; None are the suite's
-    evaluators: tuple[str | Evaluator, ...] | None = None
-    #: images made at once, or scored at once where none are made; None finds how many fit
-    batch_size: int | None = 32
-    #: a device of torch, or ``auto``
-    device: str = "cpu"
-    #: precision of the evaluators that have a choice; None is their own, float32
-    evaluator_dtype: str | None = None
-    #: make and score again what is there
-    force: bool = False
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One run, checked and ready to start."""
-
-    #: where its images come from
-    source: Generation | ImageSet
-    judges: tuple[Judge, ...]
-    to_generate: list[PlannedSample]
-    #: by evaluator: samples that have no score yet
-    to_score: dict[str, int]
-
-    @property
-    def samples(self) -> Sequence[PlannedSample]:
-        return self.source.samples
-
-    @property
-    def problems(self) -> dict[str, str]:
-        """By evaluator: why it cannot run here and what to do. Nothing starts with problems."""
-        return {judge.given: judge.problem for judge in self.judges if judge.problem}
-
-    @property
-    def idle(self) -> bool:
-        """Whether everything is there."""
-        return not self.to_generate and not any(self.to_score.values())
-
-
-def prepare(checkpoint: Checkpoint, suite: Suite, protocol: Protocol, options: Options) -> Plan:
-    """Check everything that can be checked before the expensive work begins, and compare the plan
-    with what is there. Evaluators that cannot run are among ``Plan.problems``.
-    """
-    image_size(checkpoint, protocol)
-    judges = resolve_judges(options.evaluators or suite.evaluators, options.evaluator_dtype)
-    images_per_prompt = options.images_per_prompt or suite.images_per_prompt
-    generation = Generation(checkpoint, suite, protocol, options.cache, images_per_prompt)
-    _make_folders(options)
-    return _compared(generation, judges, options)
-
-
-def prepare_images(
-    folder: Path,
-    options: Options,
-    prompts: Path | None = None,
-    label: str | None = None,
-    suite: str | None = None,
-    observe: Observer = lambda stage, done, total: None,
-) -> Plan:
-    """The same for images from elsewhere, all of which are read through.
-
-    ``prompts`` is a list of files and prompts, where the folder does not hold one; ``label`` is
-    what tables call the images, by default the folder's name; ``suite`` is what the prompts are
-    called, by default after their digest.
-    """
-    if not options.evaluators:
-        raise SoarBenchError(
-            f"name what is to judge with --evaluators (known: {', '.join(registry.names())})"
-        )
-    judges = resolve_judges(options.evaluators, options.evaluator_dtype)
-    for judge in judges:
-        if judge.problem:
-            raise EvaluatorError(judge.problem)
-    if options.device != AUTO:
-        choose(options.device)
-    images = open_folder(folder, prompts)
-    _make_folders(options)
-    source = ImageSet.read(images, label, suite, lambda done, total: observe("read", done, total))
-    return _compared(source, judges, options)
-
-
-def _make_folders(options: Options) -> None:
-    for place in (options.results, options.cache):
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SoarBenchError(f"nothing can be written to {place}: {error.strerror}") from None
-
-
-def _compared(source: Generation | ImageSet, judges: tuple[Judge, ...], options: Options) -> Plan:
-    """The plan, once it is known what is there. SoarBenchError if the device is not here."""
-    to_generate: list[PlannedSample] = []
-    keys = []
-    for sample in source.samples:
-        digest: str | None
-        if isinstance(source, Generation):
-            digest = None if options.force else source.store.digest(sample)
-        else:
-            digest = source.digest(sample)
-        if digest is None:
-            to_generate.append(sample)
-        else:
-            keys.append(sample_key(sample, digest))
-    to_score = {}
-    for judge in judges:
-        lacking = len(keys)
-        if not judge.problem and not options.force:
-            journal = judge.journal(options.cache, source.name)
-            lacking = sum(journal.get(key) is None for key in keys)
-        to_score[judge.name] = len(to_generate) + lacking
-    plan = Plan(source, judges, to_generate, to_score)
-    if not plan.idle:
-        choose(options.device)
-    return plan
 
 
 def run(
@@ -196,7 +68,7 @@ def run(
     if not group.main:
         return read_run(Path(group.share("")))
     scores = score_table(plan.samples, judged, plan.source.noise)
-    record = _record(plan, scores)
+    record = draft(plan.source, plan.judges, scores)
     finished = None
     if not made["generated"] and not any(judged.scored.values()):
         finished = _same(options, record, scores)
@@ -234,7 +106,7 @@ def _make_and_score(
             made["generated"] += images.images
             made |= {"batch_size": images.batch_size, "seconds": {"generate": round(seconds, 3)}}
             at_once = BATCH
-        judged = score(
+        judged = score_samples(
             plan.judges,
             plan.samples,
             source,
@@ -257,75 +129,6 @@ def _make_and_score(
     )
 
 
-def _record(plan: Plan, scores: pd.DataFrame) -> RunDraft:
-    """What identifies the run and its figures: the same for the same run, whenever made."""
-    evaluators = {judge.name: evaluator_record(judge) for judge in plan.judges}
-    metrics = summaries(scores, evaluators)
-    return RunDraft.model_validate(
-        {**subject(plan.source), "evaluators": evaluators, "metrics": metrics}
-    )
-
-
-def subject(source: Generation | ImageSet) -> dict[str, Any]:
-    """What is judged, as a record has it: its parts ``checkpoint``, ``suite`` and ``protocol``."""
-    return _generated(source) if isinstance(source, Generation) else _imported(source)
-
-
-def _generated(source: Generation) -> dict[str, Any]:
-    checkpoint, suite = source.checkpoint, source.suite
-    base = checkpoint.base
-    return {
-        "checkpoint": {
-            "label": checkpoint.label,
-            "name": checkpoint.name,
-            "form": checkpoint.form,
-            "digest": checkpoint.digest,
-            "base": None if base is None else {"name": base[0], "digest": base[1]},
-            "revision": checkpoint.revision,
-            "story": checkpoint.story,
-        },
-        "suite": {
-            "name": suite.name,
-            "digest": suite.digest(),
-            "seed": suite.seed,
-            "prompts": len(suite.prompts),
-            "images_per_prompt": source.images_per_prompt,
-            "source": suite.source,
-        },
-        "protocol": {"name": source.protocol.name, "settings": source.protocol.settings()},
-    }
-
-
-def _imported(source: ImageSet) -> dict[str, Any]:
-    images = source.images
-    return {
-        "checkpoint": {
-            "label": source.label,
-            "name": str(images.folder),
-            "form": IMAGES,
-            "digest": source.digest_all(),
-            "base": None,
-            "revision": "",
-            "story": {
-                IMPORTED: {
-                    "layout": images.layout,
-                    "formats": dict(Counter(content.format for content in source.contents)),
-                    "sizes": dict(Counter(content.size for content in source.contents)),
-                }
-            },
-        },
-        "suite": {
-            "name": source.suite,
-            "digest": images.digest(),
-            "seed": None,
-            "prompts": len(images.prompts),
-            "images_per_prompt": source.images_per_prompt,
-            "source": "",
-        },
-        "protocol": NOT_GENERATED,
-    }
-
-
 def _same(options: Options, record: RunDraft, scores: pd.DataFrame) -> Run | None:
     """The record that is there, if it says the same: it still knows when the work was done."""
     try:
@@ -336,3 +139,153 @@ def _same(options: Options, record: RunDraft, scores: pd.DataFrame) -> Run | Non
         return None
     same = all(getattr(old.record, name) == part for name, part in record if name != "made")
     return old if same else None
+
+
+# The same for Python
+
+
+def evaluate(
+    checkpoint: Any,
+    suite: str | Path | Suite = "shapes",
+    *,
+    evaluators: str | Evaluator | Sequence[str | Evaluator] | None = None,
+    base: str | Path | None = None,
+    protocol: str | Protocol | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    resolution: int | None = None,
+    max_sequence_length: int | None = None,
+    dtype: str | None = None,
+    images_per_prompt: int | None = None,
+    seed: int | None = None,
+    label: str | None = None,
+    results: str | Path = "results",
+    cache: str | Path = "outputs/cache",
+    device: str = AUTO,
+    batch_size: int | str | None = "auto",
+    evaluator_dtype: str | None = None,
+    force: bool = False,
+    progress: Observer | None = None,
+) -> Run:
+    """Generate and score images of a checkpoint, and write a record of the run.
+
+    What exists is not made again: stopped, the same call goes on.
+
+    Args:
+        checkpoint: what ``soar-bench eval`` takes, a :class:`Checkpoint`, or a diffusers pipeline
+            in memory, which is left as it was, with its place, precision and mode.
+        suite: a suite's name, a file of prompts, or a :class:`Suite`.
+        evaluators: names or :class:`evaluators.Evaluator` objects; by default the suite's.
+        base: the pipeline that a transformer or a LoRA stands on, where it does not say.
+        protocol: named settings; by default the suite's.
+        steps: sampler steps, in place of the protocol's.
+        guidance: guidance scale, in place of the protocol's; 1 is none.
+        resolution: side of the images in pixels, in place of the protocol's.
+        max_sequence_length: tokens of a prompt that a T5 encoder sees, in place of the protocol's.
+        dtype: precision of the model: float32, bfloat16 or float16, in place of the protocol's.
+        images_per_prompt: by default the suite's.
+        seed: seed of the initial noise; by default the suite's.
+        label: name for tables; by default the checkpoint's.
+        results: folder of records.
+        cache: folder of images and scores.
+        device: a device of torch; ``auto`` takes the best, or the place of a pipeline in memory.
+        batch_size: images made at once; ``auto`` finds how many fit.
+        evaluator_dtype: precision of the evaluators that have a choice; by default float32.
+        force: make and score again what is there.
+        progress: called with a stage, samples done and samples in all.
+
+    Raises:
+        SoarBenchError: in one sentence, before anything is made, for everything that is wrong with
+            these arguments.
+    """
+    of_suite = suite if isinstance(suite, Suite) else get_suite(str(suite))
+    if seed is not None:
+        of_suite = replace(of_suite, seed=seed)
+    if protocol is None:
+        protocol = default_protocol(of_suite)
+    elif isinstance(protocol, str):
+        protocol = get_protocol(protocol)
+    protocol = override(
+        protocol,
+        steps=steps,
+        guidance=guidance,
+        resolution=resolution,
+        max_sequence_length=max_sequence_length,
+        dtype=dtype,
+    )
+    if isinstance(checkpoint, str | Path):
+        checkpoint = resolve(str(checkpoint), None if base is None else str(base))
+    elif not isinstance(checkpoint, Checkpoint):
+        checkpoint = from_memory(checkpoint)
+    if label:
+        checkpoint = replace(checkpoint, label=label)
+    if checkpoint.loaded is not None and device == AUTO:
+        device = str(checkpoint.loaded.pipeline.device)
+    options = Options(
+        Path(results),
+        Path(cache),
+        images_per_prompt,
+        None if evaluators is None else _listed(evaluators),
+        None if batch_size == AUTO else batch_size,  # type: ignore[arg-type]
+        device,
+        evaluator_dtype,
+        force,
+    )
+    with nullcontext() if checkpoint.loaded is None else preserved_torch_state():
+        return _run_quietly(prepare(checkpoint, of_suite, protocol, options), options, progress)
+
+
+def score(
+    images: Any,
+    prompts: Any = None,
+    *,
+    evaluators: str | Evaluator | Sequence[str | Evaluator],
+    metadata: Any = None,
+    label: str | None = None,
+    suite: str | None = None,
+    results: str | Path = "results",
+    cache: str | Path = "outputs/cache",
+    device: str = AUTO,
+    batch_size: int = 32,
+    evaluator_dtype: str | None = None,
+    force: bool = False,
+    progress: Observer | None = None,
+) -> Run:
+    """Score images from elsewhere, and write a record of them.
+
+    Args:
+        images: a folder, a list of files, or images in memory: PIL images, uint8 arrays [H, W, 3],
+            or an array or tensor [B, 3, H, W], uint8 or float in [0, 1].
+        prompts: for a folder, a file that lists images and prompts, where the folder does not hold
+            one; otherwise one text for each image, or one for all.
+        evaluators: names or :class:`evaluators.Evaluator` objects.
+        metadata: of the prompts, for evaluators that read it, one mapping for each image.
+        label: name for tables; by default the folder's.
+        suite: name of the prompts; by default after their digest.
+
+    The others are those of :func:`evaluate`; ``batch_size`` counts images scored at once.
+    """
+    options = Options(
+        Path(results),
+        Path(cache),
+        evaluators=_listed(evaluators),
+        batch_size=batch_size,
+        device=device,
+        evaluator_dtype=evaluator_dtype,
+        force=force,
+    )
+    observe = progress or (lambda stage, done, total: None)
+    plan = prepare_images(images, options, prompts, metadata, label, suite, observe)
+    return _run_quietly(plan, options, progress)
+
+
+def _listed(
+    evaluators: str | Evaluator | Sequence[str | Evaluator],
+) -> tuple[str | Evaluator, ...]:
+    return (evaluators,) if isinstance(evaluators, str | Evaluator) else tuple(evaluators)
+
+
+def _run_quietly(plan: Plan, options: Options, progress: Observer | None) -> Run:
+    if plan.problems:
+        raise SoarBenchError("nothing was started: " + "; ".join(problems([plan])))
+    return run(plan, options) if progress is None else run(plan, options, progress)

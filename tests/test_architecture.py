@@ -29,8 +29,6 @@ UPWARD = {
     ("soar_bench.fetch.download", "soar_bench"),
     # shapes
     ("soar_bench.shapes.export", "soar_bench.output.gallery"),
-    # train
-    ("soar_bench.train.watch", "soar_bench.output.plan"),
 }
 #: Circles of modules that still stand.
 CIRCLES = {

@@ -13,6 +13,7 @@ from soar_bench.checkpoints.adapters import (
     PEFT_WEIGHTS,
     is_lora_name,
 )
+from soar_bench.checkpoints.types import IN_MEMORY
 from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.text import first_few
 from soar_bench.pipelines import EMBEDDED, INDEX, pipeline_folder
@@ -48,6 +49,11 @@ def find(name: str) -> Found:
     path = Path(name)
     if path.exists():
         return _at(path, _label(path))
+    if name.endswith(IN_MEMORY):
+        raise SoarBenchError(
+            f"{name} was a pipeline in memory and is not kept: save it with save_pretrained, and "
+            "evaluate the folder"
+        )
     repository = hub.parse(name)
     if repository is None:
         raise unknown_name("checkpoint's file or folder, or embedded base", name, list(EMBEDDED))

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+#: Ends the name of a checkpoint that was a pipeline in memory.
+IN_MEMORY = "(in memory)"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -29,3 +32,5 @@ class Checkpoint:
     revision: str = ""
     #: the trainer's checkpoint.json; empty for everything else
     story: dict[str, Any] = field(default_factory=dict)
+    #: :class:`soar_bench.checkpoints.in_memory.Loaded`, a pipeline in memory; None: to be loaded
+    loaded: Any = None

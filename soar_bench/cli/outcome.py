@@ -26,8 +26,8 @@ def carry_out(
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.progress import stages
     from soar_bench.core.text import json_text
-    from soar_bench.evaluate import run
-    from soar_bench.output.plan import plan_record, problems, show_plans
+    from soar_bench.evaluate import problems, run
+    from soar_bench.output.plan import plan_record, show_plans
     from soar_bench.output.tables import run_table
 
     if group.main:

@@ -66,5 +66,5 @@ def score(
     terminate_as_interrupt()
     group = join()
     with stages(quiet=not group.main) as show:
-        plan = prepare_images(folder, options, prompts, label, suite, show)
+        plan = prepare_images(folder, options, prompts, label=label, suite=suite, observe=show)
     carry_out([plan], options, group, dry_run=dry_run, as_json=as_json)

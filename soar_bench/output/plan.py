@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from soar_bench.evaluate import Plan, subject
+from soar_bench.records.assembly import subject
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.images import ImageSet
+from soar_bench.scoring.plan import Plan
 
 
 def show_plans(plans: Sequence[Plan], console: Console) -> None:
@@ -49,29 +50,6 @@ def _table(plans: Sequence[Plan]) -> Table:
             escape(scoring) or "nothing",
         )
     return table
-
-
-def problems(plans: Sequence[Plan]) -> list[str]:
-    """Why the plans cannot start, each reason once; one command fetches all weights."""
-    reasons = {name: reason for plan in plans for name, reason in plan.problems.items()}
-    weights = {
-        judge.given: [w.name for w in judge.evaluator.weights if w.missing()]
-        for plan in plans
-        for judge in plan.judges
-        if judge.problem
-    }
-    sets: dict[str, None] = {}
-    others = []
-    for name, reason in reasons.items():
-        missing = weights[name]
-        if missing and f"soar-bench fetch {missing[0]}" in reason:
-            sets |= dict.fromkeys(missing)
-        else:
-            others.append(reason)
-    if len(reasons) == 1 or not sets:
-        return list(dict.fromkeys(reasons.values()))
-    fetch = f"weights are missing: run `soar-bench fetch {' '.join(sets)}`"
-    return [fetch, *dict.fromkeys(others)]
 
 
 #: Parts of a record that a plan repeats.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +91,19 @@ class Pipeline:
         """Every file that decides the images: settings, vocabularies, and the weights that are
         loaded. SoarBenchError if weights are missing.
         """
+        files = self.settings_files()
+        for name in self.models():
+            files += self.weight_files(name).files
+        return files
+
+    def settings_files(self) -> list[Path]:
+        """Those of them that hold no weights."""
         files = [self.folder / INDEX]
         for name in self.components:
             part = self.folder / name
             if not part.is_dir():
                 raise SoarBenchError(f"{self.folder} lacks the folder {name} that {INDEX} names")
             files += [f for f in sorted(part.rglob("*")) if f.is_file() and _counts(f, part)]
-        for name in self.models():
-            files += self.weight_files(name).files
         return files
 
     def weight_files(self, component: str) -> WeightFiles:
@@ -119,18 +126,22 @@ def digest_pipeline(folder: Path) -> str:
     loaded. Keys of settings that begin with an underscore only tell who saved them, and do not
     count. SoarBenchError if a file is damaged.
     """
-    files = Pipeline(folder).files()
-    subject = f"digest of the pipeline {folder.resolve()}"
-    return remember(subject, files, lambda: _digest(Pipeline(folder), files))
+    pipeline = Pipeline(folder)
+
+    def digest() -> str:
+        weights = {name: pipeline.weight_files(name).files for name in pipeline.models()}
+        for file in chain(*weights.values()):
+            read_header(file)
+        return digest_with(pipeline, {name: digest_weights(f) for name, f in weights.items()})
+
+    return remember(f"digest of the pipeline {folder.resolve()}", pipeline.files(), digest)
 
 
-def _digest(pipeline: Pipeline, files: list[Path]) -> str:
-    folder = pipeline.folder
-    parts: dict[str, Any] = {}
-    for file in files:
-        name = file.relative_to(folder).as_posix()
-        if file.suffix == ".safetensors":
-            continue
+def digest_with(pipeline: Pipeline, weights: Mapping[str, str]) -> str:
+    """Return the digest of a pipeline from the digests of its models' weights, by name."""
+    parts: dict[str, Any] = {f"{name}/weights": digest for name, digest in weights.items()}
+    for file in pipeline.settings_files():
+        name = file.relative_to(pipeline.folder).as_posix()
         if file.suffix == ".json" and "tokenizer" not in name:
             try:
                 settings = json.loads(file.read_text("utf-8"))
@@ -143,11 +154,6 @@ def _digest(pipeline: Pipeline, files: list[Path]) -> str:
             parts[name] = hashlib.sha256(file.read_bytes()).hexdigest()
     if pipeline.class_name != _FIRST_CLASS:
         parts["class"] = pipeline.class_name
-    for name in pipeline.models():
-        weights = pipeline.weight_files(name).files
-        for file in weights:
-            read_header(file)
-        parts[f"{name}/weights"] = digest_weights(weights)
     return digest_of(parts)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +36,8 @@ class Sampler:
         #: the pipeline's half in memory, and which
         self._loaded: Any = None
         self._half = ""
+        #: ends the loan of a pipeline in memory
+        self._borrowed = ExitStack()
 
     @property
     def embeds(self) -> bool:
@@ -45,11 +48,9 @@ class Sampler:
         """Embeds these texts as one batch and keeps the result on the CPU."""
         if self._family is None or all(text in self._embeddings for text in texts):
             return
-        import torch
-
         pipeline = self._need("text")
         tokens = self._protocol.max_sequence_length
-        with torch.inference_mode():
+        with self._no_gradients():
             found = self._family.embed(pipeline, list(texts), tokens)
         for text, embedding in zip(texts, found, strict=True):
             self._embeddings[text] = {
@@ -62,11 +63,9 @@ class Sampler:
         ``seed`` is the suite's. Where :attr:`embeds`, the samples' texts and the empty one have to
         be embedded before. SoarBenchError if an image holds values that are not numbers.
         """
-        import torch
-
         pipeline = self._need("image")
         arguments = self._words(pipeline, samples) | self._noise(pipeline, samples, seed)
-        with torch.inference_mode():
+        with self._no_gradients():
             images = np.asarray(pipeline(**arguments, **self._settings).images)
         if not np.isfinite(images).all():
             raise SoarBenchError(
@@ -145,10 +144,6 @@ class Sampler:
         Both are one where text is not embedded beforehand, or where an adapter changes text
         encoders, since it is brought onto all it changes at once.
         """
-        import torch
-
-        from soar_bench.checkpoints.loading import load
-
         if self._one_half:
             half = "whole"
         if self._half != half:
@@ -160,18 +155,37 @@ class Sampler:
                 "text": [name for name in components if name in text],
                 "image": [name for name in components if name not in text],
             }[half]
-            vae_dtype = getattr(torch, self._protocol.vae_dtype)
-            pipeline = load(self._checkpoint, self._dtype, vae_dtype, parts)
-            if vae_dtype != self._dtype and getattr(pipeline, "vae", None) is not None:
-                _decode_in_own_precision(pipeline.vae)
-            self._loaded, self._half = pipeline.to(self._device), half
+            self._loaded, self._half = self._load(parts), half
         return self._loaded
+
+    def _load(self, parts: list[str] | None) -> Any:
+        import torch
+
+        from soar_bench.checkpoints.in_memory import borrowed
+        from soar_bench.checkpoints.loading import load
+
+        dtype, vae_dtype = self._dtype, getattr(torch, self._protocol.vae_dtype)
+        if self._checkpoint.loaded is not None:
+            owner = self._checkpoint.loaded.pipeline
+            pipeline = self._borrowed.enter_context(borrowed(owner, self._device, dtype, vae_dtype))
+        else:
+            pipeline = load(self._checkpoint, dtype, vae_dtype, parts).to(self._device)
+        if vae_dtype != dtype and getattr(pipeline, "vae", None) is not None:
+            _decode_in_own_precision(pipeline.vae)
+        return pipeline
+
+    def _no_gradients(self) -> Any:
+        import torch
+
+        # What a model keeps from inference mode would be of no use to its owner's training.
+        return torch.no_grad() if self._checkpoint.loaded else torch.inference_mode()
 
     @cached_property
     def _one_half(self) -> bool:
         from soar_bench.checkpoints.loading import changes_text
 
-        return self._family is None or changes_text(self._checkpoint)
+        whole = self._family is None or self._checkpoint.loaded is not None
+        return whole or changes_text(self._checkpoint)
 
     def _let_go(self) -> None:
         import torch
@@ -179,6 +193,7 @@ class Sampler:
         if self._loaded is None:
             return
         self._loaded, self._half = None, ""
+        self._borrowed.close()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

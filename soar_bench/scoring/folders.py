@@ -265,6 +265,21 @@ def _texts(folder: Path, images: Sequence[str]) -> Iterator[_Row]:
         yield _Row(str(folder / text_file), image, text, {})
 
 
+def listed_images(
+    folder: Path,
+    layout: str,
+    files: Sequence[str],
+    prompts: Sequence[str],
+    metadata: Sequence[Mapping[str, Any]],
+) -> FolderImages:
+    """The same of images with a prompt and metadata each, in the order of a list."""
+    rows = [
+        _Row(f"image {number}", file, text, about)
+        for number, (file, text, about) in enumerate(zip(files, prompts, metadata, strict=True))
+    ]
+    return _assemble(folder, layout, rows)
+
+
 # Rows to samples
 
 

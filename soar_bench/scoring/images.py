@@ -1,4 +1,4 @@
-"""Images from elsewhere, read through before they are scored. Imports no torch."""
+"""Images from elsewhere, read through before they are scored."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from evaluators.scorer import for_each, to_samples
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import replace_atomically
 from soar_bench.core.images import digest_image, read_pixels
-from soar_bench.scoring.folders import FolderImages
+from soar_bench.scoring.folders import FolderImages, listed_images, open_folder
 from soar_bench.suites.types import PlannedSample
 
 #: Beside the record: which file each sample was.
 FILES_FILE = "files.csv"
+#: In place of a folder's name.
+IN_MEMORY = "(in memory)"
 _READERS = 8
 _SHOWN = 5
 
@@ -39,31 +43,71 @@ class Content:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of a folder, all read and checked, under the names that a record gives them."""
+    """Images from elsewhere, all read and checked, under the names that a record gives them."""
 
     images: FolderImages
     contents: tuple[Content, ...]
     label: str
     suite: str
+    #: uint8 RGB [H, W, 3] of images that are in memory, where ``images.files`` are positions
+    arrays: tuple[np.ndarray, ...] = ()
 
     @classmethod
     def read(
         cls,
-        images: FolderImages,
+        images: Any,
+        prompts: Any = None,
+        metadata: Any = None,
         label: str | None = None,
         suite: str | None = None,
         observe: Callable[[int, int], None] = lambda done, total: None,
     ) -> ImageSet:
-        """Read every image; by default the label is the folder's name and the suite is named after
-        its prompts' digest. SoarBenchError names images that cannot be scored.
+        """Read every image.
+
+        Args:
+            images: a folder; a list of files; or PIL images, uint8 arrays or a batch as
+                :func:`evaluators.scorer.to_samples` takes them.
+            prompts: for a folder, a file that lists images and prompts, where the folder does not
+                hold one; otherwise one text for all images, or one for each.
+            metadata: of the prompts; one for all images or one for each, not for a folder.
+            label: name for tables; by default the folder's.
+            suite: name of the prompts; by default after their digest.
+            observe: called with images read, and images in all.
+
+        Raises:
+            SoarBenchError: names images that cannot be scored, or have no prompt.
         """
-        files = [images.folder / file for file in images.files]
-        return cls(
-            images,
-            _read_all(files, observe),
-            label or images.folder.resolve().name or "images",
-            suite or f"prompts-{images.digest()[:8]}",
-        )
+        arrays: tuple[np.ndarray, ...] = ()
+        if isinstance(images, str | Path):
+            read = open_folder(Path(images), None if prompts is None else Path(prompts))
+        elif prompts is None:
+            raise SoarBenchError("images that are not in a folder need prompts: give one for each")
+        elif isinstance(images, Sequence) and all(isinstance(i, str | Path) for i in images):
+            files = [Path.cwd() / file for file in images]
+            if not files:
+                raise SoarBenchError("there are no images to score")
+            folder = Path(os.path.commonpath([file.parent for file in files]))
+            names = [file.relative_to(folder).as_posix() for file in files]
+            texts, about = for_each(prompts, metadata, len(files))
+            read = listed_images(folder, "a list of files", names, texts, about)
+        else:
+            samples = to_samples(images, prompts, metadata)
+            if not samples:
+                raise SoarBenchError("there are no images to score")
+            arrays = tuple(sample.image for sample in samples)
+            read = listed_images(
+                Path(IN_MEMORY),
+                "in memory",
+                [str(number) for number in range(len(samples))],
+                [sample.prompt for sample in samples],
+                [sample.metadata for sample in samples],
+            )
+        if arrays:
+            contents = tuple(_content(arrays[int(file)], "array") for file in read.files)
+        else:
+            contents = _read_all([read.folder / file for file in read.files], observe)
+        name = "images" if arrays else read.folder.resolve().name or "images"
+        return cls(read, contents, label or name, suite or f"prompts-{read.digest()[:8]}", arrays)
 
     @property
     def samples(self) -> tuple[PlannedSample, ...]:
@@ -77,7 +121,8 @@ class ImageSet:
     @property
     def name(self) -> str:
         """Name of the images' journals in the cache."""
-        return f"images-{digest_of(str(self.folder.resolve()))[:16]}"
+        place = self.digest_all() if self.arrays else str(self.folder.resolve())
+        return f"images-{digest_of(place)[:16]}"
 
     def digest_all(self) -> str:
         """Identifies the images and their order."""
@@ -90,7 +135,7 @@ class ImageSet:
     def pixels(self, sample: PlannedSample) -> np.ndarray:
         """uint8 RGB [H, W, 3]. SoarBenchError if the file has changed since it was read."""
         file, content = self._places[sample.prompt.id, sample.index]
-        image, _ = read_pixels(file)
+        image = self.arrays[int(file.name)] if self.arrays else read_pixels(file)[0]
         if digest_image(image) != content.digest:
             raise SoarBenchError(
                 f"{file} was changed while the images were scored: run the same command again"
@@ -181,4 +226,8 @@ def _read(file: Path) -> Content | str:
         image, kind = read_pixels(file)
     except SoarBenchError as error:
         return str(error)
+    return _content(image, kind)
+
+
+def _content(image: np.ndarray, kind: str) -> Content:
     return Content(digest_image(image), kind, f"{image.shape[1]}x{image.shape[0]}")

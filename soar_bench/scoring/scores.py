@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluators.scorer import check_scores
 from evaluators.types import Evaluator, Sample, Score
 from soar_bench.cache.images import ImageGone
 from soar_bench.cache.scores import Journal, Scores
@@ -71,7 +72,7 @@ def sample_key(sample: PlannedSample, image_digest: str) -> str:
     return digest_of([image_digest, sample.prompt.text, dict(sample.prompt.metadata)])
 
 
-def score(
+def score_samples(
     judges: Sequence[Judge],
     samples: Sequence[PlannedSample],
     pictures: Pictures,
@@ -244,7 +245,7 @@ def _try(
     except Exception as error:
         failure = error
     else:
-        _check(evaluator, results, len(samples))
+        check_scores(evaluator, results, len(samples))
         return results, {}
     if out_of_memory(failure) and len(samples) > 1:
         failure.__traceback__ = None  # which holds what filled the memory
@@ -266,24 +267,6 @@ def _try(
 
 def _say(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
-
-
-def _check(evaluator: Evaluator, results: list[Scores], expected: int) -> None:
-    """An evaluator that breaks its contract must not corrupt a record."""
-    names = {m.name for m in evaluator.metrics}
-    if len(results) != expected or any(set(r) != names for r in results):
-        raise SoarBenchError(
-            f"the evaluator {evaluator.name} did not return one score of each of its metrics "
-            f"({', '.join(sorted(names))}) for each sample: report this to its author"
-        )
-    for metric in evaluator.metrics:
-        for result in results:
-            value = result[metric.name].value
-            if value is not None and not metric.range[0] <= value <= metric.range[1]:
-                raise SoarBenchError(
-                    f"the evaluator {evaluator.name} gave {metric.name} = {value}, outside its "
-                    f"range {metric.range}: report this to its author"
-                )
 
 
 class _Decoded:

@@ -8,15 +8,12 @@ run's own folder.
 from __future__ import annotations
 
 import os
-import random
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from soar_bench.checkpoints import EMBEDDED, Checkpoint, resolve
 from soar_bench.core.devices import AUTO, choose
@@ -25,9 +22,9 @@ from soar_bench.core.distributed import Group, join, leave
 from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.files import replace_atomically
 from soar_bench.core.memory import USUAL_BATCH, release
+from soar_bench.core.torch_state import preserved_torch_state
 from soar_bench.core.torchvision import mend_torchvision
-from soar_bench.evaluate import Note, Options, prepare, run
-from soar_bench.output.plan import problems
+from soar_bench.evaluate import Note, Options, prepare, problems, run
 from soar_bench.records import Run
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.judges import resolve_judges
@@ -285,7 +282,7 @@ def _look() -> Iterator[Group]:
     What training goes on with afterwards is as it was: random states, modes of torch, memory.
     """
     mend_torchvision()
-    with _modes(), _whole_models():
+    with preserved_torch_state(), _whole_models():
         _release()
         group = join()
         try:
@@ -301,29 +298,6 @@ def _release() -> None:
 
     if torch.accelerator.is_available():
         release()
-
-
-@contextmanager
-def _modes() -> Iterator[None]:
-    """torch as ``eval`` finds it, and afterwards as it was, like all global random states."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    kind = "cuda" if cuda else "cpu"
-    dtype, of_numpy, of_python = torch.get_default_dtype(), np.random.get_state(), random.getstate()
-    try:
-        with (
-            torch.random.fork_rng([torch.cuda.current_device()] if cuda else []),
-            torch.autocast("cpu", enabled=False),
-            torch.autocast(kind, enabled=False),
-            torch.no_grad(),
-        ):
-            torch.set_default_dtype(torch.float32)
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
 
 
 #: With FSDP it tells transformers that weights will be sent from the first process of a machine: in

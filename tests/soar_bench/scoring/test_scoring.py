@@ -12,7 +12,7 @@ from soar_bench.core.images import digest_image
 from soar_bench.core.memory import fitting_batch
 from soar_bench.scoring import scores as scoring
 from soar_bench.scoring.judges import Judge, resolve_judges, sharing
-from soar_bench.scoring.scores import score
+from soar_bench.scoring.scores import score_samples
 from soar_bench.suites.types import PlannedSample, Prompt
 
 
@@ -65,7 +65,7 @@ class Grey:
 def work(cache: Path, evaluators, pictures=None, samples=SAMPLES, dtype=None, **options):
     judges = resolve_judges(evaluators, dtype)
     options = {"batch_size": 3, **options}
-    return score(judges, samples, pictures or Grey(), cache, "images", **options)
+    return score_samples(judges, samples, pictures or Grey(), cache, "images", **options)
 
 
 def recorders(events, names, kind=Recorder):

@@ -1,0 +1,167 @@
+"""Plan of a run: what is missing, known before the expensive work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from evaluators import registry
+from evaluators.types import Evaluator, EvaluatorError
+from soar_bench.checkpoints import Checkpoint, image_size
+from soar_bench.core.devices import AUTO, choose
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.sampling.generate import Generation
+from soar_bench.scoring.images import ImageSet
+from soar_bench.scoring.judges import Judge, resolve_judges
+from soar_bench.scoring.scores import Observer, sample_key
+from soar_bench.suites.types import PlannedSample, Protocol, Suite
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run. The evaluators' precision is recorded; nothing else here changes a number beyond
+    floating-point rounding.
+    """
+
+    results: Path
+    #: where images and scores are kept between runs
+    cache: Path
+    #: None is the suite's
+    images_per_prompt: int | None = None
+    #: names or objects; None are the suite's
+    evaluators: tuple[str | Evaluator, ...] | None = None
+    #: images made at once, or scored at once where none are made; None finds how many fit
+    batch_size: int | None = 32
+    #: a device of torch, or ``auto``
+    device: str = "cpu"
+    #: precision of the evaluators that have a choice; None is their own, float32
+    evaluator_dtype: str | None = None
+    #: make and score again what is there
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run, checked and ready to start."""
+
+    #: where its images come from
+    source: Generation | ImageSet
+    judges: tuple[Judge, ...]
+    to_generate: list[PlannedSample]
+    #: by evaluator: samples that have no score yet
+    to_score: dict[str, int]
+
+    @property
+    def samples(self) -> Sequence[PlannedSample]:
+        return self.source.samples
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """By evaluator: why it cannot run here and what to do. Nothing starts with problems."""
+        return {judge.given: judge.problem for judge in self.judges if judge.problem}
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything is there."""
+        return not self.to_generate and not any(self.to_score.values())
+
+
+def prepare(checkpoint: Checkpoint, suite: Suite, protocol: Protocol, options: Options) -> Plan:
+    """Check everything that can be checked before the expensive work begins, and compare the plan
+    with what is there. Evaluators that cannot run are among ``Plan.problems``.
+    """
+    image_size(checkpoint, protocol)
+    judges = resolve_judges(options.evaluators or suite.evaluators, options.evaluator_dtype)
+    images_per_prompt = options.images_per_prompt or suite.images_per_prompt
+    generation = Generation(checkpoint, suite, protocol, options.cache, images_per_prompt)
+    _make_folders(options)
+    return _compared(generation, judges, options)
+
+
+def prepare_images(
+    images: Any,
+    options: Options,
+    prompts: Any = None,
+    metadata: Any = None,
+    label: str | None = None,
+    suite: str | None = None,
+    observe: Observer = lambda stage, done, total: None,
+) -> Plan:
+    """The same for images from elsewhere, all of which are read through: see
+    :meth:`soar_bench.scoring.images.ImageSet.read`.
+    """
+    if not options.evaluators:
+        raise SoarBenchError(
+            f"name what is to judge with --evaluators (known: {', '.join(registry.names())})"
+        )
+    judges = resolve_judges(options.evaluators, options.evaluator_dtype)
+    for judge in judges:
+        if judge.problem:
+            raise EvaluatorError(judge.problem)
+    if options.device != AUTO:
+        choose(options.device)
+    reading = partial(observe, "read")
+    source = ImageSet.read(images, prompts, metadata, label, suite, reading)
+    _make_folders(options)
+    return _compared(source, judges, options)
+
+
+def _make_folders(options: Options) -> None:
+    for place in (options.results, options.cache):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SoarBenchError(f"nothing can be written to {place}: {error.strerror}") from None
+
+
+def _compared(source: Generation | ImageSet, judges: tuple[Judge, ...], options: Options) -> Plan:
+    """The plan, once it is known what is there. SoarBenchError if the device is not here."""
+    to_generate: list[PlannedSample] = []
+    keys = []
+    for sample in source.samples:
+        digest: str | None
+        if isinstance(source, Generation):
+            digest = None if options.force else source.store.digest(sample)
+        else:
+            digest = source.digest(sample)
+        if digest is None:
+            to_generate.append(sample)
+        else:
+            keys.append(sample_key(sample, digest))
+    to_score = {}
+    for judge in judges:
+        lacking = len(keys)
+        if not judge.problem and not options.force:
+            journal = judge.journal(options.cache, source.name)
+            lacking = sum(journal.get(key) is None for key in keys)
+        to_score[judge.name] = len(to_generate) + lacking
+    plan = Plan(source, judges, to_generate, to_score)
+    if not plan.idle:
+        choose(options.device)
+    return plan
+
+
+def problems(plans: Sequence[Plan]) -> list[str]:
+    """Why the plans cannot start, each reason once; one command fetches all weights."""
+    reasons = {name: reason for plan in plans for name, reason in plan.problems.items()}
+    weights = {
+        judge.given: [w.name for w in judge.evaluator.weights if w.missing()]
+        for plan in plans
+        for judge in plan.judges
+        if judge.problem
+    }
+    sets: dict[str, None] = {}
+    others = []
+    for name, reason in reasons.items():
+        missing = weights[name]
+        if missing and f"soar-bench fetch {missing[0]}" in reason:
+            sets |= dict.fromkeys(missing)
+        else:
+            others.append(reason)
+    if len(reasons) == 1 or not sets:
+        return list(dict.fromkeys(reasons.values()))
+    fetch = f"weights are missing: run `soar-bench fetch {' '.join(sets)}`"
+    return [fetch, *dict.fromkeys(others)]
