@@ -282,7 +282,8 @@ def score(
 def _listed(
     evaluators: str | Evaluator | Sequence[str | Evaluator],
 ) -> tuple[str | Evaluator, ...]:
-    return (evaluators,) if isinstance(evaluators, str | Evaluator) else tuple(evaluators)
+    several = isinstance(evaluators, Sequence) and not isinstance(evaluators, str)
+    return tuple(evaluators) if several else (evaluators,)  # type: ignore[arg-type, return-value]
 
 
 def _run_quietly(plan: Plan, options: Options, progress: Observer | None) -> Run:

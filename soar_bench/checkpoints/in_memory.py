@@ -38,7 +38,8 @@ class Loaded:
 def from_memory(pipeline: Any) -> Checkpoint:
     """Return a diffusers pipeline as a checkpoint, identified by a digest of its weights.
 
-    The digest is that of the folder that its ``save_pretrained`` writes. SoarBenchError if it makes
+    The digest is that of the folder that its ``save_pretrained`` writes before it is first called
+    (tokenizers save how they were called last). SoarBenchError if it makes
     no images from text, or if its parts are moved about while it works (offloading).
     """
     from diffusers import DiffusionPipeline
@@ -87,9 +88,11 @@ def borrowed(pipeline: Any, device: str, dtype: Any, vae_dtype: Any) -> Iterator
             setattr(view, name, None)
     view.set_progress_bar_config(disable=True)
     with ExitStack() as stack:
-        for name, model in view.components.items():
-            if isinstance(model, Module):
-                stack.enter_context(_placed(model, device, vae_dtype if name == "vae" else dtype))
+        for name, part in view.components.items():
+            if isinstance(part, Module):
+                stack.enter_context(_placed(part, device, vae_dtype if name == "vae" else dtype))
+            elif part is not None:  # tokenizers remember how they were called last
+                setattr(view, name, copy.deepcopy(part))
         yield view
 
 
@@ -126,6 +129,10 @@ def _write_settings(pipeline: Any, folder: Path) -> None:
         if hasattr(component, "save_config"):
             component.save_config(part)
         elif not isinstance(component, PreTrainedModel):
+            component = copy.deepcopy(component)
+            if (backend := getattr(component, "backend_tokenizer", None)) is not None:
+                backend.no_padding()  # as before its first call
+                backend.no_truncation()
             component.save_pretrained(part)
         else:
             config = copy.deepcopy(component.config)
