@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -33,6 +32,8 @@ IMAGES = "images"
 #: Key of a checkpoint's story that says how images from elsewhere were found.
 IMPORTED = "imported"
 
+_EXTRA = ConfigDict(extra="allow", strict=True)
+
 
 def _must_be(kind: str, *types: type) -> PlainValidator:
     """Check a value's type and keep the value as it is.
@@ -42,25 +43,21 @@ def _must_be(kind: str, *types: type) -> PlainValidator:
 
     def check(value: Any) -> Any:
         if not isinstance(value, types) or isinstance(value, bool):
-            raise _wrong(kind)
+            raise PydanticCustomError("wrong_type", "{kind}", {"kind": kind})
         return value
 
     return PlainValidator(check)
 
 
-def _wrong(kind: str) -> PydanticCustomError:
-    return PydanticCustomError("wrong_type", "{kind}", {"kind": kind})
-
-
 def _bounds(value: Any) -> tuple[float, float]:
     """Smallest and largest value; None in the file is no bound."""
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        raise _wrong("two numbers")
-    for bound in value:
-        if bound is not None and (not isinstance(bound, int | float) or isinstance(bound, bool)):
-            raise _wrong("two numbers")
-    low, high = value
-    return -math.inf if low is None else low, math.inf if high is None else high
+    if isinstance(value, list | tuple) and len(value) == 2:
+        low, high = value
+        low = -math.inf if low is None else low
+        high = math.inf if high is None else high
+        if all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)):
+            return low, high
+    raise PydanticCustomError("wrong_type", "two numbers")
 
 
 Text = Annotated[str, _must_be("a text", str)]
@@ -73,15 +70,14 @@ class _Part(BaseModel):
     """Part of a record. Unknown keys are kept, so that a record is written as it was read."""
 
     model_config = ConfigDict(
-        extra="allow", strict=True, frozen=True, use_attribute_docstrings=True,
-        populate_by_name=True,
-    )  # fmt: skip
+        **_EXTRA, frozen=True, use_attribute_docstrings=True, populate_by_name=True
+    )
 
 
 class _Settings(TypedDict, total=False):
-    """Settings of a protocol; of images from elsewhere, only keys that are not named here."""
+    """Settings of a protocol; images from elsewhere have other keys."""
 
-    __pydantic_config__ = _Part.model_config  # type: ignore[misc]
+    __pydantic_config__ = _EXTRA  # type: ignore[misc]
 
     dtype: Text
     guidance: Number
@@ -92,33 +88,33 @@ class _Settings(TypedDict, total=False):
     vae_dtype: Text
 
 
-class _StoryBase(TypedDict, total=False):
-    __pydantic_config__ = _Part.model_config  # type: ignore[misc]
+class _Named(TypedDict, total=False):
+    """A base, data or, for images from elsewhere, the tool whose results were imported."""
+
+    __pydantic_config__ = _EXTRA  # type: ignore[misc]
 
     digest: Text
     name: Text
-
-
-class _Tool(TypedDict, total=False):
-    __pydantic_config__ = _Part.model_config  # type: ignore[misc]
-
-    #: tool whose results were imported; absent where images were scored here
     tool: Text
 
 
 class Story(TypedDict, total=False):
     """What the trainer wrote into ``checkpoint.json``, or how images from elsewhere were found."""
 
-    __pydantic_config__ = _Part.model_config  # type: ignore[misc]
+    __pydantic_config__ = _EXTRA  # type: ignore[misc]
 
-    base: _StoryBase
+    base: _Named
     config: dict[Text, Any]
-    data: _StoryBase
-    imported: _Tool
+    data: _Named
+    imported: _Named
     method: Text
     name: Text
     seed: Whole
     step: Whole
+
+
+#: Parts by which a training is recognised, so none of them may be missing from its story.
+_TRAINING = ("name", "method", "step", "seed", "config", "base", "data")
 
 
 class BaseRecord(_Part):
@@ -156,12 +152,11 @@ class CheckpointRecord(_Part):
 
     @model_validator(mode="after")
     def _whole_story(self) -> CheckpointRecord:
-        """A training is recognised by all of its story, so no part of it may be missing."""
         if self.form != IMAGES and self.story:
-            needed = ("name", "method", "step", "seed", "config", "base", "data")
-            lacking = [key for key in needed if key not in self.story]
-            lacking += [f"{key}.digest" for key in ("base", "data")
-                        if "digest" not in self.story.get(key, {"digest": ""})]  # type: ignore[operator]  # fmt: skip
+            lacking = [key for key in _TRAINING if key not in self.story]
+            for key, part in (("base", self.story.get("base")), ("data", self.story.get("data"))):
+                if part is not None and "digest" not in part:
+                    lacking.append(f"{key}.digest")
             if lacking:
                 paths = ", ".join(f"checkpoint.story.{key}" for key in lacking)
                 raise PydanticCustomError("lacking", "{paths}", {"paths": paths})
@@ -310,31 +305,22 @@ class RunDraft(_Part):
     made: MadeRecord = MadeRecord()
 
     @model_validator(mode="after")
-    def _seeded(self) -> RunDraft:
+    def _made_here(self) -> RunDraft:
         """Images that were made here have a seed and a whole number per prompt."""
-        if self.checkpoint.form != IMAGES:
-            for name in ("seed", "images_per_prompt"):
-                value = getattr(self.suite, name)
-                if not isinstance(value, int):
-                    raise PydanticCustomError(
-                        "value",
-                        "suite.{name} is {value}, not a whole number",
-                        {"name": name, "value": json.dumps(value)},
-                    )
+        for name in ("seed", "images_per_prompt") if self.checkpoint.form != IMAGES else ():
+            value = getattr(self.suite, name)
+            if not isinstance(value, int):
+                context = {"path": f"suite.{name}", "value": value, "kind": "a whole number"}
+                raise PydanticCustomError("wrong_part", "{kind}", context)
         return self
 
     @property
     def decides(self) -> dict[str, Any]:
         """Return everything but the checkpoint that decides the run's numbers."""
-        suite = self.suite
         return {
-            "suite": {
-                "name": suite.name,
-                "digest": suite.digest,
-                "images_per_prompt": suite.images_per_prompt,
-            },
+            "suite": self.suite.model_dump(include={"name", "digest", "images_per_prompt"}),
             "protocol": self.protocol.settings,
-            "evaluators": {name: one.decides for name, one in self.evaluators.items()},
+            "evaluators": {name: judge.decides for name, judge in self.evaluators.items()},
         }
 
     def key(self) -> str:
@@ -343,21 +329,17 @@ class RunDraft(_Part):
         The precision of decoding counts only where it differs from the precision of the rest: the
         committed folders are named so.
         """
-        suite, settings = self.suite, dict(self.protocol.settings)
+        settings: dict[str, Any] = dict(self.protocol.settings)
         if settings.get("vae_dtype") == settings.get("dtype"):
             settings.pop("vae_dtype", None)
         return digest_of(
             [
                 self.checkpoint.digest,
-                {
-                    "name": suite.name,
-                    "digest": suite.digest,
-                    "seed": suite.seed,
-                    "prompts": suite.prompts,
-                    "images_per_prompt": suite.images_per_prompt,
-                },
+                self.suite.model_dump(
+                    include={"name", "digest", "seed", "prompts", "images_per_prompt"}
+                ),
                 {"name": self.protocol.name, "settings": settings},
-                {name: one.decides for name, one in self.evaluators.items()},
+                self.decides["evaluators"],
             ]
         )
 
@@ -376,28 +358,20 @@ class RunRecord(RunDraft):
 
 def fault(error: ValidationError) -> str:
     """Return what is wrong with a record, as the end of a sentence that begins with its file."""
-    lacking = ", ".join(_lacking(error))
+    errors: list[Any] = list(error.errors(include_url=False))
+    paths = [".".join(str(key) for key in e["loc"] if key != "[key]") for e in errors]
+    lacking = [e["msg"] if e["type"] == "lacking" else path
+               for e, path in zip(errors, paths, strict=True)
+               if e["type"] in ("missing", "lacking")]  # fmt: skip
     if lacking:
-        return f"lacks {lacking}: it is damaged, run that eval again"
-    first = error.errors(include_url=False)[0]
-    kind = _KINDS.get(first["type"], first["msg"])
-    value = json.dumps(first["input"], default=repr)[:60]
-    return f"is damaged: {_path(first)} is {value}, not {kind}; run that eval again"
+        return f"lacks {', '.join(lacking)}: it is damaged, run that eval again"
+    first = {"path": paths[0], "value": errors[0]["input"]} | errors[0].get("ctx", {})
+    value = json.dumps(first["value"], default=repr)[:60]
+    kind = _KINDS.get(errors[0]["type"], errors[0]["msg"])
+    return f"is damaged: {first['path']} is {value}, not {kind}; run that eval again"
 
 
-def _lacking(error: ValidationError) -> Iterator[str]:
-    for each in error.errors(include_url=False):
-        if each["type"] == "missing":
-            yield _path(each)
-        elif each["type"] == "lacking":
-            yield each["msg"]
-
-
-def _path(error: Any) -> str:
-    return ".".join(str(part) for part in error["loc"] if part != "[key]")
-
-
-#: What pydantic's own errors want, in words.
+#: What pydantic's own errors ask for, in words.
 _KINDS = {
     "model_type": "an object",
     "dict_type": "an object",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from soar_bench.boards.compare import compare, entrants
+from soar_bench.boards import compare
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.output import runs as run_view
 from soar_bench.output.leaderboard import leaderboard, load
@@ -16,8 +16,8 @@ from soar_bench.records import RUN_FILE, read_run
 from soar_bench.records.export import results as hub_results
 from soar_bench.records.folders import look, survey
 from soar_bench.records.verify import verify
-from soar_bench.report.boards import boards_of, training_names
 from soar_bench.report.made import of_board, of_run
+from soar_bench.report.sections import sections_of, training_names
 from soar_bench.report.words import introduction
 
 RESULTS = Path(__file__).parents[3] / "results" / "shapes-signs" / "shapes"
@@ -63,9 +63,9 @@ def show(results, tmp_path):
     """Do with all records what commands do with them."""
     runs = load(results)
     leaderboard(runs, results, tmp_path / "leaderboard.md")
-    compare(entrants([read_run(run.folder) for run in runs]), anyway=True)
+    compare([read_run(run.folder) for run in runs], anyway=True)
     training_names(runs)
-    for board in boards_of(runs):
+    for board in sections_of(runs):
         of_board(board), introduction(board)
     for run in runs:
         of_run(run, tmp_path)
