@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from soar_bench.cli.common import RESULTS
+
 
 class Form(StrEnum):
     md = "md"
@@ -15,7 +17,7 @@ class Form(StrEnum):
 
 
 def leaderboard(
-    results: Path = typer.Option(Path("results"), help="Folder with the records."),
+    results: Path = RESULTS,
     form: Form | None = typer.Option(
         None, "--format", help="Markdown, HTML or CSV.  [default: by the ending of --output]"
     ),

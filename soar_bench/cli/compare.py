@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from soar_bench.cli.common import split
+
 
 class Format(StrEnum):
     terminal = "terminal"
@@ -81,7 +83,6 @@ def compare(
     from soar_bench.boards import compare as compare_board
     from soar_bench.boards.entrants import mismatches, select_entrants
     from soar_bench.boards.words import line, worse_than
-    from soar_bench.cli.options import split
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.records.folders import find
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from soar_bench.cli.options import Precision, numbers
+from soar_bench.cli.common import BASE, DEVICE, DTYPE, Precision, numbers, terminate_as_interrupt
 
 
 def drift(
@@ -14,9 +14,7 @@ def drift(
         help="Checkpoints in SD3's format, as `eval` takes them. The first is the one that the "
         "others are compared with; seeds of one training become one."
     ),
-    base: str | None = typer.Option(
-        None, help="Pipeline that a transformer or a LoRA stands on.  [default: the one it names]"
-    ),
+    base: str | None = BASE,
     data: str = typer.Option(
         "shapes-clean:256", help="Captioned images, as `train` takes them; not shuffled."
     ),
@@ -38,9 +36,7 @@ def drift(
     resolution: int | None = typer.Option(
         None, min=8, help="Side of the images in pixels.  [default: the protocol's]"
     ),
-    dtype: Precision | None = typer.Option(
-        None, help="Precision of the model.  [default: the protocol's]"
-    ),
+    dtype: Precision | None = DTYPE,
     rolled: str = typer.Option(
         "1,2,4", help="Sampler steps of its own after which a model is measured."
     ),
@@ -48,7 +44,7 @@ def drift(
     batch_size: int = typer.Option(
         32, min=1, help="Samples per batch; does not change the figures."
     ),
-    device: str = typer.Option("auto", help="Device to run on: auto, cpu, cuda or mps."),
+    device: str = DEVICE,
     output: Path = typer.Option(Path("outputs/drift"), help="Folder for the figures."),
     as_json: bool = typer.Option(False, "--json", help="Print drift.json instead of tables."),
 ) -> None:
@@ -60,7 +56,6 @@ def drift(
     from rich.console import Console
 
     from soar_bench.checkpoints import resolve
-    from soar_bench.cli.signals import terminate_as_interrupt
     from soar_bench.core.devices import choose
     from soar_bench.core.progress import stages
     from soar_bench.core.text import json_text

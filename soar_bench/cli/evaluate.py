@@ -6,8 +6,20 @@ from pathlib import Path
 
 import typer
 
-from soar_bench.cli.options import Precision, files_or_names, numbers, split
-from soar_bench.cli.outcome import carry_out
+from soar_bench.cli.common import (
+    BASE,
+    CACHE,
+    DEVICE,
+    DTYPE,
+    EVALUATOR_DTYPE,
+    RESULTS,
+    Precision,
+    carry_out,
+    files_or_names,
+    numbers,
+    split,
+    terminate_as_interrupt,
+)
 
 
 def evaluate(
@@ -15,9 +27,7 @@ def evaluate(
         help="Checkpoints: `shapes`, a pipeline's folder, a transformer, a LoRA, a .safetensors "
         "file, what `soar-bench train` wrote, or ORG/NAME[@REVISION] of the hub."
     ),
-    base: str | None = typer.Option(
-        None, help="Pipeline that a transformer or a LoRA stands on.  [default: the one it names]"
-    ),
+    base: str | None = BASE,
     suite: list[str] = typer.Option(
         ["shapes"],
         help="Suites, separated by commas (see `soar-bench suites`); or a file of prompts: "
@@ -40,9 +50,7 @@ def evaluate(
     max_sequence_length: int | None = typer.Option(
         None, min=1, help="Prompt tokens that the T5 encoder sees.  [default: the protocol's]"
     ),
-    dtype: Precision | None = typer.Option(
-        None, help="Precision of the model.  [default: the protocol's]"
-    ),
+    dtype: Precision | None = DTYPE,
     images: int | None = typer.Option(
         None, min=1, help="Images per prompt.  [default: the suite's]"
     ),
@@ -55,17 +63,13 @@ def evaluate(
         "--evaluators",
         help="Evaluators, separated by commas.  [default: the suite's]",
     ),
-    evaluator_dtype: Precision = typer.Option(
-        Precision.float32,
-        help="Precision of the learned evaluators; any but float32 is recorded and makes "
-        "another board.",
-    ),
+    evaluator_dtype: Precision = EVALUATOR_DTYPE,
     batch_size: str = typer.Option(
         "auto", help="Images generated at once; does not change the numbers."
     ),
-    device: str = typer.Option("auto", help="Device to run on: auto, cpu, cuda or mps."),
-    results: Path = typer.Option(Path("results"), help="Folder for the records."),
-    cache: Path = typer.Option(Path("outputs/cache"), help="Folder for images and scores."),
+    device: str = DEVICE,
+    results: Path = RESULTS,
+    cache: Path = CACHE,
     force: bool = typer.Option(False, "--force", help="Generate and score again what exists."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything and show the plan."),
     as_json: bool = typer.Option(False, "--json", help="Print the records, or the plan, as JSON."),
@@ -76,7 +80,6 @@ def evaluate(
     or `accelerate launch` the processes share the work.
     """
     from soar_bench.checkpoints import resolve
-    from soar_bench.cli.signals import terminate_as_interrupt
     from soar_bench.core.distributed import join
     from soar_bench.evaluate import Options, prepare
     from soar_bench.suites import get_suite

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from soar_bench.cli.common import RESULTS
+
 if TYPE_CHECKING:
     from soar_bench.records import Run
 
 app = typer.Typer(help="Write runs for other programs.", no_args_is_help=True)
 
 _RUNS = "Runs: id, folder, label, or a part of the path that only one has."
-_RESULTS = typer.Option(Path("results"), help="Folder with the records.")
 _OUTPUT = typer.Option(..., help="File to write.")
 _FORCE = typer.Option(False, "--force", help="Replace an existing file.")
 
@@ -28,7 +29,7 @@ def card(
     source_url: str = typer.Option(
         "", help="URL at which the records can be read.  [default: none]"
     ),
-    results: Path = _RESULTS,
+    results: Path = RESULTS,
 ) -> None:
     """Put the values of one checkpoint into a Hugging Face model card.
 
@@ -57,7 +58,7 @@ def csv(
     runs: list[str] = typer.Argument(help=_RUNS),
     output: Path = _OUTPUT,
     force: bool = _FORCE,
-    results: Path = _RESULTS,
+    results: Path = RESULTS,
 ) -> None:
     """Write a CSV table with one line per sample and metric."""
     _samples(runs, "csv", output, force, results)
@@ -68,7 +69,7 @@ def parquet(
     runs: list[str] = typer.Argument(help=_RUNS),
     output: Path = _OUTPUT,
     force: bool = _FORCE,
-    results: Path = _RESULTS,
+    results: Path = RESULTS,
 ) -> None:
     """Write the same table as Parquet, which keeps the column types."""
     _samples(runs, "parquet", output, force, results)
@@ -98,7 +99,7 @@ def import_(
     suite: str | None = typer.Option(
         None, help="Suite of the prompts.  [default: the one that has them]"
     ),
-    results: Path = _RESULTS,
+    results: Path = RESULTS,
 ) -> None:
     """Make a record of another tool's results, marked as imported.
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from soar_bench.cli.common import CACHE, RESULTS
+
 
 def report(
     runs: list[str] | None = typer.Argument(
@@ -13,8 +15,8 @@ def report(
         metavar="[RUN_OR_FOLDER]...",
         help="Runs by folder, id or label, or folders that hold runs.  [default: all of --results]",
     ),
-    results: Path = typer.Option(Path("results"), help="Folder with the records."),
-    cache: Path = typer.Option(Path("outputs/cache"), help="Folder with the images."),
+    results: Path = RESULTS,
+    cache: Path = CACHE,
     output: Path = typer.Option(
         Path("outputs/report"), help="Folder to write; replaces an older report there."
     ),

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import typer
 
+from soar_bench.cli.common import CACHE, RESULTS, terminate_as_interrupt
+
 app = typer.Typer(help="List, show, verify and delete the records of runs.", no_args_is_help=True)
 
 _RUN = "A run: its id, its folder, its label, or a part of its path that only it has."
-_RESULTS = typer.Option(Path("results"), help="Folder with the records.")
-_CACHE = typer.Option(Path("outputs/cache"), help="Folder with images and scores.")
 
 
 @app.command("list")
 def listing(
-    results: Path = _RESULTS,
+    results: Path = RESULTS,
     suite: str | None = typer.Option(None, help="Suite whose runs to list.  [default: all]"),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -50,7 +50,7 @@ def listing(
 @app.command()
 def show(
     run: str = typer.Argument(help=_RUN),
-    results: Path = _RESULTS,
+    results: Path = RESULTS,
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Show a record: checkpoint, settings, evaluators and values."""
@@ -77,8 +77,8 @@ def delete(
         help="Also delete cached images and scores that no other record here needs.",
     ),
     yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask for confirmation."),
-    results: Path = _RESULTS,
-    cache: Path = _CACHE,
+    results: Path = RESULTS,
+    cache: Path = CACHE,
 ) -> None:
     """Delete records and, with --images, their images and scores."""
     import sys
@@ -113,8 +113,8 @@ def delete(
 @app.command()
 def verify(
     runs: list[str] | None = typer.Argument(None, help=f"{_RUN}  [default: all]"),
-    results: Path = _RESULTS,
-    cache: Path = _CACHE,
+    results: Path = RESULTS,
+    cache: Path = CACHE,
     as_json: bool = typer.Option(False, "--json", help="Print every check as JSON."),
 ) -> None:
     """Check records against scores, suite, noise and images.
@@ -142,7 +142,7 @@ def verify(
 
 def rerun(
     run: str = typer.Argument(help=_RUN),
-    results: Path = _RESULTS,
+    results: Path = RESULTS,
     output: Path = typer.Option(
         Path("outputs/reruns"), help="Folder for the images and the new record."
     ),
@@ -164,7 +164,6 @@ def rerun(
     The record and its cache are only read. Interrupted, the same command goes on.
     """
     from soar_bench import rerun as reruns
-    from soar_bench.cli.signals import terminate_as_interrupt
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.progress import stages
     from soar_bench.core.text import json_text

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import typer
 
-from soar_bench.cli.options import Precision, split
-from soar_bench.cli.outcome import carry_out
+from soar_bench.cli.common import (
+    CACHE,
+    DEVICE,
+    EVALUATOR_DTYPE,
+    RESULTS,
+    Precision,
+    carry_out,
+    split,
+    terminate_as_interrupt,
+)
 
 
 def score(
@@ -33,14 +41,10 @@ def score(
     batch_size: int = typer.Option(
         32, min=1, help="Images scored at once; does not change the numbers."
     ),
-    device: str = typer.Option("auto", help="Device to run on: auto, cpu, cuda or mps."),
-    evaluator_dtype: Precision = typer.Option(
-        Precision.float32,
-        help="Precision of the learned evaluators; any but float32 is recorded and makes "
-        "another board.",
-    ),
-    results: Path = typer.Option(Path("results"), help="Folder for the record."),
-    cache: Path = typer.Option(Path("outputs/cache"), help="Folder for the scores."),
+    device: str = DEVICE,
+    evaluator_dtype: Precision = EVALUATOR_DTYPE,
+    results: Path = RESULTS,
+    cache: Path = CACHE,
     force: bool = typer.Option(False, "--force", help="Score again what is there."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Check everything and show the plan."),
     as_json: bool = typer.Option(False, "--json", help="The record (or the plan) as JSON."),
@@ -49,7 +53,6 @@ def score(
 
     Scores that exist are not made again: interrupted, the same command goes on.
     """
-    from soar_bench.cli.signals import terminate_as_interrupt
     from soar_bench.core.distributed import join
     from soar_bench.core.progress import stages
     from soar_bench.evaluate import Options, prepare_images

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from soar_bench.cli.options import numbers
+from soar_bench.cli.common import numbers
 
 
 class Method(StrEnum):

@@ -450,9 +450,8 @@ def test_weights_that_predict_no_numbers_are_refused_and_nothing_is_kept(
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """run(*arguments) -> what the command printed; errors are raised."""
     import soar_bench.cli.drift as command
-    import soar_bench.cli.signals as signals
 
-    monkeypatch.setattr(signals, "terminate_as_interrupt", lambda: None)
+    monkeypatch.setattr(command, "terminate_as_interrupt", lambda: None)
     app = Typer()
     app.command()(command.drift)
 

@@ -1,9 +1,13 @@
-"""From plans to printed runs: the end that ``eval`` and ``score`` have in common."""
+"""What several commands share: options, lists in options, signals, and the end of a run."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -11,6 +15,60 @@ if TYPE_CHECKING:
     from soar_bench.core.distributed import Group
     from soar_bench.evaluate import Options, Plan
     from soar_bench.records import Run
+
+
+class Precision(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+BASE = typer.Option(
+    None, help="Pipeline that a transformer or a LoRA stands on.  [default: the one it names]"
+)
+DTYPE = typer.Option(None, help="Precision of the model.  [default: the protocol's]")
+EVALUATOR_DTYPE = typer.Option(
+    Precision.float32,
+    help="Precision of the learned evaluators; any but float32 makes another board.",
+)
+DEVICE = typer.Option("auto", help="Device to run on: auto, cpu, cuda or mps.")
+RESULTS = typer.Option(Path("results"), help="Folder of the records.")
+CACHE = typer.Option(Path("outputs/cache"), help="Folder of images and scores.")
+
+Number = TypeVar("Number", int, float)
+
+
+def split(values: Sequence[str]) -> list[str]:
+    """Return the names in repeated values of an option, each a list with commas."""
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def files_or_names(values: Sequence[str]) -> list[str]:
+    """Split the values as :func:`split` does, but keep the path of an existing file whole."""
+    return [
+        name for value in values for name in ([value] if Path(value).is_file() else split([value]))
+    ]
+
+
+def numbers(option: str, text: str, kind: type[Number], least: Number) -> list[Number]:
+    """Return the numbers in a list with commas; BadParameter unless all are at least ``least``."""
+    try:
+        values = [kind(part) for part in split([text])]
+    except ValueError:
+        values = []
+    if (text and not values) or any(not least <= number < float("inf") for number in values):
+        noun = "whole numbers" if kind is int else "numbers"
+        raise typer.BadParameter(f"{option} takes {noun} from {least}, not {text!r}")
+    return values
+
+
+def terminate_as_interrupt() -> None:
+    """Let SIGTERM, by which clusters reclaim a node, end a command in order, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def carry_out(
