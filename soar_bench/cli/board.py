@@ -35,16 +35,16 @@ def leaderboard(
     from soar_bench.output.leaderboard import load
 
     if form is None:
-        known = [f for f in Form if output is not None and output.suffix.lower() == f".{f}"]
-        if output is not None and not known:
+        forms = [f for f in Form if output is not None and output.suffix.lower() == f".{f}"]
+        if output is not None and not forms:
             raise SoarBenchError(f"{output} ends in none of .md, .html and .csv: name a --format")
-        form = known[0] if known else Form.md
+        form = forms[0] if forms else Form.md
     file = output or Path(f"leaderboard.{form.value}")
     page = page_of(load(results), results, file, form.value)
     if not check:
         write_text(file, page)
         typer.echo(file)
     elif not file.exists() or file.read_bytes() != page.encode("utf-8"):
-        said = "" if output is None and form is Form.md else f" --output {file}"
-        said += f" --format {form.value}" if output and output.suffix != f".{form.value}" else ""
-        raise SoarBenchError(f"{file} is out of date: run soar-bench leaderboard{said}")
+        options = "" if output is None and form is Form.md else f" --output {file}"
+        options += f" --format {form.value}" if output and output.suffix != f".{form.value}" else ""
+        raise SoarBenchError(f"{file} is out of date: run soar-bench leaderboard{options}")

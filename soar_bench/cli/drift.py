@@ -65,10 +65,13 @@ def drift(
     from soar_bench.train.data import open_data
 
     terminate_as_interrupt()
-    found = {one.digest: one for one in (resolve(name, base) for name in checkpoints)}
-    named = protocol or ("shapes" if data.partition(":")[0] in DISTRIBUTIONS else "soar-paper")
-    chosen = override(
-        get_protocol(named),
+    resolved = [resolve(name, base) for name in checkpoints]
+    by_digest = {checkpoint.digest: checkpoint for checkpoint in resolved}
+    protocol_name = protocol or (
+        "shapes" if data.partition(":")[0] in DISTRIBUTIONS else "soar-paper"
+    )
+    settings_of_protocol = override(
+        get_protocol(protocol_name),
         steps=steps,
         guidance=guidance,
         resolution=resolution,
@@ -81,17 +84,17 @@ def drift(
     from soar_bench.drift import figures, measure, show
 
     settings = measure.Settings(
-        chosen,
+        settings_of_protocol,
         tuple(numbers("--rolled", rolled, int, 1)),
         seed,
         skip,
         max(len(source) - skip, 2) if samples is None else samples,
     )
-    for checkpoint in found.values():
+    for checkpoint in by_digest.values():
         measure.check(checkpoint, settings)
     with stages() as observe:
         work = measure.Measurement(settings, source, output, device, batch_size, observe)
-        probes = [work.probe(checkpoint) for checkpoint in found.values()]
+        probes = [work.probe(checkpoint) for checkpoint in by_digest.values()]
     figures.check_alike(probes)
     made = measure.told(settings, data, source)
     files = show.write(output, probes, made)

@@ -40,20 +40,20 @@ def report(
     from soar_bench.records.folders import select
     from soar_bench.report.page import Options, write_report
 
-    found, top = [], []
+    chosen, top = [], []
     for name in runs or [str(results)]:
         folder = Path(name)
         if folder.is_dir() and not (folder / RUN_FILE).exists():
-            found += read_runs(folder)
+            chosen += read_runs(folder)
             top.append(folder)
             continue
-        one = select(results, name)
-        if one.run is None or one.fault:
-            raise SoarBenchError(one.fault)
-        found.append(one.run)
+        selected = select(results, name)
+        if selected.run is None or selected.fault:
+            raise SoarBenchError(selected.fault)
+        chosen.append(selected.run)
     options = Options(output, cache, max_images, title, lossless, tuple(top), tuple(drift))
     with stages() as progress:
-        written = write_report(found, options, progress)
+        written = write_report(chosen, options, progress)
     for sentence in written.missing:
         typer.echo(sentence, err=True)
     typer.echo(written.page)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from soar_bench.checkpoints import Checkpoint
-from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.records.run import training_key
 from soar_bench.stats import Estimate, Spread, welch
 
 #: Mean squared errors up to this are the rounding of float32 latents: the model is exact there,
@@ -185,7 +185,9 @@ def entrants(probes: Sequence[Probe]) -> list[ProbeGroup]:
     """Group checkpoints that differ by their training's seed alone, in order of the first."""
     groups: dict[str, list[Probe]] = {}
     for probe in probes:
-        groups.setdefault(_training(probe.checkpoint), []).append(probe)
+        story = probe.checkpoint.story
+        key = training_key(story) if story else probe.checkpoint.digest
+        groups.setdefault(key, []).append(probe)
     names = [_name(group) for group in groups.values()]
     return [
         ProbeGroup(name if names.count(name) == 1 else f"{name} {key[:8]}", tuple(group))
@@ -211,16 +213,6 @@ def labels(probes: Sequence[Probe]) -> list[str]:
         label if plain.count(label) == 1 else f"{label} {probe.checkpoint.digest[:8]}"
         for label, probe in zip(plain, probes, strict=True)
     ]
-
-
-def _training(checkpoint: Checkpoint) -> str:
-    """The same for the seeds of one training."""
-    story = checkpoint.story
-    if not story:
-        return checkpoint.digest
-    config = {name: value for name, value in story["config"].items() if name != "seed"}
-    what = [story[name] for name in ("name", "method", "step")]
-    return digest_of([*what, story["base"]["digest"], story["data"]["digest"], config])
 
 
 def _name(group: Sequence[Probe]) -> str:

@@ -132,9 +132,9 @@ class Measurement:
         """What was measured before, or measured now and kept."""
         file = self._file(checkpoint)
         if not file.exists():
-            found = self._measure(checkpoint)
+            measured = self._measure(checkpoint)
             with replace_atomically(file) as aside:
-                np.savez(aside, **found)
+                np.savez(aside, **measured)
         try:
             with np.load(file, allow_pickle=False) as kept:
                 return Probe(
@@ -150,7 +150,7 @@ class Measurement:
             raise SoarBenchError(f"{file} is damaged ({error}): delete it") from None
 
     def _file(self, checkpoint: Checkpoint) -> Path:
-        asked = {
+        identity = {
             "version": VERSION,
             "protocol": self._settings.protocol.settings(),
             "rolled": self._settings.lengths,
@@ -158,7 +158,7 @@ class Measurement:
             "data": self._part.digest,
             "checkpoint": checkpoint.digest,
         }
-        return self._output / KEPT / f"{checkpoint.digest[:12]}-{digest_of(asked)[:12]}.npz"
+        return self._output / KEPT / f"{checkpoint.digest[:12]}-{digest_of(identity)[:12]}.npz"
 
     def _measure(self, checkpoint: Checkpoint) -> dict[str, Any]:
         import torch
@@ -186,7 +186,7 @@ class Measurement:
             errors.append(probe(velocity, z0, z1, model.sigmas, guidance, lengths))
             self._observe(checkpoint.label, batch.stop, len(self._part))
         levels = inner_levels(model.sigmas)
-        found = {
+        measured = {
             "sigmas": model.sigmas[levels].double().cpu().numpy(),
             "timesteps": (model.sigmas[levels] * model.train_timesteps).double().cpu().numpy(),
             "rolled": np.array(self._settings.lengths),
@@ -194,13 +194,13 @@ class Measurement:
             "own": np.concatenate([e.own for e in errors], axis=-1),
             "moved": np.concatenate([e.moved for e in errors], axis=-1),
         }
-        ends = [found["own"][m, steps:] for m, steps in enumerate(self._settings.lengths)]
-        if not all(np.isfinite(values).all() for values in [found["ideal"], *ends]):
+        ends = [measured["own"][m, steps:] for m, steps in enumerate(self._settings.lengths)]
+        if not all(np.isfinite(values).all() for values in [measured["ideal"], *ends]):
             raise SoarBenchError(
                 f"{checkpoint.name} predicts values that are not numbers: its weights are damaged "
                 f"or {self._settings.protocol.dtype} is too narrow for them"
             )
-        return found
+        return measured
 
     def _batches(self) -> Iterator[range]:
         count = len(self._part)
@@ -226,7 +226,7 @@ class Measurement:
                 parts = [name for name in pipeline.components if name != pipeline.denoiser]
             dtype = getattr(torch, protocol.dtype)
             loaded = load(checkpoint, dtype, getattr(torch, protocol.vae_dtype), parts)
-            found = encode(
+            samples = encode(
                 self._part,
                 loaded.to(self._device),
                 image_size(checkpoint, protocol),
@@ -234,7 +234,7 @@ class Measurement:
                 dtype,
                 lambda done, total: self._observe("encode", done, total),
             )
-            self._samples = key, found
+            self._samples = key, samples
         return self._samples[1]
 
 

@@ -109,40 +109,40 @@ def write(output: Path, probes: Sequence[Probe], settings: dict[str, Any]) -> li
 
 def tables(probes: Sequence[Probe]) -> list[Table]:
     """The ratios by level and, with several entrants, their differences from the first."""
-    every = entrants(probes)
-    found = [_ratio_table(every)]
-    if len(every) > 1:
-        found.append(_difference_table(every))
-    return found
+    groups = entrants(probes)
+    shown = [_ratio_table(groups)]
+    if len(groups) > 1:
+        shown.append(_difference_table(groups))
+    return shown
 
 
-def _ratio_table(every: Sequence[ProbeGroup]) -> Table:
-    one = every[0].probes[0]
+def _ratio_table(groups: Sequence[ProbeGroup]) -> Table:
+    first = groups[0].probes[0]
     table = Table(
-        title=f"own error / ideal error ± s.e., {one.samples} samples", title_justify="left"
+        title=f"own error / ideal error ± s.e., {first.samples} samples", title_justify="left"
     )
     table.add_column("steps", justify="right")
     table.add_column("timestep", justify="right")
-    for entrant in every:
+    for entrant in groups:
         count = f" ({len(entrant.probes)} seeds)" if len(entrant.probes) > 1 else ""
         table.add_column(escape(entrant.name + count), justify="right", overflow="fold")
-    for m, steps in enumerate(one.rolled):
-        places = list(reversed(one.places(m)))
+    for m, steps in enumerate(first.rolled):
+        places = list(reversed(first.places(m)))
         for level in _some(places):
-            cells = [_ratio_cell(entrant, m, [level]) for entrant in every]
-            table.add_row(str(steps), f"{one.timesteps[level]:.0f}", *cells)
-        cells = [_ratio_cell(entrant, m, places) for entrant in every]
+            cells = [_ratio_cell(entrant, m, [level]) for entrant in groups]
+            table.add_row(str(steps), f"{first.timesteps[level]:.0f}", *cells)
+        cells = [_ratio_cell(entrant, m, places) for entrant in groups]
         table.add_row(str(steps), _MEAN, *cells, style="bold", end_section=True)
     return table
 
 
 def _ratio_cell(entrant: ProbeGroup, m: int, levels: Sequence[int]) -> str:
-    found = summary(entrant, m, levels)
-    return "none" if math.isnan(found.value) else f"{found.value:.3f} ± {found.standard_error:.3f}"
+    shown = summary(entrant, m, levels)
+    return "none" if math.isnan(shown.value) else f"{shown.value:.3f} ± {shown.standard_error:.3f}"
 
 
-def _difference_table(every: Sequence[ProbeGroup]) -> Table:
-    reference, *others = every
+def _difference_table(groups: Sequence[ProbeGroup]) -> Table:
+    reference, *others = groups
     table = Table(
         title=escape(f"ratio less that of {reference.name} [{_PERCENT}% interval]"),
         title_justify="left",
@@ -151,20 +151,20 @@ def _difference_table(every: Sequence[ProbeGroup]) -> Table:
     table.add_column("timestep", justify="right")
     for entrant in others:
         table.add_column(escape(entrant.name), justify="right", overflow="fold")
-    found = {
+    shown = {
         (d.steps_rolled, d.timestep, d.entrant): d
-        for d in differences(every)
+        for d in differences(groups)
         if d.figure == "ratio"
     }
-    one = reference.probes[0]
-    for m, steps in enumerate(one.rolled):
-        places = _some(list(reversed(one.places(m))))
-        for timestep in [*(float(one.timesteps[level]) for level in places), None]:
+    first = reference.probes[0]
+    for m, steps in enumerate(first.rolled):
+        places = _some(list(reversed(first.places(m))))
+        for timestep in [*(float(first.timesteps[level]) for level in places), None]:
             mean = timestep is None
             table.add_row(
                 str(steps),
                 _MEAN if timestep is None else f"{timestep:.0f}",
-                *(_difference_cell(found[steps, timestep, other.name]) for other in others),
+                *(_difference_cell(shown[steps, timestep, other.name]) for other in others),
                 style="bold" if mean else None,
                 end_section=mean,
             )
@@ -187,25 +187,25 @@ def _some(places: list[int]) -> list[int]:
 
 def notes(probes: Sequence[Probe]) -> list[str]:
     """Sentences that belong under the tables."""
-    said = []
-    one = probes[0]
-    if any(len(one.places(m)) > _SHOWN for m in range(len(one.rolled))):
-        said.append(f"The tables show {_SHOWN} levels of each length; {CSV_FILE} has all.")
-    said.append(f"The row '{_MEAN}' is the geometric mean over all levels.")
+    sentences = []
+    first = probes[0]
+    if any(len(first.places(m)) > _SHOWN for m in range(len(first.rolled))):
+        sentences.append(f"The tables show {_SHOWN} levels of each length; {CSV_FILE} has all.")
+    sentences.append(f"The row '{_MEAN}' is the geometric mean over all levels.")
     for label, probe in zip(labels(probes), probes, strict=True):
         exact = sum(float(ideal.mean()) <= EXACT for ideal in probe.ideal)
         if exact:
-            said.append(
+            sentences.append(
                 f"{label} makes no error at the ideal states of {exact} of "
                 f"{len(probe.ideal)} levels, so a ratio to it is not defined there."
             )
-    every = entrants(probes)
-    if len(every) > 1 and any(len(entrant.probes) == 1 for entrant in every):
-        said.append(
+    groups = entrants(probes)
+    if len(groups) > 1 and any(len(entrant.probes) == 1 for entrant in groups):
+        sentences.append(
             "Where an entrant is one checkpoint, intervals say nothing of what another training "
             "seed would have given."
         )
-    return said
+    return sentences
 
 
 def draw(file: Path, probes: Sequence[Probe]) -> None:
@@ -214,7 +214,7 @@ def draw(file: Path, probes: Sequence[Probe]) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
-    every = entrants(probes)
+    groups = entrants(probes)
     rolled = probes[0].rolled
     with matplotlib.rc_context(
         {
@@ -233,7 +233,7 @@ def draw(file: Path, probes: Sequence[Probe]) -> None:
         figure = Figure((3.1 * len(rolled) + 1, 6), layout="constrained", facecolor="white")
         axes = figure.subplots(2, len(rolled), sharex=True, sharey="row", squeeze=False)
         for m, steps in enumerate(rolled):
-            for i, entrant in enumerate(every):
+            for i, entrant in enumerate(groups):
                 style = _COLORS[i % len(_COLORS)], _DASHES[i // len(_COLORS) % len(_DASHES)]
                 _curves(axes[0, m], axes[1, m], entrant, m, style)
             axes[0, m].set_title(f"after {steps} step{'s' if steps > 1 else ''}")
@@ -258,9 +258,9 @@ def draw(file: Path, probes: Sequence[Probe]) -> None:
 
 
 def _curves(above: Axes, below: Axes, entrant: ProbeGroup, m: int, style: tuple[str, Any]) -> None:
-    one = entrant.probes[0]
-    places = list(one.places(m))
-    x = [float(one.timesteps[level]) for level in places]
+    first = entrant.probes[0]
+    places = list(first.places(m))
+    x = [float(first.timesteps[level]) for level in places]
     color, dash = style
     ratios = [summary(entrant, m, [level]) for level in places]
     low, high = zip(*(estimate.interval() for estimate in ratios), strict=True)

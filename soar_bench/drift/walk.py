@@ -76,23 +76,23 @@ def probe(
     levels = inner_levels(sigmas)
     place = {i: row for row, i in enumerate(levels)}
     shape = (len(rolled), len(levels), len(z0))
-    found = Errors(np.zeros(shape[1:]), np.full(shape, np.nan), np.full(shape, np.nan))
+    measured = Errors(np.zeros(shape[1:]), np.full(shape, np.nan), np.full(shape, np.nan))
     for start in levels:
         ideal = interpolate(z0, z1, sigmas[start].expand(len(z0)))
         for i, z, v in walk(velocity, ideal, sigmas, start, guidance):
             sigma, steps = sigmas[i].expand(len(z0)), i - start
             if steps == 0:
-                found.ideal[place[i]] = _squared(v - (z1 - z0))
+                measured.ideal[place[i]] = _squared(v - (z1 - z0))
             elif steps in rolled:
                 m = list(rolled).index(steps)
-                found.own[m, place[i]] = _squared(v - corrected_target(z, sigma, z0))
-                found.moved[m, place[i]] = _squared(z - interpolate(z0, z1, sigma))
+                measured.own[m, place[i]] = _squared(v - corrected_target(z, sigma, z0))
+                measured.moved[m, place[i]] = _squared(z - interpolate(z0, z1, sigma))
             if steps == max(rolled):
                 break
-    return found
+    return measured
 
 
 def _squared(difference: Tensor) -> np.ndarray:
     """The mean square over the latent's elements, float64 [B]."""
-    found: np.ndarray = difference.cpu().double().square().mean(dim=(1, 2, 3)).numpy()
-    return found
+    means: np.ndarray = difference.cpu().double().square().mean(dim=(1, 2, 3)).numpy()
+    return means

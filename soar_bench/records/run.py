@@ -55,6 +55,16 @@ COLUMNS = (
 _LONGEST = 120
 
 
+def training_key(story: Mapping[str, Any], with_step: bool = True) -> str:
+    """Return the key that checkpoints of one training have in common whatever their seed and, if
+    not ``with_step``, whatever their step. ``story`` is what the trainer wrote.
+    """
+    config = {name: value for name, value in story["config"].items() if name != "seed"}
+    names = ("name", "method", "step") if with_step else ("name", "method")
+    parts = [story[name] for name in names]
+    return digest_of([*parts, story["base"]["digest"], story["data"]["digest"], config])
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run as it stands on disk."""
@@ -161,9 +171,7 @@ class Run:
         story = self.training
         if not story:
             return self.record.checkpoint.digest
-        config = {k: v for k, v in story["config"].items() if k != "seed"}
-        return digest_of([story["name"], story["method"], story["step"], story["base"]["digest"],
-                          story["data"]["digest"], config])  # fmt: skip
+        return training_key(story)
 
     @property
     def seed(self) -> int | None:

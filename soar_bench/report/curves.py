@@ -72,11 +72,11 @@ def _training(key: str, name: str, runs: Sequence[Run]) -> Training | None:
     if folder is None:
         return None
     last = max(run.training["step"] for run in runs)
-    found = [line for line in lines(folder / METRICS_FILE) if 0 < line["step"] <= last]
-    if not found:
+    logged = [line for line in lines(folder / METRICS_FILE) if 0 < line["step"] <= last]
+    if not logged:
         return None
-    losses = {loss: np.asarray([number(line.get(loss)) for line in found]) for loss in LOSSES}
-    steps = np.asarray([line["step"] for line in found])
+    losses = {loss: np.asarray([number(line.get(loss)) for line in logged]) for loss in LOSSES}
+    steps = np.asarray([line["step"] for line in logged])
     base = str(runs[0].training["base"]["digest"])
     return Training(key, name, runs[0].seed, folder, base, last, steps, losses)
 
@@ -88,14 +88,14 @@ def folder_of(run: Run) -> Path | None:
     Only if the settings, base and data there are those of the checkpoint's story.
     """
     story = run.training
-    wanted = [story["config"], story["base"]["digest"], story["data"]["digest"]]
-    named = Path(run.record.checkpoint.name)
-    for folder in (named, named.parent, *run.folder.resolve().parents[3:4]):
+    expected = [story["config"], story["base"]["digest"], story["data"]["digest"]]
+    checkpoint = Path(run.record.checkpoint.name)
+    for folder in (checkpoint, checkpoint.parent, *run.folder.resolve().parents[3:4]):
         if not ((folder / METRICS_FILE).is_file() and (folder / CONFIG_FILE).is_file()):
             continue
         with suppress(ValueError, KeyError, TypeError):  # not a folder of the trainer's
-            there = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
-            if [there["settings"], there["base"], there["data"]] == wanted:
+            config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
+            if [config["settings"], config["base"], config["data"]] == expected:
                 return folder
     return None
 
@@ -104,9 +104,9 @@ def lines(file: Path) -> Iterator[dict[str, Any]]:
     """The whole lines that have a step; the last one may be torn."""
     for line in file.read_text("utf-8", errors="replace").splitlines():
         with suppress(ValueError):
-            found = json.loads(line)
-            if isinstance(found, dict) and type(found.get("step")) is int:
-                yield found
+            entry = json.loads(line)
+            if isinstance(entry, dict) and type(entry.get("step")) is int:
+                yield entry
 
 
 def number(value: Any) -> float:

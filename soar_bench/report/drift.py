@@ -56,23 +56,23 @@ def find(folders: Iterable[Path], top: Sequence[Path]) -> list[Path]:
     for folder in folders:
         place = folder.resolve()
         above = [place, *place.parents]
-        inside = next((i for i, one in enumerate(above) if one in tops), 0)
+        inside = next((i for i, folder_above in enumerate(above) if folder_above in tops), 0)
         places.update(dict.fromkeys(above[: inside + 1]))
     return [file for place in places for file in _of(place)]
 
 
-def named(given: Iterable[Path]) -> list[Path]:
+def named(paths: Iterable[Path]) -> list[Path]:
     """The files that a user names, by themselves or by their folder. SoarBenchError if one is not
     there.
     """
-    found: list[Path] = []
-    for path in given:
+    named_files: list[Path] = []
+    for path in paths:
         place = path.resolve()
         files = _of(place) if place.is_dir() else [place] if place.is_file() else []
         if not files:
             raise SoarBenchError(f"there is no drift.csv in {path}: run soar-bench drift first")
-        found += files
-    return found
+        named_files += files
+    return named_files
 
 
 def _of(folder: Path) -> list[Path]:

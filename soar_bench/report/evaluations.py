@@ -66,11 +66,11 @@ class Line:
     @cached_property
     def intervals(self) -> Mapping[tuple[int, str], tuple[float, float]]:
         """Of the values whose records can be read, by step and metric."""
-        found = {}
+        ends_of = {}
         for step, look in self.looks.items():
             with suppress(SoarBenchError):
-                found.update({(step, m): ends for m, ends in _intervals(look.run).items()})
-        return found
+                ends_of.update({(step, m): ends for m, ends in _intervals(look.run).items()})
+        return ends_of
 
     def cell(self, step: int, metric: str) -> str:
         """The value with its interval, and how many samples are not in it."""
@@ -125,14 +125,14 @@ def figures(
     Those of one seed each are left out where a board has all of their checkpoints, since its sweep
     over the steps has the same points (:func:`soar_bench.report.sweeps.training_sweeps`).
     """
-    found = []
+    drawn = []
     for number, group in enumerate(groups(logs)):
         board = next((b for b in boards if group.run and b.runs[0].board == group.run.board), None)
         if board is not None and _is_swept(group, board):
             continue
         for place, metric in enumerate(group.metrics):
-            found.append(_draw(group, board, metric, series, f"curve-{number}-{place}"))
-    return found
+            drawn.append(_draw(group, board, metric, series, f"curve-{number}-{place}"))
+    return drawn
 
 
 def groups(logs: Sequence[Training]) -> list[Group]:
@@ -142,17 +142,17 @@ def groups(logs: Sequence[Training]) -> list[Group]:
     runs: dict[str, Run | None] = {}
     lines: dict[str, list[Line]] = {}
     for log in logs:
-        seen = looks(log)
-        records = _records(log, seen)
-        of: dict[str, dict[int, Look]] = {}
-        for step, look in seen.items():
+        looks_by_step = looks(log)
+        records = _records(log, looks_by_step)
+        by_board: dict[str, dict[int, Look]] = {}
+        for step, look in looks_by_step.items():
             run = records.get(step)
             key = run.board if run else f"unknown {log.key}"
             runs.setdefault(key, run)
-            of.setdefault(key, {})[step] = replace(look, run=run)
-        for key, part in of.items():
+            by_board.setdefault(key, {})[step] = replace(look, run=run)
+        for key, part in by_board.items():
             lines.setdefault(key, []).append(Line(log, part))
-    return [Group(runs[key], tuple(found)) for key, found in lines.items()]
+    return [Group(runs[key], tuple(group_lines)) for key, group_lines in lines.items()]
 
 
 def looks(log: Training) -> dict[int, Look]:
@@ -160,20 +160,21 @@ def looks(log: Training) -> dict[int, Look]:
     those that only made images, are left out.
     """
     file = log.folder / EVALUATIONS_FILE
-    found: dict[int, Look] = {}
-    for line in sorted(curves.lines(file), key=lambda one: one["step"]) if file.is_file() else ():
-        given = line.get("figures")
-        if not (0 <= line["step"] <= log.last and isinstance(given, dict)):
+    by_step: dict[int, Look] = {}
+    lines = curves.lines(file) if file.is_file() else ()
+    for line in sorted(lines, key=lambda line: line["step"]):
+        values = line.get("figures")
+        if not (0 <= line["step"] <= log.last and isinstance(values, dict)):
             continue
-        known = {name: value for name, one in given.items()
-                 if math.isfinite(value := curves.number(one))}  # fmt: skip
-        if known:
-            found[line["step"]] = Look(
-                {name: value for name, value in known.items() if not name.endswith(UNSCORED)},
-                {name.removesuffix(UNSCORED): int(value) for name, value in known.items()
+        numbers = {name: curves.number(value) for name, value in values.items()}
+        numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        if numbers:
+            by_step[line["step"]] = Look(
+                {name: value for name, value in numbers.items() if not name.endswith(UNSCORED)},
+                {name.removesuffix(UNSCORED): int(value) for name, value in numbers.items()
                  if name.endswith(UNSCORED)},
             )  # fmt: skip
-    return found
+    return by_step
 
 
 def _records(log: Training, seen: Mapping[int, Look]) -> dict[int, Run]:
@@ -213,28 +214,28 @@ def _intervals(run: Run | None) -> dict[str, tuple[float, float]]:
 def _look(run: Run) -> Look:
     metrics = run.record.metrics
     return Look(
-        {name: one.value for name, one in metrics.items() if one.value is not None},
-        {name: one.unscored for name, one in metrics.items() if one.unscored},
+        {name: summary.value for name, summary in metrics.items() if summary.value is not None},
+        {name: summary.unscored for name, summary in metrics.items() if summary.unscored},
     )
 
 
 def _built_in() -> dict[str, MetricRecord]:
     """The metrics of the evaluators that are built in."""
-    found = {}
+    metrics = {}
     for name in registry.BUILT_IN:
         with suppress(EvaluatorError):
             for metric in registry.create(name).metrics:
-                found[metric.name] = MetricRecord.of(metric)
-    return found
+                metrics[metric.name] = MetricRecord.of(metric)
+    return metrics
 
 
 def _is_swept(group: Group, board: Section) -> bool:
     """Whether the board's sweep over training steps has every point of the group."""
-    there = {(training_of(run), run.training["step"]) for run in board.runs if run.training}
+    on_board = {(training_of(run), run.training["step"]) for run in board.runs if run.training}
     bases = {run.record.checkpoint.digest for run in board.runs if not run.training}
     trainings = [line.training.key for line in group.lines]
     return len(set(trainings)) == len(trainings) and all(
-        ((line.training.key, step) in there if step else line.training.base in bases)
+        ((line.training.key, step) in on_board if step else line.training.base in bases)
         for line in group.lines
         for step in line.looks
     )
@@ -247,7 +248,7 @@ def _draw(
     drawn = [line for line in group.lines if line.training.key in series]
     shift = min(0.008, _SPREAD / max(len(drawn), 1)) * group.steps[-1]
     titles: dict[str, str] = {}
-    known = False
+    has_points = False
     with svg.style():
         figure = svg.new_figure(*_SIZE)
         axes = figure.subplots()
@@ -256,7 +257,7 @@ def _draw(
             color, marker = svg.series_color(number), svg.MARKERS[number % len(svg.MARKERS)][0]
             points = [(s, look.values[metric]) for s, look in line.looks.items()
                       if metric in look.values]  # fmt: skip
-            known = known or bool(points)
+            has_points = has_points or bool(points)
             aside = (i - (len(drawn) - 1) / 2) * shift  # intervals side by side, not on top
             places = [step + aside for step, _ in points]
             axes.plot(places, [value for _, value in points], color=color, linewidth=1.4)
@@ -273,13 +274,13 @@ def _draw(
         axes.set_xlabel("training step")
         axes.set_ylabel(svg.label(metric))
         says = f"{title}, one line a training and seed; the numbers follow as a table."
-        drawing = svg.to_svg(figure, key, says, titles) if known else Markup("")
+        drawing = svg.to_svg(figure, key, says, titles) if has_points else Markup("")
     header = ("step", *(group.label(line) for line in group.lines))
     rows = tuple(
         (str(step), *(line.cell(step, metric) for line in group.lines)) for step in group.steps
     )
     legend = curves.legend([line.training for line in drawn], series)
-    return Figures(title, drawing, _caption(group, metric, known), header, rows, legend)
+    return Figures(title, drawing, _caption(group, metric, has_points), header, rows, legend)
 
 
 def _title(group: Group, board: Section | None, metric: str) -> str:
@@ -299,7 +300,7 @@ def _title(group: Group, board: Section | None, metric: str) -> str:
     return f"{place}{metric} while training ({unit}, {better} is better)"
 
 
-def _caption(group: Group, metric: str, known: bool) -> str:
+def _caption(group: Group, metric: str, has_points: bool) -> str:
     sentences = []
     if group.run is not None:
         suite = group.run.record.suite
@@ -310,7 +311,7 @@ def _caption(group: Group, metric: str, known: bool) -> str:
             "Which suite and protocol it is of is not known: the records that the training left "
             "have gone or say other values."
         )
-    if not known:
+    if not has_points:
         return " ".join([*sentences, "No sample could be scored."])
     ends = [e for line in group.lines for (_, of), e in line.intervals.items() if of == metric]
     intervals = any(math.isfinite(low) for low, _ in ends)

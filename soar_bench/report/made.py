@@ -38,8 +38,8 @@ def of_board(board: Section) -> list[Facts]:
     ]
     for name, evaluator in sorted(record.evaluators.items()):
         metrics = {
-            metric: f"{said.unit}; version {said.version}; {said.source}".rstrip("; ")
-            for metric, said in sorted(evaluator.metrics.items())
+            metric: f"{declared.unit}; version {declared.version}; {declared.source}".rstrip("; ")
+            for metric, declared in sorted(evaluator.metrics.items())
         }
         identity = {f"identity: {k}": v for k, v in sorted(evaluator.identity.items())}
         facts.append(

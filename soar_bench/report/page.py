@@ -103,12 +103,12 @@ def write_report(
     with folder.writing(options.output) as aside:
         data, images = _gallery(boards, aside, options, observe)
         (aside / "data").mkdir()
-        for board, (_, one) in zip(boards, data, strict=True):
-            (aside / "data" / f"{board.key}.js").write_text(_script(board.key, one), "utf-8")
+        for board, (_, contents) in zip(boards, data, strict=True):
+            (aside / "data" / f"{board.key}.js").write_text(_script(board.key, contents), "utf-8")
         (aside / PAGE).write_text(_render(content), "utf-8")
         for name in ("report.css", "report.js"):
             shutil.copyfile(TEMPLATES / name, aside / name)
-    missing = [sentence for found, one in data for sentence in samples.lacking(found, one)]
+    missing = [text for gallery, contents in data for text in samples.lacking(gallery, contents)]
     return Report(options.output / PAGE, images, tuple(missing))
 
 
@@ -185,19 +185,19 @@ def _gallery(
     boards: Sequence[Section], aside: Path, options: Options, observe: Observer
 ) -> tuple[list[tuple[Samples, dict[str, Any]]], int]:
     """Every board's data for the page's script, and how many images were placed."""
-    found = [Samples.of(board) for board in boards]
-    asked = [samples.wanted(one, options.cache) for one in found]
-    order = [one.first_images_first for one in found]
-    chosen = samples.choose(asked, order, options.max_images)
+    samples_of_boards = [Samples.of(board) for board in boards]
+    wanted = [samples.wanted(item, options.cache) for item in samples_of_boards]
+    order = [item.first_images_first for item in samples_of_boards]
+    chosen = samples.choose(wanted, order, options.max_images)
     shelf = pictures.Shelf(aside, options.lossless)
     placed = shelf.place(
-        [one for of in chosen for one in of], lambda done, all: observe("images", done, all)
+        [item for items in chosen for item in items], lambda done, all: observe("images", done, all)
     )
-    images = sum(isinstance(one, pictures.Picture) for one in placed)
+    images = sum(isinstance(item, pictures.Picture) for item in placed)
     results = iter(placed)
     return [
-        (one, samples.board_data(one, [(w, next(results)) for w in of], options.cache))
-        for one, of in zip(found, chosen, strict=True)
+        (gallery, samples.board_data(gallery, [(w, next(results)) for w in items], options.cache))
+        for gallery, items in zip(samples_of_boards, chosen, strict=True)
     ], images
 
 

@@ -73,21 +73,21 @@ class Shelf:
     ) -> list[Picture | str]:
         """For each image where it is, or why it is missing."""
         new: dict[str, list[Wanted]] = {}
-        for one in wanted:
-            if one.digest not in self._known:
-                new.setdefault(one.digest, []).append(one)
+        for image in wanted:
+            if image.digest not in self._known:
+                new.setdefault(image.digest, []).append(image)
         (self.folder / FOLDER).mkdir(exist_ok=True)
         with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
             try:
-                for done, (digest, found) in enumerate(
+                for done, (digest, picture) in enumerate(
                     zip(new, pool.map(self._place, new.values()), strict=True), start=1
                 ):
-                    self._known[digest] = found
+                    self._known[digest] = picture
                     observe(done, len(new))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        return [self._known[one.digest] for one in wanted]
+        return [self._known[image.digest] for image in wanted]
 
     def _place(self, same: Sequence[Wanted]) -> Picture | str:
         """Writes the first of images with one digest that is there; or why none is."""
@@ -181,7 +181,7 @@ def command(run: Run, cache: Path) -> str:
     if run.imported and _tool(run):
         return ""
     if run.imported:
-        evaluators = ",".join(one.given for one in record.evaluators.values())
+        evaluators = ",".join(evaluator.given for evaluator in record.evaluators.values())
         words = ["soar-bench", "score", checkpoint.name, "--evaluators", evaluators,
                  "--label", run.label, "--suite", suite.name]  # fmt: skip
         return shlex.join(words)
@@ -193,8 +193,8 @@ def command(run: Run, cache: Path) -> str:
         words += ["--base", checkpoint.base.name]
     words += ["--suite", suite.source or suite.name, "--protocol", record.protocol.name]
     words += ["--images", str(suite.images_per_prompt), "--seed", str(suite.seed)]
-    given = [one.given for one in record.evaluators.values()]
+    given = [evaluator.given for evaluator in record.evaluators.values()]
     words += ["--evaluators", ",".join(given), "--cache", str(cache)]
-    precisions = [one.identity.get("dtype") for one in record.evaluators.values()]
+    precisions = [evaluator.identity.get("dtype") for evaluator in record.evaluators.values()]
     words += next((["--evaluator-dtype", str(dtype)] for dtype in precisions if dtype), [])
     return shlex.join(words)

@@ -141,13 +141,13 @@ def distribution(board: Section, metric: str, declared: MetricRecord) -> Figures
     """How the prompts' means are distributed; None where nothing is scored."""
     rows = board.board.table(metric).prompt_means()[: len(shown(board))]
     means = [row[~np.isnan(row)] for row in rows]
-    every = np.concatenate(means)
-    if not every.size:
+    all_means = np.concatenate(means)
+    if not all_means.size:
         return None
     with svg.style():
         figure = svg.new_figure(5.4, 2.7)
         axes = figure.subplots()
-        _histogram(axes, means, every)
+        _histogram(axes, means, all_means)
         axes.set_xlabel(svg.label(declared.unit, 60))
         axes.set_ylabel("share of prompts")
         key = metric_key(board, metric)
@@ -167,18 +167,18 @@ def differences(board: Section, metric: str, declared: MetricRecord) -> Figures 
     """
     base, others = board.entrants[0], list(enumerate(shown(board)))[1:]
     pairs = [(i, e, prompt_differences(board.board, i, 0, metric)) for i, e in others]
-    pairs = [(i, entrant, found) for i, entrant, found in pairs if found.size]
+    pairs = [(i, entrant, by_prompt) for i, entrant, by_prompt in pairs if by_prompt.size]
     if not pairs:
         return None
-    furthest = max(float(np.abs(found).max()) for _, _, found in pairs) or 1.0
-    every = np.concatenate([found for _, _, found in pairs])
-    edges = _edges(every, furthest)
+    furthest = max(float(np.abs(by_prompt).max()) for _, _, by_prompt in pairs) or 1.0
+    all_differences = np.concatenate([by_prompt for _, _, by_prompt in pairs])
+    edges = _edges(all_differences, furthest)
     rows = []
     with svg.style():
         figure = svg.new_figure(5.4, 0.72 * len(pairs) + 0.85)
         all_axes = np.atleast_1d(figure.subplots(len(pairs), 1, sharex=True, sharey=True))
-        for axes, (i, entrant, found) in zip(all_axes, pairs, strict=True):
-            share = np.histogram(found, edges)[0] / found.size
+        for axes, (i, entrant, by_prompt) in zip(all_axes, pairs, strict=True):
+            share = np.histogram(by_prompt, edges)[0] / by_prompt.size
             axes.stairs(share, edges, fill=True, color=svg.series_color(i), alpha=0.75)
             axes.axvline(0, color=svg.INK, linewidth=1)
             axes.set_yticks([])
@@ -188,8 +188,8 @@ def differences(board: Section, metric: str, declared: MetricRecord) -> Figures 
                 svg.label(entrant.name), rotation=0, ha="right", va="center", labelpad=6
             )
             sign = 1 if declared.higher_is_better else -1
-            better, worse = int((sign * found > 0).sum()), int((sign * found < 0).sum())
-            equal = found.size - better - worse
+            better, worse = int((sign * by_prompt > 0).sum()), int((sign * by_prompt < 0).sum())
+            equal = by_prompt.size - better - worse
             rows.append((entrant.name, str(better), str(equal), str(worse)))
         all_axes[-1].set_xlabel(f"difference to {svg.label(base.name)}, prompt by prompt")
         key = metric_key(board, metric)
@@ -244,14 +244,14 @@ def _bar(axes: Axes, x: float, value: Value, width: float, series: int, gid: str
         axes.plot([x, x], ends, color=svg.INK, linewidth=1)
 
 
-def _histogram(axes: Axes, means: Sequence[np.ndarray], every: np.ndarray) -> None:
-    values = np.unique(every.round(9))
-    present = [(i, found) for i, found in enumerate(means) if found.size]
+def _histogram(axes: Axes, means: Sequence[np.ndarray], all_means: np.ndarray) -> None:
+    values = np.unique(all_means.round(9))
+    present = [(i, of_entrant) for i, of_entrant in enumerate(means) if of_entrant.size]
     if len(values) <= _DISCRETE:
         gap = float(np.diff(values).min()) if len(values) > 1 else 1.0
         width = 0.84 * gap / len(present)
-        for n, (i, found) in enumerate(present):
-            shares = [float(np.isclose(found, value).mean()) for value in values]
+        for n, (i, of_entrant) in enumerate(present):
+            shares = [float(np.isclose(of_entrant, value).mean()) for value in values]
             places = values + (n - (len(present) - 1) / 2) * width
             axes.bar(places, shares, width * 0.94, color=svg.series_color(i))
         axes.grid(axis="x", visible=False)
@@ -260,17 +260,17 @@ def _histogram(axes: Axes, means: Sequence[np.ndarray], every: np.ndarray) -> No
         if len(values) == 1:
             axes.set_xlim(values[0] - 1, values[0] + 1)
         return
-    edges = np.linspace(float(every.min()), float(every.max()), _BINS + 1)
-    for i, found in present:
-        share = np.histogram(found, edges)[0] / found.size
+    edges = np.linspace(float(all_means.min()), float(all_means.max()), _BINS + 1)
+    for i, of_entrant in present:
+        share = np.histogram(of_entrant, edges)[0] / of_entrant.size
         style = svg.DASHES[i // svg.COLORS % len(svg.DASHES)]
         axes.stairs(share, edges, color=svg.series_color(i), linewidth=1.6, linestyle=style)
     axes.set_ylim(0, None)
 
 
-def _edges(every: np.ndarray, furthest: float) -> np.ndarray:
+def _edges(all_differences: np.ndarray, furthest: float) -> np.ndarray:
     """Edges of bins around 0, which has one of its own. Few different values get a bin each."""
-    values = np.unique(np.abs(every).round(9))
+    values = np.unique(np.abs(all_differences).round(9))
     step = values[1] - values[0] if len(values) > 1 else furthest
     steps = round(furthest / step) if len(values) <= _DISCRETE and step > furthest / 40 else 12
     steps = max(steps, 1)

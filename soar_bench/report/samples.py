@@ -40,18 +40,18 @@ class Samples:
     @classmethod
     def of(cls, board: Section) -> Samples:
         frames = tuple(run.scores() for run in board.runs)
-        every = pd.concat([f[[*_SAMPLE, "prompt", "task"]] for f in frames])
-        every = every.drop_duplicates(_SAMPLE).reset_index(drop=True)
-        order = {prompt: i for i, prompt in enumerate(every["prompt_id"].unique())}
-        every["order"] = every["prompt_id"].map(order)
-        every = every.sort_values(["order", "index"], kind="stable")
+        rows = pd.concat([f[[*_SAMPLE, "prompt", "task"]] for f in frames])
+        rows = rows.drop_duplicates(_SAMPLE).reset_index(drop=True)
+        order = {prompt: i for i, prompt in enumerate(rows["prompt_id"].unique())}
+        rows["order"] = rows["prompt_id"].map(order)
+        rows = rows.sort_values(["order", "index"], kind="stable")
         samples = tuple(
             PlannedSample(Prompt(identity, words), int(index))
             for identity, words, index in zip(
-                every["prompt_id"], every["prompt"], every["index"], strict=True
+                rows["prompt_id"], rows["prompt"], rows["index"], strict=True
             )
         )
-        return cls(board, frames, samples, tuple(map(str, every["task"])))
+        return cls(board, frames, samples, tuple(map(str, rows["task"])))
 
     @property
     def first_images_first(self) -> list[int]:
@@ -59,18 +59,20 @@ class Samples:
         return sorted(range(len(self.samples)), key=lambda i: (self.samples[i].index, i))
 
 
-def wanted(found: Samples, cache: Path) -> list[list[Wanted]]:
+def wanted(gallery: Samples, cache: Path) -> list[list[Wanted]]:
     """The images of each sample, one a run that has it; by sample in the gallery's order."""
-    numbers = {(s.prompt.id, s.index): i for i, s in enumerate(found.samples)}
-    by_sample: list[list[Wanted]] = [[] for _ in found.samples]
-    for r, (run, frame) in enumerate(zip(found.board.runs, found.frames, strict=True)):
+    numbers = {(s.prompt.id, s.index): i for i, s in enumerate(gallery.samples)}
+    by_sample: list[list[Wanted]] = [[] for _ in gallery.samples]
+    for r, (run, frame) in enumerate(zip(gallery.board.runs, gallery.frames, strict=True)):
         reader = pictures.reader_of(run, cache)
         rows = frame.drop_duplicates(_SAMPLE)
         for identity, index, digest in zip(
             rows["prompt_id"], rows["index"], rows["image"], strict=True
         ):
             number = numbers[identity, int(index)]
-            by_sample[number].append(Wanted(r, number, str(digest), reader(found.samples[number])))
+            by_sample[number].append(
+                Wanted(r, number, str(digest), reader(gallery.samples[number]))
+            )
     return by_sample
 
 
@@ -91,7 +93,7 @@ def choose(
 
 
 def board_data(
-    found: Samples, placed: Sequence[tuple[Wanted, Picture | str]], cache: Path
+    gallery: Samples, placed: Sequence[tuple[Wanted, Picture | str]], cache: Path
 ) -> dict[str, Any]:
     """A board for the page's script.
 
@@ -101,29 +103,29 @@ def board_data(
     boxes ``b`` ([label, colour, score, left, top, right, bottom]), broken rules ``r``, recognised
     lines ``t`` and anything else ``o`` ([metric, JSON]).
     """
-    board = found.board
-    names = list(dict.fromkeys(s.prompt.id for s in found.samples))
-    texts = {s.prompt.id: s.prompt.text for s in found.samples}
-    task_of = dict(zip((s.prompt.id for s in found.samples), found.tasks, strict=True))
-    tasks = list(dict.fromkeys(found.tasks))
+    board = gallery.board
+    names = list(dict.fromkeys(s.prompt.id for s in gallery.samples))
+    texts = {s.prompt.id: s.prompt.text for s in gallery.samples}
+    task_of = dict(zip((s.prompt.id for s in gallery.samples), gallery.tasks, strict=True))
+    tasks = list(dict.fromkeys(gallery.tasks))
     places = {name: i for i, name in enumerate(names)}
-    count = len(found.samples)
-    index = pd.MultiIndex.from_tuples([(s.prompt.id, s.index) for s in found.samples])
+    count = len(gallery.samples)
+    index = pd.MultiIndex.from_tuples([(s.prompt.id, s.index) for s in gallery.samples])
     values, unscored, details = [], [], []
-    for run, frame in zip(board.runs, found.frames, strict=True):
+    for run, frame in zip(board.runs, gallery.frames, strict=True):
         rows = {m: _aligned(frame, m, index) for m, _ in board.metrics}
         values.append([[_number(v) for v in rows[m]["value"]] for m, _ in board.metrics])
         unscored.append([_reasons(rows[m]) for m, _ in board.metrics])
         details.append(_details(run, rows))
     images: list[list[Any]] = [[None] * count for _ in board.runs]
     missing: dict[str, int] = {}
-    there = {(one.run, one.sample): picture for one, picture in placed}
-    for c, frame in enumerate(found.frames):
+    picture_of = {(image.run, image.sample): picture for image, picture in placed}
+    for c, frame in enumerate(gallery.frames):
         has = set(frame[_SAMPLE].itertuples(index=False, name=None))
-        for s, sample in enumerate(found.samples):
+        for s, sample in enumerate(gallery.samples):
             if (sample.prompt.id, sample.index) not in has:
                 continue
-            picture = there.get((c, s), LEFT_OUT)
+            picture = picture_of.get((c, s), LEFT_OUT)
             if isinstance(picture, str):
                 images[c][s] = missing.setdefault(picture, len(missing))
             else:
@@ -141,14 +143,14 @@ def board_data(
                 "unit": declared.unit,
                 "higher": declared.higher_is_better,
                 # Right or wrong and nothing between: shown with a tick or a cross.
-                "binary": bool(len(of) and np.isin(of, (0.0, 1.0)).all()
+                "binary": bool(len(seen_values) and np.isin(seen_values, (0.0, 1.0)).all()
                                and list(declared.range) == [0.0, 1.0]),
             }
-            for (name, declared), of in zip(board.metrics, seen, strict=True)
+            for (name, declared), seen_values in zip(board.metrics, seen, strict=True)
         ],
         "checkpoints": _checkpoints(board, cache),
         "prompts": [[name, texts[name], tasks.index(task_of[name])] for name in names],
-        "samples": [[places[s.prompt.id], s.index] for s in found.samples],
+        "samples": [[places[s.prompt.id], s.index] for s in gallery.samples],
         "values": values,
         "unscored": unscored,
         "details": details,
@@ -158,13 +160,13 @@ def board_data(
 
 
 def _checkpoints(board: Section, cache: Path) -> list[dict[str, Any]]:
-    found = []
+    checkpoints = []
     for number, entrant in enumerate(board.entrants):
         for place, run in enumerate(entrant.runs):
             name = entrant.name
             if len(entrant.runs) > 1:
                 name = f"{name}, seed {run.seed}"
-            found.append(
+            checkpoints.append(
                 {
                     "name": name,
                     "entrant": number,
@@ -173,7 +175,7 @@ def _checkpoints(board: Section, cache: Path) -> list[dict[str, Any]]:
                     "command": pictures.command(run, cache),
                 }
             )
-    return found
+    return checkpoints
 
 
 def _aligned(frame: pd.DataFrame, metric: str, index: pd.MultiIndex) -> pd.DataFrame:
@@ -197,35 +199,35 @@ def _reasons(rows: pd.DataFrame) -> dict[str, str]:
 
 def _details(run: Run, by_metric: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
     """By sample what explains its scores; samples without anything are left out."""
-    found: dict[str, dict[str, Any]] = {}
+    by_sample: dict[str, dict[str, Any]] = {}
     for metric, rows in by_metric.items():
         for s, content in enumerate(rows["details"]):
             if not isinstance(content, str) or content in ("", "{}"):
                 continue
             try:
-                said = json.loads(content)
+                contents = json.loads(content)
             except ValueError as error:
                 raise SoarBenchError(
                     f"{run.folder}: details of {metric} are no JSON ({error}): run that eval again"
                 ) from None
-            if isinstance(said, dict):
-                _add(found.setdefault(str(s), {}), metric, dict(said))
-    return found
+            if isinstance(contents, dict):
+                _add(by_sample.setdefault(str(s), {}), metric, dict(contents))
+    return by_sample
 
 
-def _add(entry: dict[str, Any], metric: str, said: dict[str, Any]) -> None:
+def _add(entry: dict[str, Any], metric: str, contents: dict[str, Any]) -> None:
     """Puts the details of one metric in the script's form; what has no known form stays JSON."""
-    boxes = _boxes(said.get("detections"))
+    boxes = _boxes(contents.get("detections"))
     if boxes is not None:
         entry.setdefault("b", []).extend(boxes)
-        del said["detections"]
+        del contents["detections"]
     for key, short in (("reasons", "r"), ("recognised", "t")):
-        lines = said.get(key)
+        lines = contents.get(key)
         if isinstance(lines, list) and all(isinstance(line, str) for line in lines):
             entry.setdefault(short, []).extend(lines)
-            del said[key]
-    if said:
-        words = json.dumps(said, ensure_ascii=False, sort_keys=True)
+            del contents[key]
+    if contents:
+        words = json.dumps(contents, ensure_ascii=False, sort_keys=True)
         words = words if len(words) <= _LONGEST else words[:_LONGEST] + "…"
         entry.setdefault("o", []).append([metric, words])
 
@@ -235,15 +237,17 @@ def _boxes(detections: Any) -> list[list[Any]] | None:
     if not isinstance(detections, list):
         return None
     boxes = []
-    for one in detections:
-        if not isinstance(one, dict):
+    for detection in detections:
+        if not isinstance(detection, dict):
             return None
-        box, score = one.get("box"), one.get("score")
+        box, score = detection.get("box"), detection.get("score")
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
             return None
         if not (score is None or _is_number(score)):
             return None
-        boxes.append([str(one.get("label", "")), str(one.get("color") or ""), score, *box])
+        boxes.append(
+            [str(detection.get("label", "")), str(detection.get("color") or ""), score, *box]
+        )
     return boxes
 
 
@@ -251,14 +255,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def lacking(found: Samples, data: dict[str, Any]) -> list[str]:
+def lacking(gallery: Samples, data: dict[str, Any]) -> list[str]:
     """For each checkpoint that lacks images how many, in sentences."""
     sentences = []
     for checkpoint, images in zip(data["checkpoints"], data["images"], strict=True):
-        absent = [data["missing"][one] for one in images if isinstance(one, int)]
+        absent = [data["missing"][image] for image in images if isinstance(image, int)]
         absent = [reason for reason in absent if reason != LEFT_OUT]
         if absent:
             many = text.count(len(absent), "image")
-            where = f"{checkpoint['name']} on {found.board.title}"
+            where = f"{checkpoint['name']} on {gallery.board.title}"
             sentences.append(f"{where}: {many} missing ({absent[0]})")
     return sentences

@@ -9,9 +9,9 @@ from functools import cached_property
 
 from soar_bench.boards import Board, Comparison, Entrant, compare, group_seeds
 from soar_bench.boards.rows import Row
-from soar_bench.core.digests import digest_of
 from soar_bench.records import Run, metrics_of, primary_metric
 from soar_bench.records.model import MetricRecord, RunRecord
+from soar_bench.records.run import training_key
 from soar_bench.report.text import Value
 
 
@@ -96,13 +96,7 @@ def training_of(run: Run) -> str:
     """Return a key that the checkpoints of one training share, whatever their step and seed; empty
     for what was not trained here.
     """
-    story = run.training
-    if not story:
-        return ""
-    config = {k: v for k, v in story["config"].items() if k != "seed"}
-    return digest_of(
-        [story["name"], story["method"], story["base"]["digest"], story["data"]["digest"], config]
-    )
+    return training_key(run.training, with_step=False) if run.training else ""
 
 
 def training_names(runs: Sequence[Run]) -> dict[str, str]:

@@ -148,9 +148,9 @@ def findings(board: Section) -> list[tuple[str, str]]:
         verdicts = dict.fromkeys([*_ARROWS, *sorted({row.verdict for row in rows})])
         parts = []
         for verdict in verdicts:
-            of = [row for row in rows if (_tone(row) or row.verdict) == verdict]
-            if of:
-                parts.append(_part(verdict, of, reference))
+            of_verdict = [row for row in rows if (_tone(row) or row.verdict) == verdict]
+            if of_verdict:
+                parts.append(_part(verdict, of_verdict, reference))
         sentences.append((metric, "; ".join(parts) + "."))
     return sentences
 

@@ -105,8 +105,8 @@ _REWARDS = tuple(
 )
 
 
-def _escaped(found: tuple[list[str], list[list[str]]]) -> tuple[list[str], list[list[str]]]:
-    header, rows = found
+def _escaped(table_of: tuple[list[str], list[list[str]]]) -> tuple[list[str], list[list[str]]]:
+    header, rows = table_of
     return [escape(text) for text in header], [[escape(text) for text in row] for row in rows]
 
 
