@@ -16,7 +16,7 @@ from soar_bench.boards import compare
 from soar_bench.boards.words import format_difference, format_value
 from soar_bench.cache.images import ImageStore
 from soar_bench.checkpoints import resolve
-from soar_bench.output.gallery import strip
+from soar_bench.core.gallery import strip
 from soar_bench.records import read_runs
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import SHAPES_PROTOCOL

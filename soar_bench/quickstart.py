@@ -15,9 +15,9 @@ from soar_bench.cache.images import ImageStore
 from soar_bench.checkpoints import Checkpoint, resolve
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import replace_atomically, write_text
+from soar_bench.core.gallery import grid
 from soar_bench.core.progress import Stages
 from soar_bench.evaluate import Options, prepare, run
-from soar_bench.output.gallery import grid
 from soar_bench.output.leaderboard import leaderboard
 from soar_bench.records import Run
 from soar_bench.suites import get_suite

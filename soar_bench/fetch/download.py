@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from soar_bench.core.digests import versions
 from soar_bench.core.errors import SoarBenchError
 
 if TYPE_CHECKING:
@@ -261,9 +262,10 @@ def _headers(url: str, start: int) -> dict[str, str]:
     """
     from huggingface_hub import constants, get_token
 
-    from soar_bench import __version__
-
-    headers = {"User-Agent": f"soar-bench/{__version__}", "Accept-Encoding": "identity"}
+    headers = {
+        "User-Agent": f"soar-bench/{versions()['soar-bench']}",
+        "Accept-Encoding": "identity",
+    }
     if start:
         headers["Range"] = f"bytes={start}-"
     if _on_hub(url) and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN and (token := get_token()):

@@ -32,7 +32,7 @@ def write_folder(folder: Path, distribution: Distribution, seed: int, count: int
 def write_sheet(file: Path, distribution: Distribution, seed: int, count: int) -> None:
     """All examples on one picture, eight a row, with their captions."""
     from soar_bench.core.files import replace_atomically
-    from soar_bench.output.gallery import sheet
+    from soar_bench.core.gallery import sheet
 
     drawn = [example(distribution, seed, index) for index in range(count)]
     picture = sheet([render(d.scene) for d in drawn], [d.caption for d in drawn])

@@ -132,7 +132,7 @@ def _silent(stage, done, total, figures=None):
 
 
 def test_the_picture_marks_right_and_wrong():
-    from soar_bench.output.gallery import grid
+    from soar_bench.core.gallery import grid
 
     images = [[np.full((64, 64, 3), 128, np.uint8)] * 3]
     picture = np.asarray(grid(["a", "b", "c"], ["prompt"], images, [[True, False, None]]))
@@ -142,7 +142,7 @@ def test_the_picture_marks_right_and_wrong():
 
 
 def test_long_and_strange_names_fit_the_picture():
-    from soar_bench.output.gallery import grid
+    from soar_bench.core.gallery import grid
 
     images = [[np.zeros((64, 64, 3), np.uint8)]]
     picture = grid(["x" * 500], ["<b>\n" * 300], images, [[None]])

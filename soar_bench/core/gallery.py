@@ -1,4 +1,4 @@
-"""A picture of pictures: the same prompts and noise, one column a checkpoint."""
+"""Sheets of pictures: a grid of prompts by checkpoints, a strip, and pictures over captions."""
 
 from __future__ import annotations
 
