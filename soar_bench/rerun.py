@@ -1,8 +1,7 @@
-"""``soar-bench rerun``: a run made again from nothing but its record, and what differs.
+"""Make a run again from nothing but its record, and compare: ``soar-bench rerun``.
 
 Images and scores are made in a folder of their own, so that nothing kept from before helps; the
-record and its cache are only read. A rerun that was stopped goes on; one that is finished is made
-anew.
+record and its cache are only read. A stopped rerun goes on; a finished one is made anew.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +51,7 @@ class Again:
     changes: tuple[str, ...]
 
     def prepare(self) -> Plan:
-        """Checks everything that can be checked before the expensive work begins."""
+        """Check everything that can be checked before the expensive work begins."""
         from soar_bench.evaluate import prepare
 
         return prepare(self.checkpoint, self.suite, self.protocol, self.options)
@@ -66,11 +65,11 @@ def plan_again(
     device: str | None = None,
     batch_size: int | None = None,
 ) -> Again:
-    """What a record says to make, found here, with what differs already. ``results`` is where
-    records are, so that the rerun does not stand among them; the device and the batch size are the
-    recorded ones unless given.
+    """Resolve what a record names, and compare it with what is here.
 
-    SoarBenchError if the record is of images from elsewhere or anything that it names is not here.
+    ``results`` is where records are, so that the rerun does not stand among them; device and batch
+    size are the recorded ones by default. SoarBenchError if the record is of images from elsewhere
+    or anything that it names is not here.
     """
     if run.imported:
         raise SoarBenchError(_score_command(run))
@@ -89,15 +88,17 @@ def plan_again(
     checkpoint = resolve(_named(recorded), base)
     prompts = get_suite(suite.source or suite.name, seed=suite.seed)
     place = output / run.folder.resolve().name
-    chosen = choose(device or _kind(made.device or "cpu"))
+    precisions = (evaluator.identity.get("dtype") for evaluator in record.evaluators.values())
+    chosen = choose(device or made.device.partition(" ")[0] or "cpu")
     options = Options(
         results=place / "results",
         cache=place / "cache",
         images_per_prompt=int(suite.images_per_prompt),
-        evaluators=tuple(one.given for one in record.evaluators.values()),
+        evaluators=tuple(evaluator.given for evaluator in record.evaluators.values()),
         batch_size=batch_size or made.batch_size,
         device=chosen,
-        evaluator_dtype=_precision(record),
+        # Where a precision was chosen it is part of an identity.
+        evaluator_dtype=next(filter(None, precisions), None),
     )
     others = []
     if checkpoint.digest != recorded.digest:
@@ -117,24 +118,13 @@ def plan_again(
 
 
 def _named(checkpoint: CheckpointRecord) -> str:
-    """The checkpoint's name, at the recorded commit if it is a hub repository's."""
+    """Return the checkpoint's name, at the recorded commit if it is a hub repository's."""
     repository = hub.parse(checkpoint.name) if checkpoint.revision else None
     return str(replace(repository, revision=checkpoint.revision)) if repository else checkpoint.name
 
 
-def _kind(device: str) -> str:
-    """The device without the model of a GPU."""
-    return device.partition(" ")[0]
-
-
 def _another(what: str, name: str, recorded: str, digest: str) -> str:
     return f"the {what} {name} is another one now (digest {digest[:12]}, recorded {recorded[:12]})"
-
-
-def _precision(record: RunRecord) -> str | None:
-    """The evaluators' precision, where it was chosen: it is then part of an identity."""
-    found = [one.identity.get("dtype") for one in record.evaluators.values()]
-    return next((dtype for dtype in found if dtype), None)
 
 
 def _changes(record: RunRecord, options: Options) -> Iterator[str]:
@@ -174,7 +164,7 @@ def _installed(package: str) -> str:
 
 def _score_command(run: Run) -> str:
     record = run.record
-    evaluators = ",".join(one.given for one in record.evaluators.values())
+    evaluators = ",".join(evaluator.given for evaluator in record.evaluators.values())
     return (
         f"the images of {run.label} were made elsewhere, so only their scores can be made again: "
         f"soar-bench score {record.checkpoint.name!r} --evaluators {evaluators} "
@@ -183,7 +173,7 @@ def _score_command(run: Run) -> str:
 
 
 def start(again: Again) -> None:
-    """Makes room: what a finished rerun left is removed, what a stopped one left stays."""
+    """Remove what a finished rerun left; what a stopped one left stays."""
     place = again.options.results.parent
     if any(again.options.results.rglob(RUN_FILE)):
         shutil.rmtree(place)
@@ -197,11 +187,11 @@ class MetricDifference:
     #: scores within the tolerance, of all samples that both have
     equal: int
     samples: int
-    #: the greatest difference of two scores, and what it may be
-    greatest: float
-    allowed: float
+    #: of two scores, and what it may be
+    greatest_difference: float
+    allowed_difference: float
     #: samples scored in one and unscored in the other
-    unscored: int
+    unscored_differs: int
     #: the metric's value in the record and made again; None where there is none
     recorded: float | None
     again: float | None
@@ -212,7 +202,7 @@ class MetricDifference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RerunComparison:
     """A record beside the same run made again."""
 
     original: Run
@@ -240,31 +230,22 @@ class Comparison:
             "images": {"equal": self.images, "samples": self.samples, "unmatched": self.unmatched},
             "tolerance": TOLERANCE,
             "metrics": {
-                one.metric: {
-                    "equal": one.equal,
-                    "samples": one.samples,
-                    "greatest_difference": one.greatest,
-                    "allowed_difference": one.allowed,
-                    "unscored_differs": one.unscored,
-                    "recorded": one.recorded,
-                    "again": one.again,
-                }
-                for one in self.metrics
+                metric.metric: {k: v for k, v in asdict(metric).items() if k != "metric"}
+                for metric in self.metrics
             },
         }
 
 
-def compare_runs(original: Run, made: Run, changes: Sequence[str] = ()) -> Comparison:
-    """Sample by sample: images by their digests, scores within :data:`TOLERANCE`."""
+def compare_runs(original: Run, made: Run, changes: Sequence[str] = ()) -> RerunComparison:
+    """Compare samples: images by their digests, scores within :data:`TOLERANCE`."""
     left, right = original.scores(), made.scores()
     images = _images(left).merge(_images(right), on=_SAMPLE, suffixes=("_a", "_b"))
-    there = len(_images(left)) + len(_images(right))
-    return Comparison(
+    return RerunComparison(
         original=original,
         made=made,
         images=int((images["image_a"] == images["image_b"]).sum()),
         samples=len(images),
-        unmatched=there - 2 * len(images),
+        unmatched=len(_images(left)) + len(_images(right)) - 2 * len(images),
         metrics=tuple(
             _difference(original, made, metric, declared.range, left, right)
             for metric, declared in metrics_of(original)
@@ -296,16 +277,16 @@ def _difference(
         metric=metric,
         equal=int(same.sum()),
         samples=len(both),
-        greatest=float(apart.max()) if apart.notna().any() else 0.0,
-        allowed=allowed,
-        unscored=int((scored_a != scored_b).sum()),
+        greatest_difference=float(apart.max()) if apart.notna().any() else 0.0,
+        allowed_difference=allowed,
+        unscored_differs=int((scored_a != scored_b).sum()),
         recorded=_value(original, metric),
         again=_value(made, metric),
     )
 
 
 def _scale(bounds: Sequence[float], values: pd.Series[float]) -> float:
-    """A metric's scale: the width of its range or, where that is infinite, its largest value."""
+    """Return the width of a metric's range or, where that is infinite, its largest value."""
     width = bounds[1] - bounds[0]
     if math.isfinite(width):
         return width
@@ -318,19 +299,20 @@ def _value(run: Run, metric: str) -> float | None:
     return summary.value if summary else None
 
 
-def lines(found: Comparison) -> Iterator[str]:
-    """The comparison for a reader."""
-    yield f"images: {found.images} of {found.samples} have equal pixels"
-    if found.unmatched:
-        yield f"samples: {found.unmatched} are in only one of the two"
-    for one in found.metrics:
+def lines(compared: RerunComparison) -> Iterator[str]:
+    """Yield the comparison for a reader."""
+    yield f"images: {compared.images} of {compared.samples} have equal pixels"
+    if compared.unmatched:
+        yield f"samples: {compared.unmatched} are in only one of the two"
+    for metric in compared.metrics:
+        unscored = metric.unscored_differs
         yield (
-            f"{one.metric}: {_number(one.recorded)} recorded, {_number(one.again)} made again; "
-            f"{one.equal} of {one.samples} scores are equal; greatest difference "
-            f"{one.greatest:.3g} ({one.allowed:.3g} is allowed)"
-            + (f"; {one.unscored} are unscored in one of the two" if one.unscored else "")
+            f"{metric.metric}: {_number(metric.recorded)} recorded, {_number(metric.again)} made "
+            f"again; {metric.equal} of {metric.samples} scores are equal; greatest difference "
+            f"{metric.greatest_difference:.3g} ({metric.allowed_difference:.3g} is allowed)"
+            + (f"; {unscored} are unscored in one of the two" if unscored else "")
         )
-    yield "the record was made again" if found.same else "the record was NOT made again"
+    yield "the record was made again" if compared.same else "the record was NOT made again"
 
 
 def _number(value: float | None) -> str:
@@ -341,8 +323,8 @@ def make(
     again: Again,
     observe: Callable[[str, int, int], None] = lambda stage, done, total: None,
     note: Callable[[str], None] = lambda words: None,
-) -> Comparison:
-    """Makes images and scores, as far as a stopped rerun has not, and compares."""
+) -> RerunComparison:
+    """Make images and scores, as far as a stopped rerun has not, and compare."""
     from soar_bench.evaluate import run
 
     work = again.prepare()

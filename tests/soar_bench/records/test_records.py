@@ -290,3 +290,19 @@ def test_a_folder_that_may_not_be_read_is_said(tmp_path, run):
             read_runs(tmp_path / "results")
     finally:
         run.folder.chmod(0o755)
+
+
+def test_the_metrics_are_a_small_table_of_the_records_values(tmp_path):
+    contents = record()
+    contents["metrics"] = {
+        "quality": {"value": 0.375, "standard_error": 0.125, "scored": 2, "unscored": 1,
+                    "tasks": {}},
+        "other": {"value": None, "standard_error": None, "scored": 0, "unscored": 3, "tasks": {}},
+    }  # fmt: skip
+    table = write_run(tmp_path, contents, few_scores(0.25, 0.5, None)).metrics
+    assert table.index.name == "metric"
+    assert table.loc["quality"].to_dict() == {
+        "value": 0.375, "standard_error": 0.125, "n": 2, "unscored": 1,
+    }  # fmt: skip
+    assert table.loc["other", ["value", "standard_error"]].isna().all()
+    assert table.dtypes.astype(str).tolist() == ["float64", "float64", "int64", "int64"]

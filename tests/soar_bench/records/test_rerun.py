@@ -243,10 +243,10 @@ def test_the_tolerance_is_a_part_of_the_metrics_scale(tmp_path, bounds, values, 
         compare_runs(first, run(name, factor * allowed))
         for name, factor in (("b", 0.9), ("c", 1.1))
     )
-    assert near.metrics[0].allowed == pytest.approx(allowed)
+    assert near.metrics[0].allowed_difference == pytest.approx(allowed)
     assert near.same
     assert not far.same
-    assert far.metrics[0].greatest == pytest.approx(1.1 * allowed)
+    assert far.metrics[0].greatest_difference == pytest.approx(1.1 * allowed)
 
 
 def test_samples_that_are_unscored_in_both_are_equal(tmp_path):
@@ -257,4 +257,4 @@ def test_samples_that_are_unscored_in_both_are_equal(tmp_path):
     runs = [write_run(tmp_path / name, record(), score_frame(rows)) for name in ("a", "b")]
     compared = compare_runs(*runs)
     assert compared.same
-    assert (compared.metrics[0].equal, compared.metrics[0].unscored) == (2, 0)
+    assert (compared.metrics[0].equal, compared.metrics[0].unscored_differs) == (2, 0)
