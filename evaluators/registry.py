@@ -39,7 +39,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from evaluators.declaration import NAME, NAME_RULE, fault
+from evaluators.declaration import NAME, NAME_RULE, fault, know_code, source_digest
 from evaluators.types import Evaluator, EvaluatorError
 from soar_bench.core.errors import unknown_name
 
@@ -169,7 +169,7 @@ def source(evaluator: str | Evaluator) -> tuple[Entry, Callable[[], Evaluator]]:
     if wrong:
         raise EvaluatorError(f"{entry} {wrong}")
     own = copy.copy(evaluator)
-    _know(own, source=_source_digest(kind))
+    know_code(own, source=source_digest(kind))
     return entry, partial(copy.copy, own)
 
 
@@ -189,9 +189,9 @@ def make(entry: Entry) -> Evaluator:
     if wrong:
         raise EvaluatorError(f"{entry} {wrong}")
     if digest:
-        _know(evaluator, file=digest)
+        know_code(evaluator, file=digest)
     elif entry.origin == _LOCAL:
-        _know(evaluator, source=_source_digest(type(evaluator), factory))
+        know_code(evaluator, source=source_digest(type(evaluator), factory))
     return evaluator
 
 
@@ -362,29 +362,6 @@ def _wrong_name(entry: Entry, evaluator: Evaluator) -> str:
     if evaluator.name != entry.name:
         return f"calls itself {evaluator.name!r}: its name must be that of its entry point"
     return ""
-
-
-def _know(evaluator: Evaluator, **digests: str) -> None:
-    """Make the code part of the identity: who edits a formula may forget to raise the version."""
-    own, known = evaluator.identity, {key: digest for key, digest in digests.items() if digest}
-    vars(evaluator)["identity"] = lambda: {**own(), **known}
-
-
-def _source_digest(kind: type, factory: Any = None) -> str:
-    """SHA-256 of the source of a class, of those it inherits from and of the function that makes
-    it, as far as they are not this package's; empty where there is none, as in a console.
-    """
-    ours = ("builtins", "abc", "typing")
-    parts = [
-        part
-        for part in (*kind.__mro__, *([factory] if inspect.isfunction(factory) else ()))
-        if part.__module__ not in ours and not part.__module__.startswith("evaluators.")
-    ]
-    try:
-        sources = [inspect.getsource(part) for part in parts]
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256("\n".join(sources).encode()).hexdigest() if sources else ""
 
 
 @contextmanager

@@ -71,9 +71,7 @@ def resolve(name: str, base: str | None = None) -> Checkpoint:
             return _pipeline(name, found)
         if found.kind == "trained":
             return _trained(name, found, base)
-        if found.kind == "lora":
-            return _lora(name, found, base)
-        return _transformer(name, found, base)
+        return _untold(name, found, base)
     except TrainingError as error:
         raise SoarBenchError(str(error)) from None
 
@@ -131,38 +129,34 @@ def _trained(name: str, found: Found, base: str | None) -> Checkpoint:
             f"({story['base']['digest'][:12]}, {named} is {stands_on.digest[:12]}): restore that "
             "base, or name it with --base"
         )
-    return Checkpoint(
-        label=f"{story['name']}-seed{story['seed']}",
-        name=name,
-        form="lora" if adapter else "transformer",
-        pipeline=stands_on.pipeline,
-        digest=(
-            _fitting_adapter(files[0], stands_on)
-            if adapter
-            else _fitting_folder(weights, stands_on)
-        ),
-        base=(stands_on.name, stands_on.digest),
-        weights=files[0] if adapter else weights,
-        revision=found.revision,
-        story=story,
-    )
+    form, place = ("lora", files[0]) if adapter else ("transformer", weights)
+    label = f"{story['name']}-seed{story['seed']}"
+    return _standing_on(stands_on, name, found, form, place, label=label, story=story)
 
 
-def _transformer(name: str, found: Found, base: str | None) -> Checkpoint:
-    if found.path.is_dir():
-        files = model_files(found.path).files
-        for file in files:
+def _untold(name: str, found: Found, base: str | None) -> Checkpoint:
+    """Weights of a transformer or a LoRA, which do not say how they were made."""
+    if found.kind == "lora":
+        base = base or _own_base(name, base_of(found.path))
+    elif found.path.is_dir():
+        for file in model_files(found.path).files:
             read_header(file)
-    stands_on = _base(name, base)
-    fitting = _fitting_folder if found.path.is_dir() else _fitting_file
+    return _standing_on(_base(name, base), name, found, found.kind, found.path)
+
+
+def _standing_on(
+    base: Checkpoint, name: str, found: Found, form: str, weights: Path, **story: Any
+) -> Checkpoint:
+    """The checkpoint of weights, once they fit their base."""
+    fitting = _fitting_folder if weights.is_dir() else _fitting_file
     return Checkpoint(
-        label=found.label,
+        **{"label": found.label, **story},
         name=name,
-        form="transformer",
-        pipeline=stands_on.pipeline,
-        digest=fitting(found.path, stands_on),
-        base=(stands_on.name, stands_on.digest),
-        weights=found.path,
+        form=form,
+        pipeline=base.pipeline,
+        digest=(_fitting_adapter if form == "lora" else fitting)(weights, base),
+        base=(base.name, base.digest),
+        weights=weights,
         revision=found.revision,
     )
 
@@ -195,21 +189,6 @@ def _fitting_file(file: Path, base: Checkpoint) -> str:
 
     subject = f"fit of {file.resolve()} on {base.pipeline.resolve()}"
     return _on(base, transformer=remember(subject, [file], check, base.digest, versions()))
-
-
-def _lora(name: str, found: Found, base: str | None) -> Checkpoint:
-    named = base or _own_base(name, base_of(found.path))
-    stands_on = _base(name, named)
-    return Checkpoint(
-        label=found.label,
-        name=name,
-        form="lora",
-        pipeline=stands_on.pipeline,
-        digest=_fitting_adapter(found.path, stands_on),
-        base=(stands_on.name, stands_on.digest),
-        weights=found.path,
-        revision=found.revision,
-    )
 
 
 def _fitting_adapter(weights: Path, base: Checkpoint) -> str:

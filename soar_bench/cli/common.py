@@ -6,7 +6,6 @@ import signal
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
@@ -64,11 +63,7 @@ def numbers(option: str, text: str, kind: type[Number], least: Number) -> list[N
 
 def terminate_as_interrupt() -> None:
     """Let SIGTERM, by which clusters reclaim a node, end a command in order, as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def carry_out(

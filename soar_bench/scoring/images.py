@@ -77,31 +77,7 @@ class ImageSet:
         Raises:
             SoarBenchError: names images that cannot be scored, or have no prompt.
         """
-        arrays: tuple[np.ndarray, ...] = ()
-        if isinstance(images, str | Path):
-            read = open_folder(Path(images), None if prompts is None else Path(prompts))
-        elif prompts is None:
-            raise SoarBenchError("images that are not in a folder need prompts: give one for each")
-        elif isinstance(images, Sequence) and all(isinstance(i, str | Path) for i in images):
-            files = [Path.cwd() / file for file in images]
-            if not files:
-                raise SoarBenchError("there are no images to score")
-            folder = Path(os.path.commonpath([file.parent for file in files]))
-            names = [file.relative_to(folder).as_posix() for file in files]
-            texts, about = for_each(prompts, metadata, len(files))
-            read = listed_images(folder, "a list of files", names, texts, about)
-        else:
-            samples = to_samples(images, prompts, metadata)
-            if not samples:
-                raise SoarBenchError("there are no images to score")
-            arrays = tuple(sample.image for sample in samples)
-            read = listed_images(
-                Path(IN_MEMORY),
-                "in memory",
-                [str(number) for number in range(len(samples))],
-                [sample.prompt for sample in samples],
-                [sample.metadata for sample in samples],
-            )
+        read, arrays = _opened(images, prompts, metadata)
         if arrays:
             contents = tuple(_content(arrays[int(file)], "array") for file in read.files)
         else:
@@ -194,6 +170,32 @@ class ImageSet:
             (sample.prompt.id, sample.index): (self.folder / file, content)
             for sample, file, content in self._rows()
         }
+
+
+def _opened(
+    images: Any, prompts: Any, metadata: Any
+) -> tuple[FolderImages, tuple[np.ndarray, ...]]:
+    """The images with their prompts, and the pixels of those in memory, by position."""
+    if isinstance(images, str | Path):
+        if metadata is not None:
+            raise SoarBenchError("metadata of images in a folder stand in its list of prompts")
+        return open_folder(Path(images), None if prompts is None else Path(prompts)), ()
+    if prompts is None:
+        raise SoarBenchError("images that are not in a folder need prompts: give one for each")
+    arrays: tuple[np.ndarray, ...] = ()
+    if isinstance(images, Sequence) and all(isinstance(i, str | Path) for i in images):
+        files = [Path.cwd() / file for file in images]
+        folder = Path(os.path.commonpath([file.parent for file in files])) if files else Path()
+        layout, names = "a list of files", [f.relative_to(folder).as_posix() for f in files]
+        texts, records = for_each(prompts, metadata, len(files))
+    else:
+        samples = to_samples(images, prompts, metadata)
+        arrays = tuple(sample.image for sample in samples)
+        folder, layout, names = Path(IN_MEMORY), "in memory", list(map(str, range(len(samples))))
+        texts, records = [s.prompt for s in samples], [s.metadata for s in samples]
+    if not names:
+        raise SoarBenchError("there are no images to score")
+    return listed_images(folder, layout, names, texts, records), arrays
 
 
 def _read_all(files: Sequence[Path], observe: Callable[[int, int], None]) -> tuple[Content, ...]:
