@@ -150,12 +150,16 @@ def summaries(
         for metric, declared in evaluator.metrics.items():
             rows = scores[scores["metric"] == metric]
             value = estimate(rows, declared.aggregate)
-            tasks = rows.dropna(subset=["value"]).groupby("task")["value"].mean()
+            tasks = {
+                str(task): float(group["value"].mean())
+                for task, group in rows.groupby("task")
+                if group["value"].notna().any()
+            }
             metrics[metric] = MetricSummary(
                 value=None if math.isnan(value.value) else value.value,
                 standard_error=(None if math.isnan(value.standard_error) else value.standard_error),
                 scored=value.scored,
                 unscored=value.unscored,
-                tasks={str(task): float(mean) for task, mean in tasks.items()},
+                tasks=tasks,
             )
     return metrics

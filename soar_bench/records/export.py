@@ -31,14 +31,14 @@ RUN_COLUMNS = ("run", "checkpoint", "training", "seed", "suite", "protocol")
 
 
 def samples(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a sample and metric of all runs, with the columns :data:`RUN_COLUMNS` and
+    """Return one row per sample and metric of all runs, with the columns :data:`RUN_COLUMNS` and
     :data:`~soar_bench.records.COLUMNS`.
     """
     frames = []
     for run in runs:
         scores = run.scores()[list(COLUMNS)]
         seed = pd.array([run.seed] * len(scores), dtype="Int64")
-        said: dict[str, Any] = {
+        values: dict[str, Any] = {
             "run": run.folder.name,
             "checkpoint": run.label,
             "training": run.name,
@@ -47,13 +47,13 @@ def samples(runs: Sequence[Run]) -> pd.DataFrame:
             "protocol": run.record.protocol.name,
         }
         for position, name in enumerate(RUN_COLUMNS):
-            scores.insert(position, name, said[name])
+            scores.insert(position, name, values[name])
         frames.append(scores)
     return pd.concat(frames, ignore_index=True)
 
 
 def results(runs: Sequence[Run], source: str = "") -> list[EvalResult]:
-    """The runs' values as the hub's evaluation results.
+    """Return the runs' values as the hub's evaluation results.
 
     ``source`` is an address at which the records can be read. SoarBenchError unless the runs are of
     one checkpoint. Metrics without a value are left out: the hub has no way to say that.
@@ -66,14 +66,14 @@ def results(runs: Sequence[Run], source: str = "") -> list[EvalResult]:
             f"a model card is of one checkpoint, these runs are of {len(digests)} "
             f"({', '.join(digests.values())}): export one at a time"
         )
-    found = []
+    entries = []
     for run in runs:
         suite, protocol = run.record.suite, run.record.protocol
         scores = run.scores()
         evaluators = {
-            metric: (name, one)
-            for name, one in run.record.evaluators.items()
-            for metric in one.metrics
+            metric: (name, evaluator)
+            for name, evaluator in run.record.evaluators.items()
+            for metric in evaluator.metrics
         }
         for metric, declared in metrics_of(run):
             value = estimate(scores[scores["metric"] == metric], declared.aggregate)
@@ -96,7 +96,7 @@ def results(runs: Sequence[Run], source: str = "") -> list[EvalResult]:
                 "record": run.folder.name,
                 "scores_sha256": run.record.scores.sha256,
             }
-            found.append(
+            entries.append(
                 EvalResult(
                     task_type=_TASK,
                     task_name=_TASK_NAME,
@@ -119,38 +119,39 @@ def results(runs: Sequence[Run], source: str = "") -> list[EvalResult]:
                     source_url=source or None,
                 )
             )
-    if not found:
+    if not entries:
         raise SoarBenchError("nothing to export: none of the runs has a scored sample")
-    _check_told_apart(found)
-    return found
+    _check_distinct(entries)
+    return entries
 
 
-def _check_told_apart(found: Sequence[EvalResult]) -> None:
-    """SoarBenchError where the hub would take two results for one."""
+def _check_distinct(entries: Sequence[EvalResult]) -> None:
+    """Raise SoarBenchError where the hub would take two results for one."""
     settings: dict[tuple[Any, ...], Any] = {}
     metrics: set[tuple[Any, ...]] = set()
-    for one in found:
-        what = one.unique_identifier
-        if settings.setdefault(what, one.dataset_args) != one.dataset_args or (
-            (*what, one.metric_type) in metrics
-        ):
+    for entry in entries:
+        key = entry.unique_identifier
+        metric = (*key, entry.metric_type)
+        same = settings.setdefault(key, entry.dataset_args) == entry.dataset_args
+        if not same or metric in metrics:
             raise SoarBenchError(
-                f"two of the runs have {one.metric_type} on {one.dataset_type} under one name of "
-                "settings: export one of them"
+                f"two of the runs have {entry.metric_type} on {entry.dataset_type} under one name "
+                "of settings: export one of them"
             )
-        metrics.add((*what, one.metric_type))
+        metrics.add(metric)
 
 
 def _config(run: Run) -> str:
-    """Tells apart what the hub would otherwise take for results under one setting."""
+    """Name the settings so that the hub keeps results under different ones apart."""
     images = run.record.suite.images_per_prompt
     imported = ", images from elsewhere" if run.imported else ""
     return f"{run.record.protocol.name}, {images} images a prompt{imported}"
 
 
 def _known(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that have a value; the hub's YAML has no NaN. Copies, since YAML writes one
-    object that stands in two places as a reference.
+    """Return the arguments that have a value; the hub's YAML has no NaN.
+
+    They are copies, since YAML writes one object that stands in two places as a reference.
     """
     return {
         key: deepcopy(value)
@@ -160,7 +161,7 @@ def _known(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def card(runs: Sequence[Run], text: str = "", name: str = "", source: str = "") -> str:
-    """A model card with the runs' values in its metadata's ``model-index``.
+    """Return a model card with the runs' values in its metadata's ``model-index``.
 
     ``text`` is the card as it is, empty for a new one: its text and all other metadata stay as they
     stand there, to the letter, and of its results those that are of the same dataset, setting and
@@ -207,7 +208,7 @@ def _mapping(yaml_text: str) -> dict[str, Any]:
 
 
 def _models(index: Any) -> list[dict[str, Any]]:
-    """The models of a card's index. SoarBenchError if the hub could not read it either."""
+    """Return the models of a card's index. SoarBenchError if the hub could not read it either."""
     from huggingface_hub.repocard_data import model_index_to_eval_results
 
     if not index:
@@ -222,7 +223,7 @@ def _models(index: Any) -> list[dict[str, Any]]:
 
 
 def _merged(there: Sequence[Mapping[str, Any]], new: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The index with the new model's results; older values of the same thing are replaced."""
+    """Return the index with the new model's results in place of its older values."""
     models = [dict(model) for model in there]
     mine = next((model for model in models if model["name"] == new["name"]), None)
     if mine is None:
@@ -238,14 +239,14 @@ def _merged(there: Sequence[Mapping[str, Any]], new: Mapping[str, Any]) -> list[
 
 
 def _what(result: Mapping[str, Any], metric: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a value is of: the hub's own key of a result, and the metric."""
+    """Return the hub's own key of a result, and the metric."""
     dataset = result["dataset"]
     parts = (dataset.get(key) for key in ("type", "config", "split", "revision"))
     return (result["task"]["type"], *parts, metric["type"])
 
 
 def _without_index(yaml_text: str) -> str:
-    """The metadata without the block of ``model-index``, every other line as it stands."""
+    """Return the metadata without the block of ``model-index``, other lines as they stand."""
     lines = yaml_text.splitlines(keepends=True)
     kept, inside = [], False
     for line in lines:
@@ -282,7 +283,7 @@ def _check(text: str, wanted: Mapping[str, Any]) -> None:
 
 
 def write_samples(runs: Sequence[Run], form: str, output: Path, force: bool = False) -> int:
-    """Writes the table of samples as ``csv`` or ``parquet``; how many rows.
+    """Write the table of samples as ``csv`` or ``parquet``; return the number of rows.
 
     SoarBenchError if the file is there and may not be replaced.
     """
