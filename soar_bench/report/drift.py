@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.report import plots, svg, text
+from soar_bench.report import plots, text
+from soar_bench.report.lines import Line, Mark, draw
 from soar_bench.report.plots import Figures
 
 FILES = ("drift.csv", "drift.json")
@@ -138,23 +139,14 @@ def _figure(
     curves: Mapping[str, Sequence[Point]], rolled: str, key: str, numbers: Mapping[str, int]
 ) -> Figures:
     drawn = list(curves.items())[: plots.MOST]
-    with svg.style():
-        drawing = svg.new_figure(5.4, 2.9)
-        axes = drawing.subplots()
-        axes.axhline(1, color=svg.INK, linewidth=0.8)
-        for name, points in drawn:
-            color = svg.series_color(numbers[name])
-            marker = svg.MARKERS[numbers[name] % len(svg.MARKERS)][0]
-            xs, ys = [p.timestep for p in points], [p.ratio for p in points]
-            axes.plot(xs, ys, color=color, marker=marker, markersize=4, linewidth=1.6)
-            for p in points:
-                if math.isfinite(p.error):
-                    ends = [p.ratio - p.error, p.ratio + p.error]
-                    axes.plot([p.timestep] * 2, ends, color=color, linewidth=1)
-        axes.set_xlabel("timestep")
-        axes.set_ylabel("drift ratio")
-        says = "Drift ratio against the timestep, one line a checkpoint; a table follows."
-        markup = svg.to_svg(drawing, key, says)
+    lines = [
+        Line(numbers[name], [
+            Mark(p.timestep, p.ratio, (p.ratio - p.error, p.ratio + p.error)) for p in points
+        ])
+        for name, points in drawn
+    ]  # fmt: skip
+    says = "Drift ratio against the timestep, one line a checkpoint; a table follows."
+    drawing = draw(lines, ("timestep", "drift ratio"), key, says, level=1)
     steps = sorted({p.timestep for points in curves.values() for p in points})
     if len(steps) > _SHOWN:
         steps = [steps[round(i * (len(steps) - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
@@ -165,7 +157,7 @@ def _figure(
     after = f" after {rolled} {'step' if rolled == '1' else 'steps'}" if rolled else ""
     return Figures(
         f"Drift ratio{after}",
-        markup,
+        drawing,
         "Error at states of the sampler's own over that at ideal ones, with its standard error; "
         "at 1 the model is as good at both. Compare checkpoints, not a checkpoint with 1.",
         ("checkpoint", *(f"{step:g}" for step in steps)),

@@ -13,10 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
-from typing import Any
-
-from markupsafe import Markup
 
 from evaluators import registry
 from evaluators.types import EvaluatorError
@@ -24,7 +20,8 @@ from soar_bench.boards import Board, Entrant
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import Run, read_run, run_folders
 from soar_bench.records.model import MetricRecord
-from soar_bench.report import curves, svg, text
+from soar_bench.report import curves, text
+from soar_bench.report import lines as lines_of
 from soar_bench.report.curves import Training
 from soar_bench.report.plots import Figures
 from soar_bench.report.sections import Section, ordered_metrics, training_of
@@ -36,10 +33,6 @@ EVALUATIONS_FILE, RESULTS = "evaluations.jsonl", "results"
 UNSCORED = "/unscored"
 #: Width and height of a plot in inches: no wider than a phone.
 _SIZE = (3.7, 2.5)
-#: Steps nearer to each other than this share of all are not named on the axis each by itself.
-_CLOSE = 0.15
-#: How far apart, of all steps, the points of one step are drawn at most.
-_SPREAD = 0.06
 _PERCENT = round(100 * CONFIDENCE)
 _UNKNOWN = (math.nan, math.nan)
 
@@ -246,41 +239,27 @@ def _draw(
 ) -> Figures:
     title = _title(group, board, metric)
     drawn = [line for line in group.lines if line.training.key in series]
-    shift = min(0.008, _SPREAD / max(len(drawn), 1)) * group.steps[-1]
-    titles: dict[str, str] = {}
-    has_points = False
-    with svg.style():
-        figure = svg.new_figure(*_SIZE)
-        axes = figure.subplots()
-        for i, line in enumerate(drawn):
-            number = series[line.training.key]
-            color, marker = svg.series_color(number), svg.MARKERS[number % len(svg.MARKERS)][0]
-            points = [(s, look.values[metric]) for s, look in line.looks.items()
-                      if metric in look.values]  # fmt: skip
-            has_points = has_points or bool(points)
-            aside = (i - (len(drawn) - 1) / 2) * shift  # intervals side by side, not on top
-            places = [step + aside for step, _ in points]
-            axes.plot(places, [value for _, value in points], color=color, linewidth=1.4)
-            for j, (x, (step, value)) in enumerate(zip(places, points, strict=True)):
-                low, high = line.intervals.get((step, metric), _UNKNOWN)
-                if math.isfinite(low):
-                    axes.plot([x, x], [low, high], color=color, linewidth=1, alpha=0.4)
-                gid = f"p{i}-{j}"
-                titles[gid] = f"{group.label(line)}, step {step}: {line.cell(step, metric)}"
-                inside = svg.PAPER if metric in line.looks[step].unscored else color
-                axes.plot(x, value, marker, color=color, markerfacecolor=inside, markersize=5,
-                          gid=gid)  # fmt: skip
-        _name_steps(axes, group.steps)
-        axes.set_xlabel("training step")
-        axes.set_ylabel(svg.label(metric))
-        says = f"{title}, one line a training and seed; the numbers follow as a table."
-        drawing = svg.to_svg(figure, key, says, titles) if has_points else Markup("")
+    lines = [
+        lines_of.Line(series[line.training.key], [
+            lines_of.Mark(
+                step,
+                look.values[metric],
+                line.intervals.get((step, metric), _UNKNOWN),
+                f"{group.label(line)}, step {step}: {line.cell(step, metric)}",
+                metric in look.unscored,
+            )
+            for step, look in line.looks.items() if metric in look.values
+        ])
+        for line in drawn
+    ]  # fmt: skip
+    says = f"{title}, one line a training and seed; the numbers follow as a table."
+    drawing = lines_of.draw(lines, ("training step", metric), key, says, _SIZE)
     header = ("step", *(group.label(line) for line in group.lines))
     rows = tuple(
         (str(step), *(line.cell(step, metric) for line in group.lines)) for step in group.steps
     )
     legend = curves.legend([line.training for line in drawn], series)
-    return Figures(title, drawing, _caption(group, metric, has_points), header, rows, legend)
+    return Figures(title, drawing, _caption(group, metric, bool(drawing)), header, rows, legend)
 
 
 def _title(group: Group, board: Section | None, metric: str) -> str:
@@ -322,14 +301,3 @@ def _caption(group: Group, metric: str, has_points: bool) -> str:
     if any(metric in look.unscored for line in group.lines for look in line.looks.values()):
         sentences.append("Hollow points leave out unscored samples; the numbers count them.")
     return " ".join(sentences)
-
-
-def _name_steps(axes: Any, steps: Sequence[int]) -> None:
-    """Every step on the axis, if there is room for their names."""
-    from matplotlib.ticker import MaxNLocator
-
-    gaps = [after - before for before, after in pairwise(steps)]
-    if all(gap > _CLOSE * (steps[-1] - steps[0]) for gap in gaps):
-        axes.set_xticks(steps, [str(step) for step in steps])
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from soar_bench.core.digests import digest_of
 from soar_bench.records.model import MetricRecord
-from soar_bench.report import plots, svg, text
+from soar_bench.report import plots, text
+from soar_bench.report.lines import Line, Mark
+from soar_bench.report.lines import draw as draw_lines
 from soar_bench.report.plots import Figures
 from soar_bench.report.sections import Section, training_names, training_of
 from soar_bench.report.text import Value
@@ -139,30 +140,15 @@ def draw(
     """Lines with their intervals, and the same as a table."""
     drawn = curves[: plots.MOST]
     series = [i if curve.series is None else curve.series for i, curve in enumerate(drawn)]
-    titles: dict[str, str] = {}
-    with svg.style():
-        figure = svg.new_figure(5.4, 2.9)
-        axes = figure.subplots()
-        places = sorted({x for curve in drawn for x, _ in curve.points})
-        shift = 0.012 * (places[-1] - places[0])
-        for i, curve in enumerate(drawn):
-            color = svg.series_color(series[i])
-            marker = svg.MARKERS[series[i] % len(svg.MARKERS)][0]
-            aside = (i - (len(drawn) - 1) / 2) * shift  # intervals side by side, not on top
-            xs = [x + aside for x, _ in curve.points]
-            ys = [value.estimate.value for _, value in curve.points]
-            axes.plot(xs, ys, color=color, linewidth=1.6)
-            for j, (x, (setting, value)) in enumerate(zip(xs, curve.points, strict=True)):
-                low, high = value.interval
-                if math.isfinite(low):
-                    axes.plot([x, x], [low, high], color=color, linewidth=1.2)
-                gid = f"p{i}-{j}"
-                titles[gid] = f"{curve.name}, {axis} {setting:g}: {value}"
-                axes.plot(x, value.estimate.value, marker, color=color, markersize=6, gid=gid)
-        axes.set_xticks(places, [f"{x:g}" for x in places])
-        axes.set_xlabel(axis)
-        axes.set_ylabel(svg.label(metric))
-        drawing = svg.to_svg(figure, key, f"{title}; the numbers follow as a table.", titles)
+    places = sorted({x for curve in drawn for x, _ in curve.points})
+    lines = [
+        Line(number, [
+            Mark(x, value.estimate.value, value.interval, f"{curve.name}, {axis} {x:g}: {value}")
+            for x, value in curve.points
+        ])
+        for number, curve in zip(series, drawn, strict=True)
+    ]  # fmt: skip
+    drawing = draw_lines(lines, (axis, metric), key, f"{title}; the numbers follow as a table.")
     header = ("checkpoint", *(f"{x:g}" for x in places))
     rows = tuple(
         (curve.name, *(str(dict(curve.points).get(x, text.NONE)) for x in places))

@@ -1,0 +1,98 @@
+"""Lines with marks and intervals against a number: sweeps, training steps and drift."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from soar_bench.report import svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: How far lines are drawn apart, and all of them at most, of the width: intervals stand side by
+#: side, not on top of each other.
+_APART, _SPREAD = 0.012, 0.06
+#: Places nearer to each other than this share of the width are not named each by itself.
+_CLOSE = 0.1
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One point of a line."""
+
+    x: float
+    y: float
+    #: NaN where it is not known
+    interval: tuple[float, float] = (math.nan, math.nan)
+    #: what shows when a pointer rests on it
+    title: str = ""
+    #: drawn as an outline
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """The marks of one series, by x."""
+
+    #: number of its colour and shape
+    series: int
+    marks: Sequence[Mark]
+
+
+def draw(
+    lines: Sequence[Line],
+    labels: tuple[str, str],
+    key: str,
+    says: str,
+    size: tuple[float, float] = (5.4, 2.9),
+    level: float | None = None,
+) -> Markup:
+    """Return the drawing of lines, with ``labels`` of both axes and a horizontal line at ``level``;
+    empty where no line has a mark. ``key`` and ``says`` are those of :func:`svg.to_svg`.
+    """
+    places = sorted({mark.x for line in lines for mark in line.marks})
+    if not places:
+        return Markup("")
+    shift = min(_APART, _SPREAD / len(lines)) * (places[-1] - places[0])
+    titles: dict[str, str] = {}
+    with svg.style():
+        figure = svg.new_figure(*size)
+        axes = figure.subplots()
+        if level is not None:
+            axes.axhline(level, color=svg.INK, linewidth=0.8)
+        for i, line in enumerate(lines):
+            color = svg.series_color(line.series)
+            marker = svg.MARKERS[line.series % len(svg.MARKERS)][0]
+            aside = (i - (len(lines) - 1) / 2) * shift
+            xs = [mark.x + aside for mark in line.marks]
+            axes.plot(xs, [mark.y for mark in line.marks], color=color, linewidth=1.5)
+            for j, (x, mark) in enumerate(zip(xs, line.marks, strict=True)):
+                if math.isfinite(mark.interval[0]):
+                    axes.plot([x, x], mark.interval, color=color, linewidth=1.1)
+                gid = f"p{i}-{j}"
+                if mark.title:
+                    titles[gid] = mark.title
+                inside = svg.PAPER if mark.hollow else color
+                axes.plot(x, mark.y, marker, color=color, markerfacecolor=inside, markersize=5,
+                          gid=gid)  # fmt: skip
+        _name_places(axes, places)
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(svg.label(labels[1]))
+        return svg.to_svg(figure, key, says, titles)
+
+
+def _name_places(axes: Axes, places: Sequence[float]) -> None:
+    """Name every place on the axis if there is room for their names."""
+    from matplotlib.ticker import MaxNLocator
+
+    gaps = [after - before for before, after in pairwise(places)]
+    if all(gap > _CLOSE * (places[-1] - places[0]) for gap in gaps):
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
