@@ -102,9 +102,9 @@ class Layout:
         has nothing are left out of its mean.
         """
         variances, freedoms = np.empty(means.shape), np.empty(means.shape)
+        images, prompts = self._by_stratum(counts), self._by_stratum(counts > 0)
         for k, stratum in enumerate(self.strata):
-            count = counts[:, stratum]
-            n, clusters = count.sum(1), (count > 0).sum(1)
+            n, clusters = images[k], prompts[k]
             squares = np.einsum("rc,rc->r", residuals[:, stratum], residuals[:, stratum])
             with np.errstate(divide="ignore", invalid="ignore"):
                 variance = clusters / (clusters - 1) * squares / n**2.0
@@ -117,8 +117,15 @@ class Layout:
             variance = np.where(strata > 0, variances.sum(0) / strata**2.0, np.nan)
         freedom = np.where(strata > 0, welch(variances, freedoms), np.nan)
         ones = np.ones(len(residuals), dtype=int)
-        scored, prompts = counts.sum(1) * ones, (counts > 0).sum(1) * ones
-        return Estimates(value, variance, freedom, scored, prompts)
+        return Estimates(value, variance, freedom, images.sum(0) * ones, prompts.sum(0) * ones)
+
+    def _by_stratum(self, counts: np.ndarray) -> np.ndarray:
+        """Return counts [rows, prompts] summed by stratum, [strata, rows]."""
+        if not counts.shape[1]:
+            return np.zeros((len(self.strata), len(counts)), dtype=int)
+        starts = [stratum.start for stratum in self.strata]
+        sums: np.ndarray = np.add.reduceat(counts, starts, axis=1, dtype=np.int64)
+        return sums.T
 
     def estimate(self, values: np.ndarray) -> Estimates:
         """Return the estimates of values [rows, samples], NaN where there is none."""
