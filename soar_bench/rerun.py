@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from soar_bench.checkpoints import hub
+from soar_bench.checkpoints.types import IN_MEMORY
 from soar_bench.core.differences import differences
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import RUN_FILE, Run, metrics_of
@@ -164,6 +165,8 @@ def _installed(package: str) -> str:
 
 def _score_command(run: Run) -> str:
     record = run.record
+    if record.checkpoint.name.endswith(IN_MEMORY):
+        return f"the images of {run.label} were in memory and are not kept: score them again"
     evaluators = ",".join(evaluator.given for evaluator in record.evaluators.values())
     return (
         f"the images of {run.label} were made elsewhere, so only their scores can be made again: "

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from evaluators.scorer import for_each, to_samples
+from soar_bench.checkpoints.types import IN_MEMORY
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import replace_atomically
@@ -24,8 +25,6 @@ from soar_bench.suites.types import PlannedSample
 
 #: Beside the record: which file each sample was.
 FILES_FILE = "files.csv"
-#: In place of a folder's name.
-IN_MEMORY = "(in memory)"
 _READERS = 8
 _SHOWN = 5
 

@@ -20,6 +20,7 @@ from soar_bench.checkpoints.in_memory import from_memory
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.evaluate import evaluate, score
 from soar_bench.records import read_run
+from soar_bench.rerun import plan_again
 
 
 class Brightness(Evaluator):
@@ -213,8 +214,6 @@ def test_the_callers_pipeline_and_random_states_are_left_as_they_were(go, pipeli
 
 
 def test_the_run_of_a_pipeline_in_memory_cannot_be_made_again(go, pipeline, tmp_path):
-    from soar_bench.rerun import plan_again
-
     with pytest.raises(SoarBenchError, match="was a pipeline in memory and is not kept: save it"):
         plan_again(go(pipeline), tmp_path / "rerun")
 
@@ -257,6 +256,8 @@ def test_pil_images_are_scored_with_two_evaluators(pictures, tmp_path):
     assert read_run(run.folder).record == run.record
     assert run.record.checkpoint.form == "images"
     assert run.label == "images"
+    with pytest.raises(SoarBenchError, match="were in memory and are not kept: score them again"):
+        plan_again(run, tmp_path / "rerun")
 
 
 @pytest.mark.parametrize("kind", ["arrays", "tensor", "floats", "files", "folder"])
