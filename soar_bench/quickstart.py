@@ -118,9 +118,9 @@ def _right(
 ) -> bool | None:
     """Whether the sample has the metric's full score; None where it has no score."""
     of_both = (checkpoint.digest, suite.name)
-    for one in runs:
-        if (one.record.checkpoint.digest, one.record.suite.name) == of_both:
-            scores = one.scores().set_index(["metric", "prompt_id", "index"])["value"]
+    for judged in runs:
+        if (judged.record.checkpoint.digest, judged.record.suite.name) == of_both:
+            scores = judged.scores().set_index(["metric", "prompt_id", "index"])["value"]
             value = float(scores.loc[(metric, prompt.id, 0)])
             return None if value != value else value == 1
     return None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from training.types import Lora, TrainingError
 
-#: What the adapter is called on the model; files do not name it.
+#: Name of the adapter on the model; files do not name it.
 _NAME = "default"
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"
 #: Where diffusers looks for the settings of an adapter, in the file's metadata.
@@ -21,7 +21,7 @@ _SETTINGS = "lora_adapter_metadata"
 
 
 def add_adapter(transformer: Any, settings: Lora, seed: int) -> None:
-    """Freezes the transformer and adds an adapter to it, with B = 0 and A drawn from the seed.
+    """Freeze the transformer and add an adapter to it, with B = 0 and A drawn from the seed.
 
     Raises TrainingError if a target is no linear layer of the transformer.
     """
@@ -47,7 +47,7 @@ def add_adapter(transformer: Any, settings: Lora, seed: int) -> None:
 
 
 def check_targets(transformer: Any, settings: Lora) -> None:
-    """Raises TrainingError unless each of ``lora.targets`` ends the name of a linear layer."""
+    """Raise TrainingError unless each of ``lora.targets`` ends the name of a linear layer."""
     linear = [n for n, part in transformer.named_modules() if isinstance(part, torch.nn.Linear)]
     for target in settings.targets:
         if not any(name == target or name.endswith(f".{target}") for name in linear):
@@ -59,9 +59,9 @@ def check_targets(transformer: Any, settings: Lora) -> None:
 
 
 def write_adapter(folder: Path, transformer: Any, tensors: Mapping[str, Tensor]) -> Path:
-    """Writes the adapter's tensors, by their names in the transformer, for ``load_lora_weights``.
+    """Write the adapter's tensors, by their names in the transformer, for ``load_lora_weights``.
 
-    Returns the file.
+    Return the file.
     """
     from safetensors.torch import save_file
 

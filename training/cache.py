@@ -1,6 +1,6 @@
 """Encodings on disk, named by their content.
 
-A shard is what one batch was encoded to: a safetensors file whose name is a digest of everything
+A shard holds the encodings of one batch: a safetensors file whose name is a digest of everything
 its numbers depend on, the batch's own make-up included, so that reading it is encoding it again,
 bit for bit. Shards appear whole or not at all: several processes write to one folder, one that was
 killed left nothing half done, and what is there is never made again.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Raised when the content of a shard means something else.
 SCHEMA = 1
-#: What is kept: image latents, text embeddings, what reading images found, digests of files.
+#: Image latents, text embeddings, sizes or faults of images, digests of files.
 KINDS = ("latents", "text", "checked", "digests")
 #: Shards of one array that are open at a time.
 _OPEN = 64
@@ -34,7 +34,7 @@ _OPEN = 64
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of the processes this one is, and how it waits for the others."""
+    """The number of this process among all, and a way to wait for the others."""
 
     rank: int = 0
     count: int = 1
@@ -55,12 +55,12 @@ class Cache:
         self.folder = folder
 
     def file(self, kind: str, identity: Any, ending: str = "safetensors") -> Path:
-        """Where the shard of that identity (anything JSON can hold) is, or will be."""
+        """Return the file of the shard of that identity (anything JSON can hold), made or not."""
         digest = digest_of([SCHEMA, kind, identity])
         return self.folder / kind / digest[:2] / f"{digest}.{ending}"
 
     def check_space(self, needed: int) -> None:
-        """Raises TrainingError unless so many more bytes fit on the disk."""
+        """Raise TrainingError unless so many more bytes fit on the disk."""
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if needed > free:
@@ -77,7 +77,7 @@ class Cache:
                     yield kind, file
 
     def clear(self) -> int:
-        """Deletes every shard, and nothing else; returns how many there were."""
+        """Delete every shard, and nothing else; return their number."""
         files = [file for _, file in self.shards()]
         for file in files:
             file.unlink(missing_ok=True)
@@ -135,8 +135,8 @@ class Rows:
         if not isinstance(where, Path):
             return where[row]
         # A copy: a view would keep the file mapped.
-        found: torch.Tensor = self._open(shard)[row : row + 1][0].clone()
-        return found
+        tensor: torch.Tensor = self._open(shard)[row : row + 1][0].clone()
+        return tensor
 
     def _opened(self, shard: int) -> Any:
         from safetensors import SafetensorError, safe_open

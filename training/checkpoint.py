@@ -1,4 +1,4 @@
-"""What training leaves behind: weights with their story.
+"""Checkpoints that training writes: weights with their story.
 
 A checkpoint is a folder with ``transformer/`` (diffusers format, safetensors), or ``lora/`` with an
 adapter in diffusers' layout, and ``checkpoint.json``, which says what it stands on and how it was
@@ -29,7 +29,7 @@ def write_checkpoint(
     story: dict[str, Any],
     adapter: bool = False,
 ) -> None:
-    """Writes the checkpoint whole or not at all; ``story`` becomes ``checkpoint.json``.
+    """Write the checkpoint whole or not at all; ``story`` becomes ``checkpoint.json``.
 
     ``tensors`` are what is written, by their names in the transformer, whose settings alone are
     taken from it: all of its weights, or those of its adapter.
@@ -65,7 +65,7 @@ def _name_class(file: Path, transformer: Any) -> None:
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """The story of a checkpoint; a TrainingError if the folder does not hold one."""
+    """Return the story of a checkpoint. TrainingError if the folder does not hold one."""
     file = folder / CHECKPOINT_FILE
     try:
         record = json.loads(file.read_text("utf-8"))
@@ -75,9 +75,9 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         raise TrainingError(f"{file} is damaged: {error}") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise TrainingError(f"{file} has another schema than {SCHEMA}; it needs its own soar-bench")
-    lacking = {"weights", "base", "name", "method", "step", "seed", "data", "config"} - set(record)
-    if lacking:
-        raise TrainingError(f"{file} is damaged: it lacks {', '.join(sorted(lacking))}")
+    missing = {"weights", "base", "name", "method", "step", "seed", "data", "config"} - set(record)
+    if missing:
+        raise TrainingError(f"{file} is damaged: it lacks {', '.join(sorted(missing))}")
     return record
 
 
@@ -87,11 +87,11 @@ def checkpoint_folder(output: Path, step: int) -> Path:
 
 def checkpoints(output: Path) -> dict[int, Path]:
     """The checkpoints in a training run's folder, by step."""
-    found = (file.parent for file in output.glob(f"checkpoint-*/{CHECKPOINT_FILE}"))
-    return {int(folder.name.partition("-")[2]): folder for folder in found}
+    folders = (file.parent for file in output.glob(f"checkpoint-*/{CHECKPOINT_FILE}"))
+    return {int(folder.name.partition("-")[2]): folder for folder in folders}
 
 
 def latest_checkpoint(output: Path) -> Path | None:
-    """The one of most steps."""
-    found = checkpoints(output)
-    return found[max(found)] if found else None
+    """The checkpoint of most steps; None if there is none."""
+    folders = checkpoints(output)
+    return folders[max(folders)] if folders else None

@@ -110,7 +110,7 @@ class Encoders:
         return embeds.cpu(), pooled.cpu()
 
     def identity(self, parts: tuple[str, ...]) -> str:
-        """A digest of everything that the output of these components depends on here."""
+        """Return a digest of everything that the output of these components depends on."""
         if parts not in self._identities:
             # Another library or kind of device rounds differently.
             self._identities[parts] = digest_of(

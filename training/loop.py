@@ -55,32 +55,32 @@ def train(
     check_optimizer(config.optimizer)
     check_trackers(config)
     parallel = Parallel(config.precision)
-    found = check(
+    checked = check(
         source,
         config.images,
         Cache(config.cache) if config.cache is not None else None,
         parallel.processes,
         lambda done, total: progress("check", done, total, {}),
     )
-    run = Run(config, base, found.source, parallel.count)
+    run = Run(config, base, checked.source, parallel.count)
     run.check()
     parallel.wait()
     if parallel.main:
         run.claim()
     with ExitStack() as stack:
         signals = _Signals()
-        outlook = _Outlook(run, callbacks, parallel, signals, stack)
+        reports = _Reports(run, callbacks, parallel, signals, stack)
         if run.last.exists():
             if parallel.main:
                 delete_states(run.output)  # killed at the very end, it would have left one
             stack.enter_context(signals.heard())
-            outlook.at(config.steps)
+            reports.at(config.steps)
             return run.last
         data = encode_for(
             config,
             base.pipeline,
             run.source,
-            found.sizes,
+            checked.sizes,
             parallel.device,
             parallel.processes,
             lambda stage, done, total: progress(stage, done, total, {}),
@@ -88,10 +88,10 @@ def train(
         core = base.pipeline.load(CORE)
         scheduler = core.scheduler
         transformer = _to_be_trained(core.transformer, config)
-        wanted = [p for p in transformer.parameters() if p.requires_grad]
+        trainable = [p for p in transformer.parameters() if p.requires_grad]
         # Counted before they are divided.
-        sizes = [sum(p.numel() for p in some) for some in (transformer.parameters(), wanted)]
-        optimizer = make_optimizer(wanted, config.optimizer, parallel.device)
+        sizes = [sum(p.numel() for p in group) for group in (transformer.parameters(), trainable)]
+        optimizer = make_optimizer(trainable, config.optimizer, parallel.device)
         model, optimizer = parallel.prepare(transformer, optimizer, config.optimizer.clip_norm)
         trained = Trained(transformer, optimizer)
         parameters = list(trained.held().values())
@@ -102,7 +102,7 @@ def train(
             run.check_space(first, *sizes)
             run.cut_log(first)
         stack.enter_context(signals.heard())
-        outlook.at(first)
+        reports.at(first)
 
         weight = config.soar.weight if config.method == "soar" else 0.0
         settings = config.soar.model_copy(update={"weight": weight})
@@ -116,7 +116,9 @@ def train(
             )
             # Of all micro-batches and processes, and known before any pass of the model. All
             # processes are asked at once whether to stop: they stop at the same step.
-            n_base, n_auxiliary, stopping = parallel.sum(*count(batches, settings), signals.asked)
+            n_base, n_auxiliary, stopping = parallel.sum(
+                *count(batches, settings), signals.received
+            )
             rate = learning_rate(
                 config.optimizer.lr,
                 step,
@@ -152,9 +154,9 @@ def train(
                     raise _diverged(run, step, words)
                 if done % config.log_every == 0 or finished:
                     figures = {**losses, "grad_norm": norm, "lr": rate, **clock.figures(done)}
-                    outlook.log(done, figures)
+                    reports.log(done, figures)
                     progress("train", done, config.steps, figures)
-            # The checkpoint first: a state says that everything up to its step is on disk.
+            # The checkpoint first: a resume state promises that all up to its step is on disk.
             if save:
                 _save_checkpoint(run, done, trained, parallel)
             if (save or stopping) and not finished:
@@ -165,7 +167,7 @@ def train(
                 delete_states(run.output)
             if save:
                 with clock.stopped():
-                    outlook.at(done)
+                    reports.at(done)
     return run.last
 
 
@@ -186,8 +188,8 @@ def _to_be_trained(transformer: Any, config: Config) -> Any:
 
 
 def compile_blocks(transformer: Any) -> None:
-    """Compiles the blocks one by one: they share their code, which is then compiled once for each
-    kind of block and of pass, and however the weights are divided.
+    """Compile the blocks one by one: they share their code, which is then compiled once per kind of
+    block and of pass, and however the weights are divided.
     """
     torch._dynamo.config.recompile_limit = 64
     for block in transformer.transformer_blocks:
@@ -223,7 +225,7 @@ def _diverged(run: Run, step: int, words: str) -> Diverged:
 
 
 class _Clock:
-    """How fast it goes and what memory it takes."""
+    """Speed and memory of the training."""
 
     def __init__(self, config: Config, parallel: Parallel, first: int) -> None:
         self._samples = config.batch_size * config.accumulate * parallel.count
@@ -231,13 +233,13 @@ class _Clock:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """What is done here is not training."""
+        """Time spent inside does not count as training."""
         before = time.monotonic()
         yield
         self._start += time.monotonic() - before
 
     def figures(self, done: int) -> dict[str, float]:
-        """Samples a second since the start, and this process's memory (a GPU's at its peak)."""
+        """Samples per second since the start, and this process's memory (a GPU's at its peak)."""
         if self._device.type == "cuda":
             memory = torch.cuda.max_memory_allocated(self._device)
         else:
@@ -249,7 +251,7 @@ class _Clock:
         }
 
 
-class _Outlook:
+class _Reports:
     """Everything reported besides weights: figures, and what callbacks make of checkpoints."""
 
     def __init__(
@@ -316,15 +318,15 @@ class _Outlook:
 
 
 class _Signals:
-    """Whether SIGINT or SIGTERM came: the first is kept until asked for, a second interrupts."""
+    """SIGINT and SIGTERM: the first waits until the step is done, a second interrupts at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.received = False
         self._step: int | None = None
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Until the end, signals come here."""
+        """Handle signals here until the end."""
         before = {}
         with suppress(ValueError):  # not the main thread: whoever runs us handles signals
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -337,18 +339,18 @@ class _Signals:
 
     @contextmanager
     def at_once(self, step: int) -> Iterator[None]:
-        """Here nothing is lost: Stopped is raised where the work is."""
+        """Raise Stopped at once inside, where nothing would be lost."""
         self._step = step
         try:
-            if self.asked:
+            if self.received:
                 raise Stopped(step)
             yield
         finally:
             self._step = None
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.asked:
+        if self.received:
             raise KeyboardInterrupt
-        self.asked = True
+        self.received = True
         if self._step is not None:
             raise Stopped(self._step)

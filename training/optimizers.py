@@ -1,4 +1,4 @@
-"""What makes a step of gradients: AdamW, with moments in 32 bits or in 8."""
+"""AdamW, with moments in 32 bits or in 8."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.types import Optimizer, TrainingError
 
 
 def check_optimizer(settings: Optimizer) -> None:
-    """Raises TrainingError if the optimizer needs a package that is not installed."""
+    """Raise TrainingError if the optimizer needs a package that is not installed."""
     if settings.kind == "adamw8bit" and find_spec("torchao") is None:
         raise TrainingError(
             "the optimizer adamw8bit needs torchao: pip install 'soar-bench[adamw8bit]', or set "
@@ -24,7 +24,7 @@ def check_optimizer(settings: Optimizer) -> None:
 def make_optimizer(
     parameters: Iterable[torch.nn.Parameter], settings: Optimizer, device: torch.device
 ) -> torch.optim.Optimizer:
-    """AdamW of these parameters, which are on ``device``.
+    """Make AdamW for these parameters, which are on ``device``.
 
     ``adamw`` is PyTorch's. ``adamw8bit`` is torchao's: both moments of a tensor (or, under FSDP2,
     of a process's part of it) of at least 4096 values and a multiple of 256 are kept in 8 bits
@@ -46,7 +46,7 @@ def make_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """The learning rate of the next step, for all parameters."""
+    """Set the learning rate of the next step, for all parameters."""
     for group in optimizer.param_groups:
         # torchao takes a tensor, since it would compile its step anew for every other number. On
         # the CPU, wherever accelerate or a saved state put it: a step is then always the same code.
@@ -59,7 +59,7 @@ def _adamw8bit(
 ) -> torch.optim.Optimizer:
     from torchao.optim import AdamW8bit
 
-    # Said once a process, of a cache of compiled code that works without.
+    # Warned about once per process: a cache of compiled code, without which it works as well.
     warnings.filterwarnings("ignore", "OptimState8bit does not implement", UserWarning)
 
     class Uncompiled(AdamW8bit):  # type: ignore[misc]
@@ -69,7 +69,7 @@ def _adamw8bit(
             with torch.compiler.set_stance("force_eager"):
                 return super().step(closure)
 
-    # Compiled is some seconds a shape of tensor at the start: on the CPU more than it gives back.
+    # Compiling takes seconds per shape of tensor at the start: on the CPU more than it saves.
     kind = Uncompiled if device.type == "cpu" else AdamW8bit
     optimizer: torch.optim.Optimizer = kind(parameters, **options)
     optimizer.register_load_state_dict_post_hook(_count_on_the_cpu)

@@ -1,4 +1,4 @@
-"""One process, DDP, FSDP2 or DeepSpeed: what differs between them, and nothing else.
+"""The differences between one process, DDP, FSDP2 and DeepSpeed, and nothing else.
 
 Which of them is the launcher's to say (``accelerate launch --config_file``, ``torchrun``). Weights
 that are divided among processes are DTensors, or DeepSpeed's (see training/zero.py); each process
@@ -34,13 +34,13 @@ from training.cache import Processes
 from training.types import TrainingError
 from training.zero import ZeroOptimizer, configure, gathered
 
-#: Processes wait so long for one another: encoding and evaluating take longer than the libraries'
+#: Time that processes wait for one another: encoding and evaluating take longer than the libraries'
 #: ten minutes, and a process that fails makes the launcher end them all.
 _PATIENCE = timedelta(hours=6)
 
 
 class Parallel:
-    """The processes of one training, of which this is one."""
+    """The processes of one training, seen from one of them."""
 
     def __init__(self, precision: str) -> None:
         """``precision`` is ``fp32`` or ``bf16``: float32 weights, with passes in bfloat16."""
@@ -106,7 +106,7 @@ class Parallel:
 
     @property
     def division(self) -> str:
-        """In which way it is: only in that way can a state be read again; empty: not at all."""
+        """How it is divided, as a resume state must be to be read again; empty: not at all."""
         kind = self._accelerator.distributed_type
         if kind == DistributedType.FSDP:
             return f"FSDP2 in {self.count}"
@@ -149,13 +149,13 @@ class Parallel:
             self._engine.set_gradient_accumulation_boundary(last)
             return nullcontext()
         apart = not last and not self.sharded
-        found: AbstractContextManager[None] = (
+        context: AbstractContextManager[None] = (
             self._accelerator.no_sync(model) if apart else nullcontext()
         )
-        return found
+        return context
 
     def backward(self, loss: Tensor) -> None:
-        """Adds the gradient of the mean of the processes' losses."""
+        """Add the gradient of the mean of the processes' losses."""
         if self._engine is None:
             self._accelerator.backward(loss)
             return
@@ -164,7 +164,7 @@ class Parallel:
             self._engine.step()
 
     def clip(self, parameters: Iterable[Tensor], norm: float) -> float:
-        """Clips the gradient of all processes to this norm; returns the norm it had.
+        """Clip the gradient of all processes to this norm; return the norm it had.
 
         DeepSpeed did so before its step, which it left out where the norm is not finite.
         """
@@ -173,16 +173,16 @@ class Parallel:
         return float(whole(self._accelerator.clip_grad_norm_(parameters, norm)))
 
     def sum(self, *numbers: float) -> list[float]:
-        """The sums over all processes, in every process."""
+        """Return the sums over all processes, in every process."""
         summed = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         if self.device.type == "mps":  # which knows no float64 and only ever one process
             return list(numbers)
-        found: list[float] = self._accelerator.reduce(summed, "sum").tolist()
-        return found
+        sums: list[float] = self._accelerator.reduce(summed, "sum").tolist()
+        return sums
 
 
 def leave() -> None:
-    """Ends the processes' talk, after the last training of a command."""
+    """Close the connection of the processes, after the last training of a command."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -193,7 +193,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def part(tensor: Tensor) -> Tensor:
-    """What this process holds of it."""
+    """The part of a tensor that this process holds."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
@@ -232,13 +232,15 @@ def _with_deepspeed(cpu: bool, handlers: list[Any]) -> Accelerator:
         PartialState(cpu=True, timeout=handlers[0].timeout)
     plugin = None if is_initialized() else DeepSpeedPlugin(zero3_init_flag=False)
     # The passes are cast as training/zero.py says.
-    found = Accelerator(deepspeed_plugin=plugin, mixed_precision="no", kwargs_handlers=handlers)
+    accelerator = Accelerator(
+        deepspeed_plugin=plugin, mixed_precision="no", kwargs_handlers=handlers
+    )
     # accelerate tells transformers, which would then divide every model that it loads, such as
     # text encoders and evaluators, whatever the flag above says.
     unset_hf_deepspeed_config()
-    if found.distributed_type != DistributedType.DEEPSPEED:
+    if accelerator.distributed_type != DistributedType.DEEPSPEED:
         raise TrainingError(
             "the launcher's configuration asks for DeepSpeed and for use_cpu, which accelerate "
             "cannot do at once: set use_cpu: false"
         )
-    return found
+    return accelerator

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, its figures, its checkpoints and which of them stay."""
+"""The folder of a run: its identity, its figures, its checkpoints and which of them stay."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HALF_WRITTEN = tuple(
     f".{name}" for name in ("checkpoint-", "state-", CONFIG_FILE, METRICS_FILE, EVALUATIONS_FILE)
 )
 
-#: Settings that say where things go and what is looked at, and change no weight.
+#: Settings of places, logs and callbacks, which change no weight.
 _ELSEWHERE = {
     "output",
     "cache",
@@ -43,9 +43,9 @@ _ELSEWHERE = {
     "validation",
     "evaluation",
 }
-#: Settings that came after the first records, as dotted names. At its default each trains what was
-#: trained before it existed, so it is then left out of a run's identity: old and new runs of one
-#: training stay seeds of one another.
+#: Settings that the committed records lack, as dotted names. At its default each trains what was
+#: trained before it existed, and is left out of a run's identity: old and new runs of one training
+#: stay seeds of one another.
 _LATER = {
     "soar.paths",
     "soar.update",
@@ -61,7 +61,7 @@ _LATER = {
 
 @dataclass(frozen=True)
 class Base:
-    """What the run starts from."""
+    """The pipeline that the run starts from."""
 
     #: as the user named it, kept in checkpoint.json so that ``eval`` finds it again
     name: str
@@ -90,7 +90,7 @@ class Run:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What decides the weights: two runs of one identity are the same run."""
+        """Everything that decides the weights: two runs of one identity are the same run."""
         settings = self.config.model_dump(mode="json", exclude=_ELSEWHERE)
         _leave_out(settings, self.config, _LATER)
         settings["name"] = self.config.name or self.config.method
@@ -100,17 +100,17 @@ class Run:
         return {"settings": settings, "base": self.base.digest, "data": self.source.digest}
 
     def check(self) -> None:
-        """Raises TrainingError if the output folder is another run's."""
+        """Raise TrainingError if the output folder is another run's."""
         file = self.output / CONFIG_FILE
         if not file.exists():
             return
         try:
-            theirs = json.loads(file.read_text("utf-8"))
+            recorded = json.loads(file.read_text("utf-8"))
         except ValueError as error:
             raise TrainingError(f"{file} is damaged ({error}): name another output") from None
         different = [
-            f"{name}: {there} there, {here} here"
-            for name, there, here in differences(theirs, self.identity)
+            f"{name}: {other} there, {own} here"
+            for name, other, own in differences(recorded, self.identity)
         ]
         if different:
             raise TrainingError(
@@ -119,34 +119,32 @@ class Run:
             )
 
     def claim(self) -> None:
-        """Marks the output folder as this run's, and clears away what a killed one left half
-        written.
-        """
+        """Mark the output folder as this run's; delete half-written files of a killed one."""
         self.check()
-        for left in self.output.glob(".*"):
-            if left.name.startswith(_HALF_WRITTEN):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for path in self.output.glob(".*"):
+            if path.name.startswith(_HALF_WRITTEN):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         if not (self.output / CONFIG_FILE).exists():
             text = json.dumps(self.identity, indent=2, sort_keys=True)
             write_text(self.output / CONFIG_FILE, text + "\n")
 
     def save(self, step: int, transformer: Any, tensors: Mapping[str, Any]) -> None:
-        """Writes the checkpoint of that step."""
+        """Write the checkpoint of that step."""
         adapter = bool(self.config.lora.rank)
         folder = checkpoint_folder(self.output, step)
         write_checkpoint(folder, transformer, tensors, self._story(step), adapter)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """One line of the metrics."""
+        """Append a line to the metrics."""
         with (self.output / METRICS_FILE).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, **figures}) + "\n")
 
     def cut_log(self, step: int) -> None:
-        """Drops the lines of later steps, which are about to be made again."""
+        """Drop the lines of later steps, which are about to be made again."""
         file = self.output / METRICS_FILE
         if file.exists():
-            kept = [line for line in _lines(file) if line["step"] <= step]
-            write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
+            lines = [line for line in _lines(file) if line["step"] <= step]
+            write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Figures of checkpoints: ``step``, ``watcher`` (the callback's name), ``subject`` and
@@ -187,18 +185,18 @@ class Run:
             shutil.rmtree(folders[step])
 
     def check_space(self, first: int, parameters: int, trained: int) -> None:
-        """Raises TrainingError unless what is written after ``first`` steps fits on the disk.
+        """Raise TrainingError unless everything written after ``first`` steps fits on the disk.
 
         ``parameters`` are all of the transformer's, ``trained`` those that are trained.
         """
         config = self.config
-        kept = 4 * (trained if config.lora.rank else parameters)
+        size = 4 * (trained if config.lora.rank else parameters)
         to_come = -(-config.steps // config.save_every) - first // config.save_every
         if config.keep_last:
             to_come = min(to_come, config.keep_last + 1 + bool(config.keep_best))
         # Weights, two moments and the average; a new state is written before the old one goes.
         state = 4 * trained * (4 if config.ema_decay else 3) * (2 if first else 1)
-        needed = to_come * kept + (state if to_come > 1 else 0)
+        needed = to_come * size + (state if to_come > 1 else 0)
         place = next(
             p for p in (self.output.resolve(), *self.output.resolve().parents) if p.exists()
         )
@@ -241,7 +239,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
 
 
 def _leave_out(settings: dict[str, Any], config: BaseModel, names: Iterable[str]) -> None:
-    """Removes the settings of these dotted names that are at their defaults."""
+    """Remove the settings of these dotted names that are at their defaults."""
     fields = type(config).model_fields
     for name in names:
         section, _, inner = name.partition(".")

@@ -1,4 +1,4 @@
-"""What a run needs to go on exactly as if it had not been stopped.
+"""Resume states: everything a run needs to go on exactly as if it had not been stopped.
 
 A folder ``state-NNNNNN``, which appears when every process has written its part of it: the
 trained weights, the optimizer's state and the average, as plain tensors. The learning rate, the
@@ -36,11 +36,11 @@ class Trained:
     average: EMAModel | None = None
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
-        """Those that are trained, by name."""
+        """The trained parameters, by name."""
         return {n: p for n, p in self.transformer.named_parameters() if p.requires_grad}
 
     def held(self) -> dict[str, torch.nn.Parameter]:
-        """What the optimizer steps in this process: the parameters, or DeepSpeed's shards."""
+        """The tensors that the optimizer steps here: the parameters, or DeepSpeed's shards."""
         zero = isinstance(self.optimizer, ZeroOptimizer)
         return self.optimizer.shards() if zero else self.parameters()
 
@@ -53,19 +53,21 @@ class Trained:
         if self.average is not None:
             self.average.store(held)
             self.average.copy_to(held)
-        wanted = self.parameters() if trained_only else self.transformer.state_dict(keep_vars=True)
-        found = {}
-        for name, tensor in wanted.items():
+        tensors: dict[str, Tensor] = self.transformer.state_dict(keep_vars=True)
+        if trained_only:
+            tensors = dict(self.parameters())
+        weights = {}
+        for name, tensor in tensors.items():
             tensor = whole(tensor).detach()
             if parallel.main:
                 # Copied where it is on the CPU: what was averaged is put back below.
-                found[name] = tensor.to("cpu", copy=self.average is not None)
+                weights[name] = tensor.to("cpu", copy=self.average is not None)
         if self.average is not None:
             self.average.restore(held)
-        return found
+        return weights
 
     def state(self) -> dict[str, Any]:
-        """This process's part."""
+        """This process's part of the resume state."""
         return {
             "weights": {name: part(p.detach()) for name, p in self.held().items()},
             "optimizer": _map(self.optimizer.state_dict(), part),
@@ -73,7 +75,7 @@ class Trained:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Restores it, in place."""
+        """Restore this process's part, in place."""
         held = self.held()
         for name, parameter in held.items():
             part(parameter.detach()).copy_(state["weights"][name])
@@ -101,7 +103,7 @@ class Trained:
 
 
 def save_state(output: Path, step: int, trained: Trained, parallel: Parallel) -> None:
-    """Writes the state after ``step`` steps; an older one goes when this one is there whole."""
+    """Write the resume state after ``step`` steps; an older one goes once this one is whole."""
     aside, folder = output / f".state-{step:06d}", output / f"state-{step:06d}"
     if parallel.main:
         shutil.rmtree(aside, ignore_errors=True)
@@ -122,12 +124,12 @@ def save_state(output: Path, step: int, trained: Trained, parallel: Parallel) ->
 
 
 def load_state(output: Path, trained: Trained, parallel: Parallel) -> int:
-    """Restores the newest state; returns the number of steps done, 0 where there is none.
+    """Restore the newest resume state; return the number of steps done, 0 without a state.
 
     Raises TrainingError if the state was written by processes that divided it otherwise.
     """
-    found = states(output)
-    step = max(found, default=0)
+    folders = states(output)
+    step = max(folders, default=0)
     if parallel.sum(step)[0] != step * parallel.count:
         raise TrainingError(
             f"the processes find different states in {output}: it must be a folder they all share"
@@ -135,7 +137,7 @@ def load_state(output: Path, trained: Trained, parallel: Parallel) -> int:
     if not step:
         return 0
     rank = parallel.rank if parallel.sharded else 0
-    file = found[step] / f"process-{rank}.pt"
+    file = folders[step] / f"process-{rank}.pt"
     try:
         state = torch.load(file, weights_only=True, map_location="cpu")
     except FileNotFoundError:
@@ -143,12 +145,12 @@ def load_state(output: Path, trained: Trained, parallel: Parallel) -> int:
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:160]
         raise TrainingError(
-            f"{file} cannot be read ({reason}): delete {found[step]} to begin again, or name "
+            f"{file} cannot be read ({reason}): delete {folders[step]} to begin again, or name "
             "another output"
         ) from None
     if state.get("division") != parallel.division:
         raise TrainingError(
-            f"{found[step]} was written by processes that divide the weights in another way: go "
+            f"{folders[step]} was written by processes that divide the weights in another way: go "
             "on with the launcher's configuration of before, or name another output"
         )
     trained.load(state)
@@ -156,7 +158,7 @@ def load_state(output: Path, trained: Trained, parallel: Parallel) -> int:
 
 
 def states(output: Path) -> dict[int, Path]:
-    """The states of a run, by step."""
+    """The resume states of a run, by step."""
     return {int(folder.name.partition("-")[2]): folder for folder in output.glob(STATE)}
 
 

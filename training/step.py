@@ -1,4 +1,4 @@
-"""One step of training: what is drawn for it, and the gradient of its loss.
+"""One step of training: its random draws, and the gradient of its loss.
 
 Everything random comes from (seed, step) and is drawn for the global batch, of which each process
 takes its part: which samples and which noise a step sees does not depend on how many processes
@@ -35,7 +35,7 @@ def key(*parts: object) -> int:
 
 
 class Batch:
-    """What one process takes through the model at a time, and that model as a velocity."""
+    """A micro-batch of one process, and the model as a velocity on it."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ def draw_batches(
     train_timesteps: int,
     model: torch.nn.Module,
 ) -> list[Batch]:
-    """A process's part of a step, cut into micro-batches."""
+    """Draw a process's part of a step, cut into micro-batches."""
     size, device = config.batch_size, parallel.device
     share = size * config.accumulate
     total = share * parallel.count
@@ -98,13 +98,13 @@ def draw_batches(
     return [
         Batch(
             model,
-            data.latents[rows[mine]].to(device),
-            draws.samples(mine).to(device),
-            [e[captions[mine]].to(device) for e in embeds],
+            data.latents[rows[part]].to(device),
+            draws.samples(part).to(device),
+            [e[captions[part]].to(device) for e in embeds],
             empty,
             train_timesteps,
         )
-        for mine in (slice(start, start + size) for start in range(first, first + share, size))
+        for part in (slice(start, start + size) for start in range(first, first + share, size))
     ]
 
 
@@ -117,22 +117,22 @@ def add_gradients(
     counts: tuple[float, float],
     reuse: bool = True,
 ) -> LossSums:
-    """Adds the gradient of the loss over all processes' batches, a forward pass at a time.
+    """Add the gradient of the loss over all processes' batches, one forward pass at a time.
 
     ``counts`` are n_base and n_aux of all micro-batches and processes. ``reuse`` is that of
     ``soar_terms``. Returns this process's sums, without their graphs.
     """
     # The wrapper averages gradients over processes, hence the factor.
     total, factor = normaliser(settings.weight, *counts), parallel.count
-    left = sum(count_terms(len(batch.z0), settings) for batch in batches)
+    passes_left = sum(count_terms(len(batch.z0), settings) for batch in batches)
     zero = torch.zeros((), device=parallel.device)
     base, auxiliary = zero, zero
     for batch in batches:
         terms = soar_terms(batch.velocity, batch.z0, batch.draws, shift, settings, reuse)
-        # Counted, not asked for one after the last: where it ends has to be known beforehand.
+        # Counted, since the last pass has to be known as such before it runs.
         for _ in range(count_terms(len(batch.z0), settings)):
-            left -= 1
-            with parallel.one_pass(model, last=left == 0):
+            passes_left -= 1
+            with parallel.one_pass(model, last=passes_left == 0):
                 term = next(terms)
                 weight = settings.weight if term.auxiliary else 1
                 parallel.backward(weight * term.sum / total * factor)

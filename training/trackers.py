@@ -1,4 +1,4 @@
-"""Where figures and images go besides metrics.jsonl: TensorBoard, Weights & Biases.
+"""Trackers of figures and images besides metrics.jsonl: TensorBoard, Weights & Biases.
 
 A run that is stopped and resumed is one curve in both. The libraries are imported when a run that
 names them begins.
@@ -21,7 +21,7 @@ from typing import Any, Self
 from soar_bench.core.files import write_text
 from training.types import Config, TrainingError
 
-#: What a tracker is installed with.
+#: Commands that install a tracker.
 _INSTALLED_WITH = {
     "tensorboard": "pip install tensorboard",
     "wandb": "pip install 'soar-bench[wandb]'",
@@ -29,7 +29,7 @@ _INSTALLED_WITH = {
 
 
 def check_trackers(config: Config) -> None:
-    """Raises TrainingError if a tracker cannot be used: not installed, or nobody is logged in."""
+    """Raise TrainingError if a tracker is not installed, or nobody is logged in."""
     for name in config.trackers:
         if find_spec(name) is None:
             raise TrainingError(
@@ -45,9 +45,9 @@ class Trackers:
     """The trackers a run names, in the main process."""
 
     def __init__(self, config: Config, first: int, identity: Mapping[str, Any]) -> None:
-        """Opens them. What they hold of steps after ``first`` is about to be told again.
+        """Open the trackers. Their figures of steps after ``first`` are about to be sent again.
 
-        ``identity`` are the settings to show, once a run. A tracker that cannot be opened raises
+        ``identity`` are the settings to show, once per run. A tracker that cannot be opened raises
         its own error, and so does one that fails later: a full disk, for example.
         """
         with ExitStack() as opened:
@@ -69,7 +69,7 @@ class Trackers:
                 tracker.images(step, images)
 
     def close(self) -> None:
-        """Flushes and closes them. As a context manager, they also know of an error inside."""
+        """Flush and close the trackers. As a context manager, they also see an error inside."""
         self._opened.close()
 
     def __enter__(self) -> Self:
@@ -139,16 +139,16 @@ class _TensorBoard:
 
 
 def _check_login() -> None:
-    """Raises TrainingError if Weights & Biases would refuse the run, or ask for a key."""
+    """Raise TrainingError if Weights & Biases would refuse the run, or ask for a key."""
     import wandb
 
     if wandb.setup().settings.mode in ("offline", "dryrun", "disabled"):
         return
     try:
-        known = wandb.login(prompt=False)
+        logged_in = wandb.login(prompt=False)
     except wandb.errors.AuthenticationError as error:
         raise TrainingError(f"{_LOGIN[0]}: {error}; {_LOGIN[1]}") from None
-    if not known:
+    if not logged_in:
         raise TrainingError(f"{_LOGIN[0]}: nobody is logged in; {_LOGIN[1]}")
 
 
@@ -161,8 +161,8 @@ _LOGIN = (
 class _Wandb:
     """One run of Weights & Biases for an output folder.
 
-    Its own library sends what it is told in the background, and tries again where that fails.
-    WANDB_PROJECT, WANDB_ENTITY and WANDB_MODE are what its users know; with WANDB_MODE=offline the
+    Its library sends in the background, and tries again where that fails. WANDB_PROJECT,
+    WANDB_ENTITY and WANDB_MODE are its own settings; with WANDB_MODE=offline the
     run stays in ``OUTPUT/wandb`` until ``wandb sync``.
     """
 
@@ -170,7 +170,7 @@ class _Wandb:
         import wandb
 
         # Its own counter of steps never goes back, as a resumed run does, so ours is an axis
-        # beside it. Steps that were told before a run was killed stay: they are told again with
+        # beside it. Steps that were sent before a run was killed stay: they are sent again with
         # the same figures, since they train the same weights.
         self._library = wandb
         self._run: Any = wandb.init(

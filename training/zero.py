@@ -19,10 +19,9 @@ from training.types import TrainingError
 def configure(
     settings: dict[str, Any], optimizer: torch.optim.Optimizer, processes: int, clip_norm: float
 ) -> None:
-    """Completes DeepSpeed's settings, in place, by what the run's own settings say.
+    """Complete DeepSpeed's settings in place with those of the run.
 
-    Raises TrainingError where the two would say the same thing twice, and for an optimizer that
-    would not be itself with shards.
+    TrainingError if both set the same thing, or if the optimizer would not be itself with shards.
     """
     if not isinstance(optimizer, torch.optim.AdamW):
         raise TrainingError(
@@ -67,7 +66,7 @@ class ZeroOptimizer:
         return groups
 
     def shards(self) -> dict[str, torch.nn.Parameter]:
-        """What this process steps: flat float32 tensors that share the engine's memory."""
+        """The flat float32 tensors that this process steps; they share the engine's memory."""
         return {f"shard {n}": torch.nn.Parameter(t.detach()) for n, t in enumerate(self._flat)}
 
     def step(self) -> None:
@@ -79,15 +78,15 @@ class ZeroOptimizer:
     def state_dict(self) -> dict[str, Any]:
         """torch's own, of the shards."""
         with self._knowing_its_shards():
-            found: dict[str, Any] = self._inner.state_dict()
-        return found
+            state: dict[str, Any] = self._inner.state_dict()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         with self._knowing_its_shards():
             self._inner.load_state_dict(state)
 
     def spread(self) -> None:
-        """Makes the model follow shards that were changed otherwise than by a step."""
+        """Make the model follow shards that were changed otherwise than by a step."""
         if hasattr(self._zero, "update_lp_params"):
             self._zero.update_lp_params()
             return
@@ -113,5 +112,5 @@ def gathered(tensor: Tensor) -> Tensor:
         return tensor
     from deepspeed.utils import safe_get_full_fp32_param
 
-    found: Tensor = safe_get_full_fp32_param(tensor)
-    return found
+    parameter: Tensor = safe_get_full_fp32_param(tensor)
+    return parameter

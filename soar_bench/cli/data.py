@@ -49,13 +49,13 @@ def check(
 
     images = _images(folder=image_folder, image=image, caption=caption, split=split)
     with stages() as show:
-        found = data_view.check(data, images, lambda done, total: show("check", done, total))
+        report = data_view.check(data, images, lambda done, total: show("check", done, total))
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
-        for line in data_view.check_lines(found):
+        for line in data_view.check_lines(report):
             typer.echo(line)
-    if found["broken"]:
+    if report["broken"]:
         raise typer.Exit(1)
 
 
@@ -88,13 +88,13 @@ def stats(
         folder=image_folder, image=image, caption=caption, split=split, bucket_step=bucket_step
     )
     with stages() as show:
-        found = data_view.stats(
+        report = data_view.stats(
             data, images, resolution, batch_size, lambda done, total: show("read", done, total)
         )
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return
-    for line in data_view.stats_lines(found):
+    for line in data_view.stats_lines(report):
         typer.echo(line)
 
 

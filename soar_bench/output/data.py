@@ -1,4 +1,4 @@
-"""What ``soar-bench data`` says of training data: what is broken, and what it is made of."""
+"""Checks and statistics of training data, for ``soar-bench data``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training.types import Images
 
 
 def check(name: str, images: Images, progress: Progress | None = None) -> dict[str, Any]:
-    """Reads every record: how many there are, and ``broken``, each with ``where`` and ``what``."""
+    """Read every record: their number, and ``broken``, each with ``where`` and ``what``."""
     source, _ = _read(name, images, progress)
     faults = source.faults if isinstance(source, Listing) else []
     return {
@@ -47,7 +47,7 @@ def stats(
     buckets = bucket_sizes(resolution, images.bucket_step)
     numbers = np.array([bucket_of(int(w), int(h), buckets) for w, h in sizes])
     order = BucketOrder(numbers)
-    found = Counter(numbers.tolist())
+    counts = Counter(numbers.tolist())
     return {
         "data": name,
         "records": count,
@@ -64,7 +64,7 @@ def stats(
         "resolution": resolution,
         "batch": batch_size,
         "buckets": [
-            {"width": w, "height": h, "images": found[number]}
+            {"width": w, "height": h, "images": counts[number]}
             for number, (w, h) in enumerate(buckets)
         ],
         "bucket_batches": order.steps(batch_size),
@@ -73,38 +73,38 @@ def stats(
 
 
 def _read(name: str, images: Images, progress: Progress | None) -> tuple[Source, np.ndarray]:
-    """The records that are whole, with the sizes of their images: int [N, 2]."""
+    """The records that can be read, with the sizes of their images: int [N, 2]."""
     source = open_data(name, images.model_copy(update={"on_broken": "drop"}))
     if not isinstance(source, Listing):
         return source, np.array([size_of(source, i) for i in range(len(source))])
     findings = inspect(source, progress=progress)
     if not findings.faults:
         return source, findings.sizes
-    whole = source.without(findings.faults, findings.faults.values())
-    return whole, np.delete(findings.sizes, list(findings.faults), axis=0)
+    readable = source.without(findings.faults, findings.faults.values())
+    return readable, np.delete(findings.sizes, list(findings.faults), axis=0)
 
 
 def _range(values: Sequence[float] | np.ndarray) -> dict[str, float]:
-    found = np.percentile(values, [0, 50, 100]).tolist()
-    return dict(zip(("min", "median", "max"), found, strict=True))
+    points = np.percentile(values, [0, 50, 100]).tolist()
+    return dict(zip(("min", "median", "max"), points, strict=True))
 
 
-def check_lines(found: dict[str, Any]) -> Iterator[str]:
+def check_lines(report: dict[str, Any]) -> Iterator[str]:
     """The check for a person."""
-    for fault in found["broken"]:
+    for fault in report["broken"]:
         yield f"{fault['where']} {fault['what']}"
-    broken = len(found["broken"])
+    broken = len(report["broken"])
     verdict = f"{broken} broken" if broken else "every one can be read"
-    yield f"{found['data']}: {found['records']} records, {verdict}"
+    yield f"{report['data']}: {report['records']} records, {verdict}"
 
 
-def stats_lines(found: dict[str, Any]) -> Iterator[str]:
+def stats_lines(report: dict[str, Any]) -> Iterator[str]:
     """The statistics for a person."""
-    yield f"records            {found['records']}" + (
-        f", and {found['broken']} broken" if found["broken"] else ""
+    yield f"records            {report['records']}" + (
+        f", and {report['broken']} broken" if report["broken"] else ""
     )
-    yield f"distinct images    {found['images_distinct']}"
-    yield f"distinct captions  {found['captions_distinct']}, {found['captions_empty']} empty"
+    yield f"distinct images    {report['images_distinct']}"
+    yield f"distinct captions  {report['captions_distinct']}, {report['captions_empty']} empty"
     for label, name in (
         ("width", "width"),
         ("height", "height"),
@@ -112,20 +112,21 @@ def stats_lines(found: dict[str, Any]) -> Iterator[str]:
         ("caption characters", "caption_characters"),
         ("caption words", "caption_words"),
     ):
-        r = found[name]
+        r = report[name]
         yield f"{label:<18} {r['min']:g} to {r['max']:.4g}, median {r['median']:.4g}"
-    yield (f"enlarged           {found['enlarged']} have a side below {found['resolution']} pixels")
-    yield f"buckets at {found['resolution']}:"
-    for bucket in found["buckets"]:
+    side = report["resolution"]
+    yield f"enlarged           {report['enlarged']} have a side below {side} pixels"
+    yield f"buckets at {side}:"
+    for bucket in report["buckets"]:
         yield f"  {bucket['width']:>5} x {bucket['height']:<5} {bucket['images']:>8}"
     yield (
-        f"  {found['bucket_batches']} batches of {found['batch']} an epoch, in which "
-        f"{found['bucket_repeats']} samples are seen once more"
+        f"  {report['bucket_batches']} batches of {report['batch']} an epoch, in which "
+        f"{report['bucket_repeats']} samples are seen once more"
     )
 
 
 def cache_lines(folder: Path) -> Iterator[str]:
-    """What is kept in a cache of encodings: a line a kind."""
+    """Count and size of a cache of encodings: one line per kind."""
     files: Counter[str] = Counter()
     size: Counter[str] = Counter()
     for kind, file in Cache(folder).shards():

@@ -1,4 +1,4 @@
-"""Safetensors files: which of a folder's are loaded, and what their headers say. No torch."""
+"""Safetensors files: those of a folder that are loaded, and their headers. No torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class WeightFiles:
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says of itself."""
+    """The header of a safetensors file."""
 
     #: of every tensor, by name
     shapes: dict[str, tuple[int, ...]]
@@ -50,8 +50,9 @@ def convert_first(path: Path) -> SoarBenchError:
 
 
 def model_files(folder: Path) -> WeightFiles:
-    """The weights of a model's folder: one file, or the shards its index names; a variant such as
-    fp16 only where nothing plain is there. SoarBenchError if files are missing.
+    """Return the weights of a model's folder: one file, or the shards its index names.
+
+    A variant such as fp16 only without plain files. SoarBenchError if files are missing.
     """
     for stem in _STEMS:
         for variant in ("", *_variants(folder, stem)):
@@ -71,15 +72,15 @@ def _variants(folder: Path, stem: str) -> list[str]:
         rf"{stem}\.(\w+)\.safetensors",
         rf"{stem}\.safetensors\.index\.(\w+)\.json",
     )
-    found = {m[1] for name in names for p in patterns if (m := re.fullmatch(p, name))}
-    return sorted(found, key=lambda variant: (variant != "fp16", variant))
+    variants = {m[1] for name in names for p in patterns if (m := re.fullmatch(p, name))}
+    return sorted(variants, key=lambda variant: (variant != "fp16", variant))
 
 
 def _of_variant(folder: Path, stem: str, variant: str) -> tuple[Path, ...]:
     middle = f".{variant}" if variant else ""
     single = folder / f"{stem}{middle}.safetensors"
     index = folder / f"{stem}.safetensors.index{middle}.json"
-    # Where both are there, diffusers loads the shards and transformers the single file.
+    # Of both, diffusers loads the shards and transformers the single file.
     if index.is_file() and (stem == "diffusion_pytorch_model" or not single.is_file()):
         return _shards(index)
     return (single,) if single.is_file() else ()
@@ -102,7 +103,10 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 
 def read_header(file: Path) -> Header:
-    """The header, compared with the file's length. SoarBenchError if it is damaged or cut off."""
+    """Return the header, compared with the file's length.
+
+    SoarBenchError if it is damaged or cut off.
+    """
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:

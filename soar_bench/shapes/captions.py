@@ -16,8 +16,9 @@ out is fixed here, once, for every seed.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterable
 from functools import cache
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 from typing import Any
 
 from evaluators.geneval.rules import TASKS as TASKS
@@ -51,19 +52,12 @@ HELD_OUT_WORDS: frozenset[str] = frozenset("CAR CUP EAT HOT LOT NET PAN SET SUN 
 
 
 def single_object(shape: str, lead_in: str = LEAD_INS[0]) -> Metadata:
-    return {
-        "tag": "single_object",
-        "include": [{"class": shape, "count": 1}],
-        "prompt": f"{lead_in} a {shape}",
-    }
+    return _caption("single_object", [_clause(shape)], f"{lead_in} a {shape}")
 
 
 def two_object(first: str, second: str, lead_in: str = LEAD_INS[0]) -> Metadata:
-    return {
-        "tag": "two_object",
-        "include": [{"class": first, "count": 1}, {"class": second, "count": 1}],
-        "prompt": f"{lead_in} a {first} and a {second}",
-    }
+    clauses = [_clause(first), _clause(second)]
+    return _caption("two_object", clauses, f"{lead_in} a {first} and a {second}")
 
 
 def counting(shape: str, count: int, lead_in: str = LEAD_INS[0]) -> Metadata:
@@ -76,69 +70,54 @@ def counting(shape: str, count: int, lead_in: str = LEAD_INS[0]) -> Metadata:
 
 
 def colors(shape: str, color: str, lead_in: str = LEAD_INS[0]) -> Metadata:
-    return {
-        "tag": "colors",
-        "include": [{"class": shape, "count": 1, "color": color}],
-        "prompt": f"{lead_in} a {color} {shape}",
-    }
+    return _caption("colors", [_clause(shape, color=color)], f"{lead_in} a {color} {shape}")
 
 
 def position(subject: str, relation: str, reference: str, lead_in: str = LEAD_INS[0]) -> Metadata:
     """``subject`` stands ``relation`` the ``reference``, which as in GenEval comes first."""
-    return {
-        "tag": "position",
-        "include": [
-            {"class": reference, "count": 1},
-            {"class": subject, "count": 1, "position": [relation, 0]},
-        ],
-        "prompt": f"{lead_in} a {subject} {relation} a {reference}",
-    }
+    clauses = [_clause(reference), _clause(subject, position=[relation, 0])]
+    return _caption("position", clauses, f"{lead_in} a {subject} {relation} a {reference}")
 
 
 def color_attr(
     first: str, first_color: str, second: str, second_color: str, lead_in: str = LEAD_INS[0]
 ) -> Metadata:
-    return {
-        "tag": "color_attr",
-        "include": [
-            {"class": first, "count": 1, "color": first_color},
-            {"class": second, "count": 1, "color": second_color},
-        ],
-        "prompt": f"{lead_in} a {first_color} {first} and a {second_color} {second}",
-    }
+    clauses = [_clause(first, color=first_color), _clause(second, color=second_color)]
+    prompt = f"{lead_in} a {first_color} {first} and a {second_color} {second}"
+    return _caption("color_attr", clauses, prompt)
 
 
 def sign(word: str, lead_in: str = LEAD_INS[0]) -> Metadata:
-    return {"tag": SIGN, "include": [], "prompt": f'{lead_in} a sign saying "{word}"'}
+    return _caption(SIGN, [], f'{lead_in} a sign saying "{word}"')
+
+
+def _caption(tag: str, include: list[Metadata], prompt: str) -> Metadata:
+    return {"tag": tag, "include": include, "prompt": prompt}
+
+
+def _clause(shape: str, **facts: Any) -> Metadata:
+    """One object of a caption."""
+    return {"class": shape, "count": 1, **facts}
 
 
 @cache
 def every_caption(tag: str, lead_in: str = LEAD_INS[0]) -> tuple[Metadata, ...]:
-    """All captions of one form with one lead-in, in a fixed order."""
-    return tuple(_every_caption(tag, lead_in))
-
-
-def _every_caption(tag: str, lead_in: str) -> list[Metadata]:
+    """Return all captions of one form with one lead-in, in a fixed order."""
     pairs = list(permutations(SHAPES, 2))
-    if tag == "single_object":
-        return [single_object(s, lead_in) for s in SHAPES]
-    if tag == "two_object":
-        return [two_object(a, b, lead_in) for a, b in pairs]
-    if tag == "counting":
-        return [counting(s, n, lead_in) for s in SHAPES for n in NUMBERS]
-    if tag == "colors":
-        return [colors(s, c, lead_in) for s in SHAPES for c in COLORS]
-    if tag == "position":
-        return [position(a, r, b, lead_in) for a, b in pairs for r in RELATIONS]
-    if tag == "color_attr":
-        return [
-            color_attr(a, ca, b, cb, lead_in)
-            for a, b in pairs
-            for ca, cb in permutations(COLORS, 2)
-        ]
-    if tag == SIGN:
-        return [sign(w, lead_in) for w in WORDS]
-    raise ValueError(f"unknown caption form {tag!r}")
+    forms: dict[str, tuple[Callable[..., Metadata], Iterable[tuple[Any, ...]]]] = {
+        "single_object": (single_object, product(SHAPES)),
+        "two_object": (two_object, pairs),
+        "counting": (counting, product(SHAPES, NUMBERS)),
+        "colors": (colors, product(SHAPES, COLORS)),
+        "position": (position, ((a, r, b) for a, b in pairs for r in RELATIONS)),
+        "color_attr": (
+            color_attr,
+            ((a, ca, b, cb) for a, b in pairs for ca, cb in permutations(COLORS, 2)),
+        ),
+        SIGN: (sign, product(WORDS)),
+    }
+    form, facts = forms[tag]
+    return tuple(form(*fact, lead_in) for fact in facts)
 
 
 # --- what is held out -------------------------------------------------------------------------
@@ -248,12 +227,13 @@ def altered(metadata: Metadata, rng: random.Random) -> Metadata:
             return position(other_shape(), relation, reference, lead_in)
         other = rng.choice([r for r in RELATIONS if r != relation])
         return position(subject, other, reference, lead_in)
-    (first, second), (one, two) = named, [clause["color"] for clause in include]
+    first, second = named
+    color_1, color_2 = (clause["color"] for clause in include)
     kind = rng.randrange(4)
     if kind == 0:
-        return color_attr(first, two, second, one, lead_in)
+        return color_attr(first, color_2, second, color_1, lead_in)
     if kind == 1:
-        return color_attr(other_shape(), one, second, two, lead_in)
-    third = rng.choice([c for c in COLORS if c not in (one, two)])
-    one, two = (third, two) if kind == 2 else (one, third)
-    return color_attr(first, one, second, two, lead_in)
+        return color_attr(other_shape(), color_1, second, color_2, lead_in)
+    third = rng.choice([c for c in COLORS if c not in (color_1, color_2)])
+    color_1, color_2 = (third, color_2) if kind == 2 else (color_1, third)
+    return color_attr(first, color_1, second, color_2, lead_in)

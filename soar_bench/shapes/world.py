@@ -114,10 +114,10 @@ def scene_of(metadata: Metadata, rng: random.Random, distribution: Distribution 
     if metadata["tag"] == captions.SIGN:
         top = rng.choice((8, 16, 24)) if distribution.jitter else 16
         return Scene(background, sign=Sign(metadata["prompt"].split('"')[1], top))
-    wanted = [(c["class"], c.get("color")) for c in metadata["include"] for _ in range(c["count"])]
-    named = {shape for shape, _ in wanted}
-    if len(wanted) < 4 and rng.random() < distribution.extra:
-        wanted.append((rng.choice([s for s in SHAPES if s not in named]), None))
+    objects = [(c["class"], c.get("color")) for c in metadata["include"] for _ in range(c["count"])]
+    named = {shape for shape, _ in objects}
+    if len(objects) < 4 and rng.random() < distribution.extra:
+        objects.append((rng.choice([s for s in SHAPES if s not in named]), None))
     separation = 12 if rng.random() < distribution.overlap else SEPARATION
     jitter = 3 if rng.random() < distribution.jitter else 0
     relation = next((c["position"][0] for c in metadata["include"] if "position" in c), None)
@@ -134,7 +134,7 @@ def scene_of(metadata: Metadata, rng: random.Random, distribution: Distribution 
                 rng.choice(distribution.radii),
             )
             for (shape, color), (x, y) in zip(
-                wanted, _place(rng, len(wanted), separation), strict=True
+                objects, _place(rng, len(objects), separation), strict=True
             )
         )
         if relation is None or holds(relation, things[1], things[0]):

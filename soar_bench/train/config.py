@@ -1,4 +1,4 @@
-"""A training run's settings from a YAML file and the command line."""
+"""Settings of a training run: from keywords, a YAML file and the command line."""
 
 from __future__ import annotations
 
@@ -113,24 +113,23 @@ def _explain(error: ValidationError) -> str:
     """The first fault in one sentence, with the nearest name for a typo."""
     fault = error.errors()[0]
     name = ".".join(str(part) for part in fault["loc"])
-    known = {setting.name: setting for setting in settings_of(Config)}
+    settings = {setting.name: setting for setting in settings_of(Config)}
     if fault["type"] == "extra_forbidden":
-        elsewhere = [n for n in known if n.rpartition(".")[2] == name.rpartition(".")[2]]
-        choice = nearest(name, list(known)) or next(iter(elsewhere), "")
+        elsewhere = [n for n in settings if n.rpartition(".")[2] == name.rpartition(".")[2]]
+        choice = nearest(name, list(settings)) or next(iter(elsewhere), "")
         hint = f"; did you mean {choice}?" if choice else ""
         return f"there is no setting {name!r}{hint}"
     if fault["type"] == "missing":
-        return f"the setting {name!r} is missing" + _about(known, name)
+        return f"the setting {name!r} is missing" + _about(settings.get(name))
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
         # Of settings that do not fit together: the words name them.
         return str(fault["ctx"]["error"])
     message = f"the setting {name!r} is {fault['input']!r}: {fault['msg'].lower()}"
-    return message + _about(known, name)
+    return message + _about(settings.get(name))
 
 
-def _about(known: Mapping[str, Setting], name: str) -> str:
+def _about(setting: Setting | None) -> str:
     """The setting's first sentence and default, between brackets."""
-    setting = known.get(name)
     if setting is None:
         return ""
     sentence = re.split(r"[.;](?:\s|$)", setting.about)[0]

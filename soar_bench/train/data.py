@@ -1,4 +1,4 @@
-"""From what a user types after ``--data`` to captioned images."""
+"""Training data by name: the embedded world's, or a user's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from soar_bench.shapes.world import DISTRIBUTIONS, Distribution, example
 from training.data import Source, open_listing
 from training.types import DEFAULT_IMAGES, Images
 
-#: Examples where no number is given: ``shapes-clean`` is ``shapes-clean:2000``.
+#: Number of examples without a number in the name: ``shapes-clean`` is ``shapes-clean:2000``.
 DEFAULT_COUNT = 2_000
 #: Seed of the embedded world's training data.
 SEED = 0
@@ -55,7 +55,7 @@ class ShapesSource:
 
 
 def open_data(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None = None) -> Source:
-    """Captioned images of that name, as the settings say to find them; ``cache`` is a run's.
+    """Open the captioned images of that name; ``cache`` is the folder of a run's encodings.
 
     ``shapes-clean[:COUNT]``, ``shapes-broad[:COUNT]``, or data of a user's own in one of the forms
     of docs/data.md. SoarBenchError or TrainingError, with file and line, if it is not there or is

@@ -1,4 +1,4 @@
-"""What a training step keeps in memory, found by running a pass without computing anything."""
+"""Memory of a training step, measured by running a pass without computing anything."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ class Memory:
     activations: int
 
 
-def measure(pipeline: Path, config: Config) -> Memory:
-    """Runs the largest pass of a step on tensors without memory.
+def measure(pipeline: Pipeline, config: Config) -> Memory:
+    """Run the largest pass of a step on tensors without memory.
 
-    Attention is the kind that keeps no matrix, as on GPUs. Raises TrainingError if the adapter's
-    targets are not there.
+    Attention is the kind that keeps no matrix, as on GPUs. TrainingError if the
+    adapter's targets do not exist.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from training.adapters import add_adapter
 
-    found = Pipeline(pipeline)
-    settings, vae = found.config("transformer"), found.config("vae")
-    outline = empty_model(found, "transformer")
+    settings, vae = pipeline.config("transformer"), pipeline.config("vae")
+    outline = empty_model(pipeline, "transformer")
     parameters = trained = sum(p.numel() for p in outline.parameters())
     if config.lora.rank:
         add_adapter(outline, config.lora, 0)
@@ -45,14 +44,14 @@ def measure(pipeline: Path, config: Config) -> Memory:
     side = config.resolution // 2 ** (len(vae["block_out_channels"]) - 1)
     count = _largest_pass(config)
     with FakeTensorMode():
-        transformer = model_class(found, "transformer").from_config(settings)
+        transformer = model_class(pipeline, "transformer").from_config(settings)
         transformer.train()
         blocks = len(transformer.transformer_blocks)
         inputs = {
             "hidden_states": torch.empty(count, settings["in_channels"], side, side),
             "timestep": torch.empty(count),
             "encoder_hidden_states": torch.empty(
-                count, _tokens(pipeline, config), settings["joint_attention_dim"]
+                count, _tokens(pipeline.folder, config), settings["joint_attention_dim"]
             ),
             "pooled_projections": torch.empty(count, settings["pooled_projection_dim"]),
         }
@@ -78,9 +77,9 @@ def _largest_pass(config: Config) -> int:
     return max(size, min(points, soar.aux_chunk or points))
 
 
-def _tokens(pipeline: Path, config: Config) -> int:
-    """Of a caption: CLIP's and T5's one after the other."""
-    file = pipeline / "tokenizer" / "tokenizer_config.json"
+def _tokens(folder: Path, config: Config) -> int:
+    """Tokens of a caption: CLIP's and T5's, joined."""
+    file = folder / "tokenizer" / "tokenizer_config.json"
     clip = json.loads(file.read_text("utf-8")).get("model_max_length", 77) if file.exists() else 77
     return int(clip) + config.max_sequence_length
 

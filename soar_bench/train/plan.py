@@ -1,4 +1,4 @@
-"""What a training run would be, found out before it starts."""
+"""The plan of a training run: its sizes and cost before it starts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TrainPlan:
 
     @property
     def epochs(self) -> float:
-        """How often every sample is seen."""
+        """Number of times that each sample is seen."""
         return self.config.steps * self._step / self.samples
 
     @property
@@ -52,7 +52,7 @@ class TrainPlan:
 
     @property
     def state(self) -> str:
-        """What the output folder holds of this run."""
+        """How far the run in the output folder is."""
         output = self.config.output
         if checkpoint_folder(output, self.config.steps).exists():
             return "finished: nothing would be done"

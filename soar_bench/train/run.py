@@ -1,4 +1,4 @@
-"""One training from its settings: data, pipeline and callbacks found, checked and handed over."""
+"""One training from its settings: data, pipeline and callbacks, checked and handed over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soar_bench.core.torchvision import mend_torchvision
-from soar_bench.pipelines import digest_pipeline, pipeline_folder
+from soar_bench.pipelines import Pipeline, digest_pipeline, pipeline_folder
 from soar_bench.train.data import open_data
 from soar_bench.train.pipeline import BasePipeline
 from soar_bench.train.plan import TrainPlan
@@ -78,7 +78,7 @@ def check(
         source = open_data(config.data, config.images, config.cache)
         check_optimizer(config.optimizer)
         check_trackers(config)
-        sizes = measure(base.pipeline.folder, config)
+        sizes = measure(Pipeline(base.pipeline.folder), config)
         cache = Cache(config.cache) if config.cache is not None else None
         source = check_records(
             source,

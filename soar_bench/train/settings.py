@@ -1,17 +1,18 @@
-"""The settings of a training, read off the fields of its models: name, type, default, purpose."""
+"""The settings of a training, read off their models: name, type, default and purpose."""
 
 from __future__ import annotations
 
-import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
+#: Sections of the settings under this key in a JSON schema.
+_SECTIONS = "$defs"
 _WIDTH = 96
+_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
 @dataclass(frozen=True)
@@ -28,31 +29,43 @@ class Setting:
     about: str
 
 
-def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
-    """Yield every setting of a model, sections after the plain ones of their level."""
-    sections = {}
-    for name, field in model.model_fields.items():
-        section = _section(field)
-        if section is not None:
-            sections[f"{prefix}{name}."] = section
-        else:
-            default = "" if field.is_required() else _yaml(field.get_default())
-            yield Setting(prefix + name, _kind(field), default, field.description or "")
-    for inner, section in sections.items():
-        yield from settings_of(section, inner)
+def settings_of(model: type[BaseModel]) -> list[Setting]:
+    """Return every setting of a model, plain ones before those of its sections."""
+    schema = model.model_json_schema()
+    settings = _settings(schema, "")
+    for name, section in _sections(schema):
+        settings += _settings(section, f"{name}.")
+    return settings
+
+
+def _sections(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    references = ((name, p["$ref"]) for name, p in schema["properties"].items() if "$ref" in p)
+    return [(name, schema[_SECTIONS][ref.rpartition("/")[2]]) for name, ref in references]
+
+
+def _settings(schema: dict[str, Any], prefix: str) -> list[Setting]:
+    return [
+        Setting(
+            prefix + name,
+            _kind(field),
+            "" if name in schema.get("required", ()) else _yaml(field["default"]),
+            " ".join(field.get("description", "").split()),
+        )
+        for name, field in schema["properties"].items()
+        if "$ref" not in field
+    ]
 
 
 def help_lines(model: type[BaseModel], embedded: Mapping[str, Any]) -> Iterator[str]:
     """Yield the settings for a person, by section, with the defaults of the ``embedded`` recipe."""
-    yield "Set in a YAML file (--config), or as --set NAME=VALUE. Defaults in brackets:"
-    yield ""
+    yield "Set them in a YAML file (--config), or as --set NAME=VALUE.\n"
+    about_sections = {n: s["description"] for n, s in _sections(model.model_json_schema())}
     section = ""
     for setting in settings_of(model):
         outer, _, name = setting.name.rpartition(".")
         if outer != section:
             section = outer
-            cls = _section(model.model_fields[section])
-            yield from ("", *_wrapped(f"{section}: {inspect.cleandoc(cls.__doc__ or '')}", ""))
+            yield from ("", *_wrapped(f"{section}: {about_sections[section]}", ""))
         recipe = embedded.get(section, {}) if section else embedded
         facts = [setting.kind]
         if setting.default:
@@ -66,52 +79,28 @@ def help_lines(model: type[BaseModel], embedded: Mapping[str, Any]) -> Iterator[
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
+    lines = textwrap.wrap(text, _WIDTH - len(indent), break_on_hyphens=False)
+    return [indent + line for line in lines]
 
 
-def _section(field: FieldInfo) -> type[BaseModel] | None:
-    cls = field.annotation
-    return cls if isinstance(cls, type) and issubclass(cls, BaseModel) else None
-
-
-def _kind(field: FieldInfo) -> str:
-    words = _type(field.annotation)
-    bounds = [
-        f"{sign} {getattr(constraint, name):g}"
-        for constraint in field.metadata
-        for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
-        if getattr(constraint, name, None) is not None
-    ]
-    return " ".join([words, " and ".join(bounds)]).strip()
-
-
-def _type(annotation: Any) -> str:
-    """The type's name for a person; a literal's choices."""
-    arguments = get_args(annotation)
-    if get_origin(annotation) is Literal:
-        return " | ".join(str(choice) for choice in arguments)
-    if get_origin(annotation) is tuple:
-        return f"list of {_type(arguments[0])}"
-    if type(None) in arguments:
-        return " | ".join([*(_type(a) for a in arguments if a is not type(None)), "null"])
-    names = {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}
-    name = getattr(annotation, "__name__", str(annotation))
-    return names.get(name, name.lower())
+def _kind(field: dict[str, Any]) -> str:
+    """The type with its bounds, or the choices, of a field of a JSON schema."""
+    if "enum" in field:
+        return " | ".join(field["enum"])
+    if "anyOf" in field:
+        return " | ".join(map(_kind, field["anyOf"]))
+    if field["type"] == "array":
+        return f"list of {_kind(field['items'])}"
+    names = {"string": "text", "integer": "whole number", "boolean": "true | false"}
+    name = field.get("format") or names.get(field["type"], field["type"])
+    bounds = [f"{sign} {field[bound]:g}" for bound, sign in _BOUNDS.items() if bound in field]
+    return f"{name} {' and '.join(bounds)}".strip()
 
 
 def _yaml(value: Any) -> str:
     """A default as YAML has it, on one line."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_yaml(item) for item in value) + "]"
-    if value == "":
-        return "empty"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml, value))}]"
+    words = {"": "empty", "None": "null", "True": "true", "False": "false"}
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return words.get(text, text)

@@ -1,8 +1,8 @@
 """Callbacks of a training: metrics, and images of the same prompts, of its checkpoints.
 
-Both go through the code of ``eval``, with the same cache: what a look makes, a later ``eval`` of
-that checkpoint finds, and what is there already is not made again. Records and pictures go into the
-run's own folder.
+Both go through the code of ``eval``, with the same cache: a later ``eval`` of the checkpoint
+finds the images and scores, and nothing is made twice. Records and pictures go into the run's own
+folder.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from soar_bench.suites.types import PlannedSample, Protocol, Suite
 from training.callbacks import Callback, Observation
 from training.types import Config
 
-#: What the run's own folder calls them.
+#: Folders of records and of images in the run's own.
 RESULTS, IMAGES = "results", "validation"
 #: Follows a metric's name where the figure is how many samples have no score.
 UNSCORED = "/unscored"
@@ -55,27 +55,27 @@ def callbacks_of(
     note: Note = lambda words: None,
     device: str = AUTO,
 ) -> list[Callback]:
-    """Those that the settings ask for. Nothing is written to ``config.output`` yet.
+    """Return the callbacks that the settings ask for. Nothing is written to ``config.output`` yet.
 
     ``cache`` keeps images and scores, as that of ``eval`` does. ``observe`` hears of stages,
     ``note`` of what a person should know. SoarBenchError if anything is wrong that can be known
     before training: suite, protocol, evaluators, prompts, the metric of ``keep_best``.
     """
-    found: list[Callback] = []
+    callbacks: list[Callback] = []
     if not (config.validation.every or config.evaluation.every):
-        return found
+        return callbacks
     base = resolve(config.base)
     options = Options(config.output / RESULTS, cache, batch_size=None, device=device)
     if config.validation.every:
-        found.append(_validation(config, base, options, observe, note))
+        callbacks.append(_validation(config, base, options, observe, note))
     if config.evaluation.every:
         evaluation = _evaluation(config, base, options, observe, note)
         if config.keep_best and config.keep_best not in evaluation.higher_is_better:
             metrics = list(evaluation.higher_is_better)
             with _setting("keep_best"):
                 raise unknown_name("metric of the evaluation", config.keep_best, metrics)
-        found.append(evaluation)
-    return found
+        callbacks.append(evaluation)
+    return callbacks
 
 
 # Evaluation
@@ -105,7 +105,7 @@ class EvaluationCallback:
         """Each metric's value over the samples, as the record has it; a metric that no sample has
         is absent. Where samples are unscored, their number as ``METRIC/unscored``.
         """
-        with _look() as group:
+        with _apart() as group:
             judged = _resolved(checkpoint, group)
             work = prepare(judged, self.suite, self.protocol, self.options)
             found = run(work, self.options, self.observe, self.note, group)
@@ -175,7 +175,7 @@ class ValidationCallback:
     def on_checkpoint(self, checkpoint: str, step: int) -> Observation:
         """The images by prompt."""
         folder = self.folder / f"step-{step:06d}"
-        with _look() as group:
+        with _apart() as group:
             shown = _resolved(checkpoint, group)
             images = Generation(shown, self.suite, self.protocol, self.options.cache, 1)
             files = [folder / f"{number:02d}.png" for number in range(len(images.samples))]
@@ -253,7 +253,7 @@ def _stage(observe: Observer, name: str, stage: str, done: int, total: int) -> N
 
 @contextmanager
 def _setting(name: str) -> Iterator[None]:
-    """Errors name the setting that they are about."""
+    """Put the setting that an error is about before it."""
     try:
         yield
     except SoarBenchError as error:
@@ -261,7 +261,7 @@ def _setting(name: str) -> Iterator[None]:
 
 
 def _check(base: Checkpoint, suite: Suite, protocol: Protocol, options: Options) -> None:
-    """What ``eval`` of the base would find wrong before it starts."""
+    """Raise SoarBenchError for what keeps ``eval`` of the base from starting."""
     # The run's folder is left for the trainer to make, which tells from it whether it has begun.
     work = prepare(base, suite, protocol, replace(options, results=options.cache))
     if work.problems:
@@ -269,17 +269,17 @@ def _check(base: Checkpoint, suite: Suite, protocol: Protocol, options: Options)
 
 
 def _resolved(name: str, group: Group) -> Checkpoint:
-    """The checkpoint, whose weights one process reads to tell which they are."""
-    found = group.share(resolve(name) if group.main else None)
-    assert found is not None
-    return found
+    """Resolve the checkpoint in every process; one reads its weights for their digest."""
+    checkpoint = group.share(resolve(name) if group.main else None)
+    assert checkpoint is not None
+    return checkpoint
 
 
 @contextmanager
-def _look() -> Iterator[Group]:
-    """The processes of the training, able to talk, while nothing of it reaches what they do.
+def _apart() -> Iterator[Group]:
+    """Let a callback work in the processes of the training, connected, without its modes.
 
-    What training goes on with afterwards is as it was: random states, modes of torch, memory.
+    Afterwards random states, modes of torch and memory are as they were.
     """
     mend_torchvision()
     with preserved_torch_state(), _whole_models():
@@ -293,7 +293,7 @@ def _look() -> Iterator[Group]:
 
 
 def _release() -> None:
-    """Gives a device back the memory that training, or a look, holds without need."""
+    """Give a device back the memory that training, or a callback, holds without need."""
     import torch
 
     if torch.accelerator.is_available():
@@ -301,7 +301,7 @@ def _release() -> None:
 
 
 #: With FSDP it tells transformers that weights will be sent from the first process of a machine: in
-#: the others models are left empty, in whole or in part. Nobody sends those of a look.
+#: the others models are left empty, in whole or in part. Nobody sends those of a callback.
 _ONE_LOADS = "FSDP_CPU_RAM_EFFICIENT_LOADING"
 
 

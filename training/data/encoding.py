@@ -237,14 +237,14 @@ class _Work:
                 self._progress(stage, done, total)
             return made
         files = [self._cache.file(kind, identity(shard)) for shard in shards]
-        mine = [n for n in self._processes.share(len(shards)) if not files[n].exists()]
-        for position, number in enumerate(mine):
+        own = [n for n in self._processes.share(len(shards)) if not files[n].exists()]
+        for position, number in enumerate(own):
             tensors = make(shards[number])
             if position == 0:
-                one = sum(t.numel() * t.element_size() for t in tensors.values())
-                self._cache.check_space(one * len(mine) * self._processes.count)
+                size = sum(t.numel() * t.element_size() for t in tensors.values())
+                self._cache.check_space(size * len(own) * self._processes.count)
             write_tensors(files[number], tensors)
-            done = total - sum(len(shards[n].rows) for n in mine[position + 1 :])
+            done = total - sum(len(shards[n].rows) for n in own[position + 1 :])
             self._progress(stage, done, total)
         self._processes.wait()
         if missing := [file for file in files if not file.exists()]:
@@ -257,5 +257,5 @@ class _Work:
 
 def _of(stored: Any, name: str) -> Path | torch.Tensor:
     """The tensor of that name in memory; a file holds all of them."""
-    found: Path | torch.Tensor = stored if isinstance(stored, Path) else stored[name]
-    return found
+    tensor: Path | torch.Tensor = stored if isinstance(stored, Path) else stored[name]
+    return tensor

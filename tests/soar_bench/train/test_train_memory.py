@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from soar_bench.pipelines import Pipeline
 from soar_bench.train.memory import measure
 
 
@@ -41,16 +42,16 @@ def test_activations_are_those_of_a_real_pass(method, tiny_config, tiny_pipeline
     count = {"sft": 4, "soar": 8}[method]
     side = 64 // pipeline.vae_scale_factor
     real = kept_by_a_pass(transformer, count, side, pipeline.tokenizer_max_length + 14)
-    found = measure(tiny_pipeline, config)
+    found = measure(Pipeline(tiny_pipeline), config)
     assert found.activations == pytest.approx(real, rel=0.05)
     assert found.parameters == found.trained == sum(p.numel() for p in transformer.parameters())
 
 
 def test_checkpointing_keeps_less_and_an_adapter_trains_less(tiny_config, tiny_pipeline):
-    plain = measure(tiny_pipeline, tiny_config())
-    again = measure(tiny_pipeline, tiny_config(gradient_checkpointing=True))
+    plain = measure(Pipeline(tiny_pipeline), tiny_config())
+    again = measure(Pipeline(tiny_pipeline), tiny_config(gradient_checkpointing=True))
     assert again.activations < 0.8 * plain.activations
-    adapter = measure(tiny_pipeline, tiny_config(lora={"rank": 2}))
+    adapter = measure(Pipeline(tiny_pipeline), tiny_config(lora={"rank": 2}))
     assert adapter.parameters == plain.parameters
     # Rank 2 times both sides of the eight square layers of width 32 in two blocks; the last
     # has no way out for its text.
