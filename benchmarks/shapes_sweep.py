@@ -22,12 +22,12 @@ from soar_bench.boards.words import format_difference, format_value
 from soar_bench.checkpoints import resolve
 from soar_bench.core.markdown import table as markdown_table
 from soar_bench.core.progress import stages
-from soar_bench.evaluate import Options, prepare, run
+from soar_bench.evaluation import Options, prepare, run
 from soar_bench.records import read_runs
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import SHAPES_PROTOCOL
-from soar_bench.train.config import load_config
-from soar_bench.train.run import train
+from soar_bench.trainer.config import load_config
+from soar_bench.trainer.run import train
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 OUTPUT = Path("outputs/sweep")

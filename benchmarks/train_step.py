@@ -237,7 +237,7 @@ def prepare(given: argparse.Namespace) -> Work:
     from soar_bench.checkpoints import pipeline_folder
     from soar_bench.pipelines.loading import load_pipeline
     from soar_bench.pipelines.models import quieten
-    from soar_bench.train.data import open_data
+    from soar_bench.trainer.data import open_data
     from training.loop import compile_blocks
     from training.parallel import Parallel
     from training.types import Soar

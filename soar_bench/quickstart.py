@@ -17,14 +17,14 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import replace_atomically, write_text
 from soar_bench.core.gallery import grid
 from soar_bench.core.progress import Stages
-from soar_bench.evaluate import Options, prepare, run
+from soar_bench.evaluation import Options, prepare, run
 from soar_bench.output.leaderboard import leaderboard
 from soar_bench.records import Run
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import SHAPES_PROTOCOL
 from soar_bench.suites.types import PlannedSample, Prompt, Suite
-from soar_bench.train.config import load_config
-from soar_bench.train.run import train
+from soar_bench.trainer.config import load_config
+from soar_bench.trainer.run import train
 
 #: Each suite with the metric that says whether an image is right.
 SUITES = {"shapes": "shapes_geneval", "shapes-signs": "ocr_accuracy"}

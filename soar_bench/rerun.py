@@ -29,7 +29,7 @@ from soar_bench.suites.types import Protocol, Suite
 
 if TYPE_CHECKING:
     from soar_bench.checkpoints import Checkpoint
-    from soar_bench.evaluate import Options, Plan
+    from soar_bench.evaluation import Options, Plan
 
 #: Scores are equal if they differ by no more than this part of their metric's scale.
 TOLERANCE = 1e-5
@@ -53,7 +53,7 @@ class Again:
 
     def prepare(self) -> Plan:
         """Check everything that can be checked before the expensive work begins."""
-        from soar_bench.evaluate import prepare
+        from soar_bench.evaluation import prepare
 
         return prepare(self.checkpoint, self.suite, self.protocol, self.options)
 
@@ -81,7 +81,7 @@ def plan_again(
         )
     from soar_bench.checkpoints import resolve
     from soar_bench.core.devices import choose
-    from soar_bench.evaluate import Options
+    from soar_bench.evaluation import Options
 
     record = run.record
     recorded, suite, made = record.checkpoint, record.suite, record.made
@@ -328,7 +328,7 @@ def make(
     note: Callable[[str], None] = lambda words: None,
 ) -> RerunComparison:
     """Make images and scores, as far as a stopped rerun has not, and compare."""
-    from soar_bench.evaluate import run
+    from soar_bench.evaluation import run
 
     work = again.prepare()
     made = run(work, again.options, observe, note)

@@ -89,7 +89,7 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture()
 def tiny_config(tiny_pipeline: Path, tmp_path: Path):
     """Settings of a training of a few steps from the tiny pipeline; keywords override them."""
-    from soar_bench.train.config import load_config
+    from soar_bench.trainer.config import load_config
 
     def make(**changes: object):
         settings = {
@@ -119,6 +119,6 @@ def tiny_train():
     """Trains with the given settings and callbacks alone; returns the last checkpoint."""
     from functools import partial
 
-    from soar_bench.train.run import train
+    from soar_bench.trainer.run import train
 
     return partial(train, watch=False)

@@ -18,7 +18,7 @@ FILES = [file for package in PACKAGES for file in sorted((ROOT / package).rglob(
 #: ``soar_bench`` is the package's own ``__init__``, the public API.
 ROOMS = (
     "core", "stats", "pipelines", "shapes", "fetch", "suites", "checkpoints", "cache", "sampling",
-    "scoring", "records", "evaluate", "rerun", "boards", "drift", "train", "doctor",
+    "scoring", "records", "evaluation", "rerun", "boards", "drift", "trainer", "doctor",
     "output", "report", "quickstart", "soar_bench", "cli", "__main__",
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from benchmarks.pretrain.recipe import PretrainConfig
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import replace_atomically, replace_folder_atomically
 from soar_bench.core.progress import Stages
-from soar_bench.train.config import load_config, read_settings
+from soar_bench.trainer.config import load_config, read_settings
 from training.types import Config
 
 STAGES = ("vae", "text", "transformer", "scorer")
@@ -66,7 +66,7 @@ def _text(recipe: PretrainConfig, output: Path, show: Stages) -> None:
 
 def _transformer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
     """Assembles the pipeline around a random transformer, trains it, exports in half precision."""
-    from soar_bench.train.run import train
+    from soar_bench.trainer.run import train
 
     start = output / "start"
     with replace_folder_atomically(start) as aside:

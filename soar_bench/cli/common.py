@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from soar_bench.core.distributed import Group
-    from soar_bench.evaluate import Options, Plan
+    from soar_bench.evaluation import Options, Plan
     from soar_bench.records import Run
 
 
@@ -79,7 +79,7 @@ def carry_out(
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.progress import stages
     from soar_bench.core.text import json_text
-    from soar_bench.evaluate import problems, run
+    from soar_bench.evaluation import problems, run
     from soar_bench.output.plan import plan_record, show_plans
     from soar_bench.output.tables import run_table
 

@@ -62,7 +62,7 @@ def drift(
     from soar_bench.core.torchvision import mend_torchvision
     from soar_bench.shapes.world import DISTRIBUTIONS
     from soar_bench.suites.protocols import get_protocol, override
-    from soar_bench.train.data import open_data
+    from soar_bench.trainer.data import open_data
 
     terminate_as_interrupt()
     resolved = [resolve(name, base) for name in checkpoints]

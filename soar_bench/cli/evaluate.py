@@ -81,7 +81,7 @@ def evaluate(
     """
     from soar_bench.checkpoints import resolve
     from soar_bench.core.distributed import join
-    from soar_bench.evaluate import Options, prepare
+    from soar_bench.evaluation import Options, prepare
     from soar_bench.suites import get_suite
     from soar_bench.suites.protocols import default_protocol, get_protocol, sweep
 

@@ -55,7 +55,7 @@ def score(
     """
     from soar_bench.core.distributed import join
     from soar_bench.core.progress import stages
-    from soar_bench.evaluate import Options, prepare_images
+    from soar_bench.evaluation import Options, prepare_images
 
     options = Options(
         results,

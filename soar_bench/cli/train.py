@@ -18,8 +18,8 @@ class Method(StrEnum):
 def _help_settings(show: bool) -> None:
     if show:
         from soar_bench.shapes.recipe import RECIPE
-        from soar_bench.train.config import Config
-        from soar_bench.train.settings import help_lines
+        from soar_bench.trainer.config import Config
+        from soar_bench.trainer.settings import help_lines
 
         for line in help_lines(Config, RECIPE):
             typer.echo(line)
@@ -75,9 +75,9 @@ def train(
     """Train a checkpoint with SFT or SOAR. Interrupted, the same command goes on."""
     from soar_bench.core.distributed import described
     from soar_bench.core.progress import stages
-    from soar_bench.train.config import load_config
-    from soar_bench.train.run import check
-    from soar_bench.train.run import train as run
+    from soar_bench.trainer.config import load_config
+    from soar_bench.trainer.run import check
+    from soar_bench.trainer.run import train as run
 
     several: list[int | None] = [*dict.fromkeys(numbers("--seeds", seeds, int, 0))]
     if several and seed is not None:
@@ -107,7 +107,7 @@ def train(
                 for line in plan.lines():
                     typer.echo(line)
         return
-    from soar_bench.train.watch import callbacks_of
+    from soar_bench.trainer.watch import callbacks_of
 
     for settings in configs[1:]:
         callbacks_of(settings)  # all are checked before the first is trained

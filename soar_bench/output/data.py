@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from soar_bench.train.data import open_data
+from soar_bench.trainer.data import open_data
 from training.cache import Cache
 from training.data.checking import Progress, inspect
 from training.data.order import BucketOrder

@@ -302,9 +302,9 @@ def read_run(folder: Path) -> Run:
         raise SoarBenchError(f"{file} {fault(error)}") from None
 
 
-def read_runs(results: Path) -> list[Run]:
+def read_runs(results: str | Path) -> list[Run]:
     """Return every run under a folder, by folder name. SoarBenchError if one cannot be read."""
-    return [read_run(folder) for folder in run_folders(results)]
+    return [read_run(folder) for folder in run_folders(Path(results))]
 
 
 def run_folders(results: Path) -> list[Path]:

@@ -27,7 +27,7 @@ from soar_bench.report.plots import Figures
 from soar_bench.report.sections import Section, ordered_metrics, training_of
 from soar_bench.stats import CONFIDENCE
 
-#: What the trainer leaves in its folder (training/run.py, soar_bench/train/watch.py).
+#: What the trainer leaves in its folder (training/run.py, soar_bench/trainer/watch.py).
 EVALUATIONS_FILE, RESULTS = "evaluations.jsonl", "results"
 #: Follows a metric's name where the figure is how many samples have no score.
 UNSCORED = "/unscored"

@@ -41,7 +41,7 @@ def evaluate(tmp_path: Path, small_suite, quick):
     ``evaluate.generated`` is how many images the last one had to make.
     """
     from soar_bench.checkpoints import resolve
-    from soar_bench.evaluate import Options, prepare, run
+    from soar_bench.evaluation import Options, prepare, run
 
     def go(name, suite=small_suite, protocol=quick, observe=None, **options):
         places = {"results": tmp_path / "results", "cache": tmp_path / "cache"}

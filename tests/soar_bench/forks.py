@@ -20,8 +20,8 @@ import diffusers, pandas, torch, transformers  # nothing of them is computed her
 from diffusers import StableDiffusion3Pipeline
 from transformers import CLIPTextModelWithProjection, CLIPModel, T5EncoderModel
 import diffusers.pipelines.onnx_utils, peft  # else imported on the way, where a signal breaks it
-import training.loop, training.encoders, soar_bench.train.watch
-import soar_bench.evaluate, soar_bench.sampling.generate, soar_bench.sampling.sampler
+import training.loop, training.encoders, soar_bench.trainer.watch
+import soar_bench.evaluation, soar_bench.sampling.generate, soar_bench.sampling.sampler
 import soar_bench.stats
 from soar_bench.cli import main
 print("ready", flush=True)

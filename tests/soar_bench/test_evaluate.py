@@ -294,7 +294,7 @@ def test_text_with_line_separators_survives_the_journal(tmp_path):
 
 
 def test_a_results_folder_that_cannot_be_made_is_named(tiny_pipeline, small_suite, quick, tmp_path):
-    from soar_bench.evaluate import Options, prepare
+    from soar_bench.evaluation import Options, prepare
 
     (tmp_path / "file").write_text("")
     options = Options(tmp_path / "file" / "results", tmp_path / "cache")

@@ -18,7 +18,7 @@ from evaluators.types import Evaluator, Metric, Score
 from soar_bench.checkpoints import resolve
 from soar_bench.checkpoints.in_memory import from_memory
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.evaluate import evaluate, score
+from soar_bench.evaluation import evaluate, score
 from soar_bench.records import read_run
 from soar_bench.rerun import plan_again
 
@@ -126,7 +126,7 @@ def test_an_edited_class_does_not_keep_its_old_scores(tmp_path):
     by_name = "score([Image.new('RGB', (8, 5))], 'a', evaluators='mine:Height', results='by-name')"
     by_object = "score([Image.new('RGB', (8, 5))], 'a', evaluators=mine.Height(), results='object')"
     code = (
-        "import json, mine; from PIL import Image; from soar_bench.evaluate import score\n"
+        "import json, mine; from PIL import Image; from soar_bench.evaluation import score\n"
         f"runs = [{by_name}, {by_object}]\n"
         "print(json.dumps([[r.scores()['value'].tolist(), r.record.made.scored] for r in runs]))"
     )

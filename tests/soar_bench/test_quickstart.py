@@ -41,7 +41,7 @@ def small_world(monkeypatch):
 
 
 def load_small(file, options):
-    from soar_bench.train.config import load_config
+    from soar_bench.trainer.config import load_config
 
     return load_config(file, options)
 

@@ -78,9 +78,9 @@ def train_all(jobs: list[dict[str, Any]], count: int = 2, **environment: str) ->
 
 
 def _run(job: dict[str, Any]) -> None:
-    from soar_bench.train.config import load_config
-    from soar_bench.train.pipeline import BasePipeline
-    from soar_bench.train.run import train
+    from soar_bench.trainer.config import load_config
+    from soar_bench.trainer.pipeline import BasePipeline
+    from soar_bench.trainer.run import train
     from training.types import Stopped
 
     config = load_config(None, job["settings"])

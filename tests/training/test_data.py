@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from soar_bench.pipelines.loading import load_pipeline
-from soar_bench.train.pipeline import BasePipeline
+from soar_bench.trainer.pipeline import BasePipeline
 from training.data import ImageFolder
 from training.data.encoding import encode
 from training.data.order import rows_of_step

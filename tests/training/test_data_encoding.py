@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from soar_bench.pipelines import EMBEDDED
 from soar_bench.pipelines.loading import load_pipeline
-from soar_bench.train.pipeline import BasePipeline
+from soar_bench.trainer.pipeline import BasePipeline
 from training import encoders
 from training.cache import Cache, Processes
 from training.checkpoint import read_checkpoint
@@ -185,7 +185,7 @@ from training.cache import Cache, Processes
 from training.checkpoint import read_checkpoint
 from training.data import open_listing
 from training.data.encoding import encode
-from soar_bench.train.pipeline import BasePipeline
+from soar_bench.trainer.pipeline import BasePipeline
 from training.encoders import Encoders
 
 data, pipeline, here = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])

@@ -15,8 +15,8 @@ from accelerate.state import AcceleratorState, GradientState
 from processes import launch
 from safetensors.torch import load_file
 
-from soar_bench.train.config import load_config
-from soar_bench.train.run import train
+from soar_bench.trainer.config import load_config
+from soar_bench.trainer.run import train
 from training.callbacks import silent
 from training.types import Stopped, TrainingError
 from training.zero import configure

@@ -23,8 +23,8 @@ METHODS = {
 
 def curve(name: str, output: Path) -> list[list[float]]:
     """The figures of 24 steps."""
-    from soar_bench.train.config import load_config
-    from soar_bench.train.run import train
+    from soar_bench.trainer.config import load_config
+    from soar_bench.trainer.run import train
     from training.run import METRICS_FILE
 
     settings = {

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from soar_bench.cli.data import app
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.train.data import open_data
+from soar_bench.trainer.data import open_data
 from training.cache import Cache, write_json
 from training.data.records import caption_of, key_of, size_of
 

@@ -27,7 +27,7 @@ from soar_bench.drift.samples import Samples
 from soar_bench.drift.walk import inner_levels, probe, walk
 from soar_bench.pipelines.loading import load_pipeline
 from soar_bench.suites.protocols import get_protocol, override
-from soar_bench.train.data import open_data
+from soar_bench.trainer.data import open_data
 from training.encoders import encode_prompts
 from training.types import TrainingError
 

@@ -465,7 +465,7 @@ def shortened(figure):
 
 
 def test_the_constants_are_those_of_the_trainer():
-    from soar_bench.train import watch as train_watch
+    from soar_bench.trainer import watch as train_watch
     from training import run
 
     assert (curves.METRICS_FILE, curves.CONFIG_FILE) == (run.METRICS_FILE, run.CONFIG_FILE)

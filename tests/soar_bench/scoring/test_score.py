@@ -99,7 +99,7 @@ BOTH = ("shapes-geneval", "shapes-clipscore")
 def made(tmp_path_factory, tiny_pipeline, small_suite, quick):
     """A run that ``eval`` made, and the file of each of its samples by prompt id and index."""
     from soar_bench.checkpoints import resolve
-    from soar_bench.evaluate import Options, prepare, run
+    from soar_bench.evaluation import Options, prepare, run
 
     place = tmp_path_factory.mktemp("made")
     options = Options(place / "results", place / "cache", evaluators=BOTH)
@@ -334,7 +334,7 @@ def test_an_evaluator_that_fails_halfway_loses_nothing_that_was_scored(score, tm
 def test_an_image_that_changes_while_it_is_scored_is_refused_and_the_others_are_kept(
     tmp_path, brightness
 ):
-    from soar_bench.evaluate import Options, prepare_images, run
+    from soar_bench.evaluation import Options, prepare_images, run
 
     write_geneval(tmp_path / "a")
     options = Options(

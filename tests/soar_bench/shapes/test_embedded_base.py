@@ -10,7 +10,7 @@ import pytest
 
 from soar_bench.cache.images import ImageStore
 from soar_bench.checkpoints import EMBEDDED, resolve
-from soar_bench.evaluate import Options, prepare, run
+from soar_bench.evaluation import Options, prepare, run
 from soar_bench.records import read_runs
 from soar_bench.sampling.generate import generate
 from soar_bench.sampling.sampler import Sampler

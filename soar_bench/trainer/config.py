@@ -14,7 +14,7 @@ import training.types
 from soar_bench.core.errors import SoarBenchError, nearest
 from soar_bench.pipelines import EMBEDDED
 from soar_bench.shapes.recipe import RECIPE
-from soar_bench.train.settings import Setting, settings_of
+from soar_bench.trainer.settings import Setting, settings_of
 
 
 class Config(training.types.Config):

@@ -18,13 +18,13 @@ from PIL import Image
 from soar_bench import suites
 from soar_bench.checkpoints import resolve
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.evaluate import Options, prepare, run
+from soar_bench.evaluation import Options, prepare, run
 from soar_bench.sampling.noise import initial_noise
 from soar_bench.sampling.sampler import Sampler
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import get_protocol
-from soar_bench.train.config import load_config
-from soar_bench.train.watch import callbacks_of
+from soar_bench.trainer.config import load_config
+from soar_bench.trainer.watch import callbacks_of
 
 PROTOCOL = "shapes+steps=2"
 PROMPTS = ["a photo of a red circle", "a photo of two green stars"]
@@ -84,7 +84,7 @@ def trained(config):
 
 
 def train(settings, callbacks=()):
-    from soar_bench.train.run import train
+    from soar_bench.trainer.run import train
 
     return str(train(settings, callbacks=callbacks, watch=False))
 
@@ -428,7 +428,7 @@ import gc, json, os, sys
 import torch.distributed as dist
 from torch.testing._internal.distributed import fake_pg  # a group that says nothing, like NCCL's
 import transformers, diffusers
-import soar_bench.evaluate, soar_bench.sampling.generate, soar_bench.core.memory
+import soar_bench.evaluation, soar_bench.sampling.generate, soar_bench.core.memory
 from diffusers import StableDiffusion3Pipeline
 from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
@@ -441,9 +441,9 @@ os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
                "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 from pathlib import Path
 from transformers.modeling_utils import is_fsdp_enabled
-from soar_bench.train.config import load_config
+from soar_bench.trainer.config import load_config
 from soar_bench.sampling.sampler import Sampler
-from soar_bench.train.watch import callbacks_of
+from soar_bench.trainer.watch import callbacks_of
 
 sample, whole = Sampler.sample, []
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.train.config import Config, load_config
+from soar_bench.trainer.config import Config, load_config
 
 ROOT = Path(__file__).parents[3]
 

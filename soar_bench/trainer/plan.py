@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from soar_bench.train.memory import Memory
+from soar_bench.trainer.memory import Memory
 from training.checkpoint import checkpoint_folder, latest_checkpoint
 from training.data import Source
 from training.types import Config

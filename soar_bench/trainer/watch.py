@@ -24,7 +24,7 @@ from soar_bench.core.files import replace_atomically
 from soar_bench.core.memory import USUAL_BATCH, release
 from soar_bench.core.torch_state import preserved_torch_state
 from soar_bench.core.torchvision import mend_torchvision
-from soar_bench.evaluate import Note, Options, prepare, problems, run
+from soar_bench.evaluation import Note, Options, prepare, problems, run
 from soar_bench.records import Run
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.judges import resolve_judges

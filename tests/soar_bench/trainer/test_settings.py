@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.shapes.recipe import RECIPE
-from soar_bench.train.config import Config, load_config
-from soar_bench.train.settings import help_lines, settings_of
+from soar_bench.trainer.config import Config, load_config
+from soar_bench.trainer.settings import help_lines, settings_of
 from training import types
 
 

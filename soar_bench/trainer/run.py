@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from soar_bench.core.torchvision import mend_torchvision
 from soar_bench.pipelines import Pipeline, digest_pipeline, pipeline_folder
-from soar_bench.train.data import open_data
-from soar_bench.train.pipeline import BasePipeline
-from soar_bench.train.plan import TrainPlan
+from soar_bench.trainer.data import open_data
+from soar_bench.trainer.pipeline import BasePipeline
+from soar_bench.trainer.plan import TrainPlan
 from training.callbacks import Callback, Progress, silent
 from training.data import Source
 from training.types import Config
@@ -38,7 +38,7 @@ def train(
     when interrupted, ``Diverged`` when the loss is no longer a number (``training.types``).
     """
     mend_torchvision()
-    from soar_bench.train.watch import callbacks_of
+    from soar_bench.trainer.watch import callbacks_of
     from training.loop import train as run
 
     base = _base(config)
@@ -62,8 +62,8 @@ def check(
     """
     mend_torchvision()
     from soar_bench.core.distributed import described
-    from soar_bench.train.memory import measure
-    from soar_bench.train.watch import callbacks_of
+    from soar_bench.trainer.memory import measure
+    from soar_bench.trainer.watch import callbacks_of
     from training.cache import Cache
     from training.data.checking import check as check_records
     from training.optimizers import check_optimizer

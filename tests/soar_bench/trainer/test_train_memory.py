@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from soar_bench.pipelines import Pipeline
-from soar_bench.train.memory import measure
+from soar_bench.trainer.memory import measure
 
 
 def kept_by_a_pass(transformer, count, side, tokens):
