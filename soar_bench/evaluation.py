@@ -279,9 +279,7 @@ def score(
     return _run_quietly(plan, options, progress)
 
 
-def _listed(
-    evaluators: str | Evaluator | Sequence[str | Evaluator],
-) -> tuple[str | Evaluator, ...]:
+def _listed(evaluators: str | Evaluator | Sequence[str | Evaluator]) -> tuple[str | Evaluator, ...]:
     several = isinstance(evaluators, Sequence) and not isinstance(evaluators, str)
     return tuple(evaluators) if several else (evaluators,)  # type: ignore[arg-type, return-value]
 

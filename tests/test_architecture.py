@@ -140,6 +140,14 @@ def test_the_ground_floor_and_the_vocabularies_import_nothing_heavy():
     assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
+def test_a_run_with_nothing_left_to_do_imports_nothing_heavy():
+    names = "soar_bench.evaluation, soar_bench.output.tables, soar_bench.output.plan"
+    heavy = "{'torch', 'diffusers', 'transformers', 'accelerate', 'scipy.stats'}"
+    code = f"import sys, {names}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
 def test_modules_of_the_command_line_import_nothing_heavy_at_the_top():
     allowed = {
         "typer",

@@ -15,11 +15,7 @@ from soar_bench.checkpoints import hub
 from soar_bench.checkpoints.adapters import base_of, check_adapter
 from soar_bench.checkpoints.fit import check_denoiser_folder, check_denoiser_shapes
 from soar_bench.checkpoints.forms import Found, find
-from soar_bench.checkpoints.single_file import (
-    converted,
-    converted_shapes,
-    in_diffusers_names,
-)
+from soar_bench.checkpoints.single_file import converted, converted_shapes, in_diffusers_names
 from soar_bench.checkpoints.types import Checkpoint
 from soar_bench.core.digests import (
     digest_of,
@@ -40,22 +36,10 @@ from soar_bench.pipelines import (
 )
 from soar_bench.pipelines.weights import model_files, read_header
 from soar_bench.suites.types import Protocol
-from training.checkpoint import (
-    ADAPTER,
-    CHECKPOINT_FILE,
-    TRANSFORMER,
-    read_checkpoint,
-)
+from training.checkpoint import ADAPTER, CHECKPOINT_FILE, TRANSFORMER, read_checkpoint
 from training.types import TrainingError
 
-__all__ = [
-    "EMBEDDED",
-    "Checkpoint",
-    "digest_pipeline",
-    "image_size",
-    "pipeline_folder",
-    "resolve",
-]
+__all__ = ["EMBEDDED", "Checkpoint", "digest_pipeline", "image_size", "pipeline_folder", "resolve"]
 
 
 def resolve(name: str, base: str | None = None) -> Checkpoint:

@@ -15,10 +15,7 @@ from soar_bench.pipelines.models import load_errors, model_class, quieten
 
 
 def load(
-    checkpoint: Checkpoint,
-    dtype: Any,
-    vae_dtype: Any,
-    parts: Collection[str] | None = None,
+    checkpoint: Checkpoint, dtype: Any, vae_dtype: Any, parts: Collection[str] | None = None
 ) -> Any:
     """Load the checkpoint's pipeline on the CPU, in evaluation mode, without gradients.
 

@@ -14,18 +14,11 @@ from typing import Any
 from soar_bench.core.digests import digest_of, digest_weights, remember
 from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.files import read_json
-from soar_bench.pipelines.weights import (
-    OTHER_FORMATS,
-    WeightFiles,
-    model_files,
-    read_header,
-)
+from soar_bench.pipelines.weights import OTHER_FORMATS, WeightFiles, model_files, read_header
 
 INDEX = "model_index.json"
 #: Pipelines that come with the package.
-EMBEDDED: dict[str, Path] = {
-    "shapes": Path(__file__).parents[1] / "shapes" / "weights" / "base",
-}
+EMBEDDED: dict[str, Path] = {"shapes": Path(__file__).parents[1] / "shapes" / "weights" / "base"}
 #: Judges finished images and blackens some; it is not loaded, and no part of what makes an image.
 _NOT_LOADED = ("safety_checker",)
 #: Digests of this class do not name it: they were published before there were others.

@@ -90,9 +90,5 @@ def _asks_for_width(pipeline: Pipeline, parts: Collection[str]) -> bool:
 def _without_afterwork(cls: Any) -> dict[str, Any]:
     """Arguments that leave out what changes finished images."""
     arguments = inspect.signature(cls.__init__).parameters
-    without = {
-        "safety_checker": None,
-        "requires_safety_checker": False,
-        "add_watermarker": False,
-    }
+    without = {"safety_checker": None, "requires_safety_checker": False, "add_watermarker": False}
     return {name: value for name, value in without.items() if name in arguments}

@@ -68,10 +68,7 @@ def model_files(folder: Path) -> WeightFiles:
 def _variants(folder: Path, stem: str) -> list[str]:
     """Variants in the folder, fp16 first."""
     names = [file.name for file in folder.glob(f"{stem}*")]
-    patterns = (
-        rf"{stem}\.(\w+)\.safetensors",
-        rf"{stem}\.safetensors\.index\.(\w+)\.json",
-    )
+    patterns = (rf"{stem}\.(\w+)\.safetensors", rf"{stem}\.safetensors\.index\.(\w+)\.json")
     variants = {m[1] for name in names for p in patterns if (m := re.fullmatch(p, name))}
     return sorted(variants, key=lambda variant: (variant != "fp16", variant))
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from soar_bench.stats.estimates import Estimate, welch
 
@@ -77,6 +77,8 @@ def _power(difference: Estimate, d: float, variance: float, freedom: float, leve
     bound = float(special.stdtrit(freedom, (1 + level) / 2))
     if shift > bound + 10:  # far beyond where the noncentral t can be computed, and sure to be seen
         return 1.0
+    from scipy import stats  # half a second, which commands without power do not wait for
+
     return float(stats.nct.sf(bound, freedom, shift) + stats.nct.cdf(-bound, freedom, shift))
 
 

@@ -134,10 +134,7 @@ def override(protocol: Protocol, **changes: Any) -> Protocol:
 
 
 def sweep(
-    protocol: Protocol,
-    steps: Sequence[int] = (),
-    guidance: Sequence[float] = (),
-    **overrides: Any,
+    protocol: Protocol, steps: Sequence[int] = (), guidance: Sequence[float] = (), **overrides: Any
 ) -> list[Protocol]:
     """Return a protocol for every number of steps with every guidance, each protocol once.
 

@@ -42,10 +42,7 @@ class Suite:
     def digest(self) -> str:
         """Return the SHA-256 of prompts, metadata and seed; not of the number of images."""
         return digest_of(
-            {
-                "seed": self.seed,
-                "prompts": [[p.id, p.text, dict(p.metadata)] for p in self.prompts],
-            }
+            {"seed": self.seed, "prompts": [[p.id, p.text, dict(p.metadata)] for p in self.prompts]}
         )
 
 
