@@ -37,11 +37,7 @@ KEPT = "samples"
 _PIPELINE = "StableDiffusion3Pipeline"
 _SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 #: Settings of the scheduler under which its table or its step is another than the probe's.
-_OTHERWISE = (
-    "use_dynamic_shifting",
-    "stochastic_sampling",
-    "invert_sigmas",
-)
+_OTHERWISE = ("use_dynamic_shifting", "stochastic_sampling", "invert_sigmas")
 
 #: Called with what is being done, samples done and samples in all.
 Observer = Callable[[str, int, int], None]

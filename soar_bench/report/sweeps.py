@@ -130,12 +130,7 @@ def training_sweeps(boards: Sequence[Section]) -> list[Figures]:
 
 
 def draw(
-    curves: Sequence[Curve],
-    title: str,
-    axis: str,
-    metric: str,
-    declared: MetricRecord,
-    key: str,
+    curves: Sequence[Curve], title: str, axis: str, metric: str, declared: MetricRecord, key: str
 ) -> Figures:
     """Lines with their intervals, and the same as a table."""
     drawn = curves[: plots.MOST]
