@@ -96,10 +96,10 @@ def drift(
         work = measure.Measurement(settings, source, output, device, batch_size, observe)
         probes = [work.probe(checkpoint) for checkpoint in by_digest.values()]
     figures.check_alike(probes)
-    made = measure.told(settings, data, source)
-    files = show.write(output, probes, made)
+    settings_json = settings.as_json(data, source)
+    files = show.write(output, probes, settings_json)
     if as_json:
-        typer.echo(json_text(show.record(probes, made)), nl=False)
+        typer.echo(json_text(show.record(probes, settings_json)), nl=False)
         return
     console = Console()
     for table in show.tables(probes):

@@ -7,9 +7,9 @@ pictures, captions and noise. Imports no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -41,10 +41,11 @@ class Probe:
 
     @property
     def samples(self) -> int:
+        """Number of samples."""
         return int(self.ideal.shape[1])
 
     def places(self, m: int) -> range:
-        """The levels, as places in ``sigmas``, at which walks of the m-th length end."""
+        """Return the levels, as places in ``sigmas``, at which walks of the m-th length end."""
         return range(self.rolled[m], len(self.sigmas))
 
 
@@ -92,6 +93,7 @@ class ProbeGroup:
 
     @property
     def seeds(self) -> tuple[int | None, ...]:
+        """Training seeds of the probes; None for what was not trained here."""
         return tuple(probe.checkpoint.story.get("seed") for probe in self.probes)
 
 
@@ -111,7 +113,7 @@ class Difference:
     high: float
 
 
-def mean(values: np.ndarray) -> Estimate:
+def _mean(values: np.ndarray) -> Estimate:
     """Return the mean of independent samples [n]; one sample has no standard error."""
     return _estimate(float(values.mean()), values)
 
@@ -147,38 +149,33 @@ def _influence(own: np.ndarray, ideal: np.ndarray) -> np.ndarray:
     return np.asarray((own - own.mean() / ideal.mean() * ideal) / ideal.mean())
 
 
-def rows(probe: Probe, label: str) -> list[DriftRow]:
-    """Return every level and length of walk, walks by length, levels from clean to noise."""
-    table = []
+def rows(probe: Probe, label: str) -> Iterator[DriftRow]:
+    """Yield every level and length of walk, walks by length, levels from clean to noise."""
     for m, steps in enumerate(probe.rolled):
         for level in reversed(probe.places(m)):
-            own, ideal = probe.own[m, level], probe.ideal[level]
-            start = level - steps
-            scale = (probe.sigmas[start] / probe.sigmas[level]) ** 2
+            own, ideal, start = probe.own[m, level], probe.ideal[level], level - steps
             estimates = {
-                "error_own": mean(own),
-                "error_ideal": mean(ideal),
+                "error_own": _mean(own),
+                "error_ideal": _mean(ideal),
                 "ratio": ratio(own, ideal),
-                "difference": mean(own - ideal),
+                "difference": _mean(own - ideal),
                 # z0 as predicted at the start is z_s - s v, so its error is s times v's.
-                "error_held": mean(probe.ideal[start] * scale),
-                "state_drift": mean(np.sqrt(probe.moved[m, level])),
+                "error_held": _mean(
+                    probe.ideal[start] * (probe.sigmas[start] / probe.sigmas[level]) ** 2
+                ),
+                "state_drift": _mean(np.sqrt(probe.moved[m, level])),
             }
-            numbers = {name: estimate.value for name, estimate in estimates.items()}
-            numbers |= {f"{name}_se": e.standard_error for name, e in estimates.items()}
-            table.append(
-                DriftRow(
-                    timestep=float(probe.timesteps[level]),
-                    sigma=float(probe.sigmas[level]),
-                    checkpoint=label,
-                    digest=probe.checkpoint.digest,
-                    steps_rolled=steps,
-                    sigma_start=float(probe.sigmas[start]),
-                    n=probe.samples,
-                    **numbers,
-                )
+            yield DriftRow(
+                timestep=float(probe.timesteps[level]),
+                sigma=float(probe.sigmas[level]),
+                checkpoint=label,
+                digest=probe.checkpoint.digest,
+                steps_rolled=steps,
+                sigma_start=float(probe.sigmas[start]),
+                n=probe.samples,
+                **{name: estimate.value for name, estimate in estimates.items()},
+                **{f"{name}_se": e.standard_error for name, e in estimates.items()},
             )
-    return table
 
 
 def entrants(probes: Sequence[Probe]) -> list[ProbeGroup]:
@@ -188,15 +185,31 @@ def entrants(probes: Sequence[Probe]) -> list[ProbeGroup]:
         story = probe.checkpoint.story
         key = training_key(story) if story else probe.checkpoint.digest
         groups.setdefault(key, []).append(probe)
-    names = [_name(group) for group in groups.values()]
-    return [
-        ProbeGroup(name if names.count(name) == 1 else f"{name} {key[:8]}", tuple(group))
-        for name, (key, group) in zip(names, groups.items(), strict=True)
-    ]
+    firsts = [(group[0].checkpoint, len(group)) for group in groups.values()]
+    names = [str(first.story["name"]) if count > 1 else first.label for first, count in firsts]
+    distinct = _distinct(names, groups)
+    return [ProbeGroup(n, tuple(g)) for n, g in zip(distinct, groups.values(), strict=True)]
+
+
+def labels(probes: Sequence[Probe]) -> list[str]:
+    """Return the checkpoints' labels, with some of the digest where two are the same."""
+    checkpoints = [probe.checkpoint for probe in probes]
+    return _distinct([c.label for c in checkpoints], [c.digest for c in checkpoints])
+
+
+def _distinct(names: Sequence[str], digests: Iterable[str]) -> list[str]:
+    pairs = zip(names, digests, strict=True)
+    return [n if names.count(n) == 1 else f"{n} {digest[:8]}" for n, digest in pairs]
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Return up to ``most`` of the numbers below ``count``, evenly spread, with both ends."""
+    shown = min(count, most)
+    return [round(i * (count - 1) / max(shown - 1, 1)) for i in range(shown)]
 
 
 def check_alike(probes: Sequence[Probe]) -> None:
-    """SoarBenchError unless all were measured at the same levels."""
+    """Raise SoarBenchError unless all were measured at the same levels."""
     first = probes[0]
     for probe in probes:
         if not np.array_equal(probe.sigmas, first.sigmas):
@@ -204,20 +217,6 @@ def check_alike(probes: Sequence[Probe]) -> None:
                 f"{probe.checkpoint.name} samples at other noise levels than "
                 f"{first.checkpoint.name}, its scheduler has other settings: measure them apart"
             )
-
-
-def labels(probes: Sequence[Probe]) -> list[str]:
-    """Return the checkpoints' labels, with some of the digest where two are the same."""
-    plain = [probe.checkpoint.label for probe in probes]
-    return [
-        label if plain.count(label) == 1 else f"{label} {probe.checkpoint.digest[:8]}"
-        for label, probe in zip(plain, probes, strict=True)
-    ]
-
-
-def _name(group: Sequence[Probe]) -> str:
-    first = group[0].checkpoint
-    return str(first.story["name"]) if len(group) > 1 else first.label
 
 
 def _by_seed(
@@ -253,31 +252,22 @@ def summary(entrant: ProbeGroup, m: int, levels: Sequence[int]) -> Estimate:
     return _estimate(float(values.mean()), influence, values)
 
 
-def differences(groups: Sequence[ProbeGroup]) -> list[Difference]:
-    """Return each entrant against the first, by level and in the geometric mean over levels."""
+def differences(groups: Sequence[ProbeGroup]) -> Iterator[Difference]:
+    """Yield each entrant against the first, by level and in the geometric mean over levels."""
     reference, *others = groups
     first = reference.probes[0]
-    table = []
-    for entrant in others:
-        for figure in ("ratio", "error_own"):
-            for m, steps in enumerate(first.rolled):
-                places = first.places(m)
-                cuts: list[tuple[float | None, list[int]]] = [
-                    (float(first.timesteps[level]), [level]) for level in reversed(places)
-                ]
-                for timestep, levels in [*cuts, (None, list(places))]:
-                    if levels:
-                        estimate = _difference(entrant, reference, figure, m, levels)
-                        table.append(
-                            Difference(
-                                entrant.name, reference.name, figure, steps, timestep,
-                                estimate.value, *estimate.interval(),
-                            )
-                        )  # fmt: skip
-    return table
+    walks = enumerate(first.rolled)
+    for entrant, figure, (m, steps) in product(others, ("ratio", "error_own"), walks):
+        levels_of: dict[float | None, list[int]] = {
+            float(first.timesteps[level]): [level] for level in reversed(first.places(m))
+        }
+        for timestep, levels in (levels_of | {None: list(first.places(m))}).items():
+            estimate = difference(entrant, reference, figure, m, levels)
+            numbers = estimate.value, *estimate.interval()
+            yield Difference(entrant.name, reference.name, figure, steps, timestep, *numbers)
 
 
-def _difference(
+def difference(
     a: ProbeGroup, b: ProbeGroup, figure: str, m: int, levels: Sequence[int]
 ) -> Estimate:
     """Return how much higher ``a`` is than ``b``, paired over samples and, where both have the same
@@ -290,8 +280,3 @@ def _difference(
         seeds = [a_values[[a.seeds.index(seed) for seed in b.seeds]] - b_values]
     value = float(a_values.mean() - b_values.mean())
     return _estimate(value, a_influence - b_influence, *seeds)
-
-
-def as_records(table: Sequence[DriftRow | Difference]) -> list[dict[str, Any]]:
-    """Return rows or differences as JSON values."""
-    return [asdict(row) for row in table]

@@ -5,9 +5,9 @@ Errors of a device that is out of memory pass through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -26,8 +26,9 @@ from soar_bench.suites.types import Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from soar_bench.drift.samples import Samples
+    from soar_bench.drift.samples import Encoded
     from training.data import Source
+    from training.objectives import Velocity
 
 #: Raised when what is measured changes, so that kept figures of the older way are not used.
 VERSION = 1
@@ -38,6 +39,8 @@ _PIPELINE = "StableDiffusion3Pipeline"
 _SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 #: Settings of the scheduler under which its table or its step is another than the probe's.
 _OTHERWISE = ("use_dynamic_shifting", "stochastic_sampling", "invert_sigmas")
+#: The arrays of a probe that are kept.
+_ARRAYS = ("sigmas", "timesteps", "ideal", "own", "moved")
 
 #: Called with what is being done, samples done and samples in all.
 Observer = Callable[[str, int, int], None]
@@ -45,13 +48,13 @@ Observer = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the figures besides the checkpoint."""
+    """Everything besides the checkpoint that decides the figures."""
 
     #: its steps, guidance, side, tokens and precision are used
     protocol: Protocol
     #: steps of the walks after which errors are measured
     rolled: tuple[int, ...] = (1, 2, 4)
-    #: of the noise
+    #: of the initial noise
     seed: int = 0
     #: samples of the data that are passed over, and how many follow
     skip: int = 0
@@ -71,12 +74,24 @@ class Settings:
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """The lengths that fit into the sampler, each once, rising."""
+        """The lengths of walks that fit into the sampler, each once, rising."""
         return tuple(sorted({m for m in self.rolled if m <= self.protocol.steps - 2}))
+
+    def as_json(self, name: str, source: Source) -> dict[str, Any]:
+        """Return the settings for drift.json, with the data by name and digest."""
+        return {
+            "data": {"name": name, "digest": source.digest},
+            "skip": self.skip,
+            "samples": self.samples,
+            "noise_seed": self.seed,
+            "steps_rolled": list(self.lengths),
+            "protocol": {"name": self.protocol.name, **self.protocol.settings()},
+            "version": VERSION,
+        }
 
 
 def check(checkpoint: Checkpoint, settings: Settings) -> None:
-    """SoarBenchError unless the probe is defined for the checkpoint; loads no weights."""
+    """Raise SoarBenchError unless the probe is defined for the checkpoint; loads no weights."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     pipeline = Pipeline(checkpoint.pipeline)
@@ -122,10 +137,10 @@ class Measurement:
         self._settings, self._output, self._device = settings, output, device
         self._batch_size, self._observe = batch_size, observe
         self._part = Part(source, settings.skip, settings.samples)
-        self._samples: tuple[str, Samples] | None = None
+        self._encoded: tuple[str, Encoded] | None = None
 
     def probe(self, checkpoint: Checkpoint) -> Probe:
-        """What was measured before, or measured now and kept."""
+        """Return what was measured of a checkpoint before, or measure it now and keep it."""
         file = self._file(checkpoint)
         if not file.exists():
             measured = self._measure(checkpoint)
@@ -133,15 +148,8 @@ class Measurement:
                 np.savez(aside, **measured)
         try:
             with np.load(file, allow_pickle=False) as kept:
-                return Probe(
-                    checkpoint,
-                    kept["sigmas"],
-                    kept["timesteps"],
-                    tuple(int(m) for m in kept["rolled"]),
-                    kept["ideal"],
-                    kept["own"],
-                    kept["moved"],
-                )
+                rolled = tuple(int(m) for m in kept["rolled"])
+                return Probe(checkpoint, rolled=rolled, **{name: kept[name] for name in _ARRAYS})
         except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
             raise SoarBenchError(f"{file} is damaged ({error}): delete it") from None
 
@@ -161,50 +169,40 @@ class Measurement:
 
         from soar_bench.drift.walk import inner_levels, probe
 
-        samples = self._encode(checkpoint)
-        model = Model(checkpoint, self._settings.protocol, self._device)
-        channels, height, width = (int(size) for size in samples.latents.shape[1:])
-        guidance, lengths = self._settings.protocol.guidance, self._settings.lengths
+        settings, encoded = self._settings, self._encode(checkpoint)
+        model = Model(checkpoint, settings.protocol, self._device)
+        _, channels, height, width = encoded.latents.shape
+        shape = channels, height, width
         errors = []
-        for batch in self._batches():
-            noise = [
-                initial_noise(
-                    self._settings.seed,
-                    f"drift-{self._part.first + number}",
-                    0,
-                    (channels, height, width),
-                )
-                for number in batch
-            ]
-            z0 = samples.latents[batch.start : batch.stop].to(self._device, torch.float32)
-            z1 = torch.from_numpy(np.stack(noise)).to(self._device)
-            velocity = model.velocity(samples, batch)
-            errors.append(probe(velocity, z0, z1, model.sigmas, guidance, lengths))
+        for start in range(0, len(self._part), self._batch_size):
+            batch = range(start, min(start + self._batch_size, len(self._part)))
+            names = [f"drift-{self._part.first + number}" for number in batch]
+            noise = np.stack([initial_noise(settings.seed, name, 0, shape) for name in names])
+            z0 = encoded.latents[batch.start : batch.stop].to(self._device, torch.float32)
+            z1 = torch.from_numpy(noise).to(self._device)
+            velocity = model.velocity(encoded, batch)
+            guidance = settings.protocol.guidance
+            errors.append(probe(velocity, z0, z1, model.sigmas, guidance, settings.lengths))
             self._observe(checkpoint.label, batch.stop, len(self._part))
-        levels = inner_levels(model.sigmas)
-        measured = {
-            "sigmas": model.sigmas[levels].double().cpu().numpy(),
-            "timesteps": (model.sigmas[levels] * model.train_timesteps).double().cpu().numpy(),
-            "rolled": np.array(self._settings.lengths),
-            "ideal": np.concatenate([e.ideal for e in errors], axis=-1),
-            "own": np.concatenate([e.own for e in errors], axis=-1),
-            "moved": np.concatenate([e.moved for e in errors], axis=-1),
-        }
-        ends = [measured["own"][m, steps:] for m, steps in enumerate(self._settings.lengths)]
-        if not all(np.isfinite(values).all() for values in [measured["ideal"], *ends]):
+        sigmas = model.sigmas[inner_levels(model.sigmas)]
+        ideal, own, moved = (np.concatenate(arrays, -1) for arrays in zip(*errors, strict=True))
+        ends = [own[m, steps:] for m, steps in enumerate(settings.lengths)]
+        if not all(np.isfinite(values).all() for values in [ideal, *ends]):
             raise SoarBenchError(
                 f"{checkpoint.name} predicts values that are not numbers: its weights are damaged "
-                f"or {self._settings.protocol.dtype} is too narrow for them"
+                f"or {settings.protocol.dtype} is too narrow for them"
             )
-        return measured
+        return {
+            "sigmas": sigmas.double().cpu().numpy(),
+            "timesteps": (sigmas * model.train_timesteps).double().cpu().numpy(),
+            "rolled": np.array(settings.lengths),
+            "ideal": ideal,
+            "own": own,
+            "moved": moved,
+        }
 
-    def _batches(self) -> Iterator[range]:
-        count = len(self._part)
-        for start in range(0, count, self._batch_size):
-            yield range(start, min(start + self._batch_size, count))
-
-    def _encode(self, checkpoint: Checkpoint) -> Samples:
-        """The samples as the checkpoint's frozen parts see them; those of the last one are kept."""
+    def _encode(self, checkpoint: Checkpoint) -> Encoded:
+        """Return the samples as the checkpoint's frozen parts see them; the last are kept."""
         import torch
 
         from soar_bench.checkpoints.loading import changes_text, load
@@ -213,7 +211,7 @@ class Measurement:
         protocol = self._settings.protocol
         own_text = changes_text(checkpoint)
         key = f"{checkpoint.pipeline.resolve()} {checkpoint.digest if own_text else ''}"
-        if self._samples is None or self._samples[0] != key:
+        if self._encoded is None or self._encoded[0] != key:
             pipeline = Pipeline(checkpoint.pipeline)
             parts = None
             # An adapter with parts for text encoders is brought onto all it changes at once, and a
@@ -222,16 +220,11 @@ class Measurement:
                 parts = [name for name in pipeline.components if name != pipeline.denoiser]
             dtype = getattr(torch, protocol.dtype)
             loaded = load(checkpoint, dtype, getattr(torch, protocol.vae_dtype), parts)
-            samples = encode(
-                self._part,
-                loaded.to(self._device),
-                image_size(checkpoint, protocol),
-                protocol.max_sequence_length,
-                dtype,
-                lambda done, total: self._observe("encode", done, total),
-            )
-            self._samples = key, samples
-        return self._samples[1]
+            side, tokens = image_size(checkpoint, protocol), protocol.max_sequence_length
+            observe = partial(self._observe, "encode")
+            encoded = encode(self._part, loaded.to(self._device), side, tokens, dtype, observe)
+            self._encoded = key, encoded
+        return self._encoded[1]
 
 
 class Model:
@@ -247,32 +240,22 @@ class Model:
         loaded = load(checkpoint, self._dtype, self._dtype, [denoiser, "scheduler"])
         self._transformer = getattr(loaded, denoiser).to(device)
         loaded.scheduler.set_timesteps(protocol.steps)
-        self._scheduler = loaded.scheduler
+        #: float32 [N + 1], on the device
+        self.sigmas: Tensor = loaded.scheduler.sigmas.to(device, torch.float32)
+        self.train_timesteps = int(loaded.scheduler.config.num_train_timesteps)
 
-    @cached_property
-    def sigmas(self) -> Tensor:
-        """float32 [N + 1], on the device."""
-        import torch
-
-        table: Tensor = self._scheduler.sigmas.to(self._device, torch.float32)
-        return table
-
-    @property
-    def train_timesteps(self) -> int:
-        return int(self._scheduler.config.num_train_timesteps)
-
-    def velocity(self, samples: Samples, batch: range) -> Any:
-        """The velocity on these samples' captions; see training.objectives.Velocity."""
-        both = {
+    def velocity(self, encoded: Encoded, batch: range) -> Velocity:
+        """Return the velocity on the captions of these samples."""
+        embeddings = {
             conditional: [
                 part.to(self._device, self._dtype)
-                for part in samples.embeddings(batch, conditional)
+                for part in encoded.embeddings(batch, conditional)
             ]
             for conditional in (True, False)
         }
 
         def predict(z: Tensor, sigma: Tensor, rows: Tensor, conditional: bool) -> Any:
-            embeds, pooled = (part[rows] for part in both[conditional])
+            embeds, pooled = (part[rows] for part in embeddings[conditional])
             return self._transformer(
                 hidden_states=z.to(self._dtype),
                 timestep=sigma * self.train_timesteps,
@@ -282,16 +265,3 @@ class Model:
             )[0]
 
         return predict
-
-
-def told(settings: Settings, name: str, source: Source) -> dict[str, Any]:
-    """The settings for the record."""
-    return {
-        "data": {"name": name, "digest": source.digest},
-        "skip": settings.skip,
-        "samples": settings.samples,
-        "noise_seed": settings.seed,
-        "steps_rolled": list(settings.lengths),
-        "protocol": {"name": settings.protocol.name, **settings.protocol.settings()},
-        "version": VERSION,
-    }

@@ -36,7 +36,7 @@ class Part:
         return self._count
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, str]:
-        """Picture (uint8 RGB [H, W, 3]) and caption; SoarBenchError if the caption is empty."""
+        """Return picture (uint8 RGB [H, W, 3]) and caption. SoarBenchError if that is empty."""
         image, caption = self._source[self.first + index]
         if not caption.strip():
             raise SoarBenchError(
@@ -47,7 +47,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Samples:
+class Encoded:
     """Clean latents and the embeddings of their captions, on the CPU."""
 
     latents: Tensor  # float32 [n, C, h, w]
@@ -56,11 +56,11 @@ class Samples:
     pooled_embeds: Tensor  # [U + 1, P]
 
     def embeddings(self, rows: range, conditional: bool) -> tuple[Tensor, Tensor]:
-        """[B, L, D] and [B, P] of these samples' captions, or of the empty one."""
-        which = self.captions[rows.start : rows.stop]
+        """Return [B, L, D] and [B, P] of these samples' captions, or of the empty one."""
+        captions = self.captions[rows.start : rows.stop]
         if not conditional:
-            which = torch.full_like(which, len(self.prompt_embeds) - 1)
-        return self.prompt_embeds[which], self.pooled_embeds[which]
+            captions = torch.full_like(captions, len(self.prompt_embeds) - 1)
+        return self.prompt_embeds[captions], self.pooled_embeds[captions]
 
 
 def encode(
@@ -70,9 +70,9 @@ def encode(
     max_sequence_length: int,
     dtype: torch.dtype,
     progress: Callable[[int, int], None],
-) -> Samples:
-    """As training encodes them: the mean of the autoencoder's distribution, pictures cut to a
-    square at the centre. ``dtype`` is the type that embeddings are kept in.
+) -> Encoded:
+    """Encode samples as training does: the mean of the autoencoder's distribution, pictures cut to
+    a square at the centre. ``dtype`` is the type that embeddings are kept in.
     """
     numbers: dict[str, int] = {}
     latents, captions = [], []
@@ -87,7 +87,7 @@ def encode(
         encode_prompts(pipeline, texts[start : start + _BATCH], max_sequence_length)
         for start in range(0, len(texts), _BATCH)
     ]
-    return Samples(
+    return Encoded(
         latents=torch.cat(latents),
         captions=torch.tensor(captions),
         prompt_embeds=torch.cat([prompt.to("cpu", dtype) for prompt, _ in embeds]),

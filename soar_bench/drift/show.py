@@ -1,33 +1,22 @@
-"""What the probe leaves: drift.csv, drift.json, drift.png, and tables for the terminal."""
+"""Files of the probe (drift.csv, drift.json, drift.png) and tables for the terminal."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
 from soar_bench.core.files import replace_atomically, write_text
 from soar_bench.core.text import json_text
-from soar_bench.drift.figures import (
-    EXACT,
-    Difference,
-    DriftRow,
-    Probe,
-    ProbeGroup,
-    as_records,
-    differences,
-    entrants,
-    labels,
-    rows,
-    summary,
-)
+from soar_bench.drift import figures
+from soar_bench.drift.figures import EXACT, DriftRow, Probe, ProbeGroup, entrants, labels, summary
 from soar_bench.stats import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -36,22 +25,18 @@ if TYPE_CHECKING:
 CSV_FILE, JSON_FILE, PLOT_FILE = "drift.csv", "drift.json", "drift.png"
 SCHEMA = 1
 
-#: Which level and whose, then the figures.
-_FIRST = ("timestep", "sigma", "checkpoint", "digest", "steps_rolled")
-_COLUMNS = (*_FIRST, *(f.name for f in fields(DriftRow) if f.name not in _FIRST))
-#: So many levels a table; the files have all.
+#: Levels that a table shows of each length of walk; the files have all.
 _SHOWN = 8
-#: The geometric mean over all levels.
+#: Names the geometric mean over all levels.
 _MEAN = "all"
 _PERCENT = round(100 * CONFIDENCE)
 #: Told apart by people who do not see all colours: Okabe and Ito's palette without its yellow.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", ":", "-.")
-_AXIS = "timestep (0 picture, 1000 noise)"
 
 
 def record(probes: Sequence[Probe], settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything that was measured, as drift.json has it; what is not defined is null."""
+    """Return all that was measured, as drift.json has it; what is not defined is null."""
     return {
         "schema": SCHEMA,
         "settings": settings,
@@ -65,41 +50,24 @@ def record(probes: Sequence[Probe], settings: dict[str, Any]) -> dict[str, Any]:
             }
             for label, probe in zip(labels(probes), probes, strict=True)
         ],
-        "rows": as_records(all_rows(probes)),
-        "differences": as_records(_differences(probes)),
+        "rows": [asdict(row) for row in _rows(probes)],
+        "differences": [asdict(d) for d in figures.differences(entrants(probes))],
     }
 
 
-def all_rows(probes: Sequence[Probe]) -> list[DriftRow]:
-    return [
-        row
-        for label, probe in zip(labels(probes), probes, strict=True)
-        for row in rows(probe, label)
-    ]
-
-
-def _differences(probes: Sequence[Probe]) -> list[Difference]:
-    return differences(entrants(probes))
+def _rows(probes: Sequence[Probe]) -> list[DriftRow]:
+    pairs = zip(probes, labels(probes), strict=True)
+    return [row for probe, label in pairs for row in figures.rows(probe, label)]
 
 
 def as_csv(probes: Sequence[Probe]) -> str:
-    """One line a row, the columns named as the fields of Row; what is not defined is empty."""
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for row in all_rows(probes):
-        writer.writerow([_cell(getattr(row, name)) for name in _COLUMNS])
-    return target.getvalue()
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.9g}" if math.isfinite(value) else ""
-    return str(value)
+    """Return a line per row with the fields of DriftRow; what is not defined is empty."""
+    table = pd.DataFrame([asdict(row) for row in _rows(probes)])
+    return table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
 
 
 def write(output: Path, probes: Sequence[Probe], settings: dict[str, Any]) -> list[Path]:
-    """Writes the three files, each whole or not at all, and returns them."""
+    """Write the three files, each whole or not at all, and return them."""
     files = [output / name for name in (CSV_FILE, JSON_FILE, PLOT_FILE)]
     write_text(files[0], as_csv(probes))
     write_text(files[1], json_text(record(probes, settings)))
@@ -108,85 +76,57 @@ def write(output: Path, probes: Sequence[Probe], settings: dict[str, Any]) -> li
 
 
 def tables(probes: Sequence[Probe]) -> list[Table]:
-    """The ratios by level and, with several entrants, their differences from the first."""
-    groups = entrants(probes)
-    shown = [_ratio_table(groups)]
-    if len(groups) > 1:
-        shown.append(_difference_table(groups))
-    return shown
+    """Return the ratios by level and, with several entrants, their differences from the first."""
+
+    def ratio(entrant: ProbeGroup, m: int, levels: Sequence[int]) -> str:
+        shown = summary(entrant, m, levels)
+        if math.isnan(shown.value):
+            return "none"
+        return f"{shown.value:.3f} ± {shown.standard_error:.3f}"
+
+    def difference(entrant: ProbeGroup, m: int, levels: Sequence[int]) -> str:
+        shown = figures.difference(entrant, reference, "ratio", m, levels)
+        low, high = shown.interval()
+        return (
+            "none" if math.isnan(shown.value) else f"{shown.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        )
+
+    reference, *others = groups = entrants(probes)
+    title = f"own error / ideal error ± s.e., {probes[0].samples} samples"
+    ratios = _table(title, groups, ratio, seeds=True)
+    title = f"ratio less that of {reference.name} [{_PERCENT}% interval]"
+    return [ratios, _table(title, others, difference)] if others else [ratios]
 
 
-def _ratio_table(groups: Sequence[ProbeGroup]) -> Table:
+def _table(
+    title: str,
+    groups: Sequence[ProbeGroup],
+    cell: Callable[[ProbeGroup, int, Sequence[int]], str],
+    seeds: bool = False,
+) -> Table:
+    """Return a table with a column per entrant, and a row per level that is shown and over all.
+
+    ``seeds``: whether the columns say how many seeds an entrant has.
+    """
     first = groups[0].probes[0]
-    table = Table(
-        title=f"own error / ideal error ± s.e., {first.samples} samples", title_justify="left"
-    )
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("steps", justify="right")
     table.add_column("timestep", justify="right")
     for entrant in groups:
-        count = f" ({len(entrant.probes)} seeds)" if len(entrant.probes) > 1 else ""
+        count = f" ({len(entrant.probes)} seeds)" if seeds and len(entrant.probes) > 1 else ""
         table.add_column(escape(entrant.name + count), justify="right", overflow="fold")
     for m, steps in enumerate(first.rolled):
-        places = list(reversed(first.places(m)))
-        for level in _some(places):
-            cells = [_ratio_cell(entrant, m, [level]) for entrant in groups]
+        levels = first.places(m)[::-1]
+        for level in (levels[i] for i in figures.evenly(len(levels), _SHOWN)):
+            cells = [escape(cell(entrant, m, [level])) for entrant in groups]
             table.add_row(str(steps), f"{first.timesteps[level]:.0f}", *cells)
-        cells = [_ratio_cell(entrant, m, places) for entrant in groups]
+        cells = [escape(cell(entrant, m, levels)) for entrant in groups]
         table.add_row(str(steps), _MEAN, *cells, style="bold", end_section=True)
     return table
 
 
-def _ratio_cell(entrant: ProbeGroup, m: int, levels: Sequence[int]) -> str:
-    shown = summary(entrant, m, levels)
-    return "none" if math.isnan(shown.value) else f"{shown.value:.3f} ± {shown.standard_error:.3f}"
-
-
-def _difference_table(groups: Sequence[ProbeGroup]) -> Table:
-    reference, *others = groups
-    table = Table(
-        title=escape(f"ratio less that of {reference.name} [{_PERCENT}% interval]"),
-        title_justify="left",
-    )
-    table.add_column("steps", justify="right")
-    table.add_column("timestep", justify="right")
-    for entrant in others:
-        table.add_column(escape(entrant.name), justify="right", overflow="fold")
-    shown = {
-        (d.steps_rolled, d.timestep, d.entrant): d
-        for d in differences(groups)
-        if d.figure == "ratio"
-    }
-    first = reference.probes[0]
-    for m, steps in enumerate(first.rolled):
-        places = _some(list(reversed(first.places(m))))
-        for timestep in [*(float(first.timesteps[level]) for level in places), None]:
-            mean = timestep is None
-            table.add_row(
-                str(steps),
-                _MEAN if timestep is None else f"{timestep:.0f}",
-                *(_difference_cell(shown[steps, timestep, other.name]) for other in others),
-                style="bold" if mean else None,
-                end_section=mean,
-            )
-    return table
-
-
-def _difference_cell(difference: Difference) -> str:
-    if math.isnan(difference.value):
-        return "none"
-    return escape(f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]")
-
-
-def _some(places: list[int]) -> list[int]:
-    """At most so many as a table shows, evenly spread, with both ends."""
-    if len(places) <= _SHOWN:
-        return places
-    last = len(places) - 1
-    return [places[round(i * last / (_SHOWN - 1))] for i in range(_SHOWN)]
-
-
 def notes(probes: Sequence[Probe]) -> list[str]:
-    """Sentences that belong under the tables."""
+    """Return the sentences that belong under the tables."""
     sentences = []
     first = probes[0]
     if any(len(first.places(m)) > _SHOWN for m in range(len(first.rolled))):
@@ -209,40 +149,32 @@ def notes(probes: Sequence[Probe]) -> list[str]:
 
 
 def draw(file: Path, probes: Sequence[Probe]) -> None:
-    """The ratio above and the two errors below, one column a length of walk, as PNG."""
+    """Draw the ratio above and the two errors below, a column per length of walk, as PNG."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
-    groups = entrants(probes)
     rolled = probes[0].rolled
-    with matplotlib.rc_context(
-        {
-            "axes.edgecolor": "black",
-            "axes.facecolor": "white",
-            "axes.grid": True,
-            "axes.labelcolor": "black",
-            "font.size": 9,
-            "grid.color": "#dddddd",
-            "text.color": "black",
-            "text.parse_math": False,  # a name with dollar signs is a name
-            "xtick.color": "black",
-            "ytick.color": "black",
-        }
-    ):
+    style: dict[Any, Any] = {
+        "axes.edgecolor": "black", "axes.facecolor": "white", "axes.grid": True,
+        "axes.labelcolor": "black", "font.size": 9, "grid.color": "#dddddd",
+        "text.color": "black", "xtick.color": "black", "ytick.color": "black",
+        "text.parse_math": False,  # a name with dollar signs is a name
+    }  # fmt: skip
+    with matplotlib.rc_context(style):
         figure = Figure((3.1 * len(rolled) + 1, 6), layout="constrained", facecolor="white")
         axes = figure.subplots(2, len(rolled), sharex=True, sharey="row", squeeze=False)
         for m, steps in enumerate(rolled):
-            for i, entrant in enumerate(groups):
-                style = _COLORS[i % len(_COLORS)], _DASHES[i // len(_COLORS) % len(_DASHES)]
-                _curves(axes[0, m], axes[1, m], entrant, m, style)
+            for i, entrant in enumerate(entrants(probes)):
+                dash = _DASHES[i // len(_COLORS) % len(_DASHES)]
+                _curves(axes[0, m], axes[1, m], entrant, m, _COLORS[i % len(_COLORS)], dash)
             axes[0, m].set_title(f"after {steps} step{'s' if steps > 1 else ''}")
             axes[0, m].axhline(1, color="#555555", linewidth=0.8)
-            for row in (0, 1):
-                axes[row, m].set_yscale("log")
-                axes[row, m].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-                axes[row, m].yaxis.set_minor_formatter(NullFormatter())
-            axes[1, m].set_xlabel(_AXIS)
+            for row in axes[:, m]:
+                row.set_yscale("log")
+                row.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+                row.yaxis.set_minor_formatter(NullFormatter())
+            axes[1, m].set_xlabel("timestep (0 picture, 1000 noise)")
         axes[0, 0].set_ylabel("own error / ideal error")
         axes[1, 0].set_ylabel(
             "mean squared error of the velocity\n(squared latent units a step of 1)"
@@ -257,25 +189,15 @@ def draw(file: Path, probes: Sequence[Probe]) -> None:
             figure.savefig(aside, format="png", dpi=150)
 
 
-def _curves(above: Axes, below: Axes, entrant: ProbeGroup, m: int, style: tuple[str, Any]) -> None:
-    first = entrant.probes[0]
-    places = list(first.places(m))
-    x = [float(first.timesteps[level]) for level in places]
-    color, dash = style
+def _curves(above: Axes, below: Axes, entrant: ProbeGroup, m: int, color: str, dash: str) -> None:
+    places = list(entrant.probes[0].places(m))
+    x = entrant.probes[0].timesteps[places]
     ratios = [summary(entrant, m, [level]) for level in places]
-    low, high = zip(*(estimate.interval() for estimate in ratios), strict=True)
-    above.plot(
-        x,
-        [estimate.value for estimate in ratios],
-        dash,
-        color=color,
-        label=entrant.name,
-        marker=".",
-        linewidth=1.4,
-    )
+    low, high = zip(*(ratio.interval() for ratio in ratios), strict=True)
+    values = [ratio.value for ratio in ratios]
+    above.plot(x, values, dash, color=color, label=entrant.name, marker=".", linewidth=1.4)
     above.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-    count = len(entrant.probes)
-    own = [sum(float(p.own[m, level].mean()) for p in entrant.probes) / count for level in places]
-    ideal = [sum(float(p.ideal[level].mean()) for p in entrant.probes) / count for level in places]
+    own = np.mean([probe.own[m, places].mean(axis=1) for probe in entrant.probes], axis=0)
+    ideal = np.mean([probe.ideal[places].mean(axis=1) for probe in entrant.probes], axis=0)
     below.plot(x, own, dash, color=color, linewidth=1.4, label=entrant.name)
     below.plot(x, ideal, dash, color=color, linewidth=0.6)

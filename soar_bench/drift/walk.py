@@ -7,7 +7,7 @@ Pure functions over a velocity model, in the symbols of docs/method.md. Latents 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,7 @@ from torch import Tensor
 from training.objectives import Velocity, corrected_target, guided, interpolate
 
 
-@dataclass(frozen=True)
-class Errors:
+class Errors(NamedTuple):
     """Squared errors of a batch, averaged over the latent's elements, float64.
 
     L inner levels, M lengths of walk, B samples. Where no walk of that length ends, nan.
@@ -32,7 +31,7 @@ class Errors:
 
 
 def inner_levels(sigmas: Tensor) -> list[int]:
-    """The places in the table with 0 < sigma < 1.
+    """Return the places in the table with 0 < sigma < 1.
 
     At 1 the state is noise alone and says nothing of the clean latent it was paired with; at 0
     nothing is left to predict.
@@ -43,11 +42,10 @@ def inner_levels(sigmas: Tensor) -> list[int]:
 def walk(
     velocity: Velocity, z: Tensor, sigmas: Tensor, start: int, guidance: float
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Euler steps of the sampler from state ``z`` of level ``sigmas[start]``.
+    """Yield the place in the table, the state and the conditional prediction at each Euler step of
+    the sampler, from state ``z`` of level ``sigmas[start]`` to the lowest level above 0.
 
-    Yields the place in the table, the state and the conditional prediction there, first those of
-    the start and last those of the lowest level above 0. As in the sampler a step is guided where
-    guidance is above 1. What is not asked for is not computed.
+    As in the sampler a step is guided where guidance is above 1. Steps are computed when asked for.
     """
     rows = torch.arange(len(z), device=z.device)
     for i in range(start, len(sigmas) - 1):
@@ -69,7 +67,7 @@ def probe(
     guidance: float,
     rolled: Sequence[int],
 ) -> Errors:
-    """Walks from the ideal state of every inner level, and measures after ``rolled`` steps.
+    """Walk from the ideal state of every inner level, and measure after ``rolled`` steps.
 
     ``z0`` are clean latents and ``z1`` noise; row i of the batch has caption i.
     """
@@ -93,6 +91,6 @@ def probe(
 
 
 def _squared(difference: Tensor) -> np.ndarray:
-    """The mean square over the latent's elements, float64 [B]."""
+    """Return the mean square over the latent's elements, float64 [B]."""
     means: np.ndarray = difference.cpu().double().square().mean(dim=(1, 2, 3)).numpy()
     return means

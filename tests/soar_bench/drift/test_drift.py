@@ -23,7 +23,7 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.drift import figures, show
 from soar_bench.drift.figures import Probe
 from soar_bench.drift.measure import Measurement, Model, Settings, check
-from soar_bench.drift.samples import Samples
+from soar_bench.drift.samples import Encoded
 from soar_bench.drift.walk import inner_levels, probe, walk
 from soar_bench.pipelines.loading import load_pipeline
 from soar_bench.suites.protocols import get_protocol, override
@@ -179,7 +179,7 @@ def test_a_walk_takes_the_steps_of_the_official_pipeline(tiny_pipeline: Path, gu
     )
     protocol = override(get_protocol("shapes"), steps=steps)
     model = Model(resolve(str(tiny_pipeline)), protocol, "cpu")
-    samples = Samples(torch.zeros(2, 4, 16, 16), torch.tensor([0, 1]), embeds, pooled)
+    samples = Encoded(torch.zeros(2, 4, 16, 16), torch.tensor([0, 1]), embeds, pooled)
     velocity = model.velocity(samples, range(2))
     with torch.no_grad():
         states = {i: z for i, z, _ in walk(velocity, seen[0], model.sigmas, 1, guidance)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import json
 import math
@@ -628,7 +629,8 @@ def test_drift_is_read_from_what_the_probe_writes(tmp_path):
 
 def test_the_report_reads_the_files_of_the_drift_command():
     show = pytest.importorskip("soar_bench.drift.show")
-    assert {*drift.COLUMNS, "steps_rolled", "ratio_se"} <= set(show._COLUMNS)
+    columns = {field.name for field in dataclasses.fields(show.DriftRow)}
+    assert {*drift.COLUMNS, "steps_rolled", "ratio_se"} <= columns
     assert (show.CSV_FILE, show.JSON_FILE) == drift.FILES
 
 
