@@ -16,7 +16,7 @@ from soar_bench.boards import compare
 from soar_bench.boards.words import format_difference, format_value
 from soar_bench.cache.images import ImageStore
 from soar_bench.checkpoints import resolve
-from soar_bench.core.gallery import strip
+from soar_bench.core.gallery import FAINT, INK, MARGIN, PAPER, cut, thumbnail, two_lines
 from soar_bench.records import read_runs
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import SHAPES_PROTOCOL
@@ -82,6 +82,26 @@ def pictures() -> Image.Image:
                     assert image is not None, f"no image of {prompt.id} in {store.folder}"
                     row.append(image)
     return strip(list(SHOWN.values()), prompts, images)
+
+
+def strip(
+    rows: list[str], prompts: list[str], images: list[list[np.ndarray]], side: int = 128
+) -> Image.Image:
+    """Row r shows ``images[r]`` (uint8 RGB [H, W, 3]), one per prompt, under the prompts."""
+    font, small = ImageFont.load_default(16), ImageFont.load_default(11)
+    left, line, step = 64, 15, side + MARGIN
+    size = (left + len(prompts) * step, 3 * line + len(rows) * step + MARGIN)
+    canvas = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for c, prompt in enumerate(prompts):
+        for n, text in enumerate(two_lines(prompt, small, side)):
+            draw.text((left + c * step, 8 + n * line), text, FAINT, small)
+    for r, name in enumerate(rows):
+        top = 3 * line + r * step
+        draw.text((MARGIN, top + side // 2 - 10), cut(name, font, left - MARGIN), INK, font)
+        for c, image in enumerate(images[r]):
+            canvas.paste(thumbnail(image, side), (left + c * step, top))
+    return canvas
 
 
 def main() -> None:

@@ -6,9 +6,7 @@ and device, and the random number generators. Imports no torch until an evaluato
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.images import rgb_array
 from soar_bench.core.memory import out_of_memory
+from soar_bench.core.torch_state import preserved_torch_state
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +59,7 @@ class Scorer:
         self.dtype = _precision(self.evaluator, dtype)
         self.evaluator.check()
         self.device = _pinned(choose(str(device)))
-        with _torch_defaults(self.device):
+        with preserved_torch_state(self.device, gradients=True):
             self.evaluator.load(self.device, self.dtype)
 
     def __repr__(self) -> str:
@@ -103,6 +102,8 @@ class Scorer:
         What the evaluator raises is raised. Where memory does not suffice, the batch is not made
         smaller behind the caller's back: the error says to set ``batch_size``.
         """
+        import torch
+
         # New arrays over the same pixels: evaluators may remember an array that they have seen,
         # and the caller may have written other pixels into it.
         fresh = [replace(sample, image=sample.image.view()) for sample in samples]
@@ -110,7 +111,7 @@ class Scorer:
         for start in range(0, len(fresh), self.batch_size):
             batch = fresh[start : start + self.batch_size]
             try:
-                with _torch_defaults(self.device), _inference_mode():
+                with preserved_torch_state(self.device), torch.inference_mode():
                     scores = self.evaluator.score(batch)
             except Exception as error:
                 if out_of_memory(error):
@@ -281,33 +282,3 @@ def _pinned(device: str) -> str:
     import torch
 
     return f"cuda:{torch.cuda.current_device()}"
-
-
-@contextmanager
-def _torch_defaults(device: str) -> Iterator[None]:
-    """Run a block under torch's defaults, with the caller's own state back afterwards."""
-    import torch
-
-    place = torch.device(device)
-    dtype = torch.get_default_dtype()
-    states = random.getstate(), np.random.get_state()
-    try:
-        with ExitStack() as stack:
-            enter = stack.enter_context
-            enter(torch.random.fork_rng([place] if place.type == "cuda" else []))
-            enter(torch.inference_mode(False))
-            enter(torch.device("cpu"))  # the default device
-            for kind in {"cpu", place.type}:
-                enter(torch.autocast(kind, enabled=False))
-            torch.set_default_dtype(torch.float32)
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-
-
-def _inference_mode() -> Any:
-    import torch
-
-    return torch.inference_mode()

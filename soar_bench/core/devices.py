@@ -1,4 +1,4 @@
-"""Which device the work runs on. Imports torch only where it has to be asked."""
+"""Choice of the device that the work runs on. Imports torch only where it has to be asked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ AUTO = "auto"
 
 
 def choose(name: str) -> str:
-    """The device of that name; of ``auto``: cuda, mps or cpu. SoarBenchError if it is not here."""
+    """Return the device of that name; of ``auto``: cuda, mps or cpu. SoarBenchError if it is not
+    here.
+    """
     if name == "cpu":
         return name
     import torch
@@ -27,7 +29,7 @@ def choose(name: str) -> str:
 
 
 def describe(name: str) -> str:
-    """The device with the model of a GPU, for the record."""
+    """Return the device with the model of a GPU, for the record."""
     if not name.startswith("cuda"):
         return name
     import torch

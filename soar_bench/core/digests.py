@@ -1,8 +1,8 @@
 """Digests of values, files and weights, and a cache of them keyed by the state of the files.
 
-Reading gigabytes again at every start would take as long as the disk needs, so a digest, or what a
-check of files found, is kept together with :func:`stamp` of the files and holds as long as that
-stays the same. Importing this imports no torch.
+A digest, or the result of a check of files, is kept with :func:`stamp` of the files and holds as
+long as that stays the same, so that gigabytes are not read at every start. Importing this imports
+no torch.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.files import home, write_text
+from soar_bench.core.files import home, read_json, write_text
 
-#: Libraries that decide whether weights fit; what a check found holds for these versions alone.
+#: Libraries that decide whether weights fit; results of checks hold for these versions alone.
 _LIBRARIES = ("soar-bench", "diffusers", "transformers", "peft")
 
 
@@ -87,7 +87,7 @@ def versions() -> dict[str, str]:
 
 
 def stamp(file: Path) -> list[int]:
-    """Return what changes when a file does: size, times of change, and inode; links are followed.
+    """Return numbers that change when a file does: size, times of change, inode; follows links.
 
     The time of modification alone can be set, and archives unpack files with times that were made
     equal; the time of the last change of the inode (``ctime``) cannot.
@@ -99,17 +99,15 @@ def stamp(file: Path) -> list[int]:
 class StampCache:
     """Cache of texts by key in one JSON file, each with the state that it holds for.
 
-    A damaged or absent file is an empty cache. Several threads may use one.
+    A damaged or absent file is an empty cache. Several threads may use one object.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        try:
-            entries = json.loads(file.read_text("utf-8"))
-        except (OSError, ValueError):
-            entries = None
-        self._saved: dict[str, Any] = entries if isinstance(entries, dict) else {}
+        self._saved: dict[str, Any] = {}
         self._used: dict[str, Any] = {}
+        with suppress(SoarBenchError, OSError):
+            self._saved = read_json(file)
 
     def get(self, key: str, state: Any) -> str | None:
         """Return the text of a key if it was put with the same state (a JSON value)."""
@@ -130,11 +128,11 @@ class StampCache:
 
 
 def remember(subject: str, files: Iterable[Path], find_out: Callable[[], str], *more: Any) -> str:
-    """Return what ``find_out`` says of files, asked only where they changed since the last time.
+    """Return the answer of ``find_out`` on files, called only if they changed since the last time.
 
     ``subject`` names the question, ``more`` are JSON values that the answer depends on besides.
     Answers are kept under :func:`home`, or in this process where that cannot be written to. Two
-    processes may ask at once: files appear whole, and both find the same.
+    processes may ask at once: files appear whole, and both answers are the same.
     """
     cache, state = _cache(subject), _state(files := sorted(files), *more)
     answer = cache.get(subject, state)

@@ -1,8 +1,7 @@
 """Several processes at one evaluation, as ``torchrun`` and ``accelerate launch`` start them.
 
-They share a file system. What they tell each other is small (which samples, which scores), so it
-goes over gloo, which needs no accelerator and never shares one with the work, also while the same
-processes train over NCCL.
+They share a file system. Their messages are small (which samples, which scores), so they go over
+gloo, which never shares an accelerator with the work, also while the processes train over NCCL.
 """
 
 from __future__ import annotations
@@ -40,41 +39,39 @@ class Group:
         return self.rank == 0
 
     def mine(self, items: Sequence[T]) -> list[T]:
-        """This process's part: every item goes to exactly one process, without padding."""
+        """Return this process's part: every item goes to exactly one process, without padding."""
         return list(items[self.rank :: self.size])
 
     def share(self, value: T) -> T:
-        """The main process's value, in every process."""
+        """Return the main process's value, in every process."""
         if self.size == 1:
             return value
         import torch.distributed as dist
 
-        box: list[Any] = [value]
-        dist.broadcast_object_list(box, src=0, group=self.channel)
-        return box[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self.channel)
+        return values[0]
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value, by rank, in every process. Waits for all of them."""
+        """Return every process's value, by rank, in every process. Waits for all of them."""
         if self.size == 1:
             return [value]
         import torch.distributed as dist
 
-        box: list[Any] = [None] * self.size
-        dist.all_gather_object(box, value, group=self.channel)
-        return box
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.channel)
+        return values
 
     def device(self, name: str) -> str:
-        """The device of this process: cuda becomes one GPU a process."""
-        if name == "cuda" and self.size > 1:
-            return f"cuda:{self.local_rank}"
-        return name
+        """Return the device of this process: cuda becomes one GPU per process."""
+        return f"cuda:{self.local_rank}" if name == "cuda" and self.size > 1 else name
 
 
 ALONE = Group()
 
 
 def described() -> Group:
-    """The group that a launcher's environment describes; one process where there is none."""
+    """Return the group that a launcher's environment describes; one process where there is none."""
     size = _number("WORLD_SIZE", 1)
     if size == 1:
         return ALONE
@@ -87,10 +84,10 @@ def described() -> Group:
 
 
 def join() -> Group:
-    """The described group, able to talk.
+    """Return the described group, connected. All processes have to call this.
 
-    Where torch's default group is there already, as in training, and is gloo's, it is used; beside
-    one of another kind (NCCL's) a group of gloo's own is made. All processes have to call this.
+    A default group of torch's that is there already, as in training, is used if it is gloo's;
+    beside one of another kind (NCCL's) a gloo group is made.
     """
     group = described()
     if group.size == 1:
@@ -106,7 +103,7 @@ def join() -> Group:
 
 
 def leave(group: Group) -> None:
-    """Ends what :func:`join` began, and leaves what was there before."""
+    """End the group that :func:`join` made; one that was there before stays."""
     if group.channel is not None:
         import torch.distributed as dist
 

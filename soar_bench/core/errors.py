@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class SoarBenchError(Exception):
-    """Something a user can mend, in one sentence that says what is wrong and what to do."""
+    """Error that a user can mend, in one sentence that says what is wrong and what to do."""
 
 
 class EvaluatorError(SoarBenchError):

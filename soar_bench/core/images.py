@@ -14,7 +14,7 @@ from soar_bench.core.errors import SoarBenchError
 
 #: Raised when the same file would give other pixels.
 READING = 1
-#: What is read, by content and not by name.
+#: Formats that are read, by content and not by name.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 READABLE = "PNG, JPEG, WebP or BMP"
 #: More than this is no picture that a model made, but may fill the memory.
@@ -22,11 +22,11 @@ _MAX_PIXELS = 1 << 26
 
 
 def read_pixels(file: Path) -> tuple[np.ndarray, str]:
-    """uint8 RGB [H, W, 3] and the format (one of FORMATS). What this returns is what is scored.
+    """Return the uint8 RGB [H, W, 3] that is scored, and the format (one of FORMATS).
 
     Grey and palette images become RGB and an EXIF orientation is applied, as viewers do. Colour
     profiles are not applied. Refused, because no conversion is the obvious one: transparency that
-    is used, more than 8 bits a channel, CMYK, animations. SoarBenchError names the file and why.
+    is used, more than 8 bits per channel, CMYK, animations. SoarBenchError names the file and why.
     """
     try:
         with file.open("rb") as stream:
@@ -43,26 +43,21 @@ def read_pixels(file: Path) -> tuple[np.ndarray, str]:
     except FileNotFoundError:
         raise SoarBenchError(f"the image {file} has gone: put it back") from None
     except PermissionError:
-        raise SoarBenchError(f"{file} may not be read: change its permissions") from None
+        problem = "may not be read: change its permissions"
     except UnidentifiedImageError:
-        raise SoarBenchError(
-            f"{file} is no {READABLE} image: convert it or make it again"
-        ) from None
+        problem = f"is no {READABLE} image: convert it or make it again"
     except Image.DecompressionBombError:
-        raise SoarBenchError(
-            f"{file} has more than {_MAX_PIXELS} pixels: make it smaller"
-        ) from None
+        problem = f"has more than {_MAX_PIXELS} pixels: make it smaller"
     except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
-        raise SoarBenchError(
-            f"{file} is cut off or damaged ({error}): copy it or make it again"
-        ) from None
+        problem = f"is cut off or damaged ({error}): copy it or make it again"
+    raise SoarBenchError(f"{file} {problem}")
 
 
 def rgb_array(image: Image.Image, file: Path | str, wide: bool = False) -> np.ndarray:
     """Return a PIL image as uint8 RGB [H, W, 3], by the rules of :func:`read_pixels`.
 
-    ``file`` names it in errors (SoarBenchError); ``wide`` says that its file had 16 bits a channel,
-    which is seen here only as long as the pixels are not loaded.
+    ``file`` names it in errors (SoarBenchError); ``wide`` says that its file had 16 bits per
+    channel, which is seen here only as long as the pixels are not loaded.
     """
     wide = wide or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
     if wide or image.mode in ("I", "F") or image.mode.startswith("I;"):
@@ -84,5 +79,5 @@ def rgb_array(image: Image.Image, file: Path | str, wide: bool = False) -> np.nd
 
 
 def digest_image(image: np.ndarray) -> str:
-    """SHA-256 of the shape and pixels of a uint8 RGB image [H, W, 3], whatever its file format."""
+    """Return the SHA-256 of the shape and pixels of a uint8 RGB [H, W, 3] in any file format."""
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()

@@ -5,29 +5,20 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+_TEXT = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater"}
+_TEXT |= {"|": "bar", '"': "quotedbl"}
+_MATH = {"↑": "uparrow", "↓": "downarrow", "±": "pm", "†": "dagger"}
 _ESCAPED = str.maketrans(
     {c: "\\" + c for c in "&%$#_{}"}
-    | {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        '"': r"\textquotedbl{}",
-        # At the start of a line after \\ a bracket would be read as its option.
-        "[": "{[}",
-        "]": "{]}",
-        "↑": r"$\uparrow$",
-        "↓": r"$\downarrow$",
-        "±": r"$\pm$",
-        "†": r"$\dagger$",
-    }
+    | {c: f"\\text{name}{{}}" for c, name in _TEXT.items()}
+    | {c: f"$\\{name}$" for c, name in _MATH.items()}
+    # At the start of a line after \\ a bracket would be read as its option.
+    | {"[": "{[}", "]": "{]}"}
 )
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX sets as itself inside a table cell; control characters become spaces."""
+    """Return text that LaTeX sets as itself in a table cell; control characters become spaces."""
     plain = "".join(" " if unicodedata.category(c).startswith("C") else c for c in text)
     return " ".join(plain.translate(_ESCAPED).split())
 
@@ -35,14 +26,11 @@ def escape(text: str) -> str:
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], columns: str, lines: Sequence[int] = ()
 ) -> str:
-    """A tabular with the rules of the package booktabs. Cells are LaTeX; ``columns`` is l, r or c a
-    column; a rule stands above each row numbered in ``lines``.
+    """Return a tabular with the rules of the package booktabs. Cells are LaTeX; ``columns`` is l, r
+    or c per column; a rule stands above each row numbered in ``lines``.
     """
     text = ["% needs \\usepackage{booktabs}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
     text += [" & ".join(header) + r" \\", "\\midrule"]
     for i, row in enumerate(rows):
-        if i in lines:
-            text.append("\\midrule")
-        text.append(" & ".join(row) + r" \\")
-    text += ["\\bottomrule", "\\end{tabular}"]
-    return "\n".join(text) + "\n"
+        text += ["\\midrule"] * (i in lines) + [" & ".join(row) + r" \\"]
+    return "\n".join([*text, "\\bottomrule", "\\end{tabular}"]) + "\n"

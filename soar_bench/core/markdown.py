@@ -11,13 +11,12 @@ _ESCAPED = str.maketrans(
 
 
 def escape(text: str) -> str:
-    """Text that shows as itself inside a table cell, in Markdown and in the HTML made of it."""
+    """Return text that shows as itself in a table cell, in Markdown and in the HTML made of it."""
     return text.translate(_ESCAPED)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """A Markdown table; the columns numbered in ``right`` are aligned to the right."""
-    lines = ["| " + " | ".join(header) + " |"]
-    lines.append("|" + "|".join("---:" if i in right else "---" for i in range(len(header))) + "|")
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    """Return a Markdown table; the columns numbered in ``right`` are aligned to the right."""
+    rule = "|".join("---:" if i in right else "---" for i in range(len(header)))
+    first, *others = ["| " + " | ".join(row) + " |" for row in (header, *rows)]
+    return "\n".join([first, f"|{rule}|", *others]) + "\n"

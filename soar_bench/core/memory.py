@@ -11,7 +11,7 @@ _SHARE = 0.8
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of the device or the machine did not suffice."""
+    """Return whether an error says that the memory of the device or machine did not suffice."""
     if isinstance(error, MemoryError):
         return True
     from accelerate.utils.memory import should_reduce_batch_size
@@ -22,7 +22,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def release() -> None:
-    """Gives unused memory back to the device."""
+    """Give unused memory back to the device."""
     import gc
 
     from accelerate.utils.memory import clear_device_cache
@@ -31,17 +31,16 @@ def release() -> None:
     clear_device_cache()
 
 
-def fitting_batch(free: int, one: int) -> int:
-    """The largest power of two of samples of ``one`` byte each that fits into ``free`` bytes."""
-    fits = int(free * _SHARE) // max(one, 1)
-    size = 1
-    while size * 2 <= min(fits, LARGEST_BATCH):
-        size *= 2
-    return size
+def fitting_batch(free: int, sample: int) -> int:
+    """Return the largest power of two of samples, ``sample`` bytes each, that fits into ``free``
+    bytes; at least 1.
+    """
+    fits = max(1, min(int(free * _SHARE) // max(sample, 1), LARGEST_BATCH))
+    return 1 << fits.bit_length() - 1
 
 
 class Peak:
-    """Measures on a GPU what one more sample takes: used around a batch of one."""
+    """Memory of a GPU that one more sample takes, measured around a batch of one."""
 
     def __init__(self, device: str) -> None:
         import torch
@@ -59,20 +58,20 @@ class Peak:
             torch.cuda.reset_peak_memory_stats(self._device)
 
     def batch(self) -> int:
-        """The batch size for what is free now, after a batch of one since :meth:`start`."""
+        """Return the batch size for what is free now, after a batch of one since :meth:`start`."""
         if not self.known:
             return USUAL_BATCH
         import torch
 
         held = torch.cuda.memory_allocated(self._device)
-        one = torch.cuda.max_memory_allocated(self._device) - held
+        sample = torch.cuda.max_memory_allocated(self._device) - held
         free = torch.cuda.mem_get_info(self._device)[0]
         unused = torch.cuda.memory_reserved(self._device) - held
-        return fitting_batch(free + unused, one)
+        return fitting_batch(free + unused, sample)
 
 
 def peak(device: str) -> int | None:
-    """Bytes a GPU has held at most in this process; None for another device."""
+    """Return the most bytes that this process held on a GPU; None for another device."""
     if not device.startswith("cuda"):
         return None
     import torch
@@ -81,8 +80,8 @@ def peak(device: str) -> int | None:
 
 
 def image_budget(processes: int = 1) -> int:
-    """Bytes of decoded images to keep between evaluators: a quarter of what is available now,
-    divided among the processes of this machine.
+    """Return how many bytes of decoded images to keep between evaluators: a quarter of the memory
+    available now, divided among the processes of this machine.
     """
     import psutil
 

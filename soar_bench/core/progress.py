@@ -16,7 +16,6 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TaskID,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
@@ -27,18 +26,17 @@ _EVERY = 10.0
 
 
 class Stages:
-    """Shows how far each stage of a piece of work is."""
+    """Progress of each stage of a piece of work."""
 
     def __init__(self, console: Console, bar: Progress | None) -> None:
-        self._console = console
-        self._bar = bar
+        self._console, self._bar = console, bar
         self._tasks: dict[str, TaskID] = {}
         self._done: dict[str, int] = {}
         self._last: dict[str, float] = {}
         self._first: dict[str, tuple[float, int]] = {}
 
     def note(self, words: str) -> None:
-        """A sentence between the stages."""
+        """Print a sentence between the stages."""
         self._console.print(words, highlight=False, markup=False)
 
     def __call__(
@@ -64,7 +62,7 @@ class Stages:
             self.note("  ".join(part for part in parts if part))
 
     def _rate(self, stage: str, now: float, done: int, total: int) -> str:
-        """How fast the stage is since it was first heard of, and how long it will take."""
+        """Return the stage's samples per second since its first report, and the time left."""
         start, before = self._first[stage]
         if done <= before or now <= start:
             return ""
@@ -74,7 +72,7 @@ class Stages:
 
 
 class _Rate(ProgressColumn):
-    """Samples a second."""
+    """Samples per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -83,22 +81,14 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def stages(console: Console | None = None, *, quiet: bool = False) -> Iterator[Stages]:
-    """Progress on the error stream, so that a command's output can be piped. ``quiet`` shows
-    nothing, where another process speaks for all.
+    """Show progress on the error stream, so that a command's output can be piped; nothing if
+    ``quiet``, where another process speaks for all.
     """
     console = console or Console(file=sys.stderr, quiet=quiet)
     if not console.is_terminal:
         yield Stages(console, None)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[figures]}"),
-    )
-    with Progress(*columns, console=console) as bar:
+    figures = (BarColumn(bar_width=30), MofNCompleteColumn(), _Rate(), TimeElapsedColumn(), "left")
+    last = (TimeRemainingColumn(), "[dim]{task.fields[figures]}")
+    with Progress("{task.description}", *figures, *last, console=console) as bar:
         yield Stages(console, bar)

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
 
 @contextmanager
-def preserved_torch_state() -> Iterator[None]:
-    """Give the block torch as a new process has it: float32, no autocast, no gradients.
+def preserved_torch_state(device: str = "", gradients: bool = False) -> Iterator[None]:
+    """Give the block torch as a new process has it (float32, the CPU by default, no autocast, no
+    inference mode), with or without ``gradients``. ``device`` is where the block works: unless
+    named, the current GPU if there is one.
 
-    Afterwards it is as it was, and so are the states of all global generators of random numbers.
+    Afterwards all is as it was, also the states of all global generators of random numbers.
     """
     import torch
 
-    cuda = torch.cuda.is_available()
-    default = torch.get_default_dtype()
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    try:
-        with (
-            torch.random.fork_rng([torch.cuda.current_device()] if cuda else []),
-            torch.autocast("cpu", enabled=False),
-            torch.autocast("cuda" if cuda else "cpu", enabled=False),
-            torch.no_grad(),
-        ):
-            torch.set_default_dtype(torch.float32)
-            yield
-    finally:
-        torch.set_default_dtype(default)
-        np.random.set_state(numpy_state)
-        random.setstate(python_state)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        stack.callback(np.random.set_state, np.random.get_state())
+        stack.callback(random.setstate, random.getstate())
+        stack.enter_context(torch.random.fork_rng([place] if place.type == "cuda" else []))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.set_grad_enabled(gradients))
+        for kind in {"cpu", place.type}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        torch.set_default_dtype(torch.float32)
+        yield
