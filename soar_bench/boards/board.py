@@ -23,10 +23,10 @@ class ScoredRun(Run):
     @cached_property
     def by_metric(self) -> dict[str, Scores]:
         """The scores by metric. SoarBenchError as for :meth:`scores`."""
-        return scores_by_metric(self.scores())
+        return _by_metric(self.scores())
 
 
-def scores_by_metric(frame: pd.DataFrame) -> dict[str, Scores]:
+def _by_metric(frame: pd.DataFrame) -> dict[str, Scores]:
     """Return the scores of a frame of ``scores.parquet`` by metric."""
     codes, names = pd.factorize(frame["metric"].array)
     frame = frame[["task", "prompt_id", "index", "value"]]
@@ -55,7 +55,11 @@ class Board:
         SoarBenchError if scores cannot be read.
         """
         metrics = dict(metrics_of(entrants[0].first))
-        return cls(entrants, metrics, [[_by_metric(run) for run in e.runs] for e in entrants])
+        scores = [
+            [r.by_metric if isinstance(r, ScoredRun) else _by_metric(r.scores()) for r in e.runs]
+            for e in entrants
+        ]
+        return cls(entrants, metrics, scores)
 
     @classmethod
     def in_common(cls, entrants: Sequence[Entrant]) -> Board:
@@ -78,20 +82,13 @@ class Board:
             inside = frame[[sample in common for sample in samples]]
             return inside.assign(task=[tasks[sample] for sample in samples if sample in common])
 
-        scores = [[scores_by_metric(restricted(f)) for f in seeds] for seeds in frames]
+        scores = [[_by_metric(restricted(f)) for f in seeds] for seeds in frames]
         return cls(entrants, metrics, scores)
 
     def only(self, keep: Callable[[Scores], np.ndarray]) -> Board:
         """Return the board of the samples for which ``keep`` gives True, [samples]."""
-
-        def kept(scores: Scores) -> Scores:
-            mask = keep(scores)
-            return Scores(
-                scores.task[mask], scores.prompt_id[mask], scores.index[mask], scores.value[mask]
-            )
-
         scores = [
-            [{metric: kept(of_metric) for metric, of_metric in run.items()} for run in seeds]
+            [{metric: s.only(keep(s)) for metric, s in run.items()} for run in seeds]
             for seeds in self._scores
         ]
         return Board(self.entrants, self.metrics, scores)
@@ -114,16 +111,17 @@ class Board:
         """Return an entrant's value over its seeds."""
         return self.table(metric).value(entrant)
 
-    def interval(self, entrant: int, metric: str, level: float = CONFIDENCE) -> tuple[float, float]:
-        """Return the interval of :meth:`value`, cut off at the ends of the metric's range."""
-        return within(self.value(entrant, metric).interval(level), self.metrics[metric])
-
-    def resampled_interval(
-        self, entrant: int, metric: str, level: float = CONFIDENCE
+    def interval(
+        self, entrant: int, metric: str, level: float = CONFIDENCE, resampled: bool = False
     ) -> tuple[float, float]:
-        """Return the interval of :meth:`value` by the bootstrap, cut off like the other."""
+        """Return the interval of :meth:`value`, by t or the bootstrap (``resampled``), cut off at
+        the ends of the metric's range.
+        """
         table = self.table(metric)
-        ends = interval_of(table.clusters(entrant), table.value(entrant), level)
+        value = table.value(entrant)
+        ends = value.interval(level)
+        if resampled:
+            ends = interval_of(table.clusters(entrant), value, level)
         return within(ends, self.metrics[metric])
 
     def pair(self, entrant: int, base: int, metric: str) -> Pair:
@@ -137,21 +135,14 @@ def within(ends: tuple[float, float], metric: MetricRecord) -> tuple[float, floa
     return float(low), float(high)
 
 
-def _by_metric(run: Run) -> Mapping[str, Scores]:
-    return (run if isinstance(run, ScoredRun) else ScoredRun(run.folder, run.record)).by_metric
-
-
 def _common_metrics(entrants: Sequence[Entrant]) -> dict[str, MetricRecord]:
     """Return the metrics that all runs have by one name and direction, as the first declares."""
     first, *others = [dict(metrics_of(run)) for entrant in entrants for run in entrant.runs]
-    common = {
-        name: metric
-        for name, metric in first.items()
-        if all(
-            name in other and other[name].higher_is_better == metric.higher_is_better
-            for other in others
-        )
-    }
+
+    def alike(name: str, other: dict[str, MetricRecord]) -> bool:
+        return name in other and other[name].higher_is_better == first[name].higher_is_better
+
+    common = {n: metric for n, metric in first.items() if all(alike(n, o) for o in others)}
     if not common:
         raise SoarBenchError(
             "the runs have no metric in common: " + " and ".join(map(", ".join, (first, *others)))

@@ -8,14 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
-from soar_bench.boards import formats, words
+from soar_bench.boards import words
 from soar_bench.boards.board import Board
-from soar_bench.boards.entrants import check_measured_alike, group_seeds, mismatches
+from soar_bench.boards.entrants import Entrant, check_measured_alike, group_seeds, mismatches
 from soar_bench.boards.rows import ANALYTIC, BOOTSTRAP, EXACT, NOT_ALIKE, T_TEST, Row, verdict
+from soar_bench.core import latex, markdown
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import json_text
 from soar_bench.records import Run
 from soar_bench.stats import (
     CONFIDENCE,
@@ -26,7 +29,11 @@ from soar_bench.stats import (
     interval_of,
     prompts_needed,
     sign_flip,
-)
+)  # fmt: skip
+
+#: Columns of tables that hold text and not numbers.
+_NAMES = ("metric", "checkpoint", "verdict")
+_IN_LATEX = ("metric", "checkpoint", "value", "difference", "p", "detect", "verdict")
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,11 @@ class Comparison:
         """Return the rows of these metrics, of all if none is named; p stays corrected for all.
         SoarBenchError for unknown names.
         """
-        known = list(dict.fromkeys(row.metric for row in self.rows))
+        names = list(dict.fromkeys(row.metric for row in self.rows))
         for metric in metrics:
-            if metric not in known:
-                raise SoarBenchError(
-                    f"there is no metric {metric!r} here: there are {', '.join(known)}"
-                )
+            if metric not in names:
+                names_text = ", ".join(names)
+                raise SoarBenchError(f"there is no metric {metric!r} here: there are {names_text}")
         rows = tuple(row for row in self.rows if not metrics or row.metric in metrics)
         return replace(self, rows=rows)
 
@@ -84,14 +90,12 @@ class Comparison:
         for entrant in self.board.entrants[1:]:
             rows = [row for row in self.rows if row.entrant == entrant.name]
             thresholds = [-margin if row.higher_is_better else margin for row in rows]
-            p_values = [
-                row.p_against(threshold) if threshold else row.p_value
-                for row, threshold in zip(rows, thresholds, strict=True)
-            ]
-            for row, threshold, p in zip(rows, thresholds, holm(p_values), strict=True):
+            pairs = zip(rows, thresholds, strict=True)
+            p_values = holm([row.p_against(d) if d else row.p_value for row, d in pairs])
+            for row, threshold, p in zip(rows, thresholds, p_values, strict=True):
                 if (row.metric, row.entrant) not in chosen or row.difference is None:
                     continue
-                if not row.difference.scored and self._reference(row.metric).value.scored:
+                if not row.difference.scored and self.board.value(0, row.metric).scored:
                     raise SoarBenchError(
                         f"{row.entrant} and {self.reference} have no score of "
                         f"{row.metric} in common, so that neither is known to be worse"
@@ -101,30 +105,77 @@ class Comparison:
                     worse.append(row)
         return worse
 
-    def _reference(self, metric: str) -> Row:
-        return next(row for row in self.rows if row.metric == metric and row.difference is None)
-
     def to_frame(self) -> pd.DataFrame:
         """Return the numbers, one row per metric and entrant; docs/statistics.md names the columns.
         NaN where a number is not known.
         """
-        return formats.frame(self.rows)
+        return pd.DataFrame([_record(row) for row in self.rows])
 
     def to_markdown(self) -> str:
         """Return a Markdown table and, under it, what a reader of it has to know."""
-        return formats.as_markdown(self.rows, self.notes)
+        titles, escape = words.header(self.rows), markdown.escape
+        body = [[escape(words.cells(row)[key]) for key in titles] for row in self.rows]
+        right = [i for i, key in enumerate(titles) if key not in _NAMES]
+        table = markdown.table([escape(title) for title in titles.values()], body, right)
+        return table + "".join(f"\n{escape(sentence)}\n" for sentence in self.notes)
 
     def to_latex(self) -> str:
         """Return a LaTeX tabular with the notes as comments above it; needs booktabs."""
-        return formats.as_latex(self.rows, self.notes)
+        titles = {key: v for key, v in words.header(self.rows).items() if key in _IN_LATEX}
+        metrics = [row.metric for row in self.rows]
+        starts = [i for i in range(1, len(metrics)) if metrics[i - 1] != metrics[i]]
+        body = []
+        for i, row in enumerate(self.rows):
+            texts = words.cells(row) | ({} if i == 0 or i in starts else {"metric": ""})
+            body.append([_latex(key, texts[key]) for key in titles])
+        columns = "".join("l" if key in _NAMES else "r" for key in titles)
+        comments = "".join(f"% {sentence}\n" for sentence in map(words.line, self.notes))
+        header = [_latex(key, title) for key, title in titles.items()]
+        return comments + latex.table(header, body, columns, starts)
 
     def to_csv(self) -> str:
         """Return the numbers of :meth:`to_frame`, with names on one line each."""
-        return formats.as_csv(self.rows)
+        table = self.to_frame()
+        for column in ("metric", "checkpoint", "unit"):
+            table[column] = table[column].map(words.line)
+        return table.to_csv(index=False, lineterminator="\n")
 
     def to_json(self) -> str:
         """Return the numbers and the notes; null where a number is not known or infinite."""
-        return formats.as_json(self.rows, self.reference, self.notes, self.mismatches)
+        rows, alike = [_record(row) for row in self.rows], not self.mismatches
+        head = {"reference": self.reference, "measured_alike": alike, "notes": self.notes}
+        return json_text(head | {"mismatches": list(self.mismatches), "rows": rows})
+
+
+def _latex(key: str, text: str) -> str:
+    """Return a cell; signs of numbers are set as minus signs."""
+    if key == "p" and text.startswith("<"):
+        return f"${text}$"
+    signed = key == "difference" and len(text) > 1 and text[0] in "+-"
+    return latex.escape(text).replace("-", "$-$") if signed else latex.escape(text)
+
+
+def _record(row: Row) -> dict[str, Any]:
+    """Return the columns of :meth:`Comparison.to_frame`."""
+    value, difference = row.value, row.difference
+    return {
+        "metric": row.metric, "higher_is_better": row.higher_is_better, "unit": row.unit,
+        "checkpoint": row.entrant, "value": value.value, "standard_error": value.standard_error,
+        "value_low": row.value_interval[0], "value_high": row.value_interval[1],
+        "value_interval_by": row.value_interval_by, "level": row.level,
+        "scored": value.scored, "unscored": value.unscored, "prompts": value.prompts,
+        "seeds": value.seeds, "seed_deviation": value.seed_deviation,
+        "difference": difference.value if difference else math.nan,
+        "difference_standard_error": difference.standard_error if difference else math.nan,
+        "difference_low": row.interval[0], "difference_high": row.interval[1],
+        "interval_by": row.interval_by, "common_prompts": difference.prompts if difference else 0,
+        "p_value": row.p_value, "p_corrected": row.p_corrected, "test": row.test,
+        "tests": row.tests, "effect_size": row.effect, "odds": row.odds,
+        "wins": row.wins, "ties": row.ties, "losses": row.losses,
+        "prompts_needed": row.needed, "images_needed": row.needed_images, "detect": row.detect,
+        "detect_prompts": row.detect_prompts, "detect_images": row.detect_images,
+        "verdict": row.verdict, "measured_alike": row.alike,
+    }  # fmt: skip
 
 
 def compare(
@@ -147,15 +198,23 @@ def compare(
     all runs were measured alike; with ``anyway``, metrics and prompts that all have are compared,
     and every row says that they were not.
     """
-    board = runs if isinstance(runs, Board) else board_of_runs(runs, reference, anyway)
+    if isinstance(runs, Board):
+        board = runs
+    else:
+        if not anyway:
+            check_measured_alike(runs)
+        entrants = group_seeds(runs)
+        if reference is not None:
+            entrants.sort(key=lambda e: all(run.folder != reference.folder for run in e.runs))
+        board = board_of(entrants)
     sentences = mismatches(board.runs)
-    first = board.entrants[0]
+    difference = math.nan if detect is None else detect
     rows: list[Row] = []
     for number, entrant in enumerate(board.entrants):
-        others = board.runs if number == 0 else [first.first, *entrant.runs]
+        others = board.runs if number == 0 else [board.entrants[0].first, *entrant.runs]
         alike = not mismatches(others)
         of_entrant = [
-            _row(board, number, metric, level, detect, interval, test) for metric in board.metrics
+            _row(board, number, name, level, difference, interval, test) for name in board.metrics
         ]
         corrected = holm([row.p_value for row in of_entrant])
         tests = sum(not math.isnan(p) for p in corrected)
@@ -164,50 +223,30 @@ def compare(
             if text and not alike:
                 text += NOT_ALIKE
             rows.append(replace(row, p_corrected=p, tests=tests, verdict=text, alike=alike))
-    order = list(board.metrics)
-    ordered = sorted(rows, key=lambda row: order.index(row.metric))
-    return Comparison(board, tuple(ordered), tuple(sentences), interval)
+    rows.sort(key=lambda row: list(board.metrics).index(row.metric))
+    return Comparison(board, tuple(rows), tuple(sentences), interval)
 
 
-def board_of_runs(runs: Sequence[Run], reference: Run | None = None, anyway: bool = False) -> Board:
-    """Return the board of runs, with the entrant of ``reference`` first. SoarBenchError if, unless
-    ``anyway``, they were not measured alike.
-    """
-    if not anyway:
-        check_measured_alike(runs)
-    entrants = group_seeds(runs)
-    if reference is not None:
-        entrants.sort(
-            key=lambda entrant: all(run.folder != reference.folder for run in entrant.runs)
-        )
-    return Board.in_common(entrants) if mismatches(runs) else Board.of(entrants)
+def board_of(entrants: Sequence[Entrant]) -> Board:
+    """Return the board of entrants; of what they have in common if they were not measured alike."""
+    alike = not mismatches([run for entrant in entrants for run in entrant.runs])
+    return Board.of(entrants) if alike else Board.in_common(entrants)
 
 
 def _row(
-    board: Board,
-    number: int,
-    metric: str,
-    level: float,
-    detect: float | None,
-    interval: str,
-    test: str,
+    board: Board, number: int, metric: str, level: float, detect: float, interval: str, test: str
 ) -> Row:
     """Return one row without what depends on the other metrics."""
     declared = board.metrics[metric]
     value = board.value(number, metric)
     value_interval, by = board.interval(number, metric, level), ANALYTIC
     if interval == BOOTSTRAP and value.seeds == 1:
-        value_interval, by = board.resampled_interval(number, metric, level), BOOTSTRAP
+        value_interval, by = board.interval(number, metric, level, resampled=True), BOOTSTRAP
     row = Row(
-        metric=metric,
-        entrant=board.entrants[number].name,
-        value=value,
-        higher_is_better=declared.higher_is_better,
-        unit=declared.unit,
-        level=level,
-        value_interval=value_interval,
-        value_interval_by=by,
-    )
+        metric, board.entrants[number].name, value,
+        higher_is_better=declared.higher_is_better, unit=declared.unit, level=level,
+        value_interval=value_interval, value_interval_by=by,
+    )  # fmt: skip
     if number == 0:
         return row
     pair = board.pair(number, 0, metric)
@@ -217,36 +256,24 @@ def _row(
     ratio = pair.odds
     if not row.higher_is_better:
         wins, losses, ratio = losses, wins, 1 / ratio if ratio else math.nan
-    resample = interval == BOOTSTRAP and not pair.over_seeds
-    asked = math.nan if detect is None else detect
+    ends, by = difference.interval(level), ANALYTIC
+    if interval == BOOTSTRAP and not pair.over_seeds:
+        ends, by = interval_of(pair.clusters, difference, level), BOOTSTRAP
     return replace(
-        row,
-        difference=difference,
-        interval=interval_of(pair.clusters, difference, level)
-        if resample
-        else difference.interval(level),
-        interval_by=BOOTSTRAP if resample else ANALYTIC,
-        p_value=p_value,
-        test=name,
-        effect=effect_size(difference),
-        odds=ratio,
-        wins=wins,
-        ties=ties,
-        losses=losses,
+        row, pair=pair, difference=difference, interval=ends, interval_by=by,
+        p_value=p_value, test=name, effect=effect_size(difference), odds=ratio,
+        wins=wins, ties=ties, losses=losses, detect=detect,
         needed=prompts_needed(difference, difference.value, level=level),
         needed_images=images_needed(difference, difference.value, level=level),
-        detect=asked,
-        detect_prompts=prompts_needed(difference, asked, level=level),
-        detect_images=images_needed(difference, asked, level=level),
-        pair=pair,
-    )
+        detect_prompts=prompts_needed(difference, detect, level=level),
+        detect_images=images_needed(difference, detect, level=level),
+    )  # fmt: skip
 
 
 def exact_test(pair: Pair) -> tuple[float, str]:
-    """Return the p-value of sign flips of whole prompts and what the test is called; the pair's own
-    test where scores are on a scale or a side has several seeds.
-
-    Several training seeds have a part in the error that no flip of prompts knows of.
+    """Return the p-value of sign flips of whole prompts and the name of the test; the pair's own
+    test where scores are on a scale, or a side has several seeds: no flip of prompts shows how
+    seeds differ.
     """
     if pair.difference.prompts < 2 or pair.over_seeds or not pair.binary:
         return pair.p_value, pair.test

@@ -79,9 +79,9 @@ def compare(
 
     Runs that differ by training seed alone become one row.
     """
-    from soar_bench.boards import Board
     from soar_bench.boards import compare as compare_board
-    from soar_bench.boards.entrants import mismatches, select_entrants
+    from soar_bench.boards.comparison import board_of
+    from soar_bench.boards.entrants import select_entrants
     from soar_bench.boards.words import line, worse_than
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.records.folders import find
@@ -94,9 +94,7 @@ def compare(
         raise SoarBenchError(f"--margin takes a number from 0, not {margin:g}")
     if margin and fail_if is None:
         raise SoarBenchError("--margin is that of --fail-if worse: give both or neither")
-    entrants = select_entrants([find(run, results) for run in runs], anyway)
-    alike = not mismatches([run for entrant in entrants for run in entrant.runs])
-    board = Board.of(entrants) if alike else Board.in_common(entrants)
+    board = board_of(select_entrants([find(run, results) for run in runs], anyway))
     whole = compare_board(
         board, level=level, detect=detect, interval=interval.value, test=test.value
     )

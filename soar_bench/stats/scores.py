@@ -39,6 +39,10 @@ class Scores:
             np.where(np.isfinite(values), values, np.nan),
         )
 
+    def only(self, mask: np.ndarray) -> Scores:
+        """Return the scores of the samples for which the mask is True: [samples]."""
+        return Scores(self.task[mask], self.prompt_id[mask], self.index[mask], self.value[mask])
+
     def same_samples(self, other: Scores) -> bool:
         """Return whether both have the same samples in the same order."""
         return len(self.value) == len(other.value) and bool(
