@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from soar_bench.core.differences import differences
 from soar_bench.core.digests import digest_of
@@ -21,7 +22,7 @@ class Entrant:
 
     @property
     def first(self) -> Run:
-        """The run of the lowest seed, which says what holds for all."""
+        """The run of the lowest seed, whose suite, protocol and training are those of all."""
         return self.runs[0]
 
 
@@ -46,64 +47,53 @@ def group_seeds(runs: Sequence[Run]) -> list[Entrant]:
                 "remove one of them"
             )
         group.setdefault(digest, run)
-    seeds = {
-        key: sorted(group.values(), key=lambda r: r.seed or 0) for key, group in groups.items()
-    }
-    names = _distinct_names({key: group[0] for key, group in seeds.items()}, several)
-    return [Entrant(names[key], tuple(group)) for key, group in seeds.items()]
-
-
-def _distinct_names(first_runs: Mapping[str, Run], several: bool) -> dict[str, str]:
-    """Return a name for each group: its own, with what tells it apart where another has the same.
-    ``several``: whether they stand on several boards.
-    """
-    names = {key: run.name for key, run in first_runs.items()}
-    boards = {
-        key: f", {run.record.suite.name} under {run.record.protocol.name}"
-        for key, run in first_runs.items()
-    }
-    steps = {
-        key: "" if run.imported else f", step {run.training.get('step', 0)}"
-        for key, run in first_runs.items()
-    }
-    digests = {key: f" ({key[:6]})" for key in first_runs}
-    for suffix in ([boards] if several else []) + [steps, digests]:
+    seeds = {k: tuple(sorted(g.values(), key=lambda r: r.seed or 0)) for k, g in groups.items()}
+    names = {key: group[0].name for key, group in seeds.items()}
+    for suffix in (_board, _step, lambda key, run: f" ({key[:6]})")[0 if several else 1 :]:
         times = Counter(names.values())
-        names = {k: name + suffix[k] if times[name] > 1 else name for k, name in names.items()}
-    return names
+        for key, name in names.items():
+            if times[name] > 1:
+                names[key] = name + suffix(key, seeds[key][0])
+    return [Entrant(names[key], group) for key, group in seeds.items()]
+
+
+def _board(key: str, run: Run) -> str:
+    return f", {run.record.suite.name} under {run.record.protocol.name}"
+
+
+def _step(key: str, run: Run) -> str:
+    return "" if run.imported else f", step {run.training.get('step', 0)}"
 
 
 def select_entrants(parts: Sequence[Sequence[Run]], anyway: bool = False) -> list[Entrant]:
-    """Return the entrants of what a user named, in that order; within a folder, what was not
-    trained comes first. SoarBenchError if they are less than two or, unless ``anyway``, not
-    measured alike.
+    """Return the entrants of the runs or folders (``parts``) that a user named, in that order;
+    within a folder, untrained ones come first. SoarBenchError if they are less than two or, unless
+    ``anyway``, not measured alike.
     """
     runs = [run for part in parts for run in part]
     if not anyway:
         check_measured_alike(runs)
-    place = {
-        run.folder.resolve(): i for i, part in reversed(list(enumerate(parts))) for run in part
-    }
-    entrants = sorted(
-        group_seeds(runs), key=lambda e: min(place[run.folder.resolve()] for run in e.runs)
-    )
+    place: dict[Path, int] = {}
+    for i, part in enumerate(parts):
+        for run in part:
+            place.setdefault(run.folder.resolve(), i)
+    entrants = group_seeds(runs)
+    entrants.sort(key=lambda e: min(place[run.folder.resolve()] for run in e.runs))
     if len(entrants) < 2:
         raise SoarBenchError(f"comparing needs two checkpoints: there is one, {entrants[0].name}")
     return entrants
 
 
 def mismatches(runs: Sequence[Run]) -> list[str]:
-    """Return how runs were not measured like the first of them, a sentence per board."""
+    """Return how runs were not measured like the first of them, one sentence per board."""
     first = runs[0]
     sentences: dict[str, str] = {}
     for run in runs[1:]:
         if run.board == first.board or run.board in sentences:
             continue
-        different = "; ".join(
-            f"{name}: {left} and {right}"
-            for name, left, right in differences(first.decides, run.decides)
-        )
-        names = [first.label, run.label]
+        settings = differences(first.decides, run.decides)
+        different = "; ".join(f"{name}: {left} and {right}" for name, left, right in settings)
+        names = [r.label for r in (first, run)]
         if names[0] == names[1]:
             names = [f"{r.label} under {r.record.protocol.name}" for r in (first, run)]
         sentences[run.board] = f"{' and '.join(names)} were not measured alike ({different})"

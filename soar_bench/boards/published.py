@@ -1,4 +1,4 @@
-"""Numbers that were published and not measured here, for standing beside a board.
+"""Numbers that were published and not measured here, shown beside a board.
 
 Source: the SOAR paper, arXiv 2604.12617: 512 x 512 pixels, guidance 4.5, 40 steps unless the model
 says otherwise; GenEval and OCR on their own prompts, the other metrics on DrawBench's. The paper
@@ -9,7 +9,7 @@ tested against measured ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PAPER = "arXiv 2604.12617"
 ADDRESS = "https://arxiv.org/abs/2604.12617"
@@ -17,8 +17,7 @@ ADDRESS = "https://arxiv.org/abs/2604.12617"
 PROTOCOL = "soar-paper"
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column of the paper's table."""
 
     #: as the paper writes it
@@ -31,8 +30,7 @@ class Column:
     digits: int
 
 
-@dataclass(frozen=True)
-class Row:
+class PublishedRow(NamedTuple):
     """A model with its numbers, by the name of the column."""
 
     model: str
@@ -52,8 +50,9 @@ COLUMNS = (
 )
 
 
-def _row(model: str, iterations: str, *values: float) -> Row:
-    return Row(model, iterations, {c.name: v for c, v in zip(COLUMNS, values, strict=True)})
+def _row(model: str, iterations: str, *values: float) -> PublishedRow:
+    by_column = {column.name: v for column, v in zip(COLUMNS, values, strict=True)}
+    return PublishedRow(model, iterations, by_column)
 
 
 TABLE = (
@@ -67,15 +66,15 @@ TABLE = (
 
 #: The paper's runs that train for one reward alone, with that reward.
 FOR_ONE_REWARD = (
-    Row("SFT, aesthetic run", "", {"Aesthetic": 5.74}),
-    Row("Flow-GRPO, aesthetic run", "", {"Aesthetic": 5.87}),
-    Row("SOAR, aesthetic run", "", {"Aesthetic": 5.94}),
-    Row("SFT, CLIPScore run", "", {"CLIPScore": 0.297}),
-    Row("Flow-GRPO, CLIPScore run", "", {"CLIPScore": 0.296}),
-    Row("SOAR, CLIPScore run", "", {"CLIPScore": 0.300}),
+    PublishedRow("SFT, aesthetic run", "", {"Aesthetic": 5.74}),
+    PublishedRow("Flow-GRPO, aesthetic run", "", {"Aesthetic": 5.87}),
+    PublishedRow("SOAR, aesthetic run", "", {"Aesthetic": 5.94}),
+    PublishedRow("SFT, CLIPScore run", "", {"CLIPScore": 0.297}),
+    PublishedRow("Flow-GRPO, CLIPScore run", "", {"CLIPScore": 0.296}),
+    PublishedRow("SOAR, CLIPScore run", "", {"CLIPScore": 0.300}),
 )
 
 
 def columns_beside(suite: str, protocol: str) -> tuple[Column, ...]:
-    """The columns that belong beside a board of that suite and protocol; often none."""
+    """Return the columns that belong beside a board of that suite and protocol; often none."""
     return tuple(c for c in COLUMNS if protocol == PROTOCOL and c.suite == suite)

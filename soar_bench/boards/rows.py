@@ -14,7 +14,7 @@ T_TEST, EXACT = "t", "exact"
 BETTER, WORSE = "better", "worse"
 #: Ends the verdict where the two sides were not measured alike.
 NOT_ALIKE = " (not measured alike)"
-#: What the names of tests mean.
+#: Meaning of the names of tests.
 TESTS = {
     "t": "paired t-test on prompt means",
     "McNemar": "McNemar's exact test",
@@ -35,7 +35,7 @@ class Row:
     metric: str
     entrant: str
     value: Estimate
-    #: paired difference to the first entrant; None for the first itself
+    #: paired, to the first entrant; None for the first itself
     difference: Estimate | None = None
     verdict: str = ""
     #: whether more of the metric is better
@@ -78,11 +78,10 @@ class Row:
 
     @property
     def disagrees(self) -> bool:
-        """Whether the verdict says another thing than the interval, which is not corrected."""
+        """Whether the verdict contradicts the interval, which is not corrected."""
         low, high = self.interval
-        if math.isnan(low):
-            return False
-        return (low > 0 or high < 0) != self.verdict.startswith((BETTER, WORSE))
+        unlike = low > 0 or high < 0
+        return not math.isnan(low) and unlike != self.verdict.startswith((BETTER, WORSE))
 
     def p_against(self, threshold: float) -> float:
         """Return the two-sided p-value of the t-test that the true difference is ``threshold``; the

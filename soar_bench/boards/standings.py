@@ -1,4 +1,4 @@
-"""Leaderboards: all entrants of a board ranked, with what stands beside them uncompared."""
+"""Leaderboards: all entrants of a board ranked, with numbers beside them that are not compared."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Rows that may be compared, best first, and what stands beside them without being compared."""
+    """Rows that may be compared, best first, and rows beside them that may not."""
 
     id: str
     #: the parts of a record that all runs share
@@ -100,14 +100,10 @@ def standings(runs: Sequence[Run]) -> list[Leaderboard]:
     groups: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.folder.as_posix()):
         groups.setdefault(run.board, []).append(run)
-    boards = sorted((_leaderboard(key, group) for key, group in groups.items()), key=_order)
+    boards = [_leaderboard(key, group) for key, group in groups.items()]
+    boards.sort(key=lambda b: (b.suite.name, b.protocol.name, b.suite.images_per_prompt, b.id))
     imported = [board for board in boards if board.rows[0].tool]
     return [_with_imported(board, imported) for board in boards]
-
-
-def _order(board: Leaderboard) -> tuple[str, str, float, str]:
-    suite = board.suite
-    return (suite.name, board.protocol.name, suite.images_per_prompt, board.id)
 
 
 def _with_imported(board: Leaderboard, imported: Sequence[Leaderboard]) -> Leaderboard:
@@ -124,69 +120,48 @@ def _leaderboard(identity: str, runs: Sequence[Run]) -> Leaderboard:
     first = runs[0]
     primary, declared = primary_metric(first)
     bases = _bases(board.entrants)
-    cells = {
-        name: _cells(board.table(name), bases, metric) for name, metric in board.metrics.items()
-    }
+    cells = {name: _cells(board.table(name), bases, m) for name, m in board.metrics.items()}
     ranks = rank_ranges(board.table(primary), declared.higher_is_better)
     tasks = {}
     if declared.aggregate == "task_mean":
         by_task = board.table(primary).by_task()
         tasks = {task: _values(table, declared) for task, table in by_task.items()}
-    rows = [
-        Standing(
-            name=_shown_name(entrant),
-            runs=entrant.runs,
-            rank=ranks.get(i),
-            cells={name: of_metric[i] for name, of_metric in cells.items()},
-            tasks={task: figures[i] for task, figures in tasks.items()},
-            date=_date(entrant.runs),
-            tool=_tool(entrant.first),
-        )
-        for i, entrant in enumerate(board.entrants)
-    ]
+    rows = []
+    for i, entrant in enumerate(board.entrants):
+        own_cells = {name: of_metric[i] for name, of_metric in cells.items()}
+        own_tasks = {task: figures[i] for task, figures in tasks.items()}
+        tool = entrant.first.record.checkpoint.tool if entrant.first.imported else ""
+        name, date = _shown_name(entrant, tool), _date(entrant.runs)
+        rows.append(Standing(name, entrant.runs, ranks.get(i), own_cells, own_tasks, date, tool))
     sign = -1 if declared.higher_is_better else 1
+
+    def place(row: Standing) -> tuple[float, str]:
+        """Best first, no value last; values that differ by rounding are equal."""
+        value = sign * row.cells[primary].value.value
+        return math.inf if math.isnan(value) else round(value, 12), row.name
+
     return Leaderboard(
-        id=identity,
-        suite=first.record.suite,
-        protocol=first.record.protocol,
-        metrics=board.metrics,
-        primary=primary,
-        tasks=tuple(tasks),
-        rows=tuple(
-            sorted(rows, key=lambda r: (_unknown_last(sign * r.cells[primary].value.value), r.name))
-        ),
+        identity, first.record.suite, first.record.protocol, board.metrics, primary, tuple(tasks),
+        rows=tuple(sorted(rows, key=place)),
         has_base=any(base is not None for base in bases),
         imported=first.imported,
-    )
+    )  # fmt: skip
 
 
-def _unknown_last(value: float) -> float:
-    """Return a key that sorts what has no value behind what has one; equal values keep the order of
-    their names, whatever rounding made of their last digits.
-    """
-    return math.inf if math.isnan(value) else round(value, 12)
-
-
-def _tool(run: Run) -> str:
-    return run.record.checkpoint.tool if run.imported else ""
-
-
-def _shown_name(entrant: Entrant) -> str:
+def _shown_name(entrant: Entrant, tool: str) -> str:
     """Return the entrant's name, with the tool where its results are imported."""
-    run, tool = entrant.first, _tool(entrant.first)
+    run = entrant.first
     if not tool or not entrant.name.startswith(run.name):
         return entrant.name
     return f"{run.label} (imported: {tool}){entrant.name[len(run.name) :]}"
 
 
 def _bases(entrants: Sequence[Entrant]) -> list[int | None]:
-    """Return for each entrant which one it was trained from, if that is on the board."""
-    places = {
-        e.first.record.checkpoint.digest: i
-        for i, e in enumerate(entrants)
-        if e.first.seed is None and not e.first.imported
-    }
-    bases = (places.get(e.first.base) for e in entrants)
+    """Return for each entrant the number of its base; None where that is not on the board."""
+    firsts = [entrant.first for entrant in entrants]
+    untrained = [i for i, run in enumerate(firsts) if run.seed is None and not run.imported]
+    places = {firsts[i].record.checkpoint.digest: i for i in untrained}
+    bases = [places.get(run.base) for run in firsts]
     return [None if base == i else base for i, base in enumerate(bases)]
 
 
@@ -196,9 +171,9 @@ def _date(runs: Sequence[Run]) -> str:
     for run in runs:
         try:
             made = datetime.fromisoformat(run.record.made.finished)
-        except ValueError:  # a record that does not say
+        except ValueError:  # not in the record
             continue
-        # Records are written in UTC; one that names no zone was too.
+        # Records are written in UTC, also those that name no zone.
         days.append((made if made.tzinfo else made.replace(tzinfo=UTC)).astimezone(UTC))
     return max(days).strftime("%Y-%m-%d") if days else ""
 
@@ -206,7 +181,7 @@ def _date(runs: Sequence[Run]) -> str:
 def _figures(
     estimates: Estimates, unscored: np.ndarray, limits: tuple[float, float] = (-math.inf, math.inf)
 ) -> Iterator[Figure]:
-    """Yield each row's figure. What of an interval lies outside ``limits`` is cut off."""
+    """Yield each row's figure. Intervals are cut off at ``limits``."""
     low, high = (np.clip(end, *limits) for end in estimates.interval())
     for row in zip(
         estimates.value.tolist(), low.tolist(), high.tolist(), estimates.standard_error.tolist(),

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from soar_bench.boards.entrants import Entrant
 from soar_bench.boards.rows import ANALYTIC, BOOTSTRAP, TESTS, Row
-from soar_bench.stats import CONFIDENCE, Estimate
+from soar_bench.stats import Estimate
 
-#: What the t-test holds besides where there are several training seeds.
-SEEDS = " and, where there are several, training seeds"
-#: Points out a verdict that says another thing than the interval beside it.
+#: Ends the name of the t-test where there are several training seeds.
+_SEEDS = " and, where there are several, training seeds"
+#: Marks a verdict that contradicts the interval beside it.
 _MARK = " †"
 _MANY = 100_000
-ENOUGH, MORE_SEEDS = "already enough", "more seeds"
+_ENOUGH, _MORE_SEEDS = "already enough", "more seeds"
 
 
 def arrow(row: Row) -> str:
@@ -31,35 +31,27 @@ def line(text: str) -> str:
 
 def header(rows: Sequence[Row]) -> dict[str, str]:
     """Return the title of each column by its key."""
-    first = rows[0]
     titles = {
-        "metric": "metric",
-        "checkpoint": "checkpoint",
-        "value": "value ± s.e.",
-        "n": "n",
-        "seeds": "seeds",
-        "difference": f"difference [{100 * first.level:g}%]",
+        "metric": "metric", "checkpoint": "checkpoint", "value": "value ± s.e.", "n": "n",
+        "seeds": "seeds", "difference": f"difference [{100 * rows[0].level:g}%]",
         "p": "p (Holm)" if max(row.tests for row in rows) > 1 else "p",
-        "effect": "d_z",
-        "wins": "won/tied/lost",
-        "needed": "prompts needed",
-    }
-    detect = _detect(rows)
-    if detect is not None:
-        titles["detect"] = f"prompts to see {detect:g}"
+        "effect": "d_z", "wins": "won/tied/lost", "needed": "prompts needed",
+    }  # fmt: skip
+    for row in rows:
+        if not math.isnan(row.detect):
+            titles["detect"] = f"prompts to see {row.detect:g}"
     return titles | {"verdict": "verdict"}
 
 
 def cells(row: Row) -> dict[str, str]:
     """Return the text of each column by its key, for any kind of table; names are not escaped."""
-    reference = row.difference is None
-    paired = not reference and bool(row.difference and row.difference.scored)
+    paired = row.difference is not None and row.difference.scored > 0
+    unscored = f" (+{row.value.unscored} unscored)" if row.value.unscored else ""
     return {
         "metric": f"{line(row.metric)} {arrow(row)}",
         "checkpoint": line(row.entrant),
         "value": format_value(row.value),
-        "n": str(row.value.scored)
-        + (f" (+{row.value.unscored} unscored)" if row.value.unscored else ""),
+        "n": f"{row.value.scored}{unscored}",
         "seeds": str(row.value.seeds),
         "difference": format_difference(row.difference, row.interval),
         "p": format_p(row.p_corrected),
@@ -80,18 +72,18 @@ def format_p(p_value: float) -> str:
 
 def _needed(row: Row, prompts: float) -> str:
     """Return how many prompts, or why there is no such number."""
-    if row.difference is None or math.isnan(prompts) or (math.isinf(prompts) and not _seeds(row)):
+    if row.difference is None or math.isnan(prompts):
         return "-"
     if math.isinf(prompts):
-        return MORE_SEEDS
+        return _MORE_SEEDS if row.difference.seed_error > 0 else "-"
     if prompts <= row.difference.prompts:
-        return ENOUGH
+        return _ENOUGH
     return f">{_MANY:,}" if prompts > _MANY else f"{prompts:,.0f}"
 
 
 def details(row: Row) -> list[str]:
-    """Return what stands under a row in the terminal: the verdict, how it came about, and the
-    numbers of images and seeds.
+    """Return the text under a row in the terminal: the verdict, its figures, and the numbers of
+    images and seeds.
     """
     texts = cells(row)
     parts = []
@@ -102,10 +94,10 @@ def details(row: Row) -> list[str]:
         if texts["effect"] != "-":
             parts.append(f"d_z {texts['effect']}")
         for size, key in (("this", "needed"), (f"{row.detect:g}", "detect")):
-            if texts[key] == ENOUGH:
+            if texts[key] == _ENOUGH:
                 parts.append(f"{row.difference.prompts} prompts are enough to see {size}")
             elif texts[key] != "-":
-                unit = "" if texts[key] == MORE_SEEDS else " prompts"
+                unit = "" if texts[key] == _MORE_SEEDS else " prompts"
                 parts.append(f"seeing {size} takes {texts[key]}{unit}")
     parts.append(f"n {texts['n']}")
     if row.value.seeds > 1:
@@ -113,19 +105,11 @@ def details(row: Row) -> list[str]:
     return parts
 
 
-def _seeds(row: Row) -> bool:
-    return row.difference is not None and row.difference.seed_error > 0
-
-
-def _detect(rows: Sequence[Row]) -> float | None:
-    return next((row.detect for row in rows if not math.isnan(row.detect)), None)
-
-
 def notes(
-    rows: Sequence[Row], entrants: Sequence[Entrant], mismatches: Sequence[str], asked: str
+    rows: Sequence[Row], entrants: Sequence[Entrant], mismatches: Sequence[str], interval: str
 ) -> list[str]:
-    """Return what a reader of the table has to know, a sentence or two each. ``asked`` is the kind
-    of intervals that was asked for.
+    """Return the notes under the table, a sentence or two each. ``interval`` is the kind of
+    intervals that was asked for.
     """
     level = 100 * rows[0].level
     sentences = [f"NOT MEASURED ALIKE: {line(sentence)}." for sentence in mismatches]
@@ -133,52 +117,47 @@ def notes(
         sentences.append("Only metrics and images that all have in common are compared.")
     sentences.append(
         f"Differences are to {line(entrants[0].name)}, paired by prompt and image, with their "
-        f"{level:g}% interval {_intervals(rows, asked)}; s.e. treats the images of a "
+        f"{level:g}% interval {_intervals(rows, interval)}; s.e. treats the images of a "
         "prompt as one cluster."
     )
     tests = [name for name in TESTS if any(row.test == name for row in rows)]
     count = max(row.tests for row in rows)
     if tests:
         corrected = f", corrected for {count} metrics by Holm's method" if count > 1 else ""
-        by_test = "; ".join(
-            TESTS[name]
-            + (SEEDS if name == "t" and any(row.value.seeds > 1 for row in rows) else "")
-            + (f" ({', '.join(_metrics_of(rows, name))})" if len(tests) > 1 else "")
-            for name in tests
-        )
+        texts = {name: TESTS[name] for name in tests}
+        if "t" in tests and any(row.value.seeds > 1 for row in rows):
+            texts["t"] += _SEEDS
+        if len(tests) > 1:
+            for name in tests:
+                metrics = dict.fromkeys(line(row.metric) for row in rows if row.test == name)
+                texts[name] += f" ({', '.join(metrics)})"
+        by_test = "; ".join(texts.values())
         sentences.append(f"p{corrected}: {by_test}. The verdict follows p at {100 - level:g}%.")
     if any(row.disagrees for row in rows):
-        same = set(tests) == {"t"} and asked == ANALYTIC
+        same = tests == ["t"] and interval == ANALYTIC
         other_test = "" if same else " and not from the same test"
         sentences.append(
             f"† The interval alone would say otherwise: it is not corrected{other_test}. Read it "
             "as borderline."
         )
-    single = [
-        line(entrant.name)
-        for entrant in entrants
-        if len(entrant.runs) == 1 and entrant.first.seed is not None
-    ]
+    alone = [e for e in entrants if len(e.runs) == 1 and e.first.seed is not None]
+    single = "; ".join(line(entrant.name) for entrant in alone)
     if single:
         sentences.append(
-            f"One training seed only: {'; '.join(single)}. What is said holds for these weights, "
+            f"One training seed only: {single}. What is said holds for these weights, "
             "not for the method that made them."
         )
     return sentences
 
 
-def _intervals(rows: Sequence[Row], asked: str) -> str:
+def _intervals(rows: Sequence[Row], interval: str) -> str:
     kinds = {row.interval_by for row in rows if row.difference is not None}
-    if asked == ANALYTIC:
+    if interval == ANALYTIC:
         return "by t"
     if BOOTSTRAP not in kinds:
         return "by t, since there are several training seeds"
     by_t = " (by t where there are several training seeds)" if ANALYTIC in kinds else ""
     return f"by the cluster bootstrap{by_t}"
-
-
-def _metrics_of(rows: Sequence[Row], test: str) -> list[str]:
-    return list(dict.fromkeys(line(row.metric) for row in rows if row.test == test))
 
 
 def format_value(estimate: Estimate) -> str:
@@ -191,14 +170,12 @@ def format_value(estimate: Estimate) -> str:
 
 
 def format_difference(
-    difference: Estimate | None,
-    interval: tuple[float, float] | None = None,
-    level: float = CONFIDENCE,
+    difference: Estimate | None, interval: tuple[float, float] | None = None
 ) -> str:
-    """Return difference [interval]; without it where it is not known."""
+    """Return difference [interval], 95% by t unless given; without it where it is not known."""
     if difference is None or not difference.scored:
         return "-"
-    low, high = difference.interval(level) if interval is None else interval
+    low, high = difference.interval() if interval is None else interval
     if math.isnan(low):
         return f"{difference.value:+.3f}"
     return f"{difference.value:+.3f} [{low:+.3f}, {high:+.3f}]"

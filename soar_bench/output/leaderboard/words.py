@@ -108,7 +108,7 @@ def links(row: Standing, page: Path) -> list[tuple[str, str]]:
 
 
 def published_table(
-    columns: Sequence[published.Column], rows: Sequence[published.Row]
+    columns: Sequence[published.Column], rows: Sequence[published.PublishedRow]
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of published numbers; rows that have none of the columns are left out."""
     iterations = any(row.iterations for row in rows)
