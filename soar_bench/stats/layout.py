@@ -77,8 +77,16 @@ class Layout:
     def sums(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sums and counts by prompt of values [rows, samples], NaN where there is none."""
         known = ~np.isnan(values)
-        sums = np.add.reduceat(np.where(known, values, 0.0), self.prompts, axis=1)
-        return sums, np.add.reduceat(known, self.prompts, axis=1, dtype=np.int64)
+        shape = len(values), len(self.prompts)
+        cells = np.arange(len(values))[:, None] * shape[1] + self.prompt_of_sample()
+        sums = np.bincount(cells.ravel(), np.where(known, values, 0.0).ravel(), math.prod(shape))
+        counts = np.add.reduceat(known, self.prompts, axis=1, dtype=np.int64)
+        return sums.reshape(shape), counts
+
+    def prompt_of_sample(self) -> np.ndarray:
+        """Return the number of each sample's prompt, [samples]."""
+        images = np.diff([*self.prompts, self.samples])
+        return np.repeat(np.arange(len(self.prompts)), images)
 
     def residuals(self, sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the means of each row's strata, [strata, rows], and each prompt's summed residual,
@@ -89,7 +97,7 @@ class Layout:
         for mean, stratum in zip(means, self.strata, strict=True):
             total, count = sums[:, stratum], counts[:, stratum]
             with np.errstate(divide="ignore", invalid="ignore"):
-                mean[:] = total.sum(1) / count.sum(1)
+                mean[:] = _in_order(total) / count.sum(1)
                 residuals[:, stratum] = total - count * mean[:, None]
         return means, residuals
 
@@ -105,7 +113,7 @@ class Layout:
         images, prompts = self._by_stratum(counts), self._by_stratum(counts > 0)
         for k, stratum in enumerate(self.strata):
             n, clusters = images[k], prompts[k]
-            squares = np.einsum("rc,rc->r", residuals[:, stratum], residuals[:, stratum])
+            squares = _in_order(residuals[:, stratum] ** 2)
             with np.errstate(divide="ignore", invalid="ignore"):
                 variance = clusters / (clusters - 1) * squares / n**2.0
             variances[k] = np.where(n > 0, np.where(clusters > 1, variance, np.nan), 0.0)
@@ -114,7 +122,8 @@ class Layout:
         strata = known.sum(0)
         with np.errstate(divide="ignore", invalid="ignore"):
             value = np.where(known, means, 0.0).sum(0) / strata
-            variance = np.where(strata > 0, variances.sum(0) / strata**2.0, np.nan)
+            error = np.sqrt(variances.sum(0)) / strata
+            variance = np.where(strata > 0, error**2, np.nan)
         freedom = np.where(strata > 0, welch(variances, freedoms), np.nan)
         ones = np.ones(len(residuals), dtype=int)
         return Estimates(value, variance, freedom, images.sum(0) * ones, prompts.sum(0) * ones)
@@ -141,13 +150,21 @@ class Layout:
         if not counts.any():
             return None
         sums = np.where(np.abs(sums) <= ROUNDING * scale * counts, 0.0, sums)
-        prompts = np.repeat(
-            np.arange(len(counts)), np.diff([*self.prompts, self.samples])
-        )  # of each sample
         known = ~np.isnan(values)
-        deviations = values[known] - (sums / np.maximum(counts, 1))[prompts[known]]
-        squares = np.bincount(prompts[known], deviations**2, len(counts))
+        prompts = self.prompt_of_sample()[known]
+        deviations = values[known] - (sums / np.maximum(counts, 1))[prompts]
+        squares = np.bincount(prompts, deviations**2, len(counts))
         strata = np.repeat(np.arange(len(self.strata)), [s.stop - s.start for s in self.strata])
         kept = counts > 0
         _, strata = np.unique(strata[kept], return_inverse=True)
         return Clusters(sums[kept], counts[kept], squares[kept], strata)
+
+
+def _in_order(values: np.ndarray) -> np.ndarray:
+    """Return the sums of rows [rows, prompts], added prompt by prompt: numpy adds a single row in
+    blocks, and a run has the same sums to the last bit alone and among others.
+    """
+    if len(values) > 1:
+        sums: np.ndarray = np.ascontiguousarray(values.T).sum(0)
+        return sums
+    return np.cumsum(values, axis=1)[:, -1]

@@ -72,8 +72,8 @@ class Aligned:
     def of(cls, runs: Sequence[Scores | None], aggregate: str) -> Aligned:
         """Align runs by task, prompt id and index; None is a run without the metric.
 
-        ``aggregate`` is ``mean`` or ``task_mean``, the unweighted mean of the tasks' means. The
-        order of the samples is that of their names, whatever order the runs have.
+        ``aggregate`` is ``mean`` or ``task_mean``, the unweighted mean of the tasks' means. Prompts
+        come in the order in which the runs have them.
         """
         present = [run for run in runs if run is not None]
         first = present[0]
@@ -83,7 +83,7 @@ class Aligned:
         else:
             task, prompt_id, index, values = _union(runs, present)
         tasks, task_names = pd.factorize(task, sort=True)
-        prompts, prompt_names = pd.factorize(prompt_id, sort=True)
+        prompts, prompt_names = pd.factorize(prompt_id)
         stratified = aggregate == "task_mean"
         order = np.lexsort((index, prompts, tasks) if stratified else (index, tasks, prompts))
         layout = Layout.of(tasks[order], prompts[order], stratified)
