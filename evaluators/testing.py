@@ -30,6 +30,7 @@ from PIL import Image
 from evaluators import registry
 from evaluators.declaration import fault
 from evaluators.types import Evaluator, EvaluatorError, Sample, Score
+from soar_bench.core.images import decode
 
 Factory = Callable[[], Evaluator]
 Scores = list[dict[str, Score]]
@@ -255,8 +256,7 @@ def _check_is_json(score: Score, what: str) -> None:
 def _as_png(sample: Sample) -> Sample:
     stream = io.BytesIO()
     Image.fromarray(sample.image).save(stream, "PNG")
-    with Image.open(stream) as picture:
-        return replace(sample, image=np.asarray(picture))
+    return replace(sample, image=decode(stream, "the sample")[0])
 
 
 @dataclass(frozen=True)

@@ -119,12 +119,10 @@ class _TensorBoard:
         self._writer.flush()
 
     def images(self, step: int, images: Mapping[str, Path]) -> None:
-        import numpy as np
-        from PIL import Image
+        from soar_bench.core.images import read_pixels
 
         for name, file in images.items():
-            with Image.open(file) as image:
-                pixels = np.asarray(image.convert("RGB"))  # [H, W, 3]
+            pixels, _ = read_pixels(file)  # [H, W, 3]
             self._writer.add_image(f"images/{name}", pixels, step, dataformats="HWC")
         self._writer.flush()
 

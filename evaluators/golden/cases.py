@@ -12,11 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from evaluators import catalogue, registry
 from evaluators.types import Evaluator, Metric, Sample
+from soar_bench.core.images import read_pixels
 
 IMAGES = Path(__file__).parent / "images"
 EXPECTED_FILE = Path(__file__).parent / "expected.json"
@@ -62,7 +60,7 @@ def samples(name: str) -> list[Sample]:
     of_the_world = name.startswith("shapes-")
     return [
         Sample(
-            np.asarray(Image.open(IMAGES / file).convert("RGB")),
+            read_pixels(IMAGES / file)[0],
             prompt,
             {} if of_the_world and metadata is not _RED_CIRCLE else metadata,
         )

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import locked, replace_atomically
-from soar_bench.core.images import digest_image
+from soar_bench.core.images import digest_image, open_image
 from soar_bench.suites.types import PlannedSample
 
 #: Raised when generation would make other images from the same inputs.
@@ -28,8 +28,8 @@ VERSION = 1
 _SAMPLE, _PIXELS = "soar-bench sample", "soar-bench pixels"
 #: The last bytes of every whole PNG.
 _END = b"\0\0\0\0IEND\xaeB`\x82"
-#: What Pillow raises for a file that is not a whole PNG.
-_BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
+#: What Pillow raises for a file that is not a whole PNG of an image's size.
+_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class ImageGone(SoarBenchError):
@@ -68,7 +68,7 @@ class ImageStore:
                     if stream.read() != _END:
                         return None
                     stream.seek(0)
-                    with Image.open(stream, formats=("PNG",)) as image:
+                    with open_image(stream, ("PNG",)) as image:
                         return _stated(image, sample)
             except PermissionError:
                 raise
@@ -82,7 +82,7 @@ class ImageStore:
         file = self.file(sample)
         with _readable(file):
             try:
-                with Image.open(file, formats=("PNG",)) as opened:
+                with open_image(file, ("PNG",)) as opened:
                     stated = _stated(opened, sample)
                     image = np.asarray(opened.convert("RGB"))
             except PermissionError:

@@ -1,81 +1,119 @@
-"""From an image file that came from anywhere to the pixels that are scored."""
+"""From an image file that came from anywhere to the pixels that are scored or trained on."""
 
 from __future__ import annotations
 
 import hashlib
-import struct
-import zlib
+import re
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from soar_bench.core.errors import SoarBenchError
 
 #: Raised when the same file would give other pixels.
 READING = 1
-#: Formats that are read, by content and not by name.
+#: Formats that are read, by content and not by name. Pillow has decoders that start other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 READABLE = "PNG, JPEG, WebP or BMP"
 #: More than this is no picture that a model made, but may fill the memory.
 _MAX_PIXELS = 1 << 26
+_ORIENTATION = 0x0112
+#: How an image is turned upright, by its EXIF orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_pixels(file: Path) -> tuple[np.ndarray, str]:
-    """Return the uint8 RGB [H, W, 3] that is scored, and the format (one of FORMATS).
+    """Return the pixels of an image file and its format, as :func:`decode` does.
 
-    Grey and palette images become RGB and an EXIF orientation is applied, as viewers do. Colour
-    profiles are not applied. Refused, because no conversion is the obvious one: transparency that
-    is used, more than 8 bits per channel, CMYK, animations. SoarBenchError names the file and why.
+    SoarBenchError names the file and why it cannot be read.
     """
+    if file.exists() and not file.is_file():  # opening a pipe waits for ever
+        raise SoarBenchError(f"{file} is no file: put an image there")
     try:
         with file.open("rb") as stream:
-            head = stream.read(25)
-            stream.seek(0)
-            with Image.open(stream, formats=FORMATS) as image:
-                kind = str(image.format)
-                if image.width * image.height > _MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                image.load()
-                # Pillow reads 16-bit colour PNGs as 8-bit ones; the header says what they are.
-                wide = kind == "PNG" and head[24] == 16
-                return rgb_array(image, file, wide), "JPEG" if kind == "MPO" else kind
+            return decode(stream, str(file))
     except FileNotFoundError:
         raise SoarBenchError(f"the image {file} has gone: put it back") from None
     except PermissionError:
-        problem = "may not be read: change its permissions"
+        raise SoarBenchError(f"{file} may not be read: change its permissions") from None
+
+
+def decode(stream: BinaryIO, name: str) -> tuple[np.ndarray, str]:
+    """Return uint8 RGB [H, W, 3] and the format (one of FORMATS): what is scored and trained on.
+
+    Grey and palette images become RGB and an EXIF orientation is applied, as viewers do. Colour
+    profiles are not applied. Refused, because no conversion is the obvious one: transparency that
+    is used, more than 8 bits per channel, CMYK, animations. SoarBenchError names the image and why.
+    """
+    try:
+        with open_image(stream) as image:
+            kind = str(image.format)
+            return rgb_array(image, name), "JPEG" if kind == "MPO" else kind
     except UnidentifiedImageError:
         problem = f"is no {READABLE} image: convert it or make it again"
     except Image.DecompressionBombError:
         problem = f"has more than {_MAX_PIXELS} pixels: make it smaller"
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
-        problem = f"is cut off or damaged ({error}): copy it or make it again"
-    raise SoarBenchError(f"{file} {problem}")
+    except (SoarBenchError, MemoryError):
+        raise
+    except Exception as error:  # decoders meet damage in many ways
+        words = " ".join(str(error).split())[:160] or type(error).__name__
+        problem = f"is cut off or damaged ({words}): copy it or make it again"
+    raise SoarBenchError(f"{name} {problem}")
 
 
-def rgb_array(image: Image.Image, file: Path | str, wide: bool = False) -> np.ndarray:
-    """Return a PIL image as uint8 RGB [H, W, 3], by the rules of :func:`read_pixels`.
+def open_image(file: Path | BinaryIO, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """Open an image of these formats; Image.DecompressionBombError if it has too many pixels."""
+    image = Image.open(file, formats=formats)
+    if image.width * image.height > _MAX_PIXELS:
+        image.close()
+        raise Image.DecompressionBombError
+    return image
 
-    ``file`` names it in errors (SoarBenchError); ``wide`` says that its file had 16 bits per
-    channel, which is seen here only as long as the pixels are not loaded.
+
+def rgb_array(image: Image.Image, name: str) -> np.ndarray:
+    """Return a PIL image as uint8 RGB [H, W, 3], by the rules of :func:`decode`.
+
+    ``name`` is the image's in errors (SoarBenchError). That a file had 16 bits per channel is seen
+    only as long as its pixels are not loaded.
     """
-    wide = wide or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+    # Pillow reads 16-bit colour PNGs as 8-bit ones. BGR;16 is a BMP's, of 5 or 6 bits per channel.
+    wide = re.search("(?<!BGR);16", str(getattr(image, "tile", "")))
     if wide or image.mode in ("I", "F") or image.mode.startswith("I;"):
-        raise SoarBenchError(f"{file} has more than 8 bits a channel: save it with 8")
+        raise SoarBenchError(f"{name} has more than 8 bits a channel: save it with 8")
     frames = getattr(image, "n_frames", 1)
     if image.format in ("PNG", "WEBP") and frames > 1:
-        raise SoarBenchError(f"{file} is an animation of {frames} frames: save one of them")
-    upright = ImageOps.exif_transpose(image)
+        raise SoarBenchError(f"{name} is an animation of {frames} frames: save one of them")
+    image.load()  # some formats have their EXIF behind the pixels
+    upright = _upright(image)
     if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
         upright = upright.convert("RGBA")
         if np.asarray(upright)[:, :, 3].min() < 255:
             raise SoarBenchError(
-                f"{file} has transparent pixels, and what is behind them would be scored: put it "
+                f"{name} has transparent pixels, and what is behind them would be seen: put it "
                 "on a background first"
             )
     elif upright.mode not in ("RGB", "L", "1", "P"):
-        raise SoarBenchError(f"{file} has the colours {upright.mode}: convert it to RGB")
+        raise SoarBenchError(f"{name} has the colours {upright.mode}: convert it to RGB")
     return np.asarray(upright.convert("RGB"))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return an image turned by its EXIF orientation, whatever else its EXIF holds."""
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF turns nothing
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def digest_image(image: np.ndarray) -> str:

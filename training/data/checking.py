@@ -19,6 +19,8 @@ from training.types import Images
 
 #: Records per file of findings.
 PART = 2048
+#: Raised when other images are broken.
+_READING = 2
 
 Progress = Callable[[int, int], None]
 
@@ -55,7 +57,7 @@ def inspect(
 
     if cache is None:
         return _gather(listing, parts, [look(part) for part in parts])
-    files = [cache.file("checked", [listing.key(i) for i in part], "json") for part in parts]
+    files = [cache.file("checked", [_READING, *map(listing.key, part)], "json") for part in parts]
     for number in processes.share(len(parts)):
         if _read(files[number], parts[number]) is None:
             write_json(files[number], look(parts[number]))

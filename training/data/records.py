@@ -6,10 +6,10 @@ broken has a fault. No fault is passed over: it is an error, or the record is dr
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
-import struct
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from soar_bench.core.images import digest_image
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.images import decode, digest_image
 from training.types import TrainingError
 
 T = TypeVar("T")
@@ -29,16 +29,8 @@ R = TypeVar("R")
 #: Number of items that wait for a thread at a time.
 _BLOCK = 1024
 
-#: Errors of Pillow and its decoders for a file that is no image, or only part of one.
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+#: A file of more bytes is no image, but may fill the memory.
+_MAX_BYTES = 1 << 29
 
 
 class Source(typing.Protocol):
@@ -78,6 +70,9 @@ class FileSlice:
 
     def read(self) -> bytes:
         with self.path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size if self.size is None else self.size
+            if size > _MAX_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
             stream.seek(self.offset)
             content = stream.read() if self.size is None else stream.read(self.size)
         if self.size is not None and len(content) < self.size:
@@ -179,7 +174,7 @@ class Listing:
         return self.records[index].caption
 
     def decode(self, index: int) -> np.ndarray | str:
-        """Return the image, upright by its EXIF, uint8 RGB [H, W, 3], or why it is broken.
+        """Return the image, uint8 RGB [H, W, 3], or why it is broken; see core.images.decode.
 
         Raises TrainingError if the file itself cannot be read any more.
         """
@@ -189,12 +184,9 @@ class Listing:
         except OSError as error:
             raise TrainingError(f"{record.where}: {record.name} cannot be read: {error}") from None
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except UnidentifiedImageError:
-            return "it is of no known image format"
-        except _BROKEN as error:
-            return " ".join(str(error).split())[:160] or type(error).__name__
+            return decode(io.BytesIO(content), "it")[0]
+        except SoarBenchError as error:
+            return str(error)
 
     def broken(self, index: int, reason: str) -> Fault:
         """Return the fault of a record whose image :meth:`decode` found broken."""
