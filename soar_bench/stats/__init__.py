@@ -19,9 +19,7 @@ from soar_bench.stats.frames import (
     over_seeds,
     pair_of,
     paired_bootstrap,
-    paired_difference,
     sign_flip_p,
-    wins,
 )
 from soar_bench.stats.layout import Layout
 from soar_bench.stats.pairs import Pair, effect_size
@@ -51,11 +49,9 @@ __all__ = [
     "over_seeds",
     "pair_of",
     "paired_bootstrap",
-    "paired_difference",
     "prompts_needed",
     "rank_ranges",
     "sign_flip",
     "sign_flip_p",
     "welch",
-    "wins",
 ]

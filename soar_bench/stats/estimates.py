@@ -43,19 +43,12 @@ class Estimate:
 
     def interval(self, level: float = CONFIDENCE) -> tuple[float, float]:
         """Return the two-sided confidence interval; NaN where it cannot be known."""
-        if not self.freedom > 0 or not self.standard_error > 0:
-            return (math.nan, math.nan)
-        half = float(special.stdtrit(self.freedom, (1 + level) / 2)) * self.standard_error
+        half = float(_half_width(self.standard_error, self.freedom, level))
         return (self.value - half, self.value + half)
 
     def p_value(self, of: float = 0.0) -> float:
-        """Return the two-sided p-value of the t-test that the true value is ``of``; NaN where it
-        cannot be known.
-        """
-        if not self.freedom > 0 or not self.standard_error > 0:
-            return math.nan
-        t = abs(self.value - of) / self.standard_error
-        return float(2 * special.stdtr(self.freedom, -t))
+        """Return the two-sided p of the t-test that the true value is ``of``; NaN if unknowable."""
+        return float(_t_test(self.value - of, self.standard_error, self.freedom))
 
     @property
     def prompt_error(self) -> float:
@@ -84,28 +77,35 @@ class Estimates:
 
     def interval(self, level: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
         """Return both ends of the two-sided intervals; NaN where they cannot be known."""
-        with np.errstate(invalid="ignore"):
-            half = special.stdtrit(self.freedom, (1 + level) / 2) * np.sqrt(self.variance)
-        half = np.where((self.freedom > 0) & (self.variance > 0), half, np.nan)
+        half = _half_width(self.standard_error, self.freedom, level)
         return self.value - half, self.value + half
 
     def p_values(self) -> np.ndarray:
-        """Return two-sided p-values of the t-tests that the true values are 0; NaN where they
-        cannot be known.
-        """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = np.abs(self.value) / np.sqrt(self.variance)
-            p = 2 * special.stdtr(self.freedom, -t)
-        return np.where((self.freedom > 0) & (self.variance > 0), p, np.nan)
+        """Return two-sided p of the t-tests that the true values are 0; NaN if unknowable."""
+        return _t_test(self.value, self.standard_error, self.freedom)
 
     def rounded(self, scale: float) -> Estimates:
-        """Return the same with 0 for values and variances that are rounding of scores up to
-        ``scale``.
-        """
+        """Return the same with 0 for values and variances that are rounding of such scores."""
         with np.errstate(invalid="ignore"):
             variance = np.where(self.variance <= (ROUNDING * scale) ** 2, 0.0, self.variance)
             value = np.where(np.abs(self.value) <= ROUNDING * scale, 0.0, self.value)
         return replace(self, value=value, variance=variance)
+
+
+def _half_width(error: float | np.ndarray, freedom: float | np.ndarray, level: float) -> np.ndarray:
+    """Return Student's quantile times the standard error; NaN where it cannot be known."""
+    with np.errstate(invalid="ignore"):
+        half = special.stdtrit(freedom, (1 + level) / 2) * error
+    return np.where(np.greater(freedom, 0) & np.greater(error, 0), half, np.nan)
+
+
+def _t_test(
+    value: float | np.ndarray, error: float | np.ndarray, freedom: float | np.ndarray
+) -> np.ndarray:
+    """Return the two-sided p-value that the true value is 0; NaN where it cannot be known."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * special.stdtr(freedom, -np.abs(np.divide(value, error)))
+    return np.where(np.greater(freedom, 0) & np.greater(error, 0), p, np.nan)
 
 
 def welch(variances: np.ndarray, freedoms: np.ndarray) -> np.ndarray:

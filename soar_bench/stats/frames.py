@@ -37,51 +37,26 @@ def over_seeds(runs: _Frames, aggregate: str = "mean") -> Estimate:
 
 
 def pair_of(a: _Frames, b: _Frames, aggregate: str = "mean") -> Pair:
-    """Return everything about how ``a`` differs from ``b``, paired by task, prompt id and index;
-    unscored samples drop out.
+    """Return everything about how ``a`` differs from ``b``, paired by task, prompt id and index.
+
+    Only samples that both sides scored count. What the two share, above all how hard a prompt is,
+    cancels; what remains is the clustered error of the differences and, with several seeds, both
+    sides' seed variance. With one run per side and one image per prompt, ``difference.p_value()``
+    is that of the paired t-test.
     """
     return table_of([a, b], aggregate).pair(0, 1)
 
 
-def paired_difference(a: _Frames, b: _Frames, aggregate: str = "mean") -> Estimate:
-    """Return how much higher ``a`` is than ``b``, sample by sample on the same prompts and noise.
-
-    Only samples that both sides scored count. What the two share, above all how hard a prompt is,
-    cancels; what remains is the clustered error of the differences and, with several seeds, both
-    sides' seed variance. With one run per side and one image per prompt, ``p_value`` is that of the
-    paired t-test.
-    """
-    return pair_of(a, b, aggregate).difference
-
-
-def wins(a: _Frames, b: _Frames) -> tuple[int, int, int]:
-    """Return the prompts whose mean over common samples is higher for ``a``, equal, and higher for
-    ``b``.
-    """
-    return pair_of(a, b).wins
-
-
 def bootstrap_interval(
-    scores: pd.DataFrame,
-    aggregate: str = "mean",
-    level: float = 0.95,
-    draws: int = bootstrap.DRAWS,
-    seed: int = 0,
+    scores: pd.DataFrame, aggregate: str = "mean", draws: int = bootstrap.DRAWS, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the interval of :func:`estimate`'s value by the cluster bootstrap."""
+    """Return the 95% interval of :func:`estimate`'s value by the cluster bootstrap."""
     table = table_of([[scores]], aggregate)
-    return bootstrap.interval_of(table.clusters(0), table.value(0), level, draws, seed)
+    return bootstrap.interval_of(table.clusters(0), table.value(0), draws=draws, seed=seed)
 
 
-def paired_bootstrap(
-    a: _Frames,
-    b: _Frames,
-    aggregate: str = "mean",
-    level: float = 0.95,
-    draws: int = bootstrap.DRAWS,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the interval of :func:`paired_difference`'s value by the cluster bootstrap.
+def paired_bootstrap(a: _Frames, b: _Frames, aggregate: str = "mean") -> tuple[float, float]:
+    """Return the 95% interval of the difference of a :func:`pair_of` by the cluster bootstrap.
 
     ValueError if a side has several training seeds: resamples of a handful of seeds are too alike
     (of three, they hold two thirds of the variance), and resampling prompts alone would pass over
@@ -90,21 +65,18 @@ def paired_bootstrap(
     pair = pair_of(a, b, aggregate)
     if pair.over_seeds:
         raise ValueError("the bootstrap is of prompts; with several training seeds use the t test")
-    return bootstrap.interval_of(pair.clusters, pair.difference, level, draws, seed)
+    return bootstrap.interval_of(pair.clusters, pair.difference)
 
 
-def sign_flip_p(
-    a: _Frames, b: _Frames, aggregate: str = "mean", draws: int = DRAWS, seed: int = 0
-) -> float:
+def sign_flip_p(a: _Frames, b: _Frames, aggregate: str = "mean", draws: int = DRAWS) -> float:
     """Return the two-sided p-value of the sign-flip test that ``a`` and ``b`` are alike.
 
-    ValueError if a side has several training seeds: flipping prompts knows nothing of how seeds
-    differ.
+    ValueError if a side has several training seeds: no flip of prompts shows how seeds differ.
     """
     pair = pair_of(a, b, aggregate)
     if pair.over_seeds:
         raise ValueError("sign flips are of prompts; with several training seeds use the t test")
-    return sign_flip(pair.clusters, draws, seed)[0]
+    return sign_flip(pair.clusters, draws)[0]
 
 
 def mcnemar_p(a: _Frames, b: _Frames) -> float:

@@ -72,19 +72,13 @@ def _exact(sums: np.ndarray, images: np.ndarray, bound: float) -> float | None:
         halves.sort(key=lambda half: len(half[0]))
         if len(halves[0][0]) * len(part[0]) > _MOST:
             return None
-        halves[0] = _crossed(halves[0], part)
+        (sums, shares), (values, weights) = halves[0], part
+        halves[0] = (sums[:, None] + values).ravel(), (shares[:, None] * weights).ravel()
     (small, small_shares), (large, large_shares) = halves
     order = np.argsort(large)
     above = np.concatenate([np.cumsum(large_shares[order][::-1])[::-1], [0.0]])
     upper = above[np.searchsorted(large[order], bound - small)]
     return float(2 * (small_shares * upper).sum())  # the distribution is symmetric
-
-
-def _crossed(
-    left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return all sums of two independent parts, with their shares."""
-    return (left[0][:, None] + right[0]).ravel(), (left[1][:, None] * right[1]).ravel()
 
 
 def _of_whole_numbers(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -26,9 +26,9 @@ def prompts_needed(
     is seen with probability ``power`` by a test at 1 - ``level``, with as many images per prompt,
     the same mixture of tasks and the same training seeds as ``difference`` has.
 
-    ``difference`` is that of :func:`~soar_bench.stats.paired_difference`. Infinite where no number
-    of prompts is enough, because ``d`` is 0 or because of how the training seeds differ; NaN where
-    the error is not known.
+    ``difference`` is that of a :class:`~soar_bench.stats.Pair`. Infinite where no number of prompts
+    is enough, because ``d`` is 0 or because of how the training seeds differ; NaN where the error
+    is not known.
     """
     if not difference.prompt_error > 0 or math.isnan(d):
         return math.nan

@@ -16,23 +16,19 @@ def rank_ranges(table: ScoreTable, higher_is_better: bool) -> dict[int, tuple[in
     rank is 1 + the number of those significantly better, its worst n - the number of those
     significantly worse.
     """
-    ranked = [int(i) for i in np.flatnonzero(table.spread.seeds > 0)]
-    pairs: list[tuple[int, np.ndarray]] = []
-    p_values, signs = [np.empty(0)], [np.empty(0)]
-    for base, others, differences in table.pairs(ranked):
-        pairs.append((base, others))
-        p_values.append(table.p_values(base, others, differences))
-        signs.append(differences.value if higher_is_better else -differences.value)
-    significant = holm_array(np.concatenate(p_values)) <= 1 - CONFIDENCE
-    won = significant & (np.concatenate(signs) < 0)
-    lost = significant & (np.concatenate(signs) > 0)
-    worse, better = np.zeros((2, len(table.values)), dtype=int)
-    at = 0
-    for base, others in pairs:
-        part = slice(at, at + len(others))
-        worse[base] += won[part].sum()
-        better[base] += lost[part].sum()
-        better[others] += won[part]
-        worse[others] += lost[part]
-        at += len(others)
-    return {i: (1 + int(better[i]), len(ranked) - int(worse[i])) for i in ranked}
+    ranked = np.flatnonzero(table.spread.seeds > 0)
+    pairs = list(table.pairs(ranked))
+    p_values = np.concatenate([np.empty(0), *(table.p_values(*pair) for pair in pairs)])
+    gains = np.concatenate([np.empty(0), *(differences.value for _, _, differences in pairs)])
+    signs = np.where(holm_array(p_values) <= 1 - CONFIDENCE, np.sign(gains), 0)
+    signs = signs if higher_is_better else -signs
+    better, worse = np.zeros((2, len(table.values)), dtype=int)
+    start = 0
+    for base, others, _ in pairs:
+        sign = signs[start : start + len(others)]
+        start += len(others)
+        better[base] += (sign > 0).sum()
+        worse[base] += (sign < 0).sum()
+        better[others] += sign < 0
+        worse[others] += sign > 0
+    return {int(i): (1 + int(better[i]), len(ranked) - int(worse[i])) for i in ranked}

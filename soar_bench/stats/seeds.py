@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from soar_bench.stats.estimates import welch
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -34,6 +36,13 @@ class Spread:
             deviation = np.where(several, np.sqrt(squares / (seeds - 1)), np.nan)
             variance = np.where(several, deviation**2 / seeds, 0.0)
         return cls(seeds.astype(int), mean, deviation, variance, np.where(several, seeds - 1, 0.0))
+
+    def difference(self, other: Spread) -> Spread:
+        """Return what both add to the differences of the groups; the smaller number of seeds."""
+        variances = np.array([self.variance, other.variance])
+        freedom = welch(variances, np.array([self.freedom, other.freedom]))
+        seeds, unknown = np.minimum(self.seeds, other.seeds), np.full(len(self.seeds), np.nan)
+        return Spread(seeds, self.mean - other.mean, unknown, variances.sum(0), freedom)
 
     def only(self, groups: np.ndarray) -> Spread:
         """Return the same of some groups, given by their numbers."""

@@ -75,27 +75,16 @@ class ScoreTable:
         ).rounded(self._scale)
 
     def value(self, entrant: int) -> Estimate:
-        """Return one entrant's value with all that is known of it."""
-        seeds = self.spread
-        return _estimate(
-            self.own,
-            entrant,
-            unscored=int(self.unscored[entrant]),
-            seeds=max(int(seeds.seeds[entrant]), 1),
-            seed_deviation=_float(seeds.deviation[entrant]),
-            seed_variance=float(seeds.variance[entrant]),
-            seed_freedom=float(seeds.freedom[entrant]),
-            clusters=self.clusters(entrant),
-        )
+        """Return one entrant's value with its parts of error and counts."""
+        clusters = self.clusters(entrant)
+        return _estimate(self.own, entrant, self.spread, self.unscored, clusters)
 
     def clusters(self, entrant: int) -> Clusters | None:
         """Return an entrant's scores by prompt; None if it has none."""
         return self.layout.clusters(self.values[entrant], self._scale)
 
     def only(self, chosen: np.ndarray) -> ScoreTable:
-        """Return the table of the chosen samples alone, as a plain mean; ``chosen`` is a mask
-        [samples].
-        """
+        """Return the table of the chosen samples alone (a mask [samples]), as a plain mean."""
         starts = np.zeros(self.layout.samples, dtype=bool)
         starts[self.layout.prompts] = True
         prompts = np.cumsum(starts)[chosen]
@@ -108,13 +97,11 @@ class ScoreTable:
         return () if self.aligned is None else self.aligned.task_order
 
     def by_task(self) -> dict[str, ScoreTable]:
-        """Return the table of each task, as plain means, in the order in which the runs have the
-        tasks.
-        """
+        """Return the table of each task, as a plain mean, in the order of :attr:`task_order`."""
         if self.aligned is None:
             return {}
-        codes = {name: code for code, name in enumerate(self.aligned.task_names)}
-        return {n: self.only(self.aligned.tasks == codes[n]) for n in self.aligned.task_order}
+        names = self.aligned.task_names
+        return {n: self.only(self.aligned.tasks == names.index(n)) for n in self.task_order}
 
     def prompt_means(self) -> np.ndarray:
         """Return each entrant's mean over each prompt's images, NaN where it has none:
@@ -156,9 +143,7 @@ class ScoreTable:
         return replace(total, freedom=np.where(unknown, np.nan, total.freedom)), spreads
 
     def _common_spreads(self, base: int, others: np.ndarray) -> list[Spread]:
-        """Return what the seeds of ``base`` and of each of ``others`` add on the samples that both
-        have.
-        """
+        """Return what the seeds of ``base`` and of ``others`` add on the samples that both have."""
         known = ~np.isnan(self.values)
         base_runs = self.run_values[self.owner == base]
         masked = np.where(known[others][:, None], base_runs, np.nan)
@@ -196,39 +181,25 @@ class ScoreTable:
         """Return everything about how ``entrant`` differs from ``base``."""
         others = np.array([entrant])
         differences, spreads = self._differences(base, others)
-        left, right = self.values[entrant], self.values[base]
-        both = ~(np.isnan(left) | np.isnan(right))
-        clusters = self.layout.clusters(left - right, self._scale)
-        sides = (self.owner == entrant).sum(), (self.owner == base).sum()
-        left, right = left[both], right[both]
-        binary = bool(both.any()) and sides == (1, 1)
-        binary = binary and bool(np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all())
-        variances = np.array([spread.variance[0] for spread in spreads])
-        freedoms = np.array([spread.freedom[0] for spread in spreads])
-        difference = _estimate(
-            differences,
-            0,
-            unscored=int(self.unpaired(base, others)[0]),
-            seeds=max(min(int(spread.seeds[0]) for spread in spreads), 1),
-            seed_deviation=math.nan,
-            seed_variance=float(variances.sum()),
-            seed_freedom=float(welch(variances, freedoms)),
-            clusters=clusters,
-        )
+        sides = self.values[[entrant, base]]
+        clusters = self.layout.clusters(sides[0] - sides[1], self._scale)
+        left, right = sides[:, ~np.isnan(sides).any(0)]
+        single = np.isin(self.owner, (entrant, base)).sum() == 2
+        binary = bool(left.size and single and np.isin([left, right], (0, 1)).all())
+        seeds, unscored = spreads[0].difference(spreads[1]), self.unpaired(base, others)
+        difference = _estimate(differences, 0, seeds, unscored, clusters)
         p_value = _float(self.p_values(base, others, differences)[0])
         name = "t" if difference.standard_error > 0 else "sign-flip"
         return Pair(
-            difference,
-            p_value,
-            "" if math.isnan(p_value) else name,
-            clusters,
-            over_seeds=any(spread.seeds[0] > 1 for spread in spreads),
-            binary=binary,
+            difference, p_value, "" if math.isnan(p_value) else name, clusters,
+            over_seeds=any(spread.seeds[0] > 1 for spread in spreads), binary=binary,
             only_first=int((left > right).sum()) if binary else 0,
             only_second=int((left < right).sum()) if binary else 0,
-        )
+        )  # fmt: skip
 
-    def pairs(self, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray, Estimates]]:
+    def pairs(
+        self, chosen: Sequence[int] | np.ndarray
+    ) -> Iterator[tuple[int, np.ndarray, Estimates]]:
         """Yield every pair of the chosen entrants once: a base, several others, and how much higher
         the others are.
         """
@@ -239,30 +210,19 @@ class ScoreTable:
 
 
 def _estimate(
-    rows: Estimates,
-    row: int,
-    *,
-    unscored: int,
-    seeds: int,
-    seed_deviation: float,
-    seed_variance: float,
-    seed_freedom: float,
-    clusters: Clusters | None,
+    rows: Estimates, row: int, spread: Spread, unscored: np.ndarray, clusters: Clusters | None
 ) -> Estimate:
-    """Return one row with what only a single row is asked for."""
+    """Return one row with the figures that are computed for single rows only."""
+    seed_freedom = float(spread.freedom[row])
     return Estimate(
-        value=_float(rows.value[row]),
-        standard_error=_float(np.sqrt(rows.variance[row])),
-        freedom=_float(rows.freedom[row]),
-        scored=int(rows.scored[row]),
-        unscored=unscored,
-        prompts=int(rows.prompts[row]),
-        seeds=seeds,
-        seed_deviation=_float(seed_deviation),
-        seed_error=float(np.sqrt(seed_variance)),
+        value=_float(rows.value[row]), standard_error=_float(np.sqrt(rows.variance[row])),
+        freedom=_float(rows.freedom[row]), scored=int(rows.scored[row]),
+        unscored=int(unscored[row]), prompts=int(rows.prompts[row]),
+        seeds=max(int(spread.seeds[row]), 1), seed_deviation=_float(spread.deviation[row]),
+        seed_error=float(np.sqrt(spread.variance[row])),
         seed_freedom=seed_freedom if seed_freedom > 0 else math.nan,
         image_error=math.nan if clusters is None else clusters.image_error,
-    )
+    )  # fmt: skip
 
 
 def _float(value: float) -> float:

@@ -31,7 +31,7 @@ from soar_bench.stats import (
     ScoreTable,
     holm,
     over_seeds,
-    paired_difference,
+    pair_of,
     rank_ranges,
 )
 
@@ -301,7 +301,7 @@ def test_a_whole_board_has_the_figures_of_one_pair_at_a_time(aggregate, missing)
     for one, others, found in column.pairs(range(4)):
         p_values = column.p_values(one, others, found)
         for j, other in enumerate(others):
-            expected = paired_difference(sides[other], sides[one], aggregate)
+            expected = pair_of(sides[other], sides[one], aggregate).difference
             assert found.value[j] == pytest.approx(expected.value)
             assert p_values[j] == pytest.approx(expected.p_value())
             assert found.scored[j] == expected.scored

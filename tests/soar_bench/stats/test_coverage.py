@@ -13,7 +13,6 @@ from soar_bench.stats import (
     estimate,
     interval_of,
     pair_of,
-    paired_difference,
     sign_flip,
     sign_flip_p,
 )
@@ -118,7 +117,7 @@ def test_with_several_training_seeds_the_paired_test_errs_at_most_as_often_as_it
             ]
             for _ in range(2)
         ]
-        difference = paired_difference(*sides)
+        difference = pair_of(*sides).difference
         low, high = difference.interval()
         covered += low <= 0 <= high
         positive += difference.p_value() < 0.05
@@ -143,6 +142,6 @@ def test_flipping_prompts_alone_would_find_seeds_that_differ_by_chance():
             for runs in sides
         ]
         wrong += sign_flip_p(*averaged, draws=999) < 0.05
-        right += paired_difference(*sides).p_value() < 0.05
+        right += pair_of(*sides).difference.p_value() < 0.05
     assert wrong / 150 > 0.2
     assert right / 150 <= 0.09

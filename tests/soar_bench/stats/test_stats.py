@@ -20,11 +20,9 @@ from soar_bench.stats import (
     over_seeds,
     pair_of,
     paired_bootstrap,
-    paired_difference,
     prompts_needed,
     sign_flip,
     sign_flip_p,
-    wins,
 )
 from soar_bench.stats.bootstrap import resampled
 from soar_bench.stats.frames import table_of
@@ -107,7 +105,7 @@ def test_paired_difference_is_the_paired_t_test():
     rng = np.random.default_rng(2)
     hard = rng.normal(size=50)
     a, b = hard + rng.normal(scale=0.1, size=50) + 0.05, hard + rng.normal(scale=0.1, size=50)
-    found = paired_difference([frame(a)], [frame(b)])
+    found = pair_of([frame(a)], [frame(b)]).difference
     assert found.value == pytest.approx((a - b).mean())
     assert found.p_value() == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
     apart = math.hypot(estimate(frame(a)).standard_error, estimate(frame(b)).standard_error)
@@ -117,7 +115,7 @@ def test_paired_difference_is_the_paired_t_test():
 def test_only_samples_that_both_scored_are_paired():
     a = frame([1.0, 0.0, math.nan, 1.0])
     b = frame([0.0, 0.0, 1.0])
-    found = paired_difference([a], [b])
+    found = pair_of([a], [b]).difference
     assert found.scored == 2
     assert found.value == 0.5
     assert found.unscored == 2
@@ -126,8 +124,8 @@ def test_only_samples_that_both_scored_are_paired():
 def test_order_does_not_matter():
     rng = np.random.default_rng(3)
     a, b = frame(rng.normal(size=20)), frame(rng.normal(size=20))
-    plain = paired_difference([a], [b])
-    shuffled = paired_difference([a.sample(frac=1, random_state=0)], [b])
+    plain = pair_of([a], [b]).difference
+    shuffled = pair_of([a.sample(frac=1, random_state=0)], [b]).difference
     assert shuffled.value == pytest.approx(plain.value)
     assert shuffled.standard_error == pytest.approx(plain.standard_error)
 
@@ -159,7 +157,7 @@ def test_paired_seeds_by_hand():
     """
     a = [frame([0.0, 0.4]), frame([0.4, 0.8])]
     b = [frame([0.1, 0.3]), frame([0.1, 0.3])]
-    found = paired_difference(a, b)
+    found = pair_of(a, b).difference
     assert found.value == pytest.approx(0.2)
     assert found.standard_error == pytest.approx(math.sqrt(0.1**2 + 0.08 / 2))
     assert found.scored == 2
@@ -197,7 +195,7 @@ def test_constant_scores_have_no_interval_that_would_pass_for_certainty(value):
 
 def test_an_equal_difference_everywhere_has_no_interval_and_no_t():
     base = np.linspace(20.0, 23.0, 7)
-    found = paired_difference([frame(base + 0.1)], [frame(base)])
+    found = pair_of([frame(base + 0.1)], [frame(base)]).difference
     assert found.value == pytest.approx(0.1)
     assert found.standard_error == 0
     assert math.isnan(found.p_value())
@@ -207,8 +205,8 @@ def test_an_equal_difference_everywhere_has_no_interval_and_no_t():
 
 def test_rounding_is_no_difference():
     a, b = frame([0.1 + 0.2, 0.7]), frame([0.3, 0.7])
-    assert paired_difference([a], [b]).value == 0
-    assert wins([a], [b]) == (0, 2, 0)
+    assert pair_of([a], [b]).difference.value == 0
+    assert pair_of([a], [b]).wins == (0, 2, 0)
     assert sign_flip_p([a], [b]) == 1
 
 
@@ -270,7 +268,7 @@ def test_mcnemar_is_the_binomial_test_of_discordant_prompts():
     assert mcnemar_p([a], [b]) == pytest.approx(by_hand)
     assert sign_flip_p([a], [b]) == pytest.approx(by_hand)
     assert pair_of([a], [b]).odds == 5
-    assert wins([a], [b]) == (10, 5, 2)
+    assert pair_of([a], [b]).wins == (10, 5, 2)
     tables = pytest.importorskip("statsmodels.stats.contingency_tables")
     assert tables.mcnemar([[5, 10], [2, 0]], exact=True).pvalue == pytest.approx(by_hand)
 
@@ -332,7 +330,7 @@ def test_many_prompts_with_any_scores_are_drawn_the_same_way_each_time():
     first, exact = sign_flip(pair_of([a], [b]).clusters, draws=9_999)
     assert not exact
     assert first == sign_flip_p([a], [b], draws=9_999)
-    assert first == pytest.approx(paired_difference([a], [b]).p_value(), abs=0.02)
+    assert first == pytest.approx(pair_of([a], [b]).difference.p_value(), abs=0.02)
     values = np.arange(1.5, 101.5)
     values[0] = -0.1
     sure = sign_flip_p([frame(values)], [frame(np.zeros(100))], draws=999)
@@ -387,7 +385,7 @@ def test_effect_size_is_mean_over_deviation_of_prompt_differences():
     prompts, index = np.repeat(np.arange(40), 4), np.tile(np.arange(4), 40)
     sides = [frame(side.ravel(), prompts, index=index) for side in (a, b)]
     by_prompt = (a - b).mean(1)
-    found = effect_size(paired_difference([sides[0]], [sides[1]]))
+    found = effect_size(pair_of([sides[0]], [sides[1]]).difference)
     assert found == pytest.approx(by_prompt.mean() / by_prompt.std(ddof=1))
 
 
@@ -395,7 +393,7 @@ def of_effect(d_z, prompts=50):
     """A paired difference of exactly this effect size: deviation 1, mean ``d_z``."""
     values = np.random.default_rng(13).normal(size=prompts)
     values = (values - values.mean()) / values.std(ddof=1) + d_z
-    return paired_difference([frame(values)], [frame(np.zeros(prompts))])
+    return pair_of([frame(values)], [frame(np.zeros(prompts))]).difference
 
 
 @pytest.mark.parametrize(("d_z", "prompts"), [(0.2, 199), (0.5, 34), (0.8, 15)])
@@ -414,7 +412,7 @@ def test_prompts_needed_are_those_of_statsmodels():
 
 def test_no_number_of_prompts_shows_nothing():
     assert prompts_needed(of_effect(0.0), 0.0) == math.inf
-    nothing = paired_difference([frame([1.0])], [frame([1.0])])
+    nothing = pair_of([frame([1.0])], [frame([1.0])]).difference
     assert math.isnan(prompts_needed(nothing, 0.1))
     assert math.isnan(prompts_needed(of_effect(0.3), math.nan))
 
@@ -426,7 +424,7 @@ def test_seeds_that_differ_too_much_cannot_be_outweighed_by_prompts():
         [frame(hard + seed + rng.normal(scale=0.1, size=300)) for seed in seeds]
         for seeds in ((-0.3, 0.3), (0.2, -0.2))
     ]
-    found = paired_difference(*sides)
+    found = pair_of(*sides).difference
     assert prompts_needed(found, 0.05) == math.inf
     assert 2 <= prompts_needed(found, 5.0) < 300
 
@@ -448,14 +446,14 @@ def test_images_needed_lower_only_what_images_can():
     rng = np.random.default_rng(16)
     prompts, index = np.repeat(np.arange(6000), 4), np.tile(np.arange(4), 6000)
     values = np.repeat(rng.normal(scale=0.2, size=6000), 4) + rng.normal(size=24_000)
-    many = paired_difference([frame(values, prompts, index=index)],
-                             [frame(np.zeros(24_000), prompts, index=index)])  # fmt: skip
+    sides = (frame(values, prompts, index=index), frame(np.zeros(24_000), prompts, index=index))
+    many = pair_of([sides[0]], [sides[1]]).difference
     assert many.image_error == pytest.approx(math.sqrt(1 / 24_000), rel=0.03)
     assert many.prompt_error == pytest.approx(math.sqrt((0.04 + 1 / 4) / 6000), rel=0.03)
     needed = images_needed(many, 0.012)
     assert needed == pytest.approx(1 / (6000 * 0.012**2 / 2.8016**2 - 0.04), rel=0.15)
     assert images_needed(many, 0.005) == math.inf, "prompts differ too much"
-    single = paired_difference([frame([1.0, 0.0, 1.0])], [frame([0.0, 0.0, 0.0])])
+    single = pair_of([frame([1.0, 0.0, 1.0])], [frame([0.0, 0.0, 0.0])]).difference
     assert math.isnan(images_needed(single, 0.1))
 
 
@@ -498,5 +496,5 @@ def test_the_paired_bootstrap_is_of_differences():
     hard = rng.normal(size=60)
     a, b = frame(hard + 0.1 + rng.normal(scale=0.05, size=60)), frame(hard)
     low, high = paired_bootstrap([a], [b])
-    assert (low, high) == pytest.approx(paired_difference([a], [b]).interval(), abs=0.003)
+    assert (low, high) == pytest.approx(pair_of([a], [b]).difference.interval(), abs=0.003)
     assert all(map(math.isnan, paired_bootstrap([a], [frame([1.0], ["other"])])))
