@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from soar_bench.stats import bootstrap
-from soar_bench.stats.estimates import Estimate
+from soar_bench.stats.estimates import CONFIDENCE, Estimate
 from soar_bench.stats.pairs import Pair
 from soar_bench.stats.permutation import DRAWS, sign_flip
 from soar_bench.stats.scores import Scores
@@ -48,11 +48,13 @@ def pair_of(a: _Frames, b: _Frames, aggregate: str = "mean") -> Pair:
 
 
 def bootstrap_interval(
-    scores: pd.DataFrame, aggregate: str = "mean", draws: int = bootstrap.DRAWS, seed: int = 0
+    scores: pd.DataFrame, aggregate: str = "mean", level: float = CONFIDENCE, **draw: int
 ) -> tuple[float, float]:
-    """Return the 95% interval of :func:`estimate`'s value by the cluster bootstrap."""
+    """Return the interval of :func:`estimate`'s value by the cluster bootstrap; ``draws`` and
+    ``seed`` as in :func:`~soar_bench.stats.interval_of`.
+    """
     table = table_of([[scores]], aggregate)
-    return bootstrap.interval_of(table.clusters(0), table.value(0), draws=draws, seed=seed)
+    return bootstrap.interval_of(table.clusters(0), table.value(0), level, **draw)
 
 
 def paired_bootstrap(a: _Frames, b: _Frames, aggregate: str = "mean") -> tuple[float, float]:

@@ -40,6 +40,15 @@ def frame(values, prompts=None, tasks=None, index=None):
     )
 
 
+@pytest.mark.parametrize("aggregate", ["mean", "task_mean"])
+def test_no_samples_at_all_have_no_value_and_no_difference(aggregate):
+    empty = frame([])
+    assert math.isnan(estimate(empty, aggregate).value)
+    pair = pair_of([empty], [empty], aggregate)
+    assert (pair.difference.scored, pair.wins) == (0, (0, 0, 0))
+    assert math.isnan(pair.p_value)
+
+
 def test_one_image_a_prompt_is_the_plain_standard_error():
     values = np.random.default_rng(0).normal(size=40)
     found = estimate(frame(values))
