@@ -34,6 +34,7 @@ from soar_bench.pipelines import (
     pipeline_folder,
     sizes,
 )
+from soar_bench.pipelines.models import shapes_in
 from soar_bench.pipelines.weights import model_files, read_header
 from soar_bench.suites.types import Protocol
 from training.checkpoint import ADAPTER, CHECKPOINT_FILE, TRANSFORMER, read_checkpoint
@@ -166,7 +167,7 @@ def _fitting_file(file: Path, base: Checkpoint) -> str:
 
     def check() -> str:
         if in_diffusers_names(pipeline, file):
-            check_denoiser_shapes(pipeline, read_header(file).shapes, file)
+            check_denoiser_shapes(pipeline, shapes_in([file]), file)
             return _digest(file, [file])
         check_denoiser_shapes(pipeline, converted_shapes(pipeline, file), file)
         return digest_tensors(converted(pipeline, file))

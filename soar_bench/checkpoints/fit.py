@@ -13,6 +13,7 @@ from soar_bench.core.text import first_few
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.models import (
     Shapes,
+    check_settings,
     compare,
     empty,
     empty_model,
@@ -32,6 +33,7 @@ def check_denoiser_folder(pipeline: Pipeline, folder: Path, files: Sequence[Path
             f"{folder} holds a {name}, its base {pipeline.folder} has a {cls.__name__}: "
             "name the base it was trained from with --base"
         )
+    check_settings(own, folder)
     settings = _settings(cls, own)
     different = [
         f"{key} is {settings.get(key)}, not {value}"

@@ -6,16 +6,24 @@ Original files may hold a whole pipeline; only the denoiser is taken out of them
 from __future__ import annotations
 
 import importlib
+import math
 from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import first_few
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.models import empty_model, model_class, shapes_of
-from soar_bench.pipelines.weights import read_header
+from soar_bench.pipelines.weights import check_stored, read_header
 
 #: What original checkpoints call the denoiser among their parts.
 _ORIGINAL = "model.diffusion_model."
+#: Begin the names of tensors in other parts of a pipeline.
+_OTHERS = {
+    **dict.fromkeys(("encoder.conv_in.", "decoder.conv_in.", "first_stage_model."), "a VAE"),
+    **dict.fromkeys(("text_model.", "shared.weight", "encoder.block.0."), "a text encoder"),
+    **dict.fromkeys(("controlnet_", "control_model."), "a ControlNet"),
+}
 
 
 def in_diffusers_names(pipeline: Pipeline, file: Path) -> bool:
@@ -30,8 +38,31 @@ def converted_shapes(pipeline: Pipeline, file: Path) -> dict[str, tuple[int, ...
 
     header = read_header(file)
     names = _denoiser_names(header.shapes)
+    for name in names:
+        if part := next((part for start, part in _OTHERS.items() if name.startswith(start)), ""):
+            raise SoarBenchError(
+                f"{file} is {part} and no {pipeline.denoiser} ({name}): put it into the folder of "
+                "a whole pipeline, and evaluate that"
+            )
+    check_stored({name: header.dtypes[name] for name in names}, file)
     empty = {name: torch.empty(header.shapes[name], device="meta") for name in names}
-    return {name: tuple(t.shape) for name, t in _convert(pipeline, file, empty).items()}
+    shapes = {name: tuple(t.shape) for name, t in _convert(pipeline, file, empty).items()}
+    # Tensors are renamed, cut and joined, and none is lost: the number of values stays.
+    if sum(map(math.prod, shapes.values())) != sum(t.numel() for t in empty.values()):
+        surplus = [name for name in names if _is_surplus(pipeline, file, empty, name)]
+        raise SoarBenchError(
+            f"{file} has tensors that have no place in {pipeline.folder}: {first_few(surplus)}"
+        )
+    return shapes
+
+
+def _is_surplus(pipeline: Pipeline, file: Path, tensors: dict[str, Any], name: str) -> bool:
+    """Whether the denoiser is the same without a tensor."""
+    try:
+        rest = _convert(pipeline, file, {k: v for k, v in tensors.items() if k != name})
+    except SoarBenchError:
+        return False
+    return rest.keys() == _convert(pipeline, file, tensors).keys()
 
 
 def converted(pipeline: Pipeline, file: Path) -> dict[str, Any]:
@@ -65,9 +96,9 @@ def _convert(pipeline: Pipeline, file: Path, tensors: dict[str, Any]) -> dict[st
     try:
         renamed = rename(config=config, checkpoint=dict(tensors))
     except (KeyError, IndexError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        lack = f" (it lacks {error.args[0]})" if isinstance(error, KeyError) else ""
         raise SoarBenchError(
             f"{file} is not the {found.__name__} of {pipeline.folder}, neither in diffusers' names "
-            f"nor in the original ones ({reason}): name the base it was trained from with --base"
+            f"nor in the original ones{lack}: name the base it was trained from with --base"
         ) from None
     return dict(renamed)

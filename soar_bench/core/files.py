@@ -108,6 +108,8 @@ def read_json(file: Path) -> dict[str, Any]:
         value = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise SoarBenchError(f"{file} is missing") from None
+    except RecursionError:
+        raise SoarBenchError(f"{file} is damaged: it is nested too deeply") from None
     except ValueError as error:
         raise SoarBenchError(f"{file} is damaged: {error}") from None
     if not isinstance(value, dict):

@@ -42,7 +42,7 @@ class Pipeline:
     def class_name(self) -> str:
         """Name of the diffusers class. SoarBenchError if the folder asks for its own code."""
         name = self.index.get("_class_name")
-        if isinstance(name, list):
+        if isinstance(name, list) and name:
             raise SoarBenchError(
                 f"{self.folder} wants to run code of its own ({name[-1]}), which is never done: "
                 "only pipeline classes of diffusers can be evaluated"
@@ -138,7 +138,7 @@ def digest_with(pipeline: Pipeline, weights: Mapping[str, str]) -> str:
         if file.suffix == ".json" and "tokenizer" not in name:
             try:
                 settings = json.loads(file.read_text("utf-8"))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise SoarBenchError(f"{file} is damaged: {error}") from None
             if isinstance(settings, dict):
                 settings = {k: v for k, v in settings.items() if not k.startswith("_")}

@@ -48,7 +48,7 @@ def load_pipeline(
                 precision = vae_dtype if part == "vae" and vae_dtype else dtype
                 loaded[part] = load_model(pipeline, part, folder / part, precision)
         assembled = cls.from_pretrained(
-            folder, local_files_only=True, **loaded, **_without_afterwork(cls)
+            folder, local_files_only=True, **loaded | _without_afterwork(cls)
         )
     assembled.set_progress_bar_config(disable=True)
     freeze(assembled)

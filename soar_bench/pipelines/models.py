@@ -18,13 +18,22 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import first_few
 from soar_bench.core.torchvision import mend_torchvision
 from soar_bench.pipelines.folder import Pipeline
-from soar_bench.pipelines.weights import read_header
+from soar_bench.pipelines.weights import check_stored, read_header
 
 #: Arguments that a text-to-image call has, and those that only other pipelines' calls have.
 _NEEDED = ("prompt", "num_inference_steps")
 _FOREIGN = ("strength", "mask_image", "control_image", "num_frames", "video", "video_length")
+#: Kinds of attention that need no code but the libraries' own.
+_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+#: Parts of fuller models, and buffers of older ones, that the libraries leave out of a model.
+_SURPLUS = re.compile(
+    r".*position_ids$|(vision_model|visual_projection|logit_scale|decoder|lm_head)\b"
+)
 #: One of these is in every tokenizer's folder; transformers makes an empty one without a word.
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken")
+
+#: What libraries raise for settings that they cannot make a model of.
+_MISTAKES = (ValueError, TypeError, AttributeError, RuntimeError)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -49,7 +58,7 @@ def load_errors(name: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, LookupError, ImportError, *_MISTAKES, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise SoarBenchError(f"{name} cannot be loaded: {reason}") from None
 
@@ -140,7 +149,34 @@ def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
 
 
 def shapes_in(files: Iterable[Path]) -> Shapes:
-    return {name: shape for file in files for name, shape in read_header(file).shapes.items()}
+    """Return the shapes of a model's weights by name.
+
+    SoarBenchError if a file is damaged or its tensors are not weights as they are.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        header = read_header(file)
+        check_stored(header.dtypes, file)
+        shapes |= header.shapes
+    return shapes
+
+
+def check_settings(config: Mapping[str, Any], place: Path) -> None:
+    """Raise SoarBenchError if a model's settings ask for quantization or for code of others."""
+    quantization = config.get("quantization_config")
+    if quantization is not None:
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else ""
+        raise SoarBenchError(
+            f"{place} is quantized ({method or 'quantization_config'}), which is not read: use the "
+            "weights in float32, bfloat16 or float16 that it was made from"
+        )
+    for key in ("_attn_implementation", "attn_implementation", "_attn_implementation_internal"):
+        kernel = config.get(key)
+        if kernel is not None and kernel not in _ATTENTION:
+            raise SoarBenchError(
+                f"{place} asks for the attention {str(kernel)[:80]!r}, which is not used: remove "
+                f"{key} from its config.json"
+            )
 
 
 @dataclass(frozen=True)
@@ -202,8 +238,6 @@ def check_pipeline(folder: Path) -> None:
             if "Tokenizer" in class_name and not any(any(part.glob(v)) for v in _VOCABULARIES):
                 raise SoarBenchError(f"{part} holds no vocabulary: the copy is incomplete")
         for component in pipeline.models():
-            for file in pipeline.weight_files(component).files:
-                read_header(file)
             check_component(pipeline, component)
         return name
 
@@ -213,12 +247,14 @@ def check_pipeline(folder: Path) -> None:
 def check_component(pipeline: Pipeline, component: str) -> None:
     """Raise SoarBenchError unless a pipeline's own weights are whole."""
     folder, weights = pipeline.folder / component, pipeline.weight_files(component)
+    check_settings(pipeline.config(component), folder)
+    shapes = shapes_in(weights.files)
     if pipeline.components[component][0] == "transformers":
         faults = _as_transformers_loads(model_class(pipeline, component), folder, weights.variant)
     else:
-        faults = compare(empty_model(pipeline, component), shapes_in(weights.files))
-    # Older files hold more than models now have: the libraries ignore the rest, and so do we.
-    replace(faults, unexpected=[]).refuse(f"{folder} is not whole")
+        faults = compare(empty_model(pipeline, component), shapes)
+    surplus = [name for name in faults.unexpected if not _SURPLUS.match(name)]
+    replace(faults, unexpected=surplus).refuse(f"{folder} is not whole")
 
 
 def _as_transformers_loads(cls: Any, folder: Path, variant: str) -> Faults:

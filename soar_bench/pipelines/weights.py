@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,29 @@ OTHER_FORMATS = frozenset(
     {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".h5", ".onnx", ".onnx_data", ".gguf"}
 )
 _LARGEST_HEADER = 1 << 27
-_DTYPE_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64, "BOOL": 8}
+#: Bits of the dtypes that hold a weight's value by itself, and of all that safetensors has.
+_FLOATS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16} | {
+    f"F8_{kind}": 8 for kind in ("E4M3", "E5M2", "E4M3FNUZ", "E5M2FNUZ")
+}
+_DTYPE_BITS = _FLOATS | {
+    **{f"{sign}{bits}": bits for sign in "IU" for bits in (8, 16, 32, 64)},
+    "BOOL": 8,
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "F8_E8M0": 8,
+    "C64": 64,
+}
+#: Names of scales and other notes of quantizers beside the weights they belong to.
+_SCALES = re.compile(
+    r"(^|[._])((weight|input|output)_scale|scale_(weight|input|output|inv)|scaled_fp8|zero_point"
+    r"|weight\._(data|scale)|absmax|quant_map|quant_state|comfy_quant|q(weight|zeros)|SCB)"
+)
+#: Ends of the names of integer tensors that belong to models as they are.
+_INTEGERS = ("position_ids", "position_index", "token_type_ids", "num_batches_tracked")
+#: What a model was wrapped in when it was saved, as it shows in the names of its tensors.
+_WRAPPED = re.compile(r"((module|diffusion_model|_orig_mod)\.)+|.*\._orig_mod\.")
+_GGUF = b"GGUF"
 
 
 @dataclass(frozen=True)
@@ -38,11 +61,19 @@ class Header:
 
     #: of every tensor, by name
     shapes: dict[str, tuple[int, ...]]
+    #: names of the format, such as ``F32``, by tensor
+    dtypes: dict[str, str]
     #: free text
     metadata: dict[str, str]
 
 
 def convert_first(path: Path) -> SoarBenchError:
+    """Return the error of a file of weights in a format that is not read."""
+    if path.suffix in (".gguf", ".safetensors"):
+        return SoarBenchError(
+            f"{path} holds quantized weights in GGUF, which are not read: use the safetensors file "
+            "that they were made from"
+        )
     return SoarBenchError(
         f"{path} is no safetensors file and is not read, since such files may run code: convert it "
         "to safetensors (torch.load(FILE, weights_only=True), then safetensors.torch.save_file)"
@@ -102,24 +133,32 @@ def _shards(index: Path) -> tuple[Path, ...]:
 def read_header(file: Path) -> Header:
     """Return the header, compared with the file's length.
 
-    SoarBenchError if it is damaged or cut off.
+    SoarBenchError if it is damaged, cut off or no safetensors file.
     """
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
+            start = stream.read(8)
+            if start.startswith(_GGUF):
+                raise convert_first(file)
+            length = int.from_bytes(start, "little")
             if size < 8 or not 2 <= length <= min(size - 8, _LARGEST_HEADER):
                 raise ValueError("it is empty, cut off or no safetensors file")
             entries: dict[str, Any] = json.loads(stream.read(length))
-        metadata = entries.pop("__metadata__", {})
+        metadata = entries.pop("__metadata__", None) or {}
         shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
+        dtypes = {name: str(entry["dtype"]) for name, entry in entries.items()}
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         for name, entry in entries.items():
-            bits = _DTYPE_BITS.get(entry["dtype"]) or int(re.findall(r"\d+", entry["dtype"])[0])
+            if any(type(side) is not int or side < 0 for side in shapes[name]):
+                raise ValueError(f"the shape of {name} is wrong")
+            if (bits := _DTYPE_BITS.get(dtypes[name])) is None:
+                raise ValueError(f"{name} has the unknown dtype {dtypes[name][:20]}")
             begin, stop = entry["data_offsets"]
-            if bits >= 8 and (stop - begin) * 8 != bits * math.prod(shapes[name]):
+            if not 0 <= begin <= stop or (stop - begin) * 8 != bits * math.prod(shapes[name]):
                 raise ValueError(f"the length of {name} is wrong")
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        metadata = {str(k): str(v) for k, v in metadata.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         reason = str(error) if isinstance(error, ValueError) else "its header is not readable"
         raise SoarBenchError(f"{file} is damaged: {reason}") from None
     if size != 8 + length + end:
@@ -128,4 +167,29 @@ def read_header(file: Path) -> Header:
         )
     if not shapes:
         raise SoarBenchError(f"{file} holds no tensors")
-    return Header(shapes, {str(k): str(v) for k, v in dict(metadata).items()})
+    return Header(shapes, dtypes, metadata)
+
+
+def check_stored(dtypes: Mapping[str, str], place: Path) -> None:
+    """Raise SoarBenchError if tensors are not a model's weights as they are.
+
+    Integers, and 8-bit floats with scales beside them, are other values than a model's; a wrapper
+    puts its name before every tensor's.
+    """
+    faults = [
+        name
+        for name, dtype in dtypes.items()
+        if _SCALES.search(name) or (dtype not in _FLOATS and not name.endswith(_INTEGERS))
+    ]
+    if faults:
+        raise SoarBenchError(
+            f"{place} holds quantized weights, whose scales are not applied here "
+            f"({first_few(sorted(faults))}): use the weights in float32, bfloat16 or float16 that "
+            "they were made from"
+        )
+    prefixes = {match[0] for name in dtypes if (match := _WRAPPED.match(name))}
+    if prefixes and all(map(_WRAPPED.match, dtypes)):
+        raise SoarBenchError(
+            f"{place} was saved inside a wrapper (torch.compile, DDP, ComfyUI): remove "
+            f"{first_few(sorted(prefixes))} from the names of its tensors"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from soar_bench.checkpoints import (
     resolve,
 )
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.pipelines.weights import read_header
 from soar_bench.suites.types import Protocol
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -204,6 +206,100 @@ def test_weights_in_a_format_that_may_run_code_are_refused(pipeline, tmp_path):
         refused(f"model{suffix} is no safetensors file .* convert it to safetensors", name)
 
 
+@pytest.mark.parametrize(
+    ("component", "file", "tensor", "name"),
+    [
+        ("text_encoder_3", "model.safetensors", torch.ones(1), "shared.scale_weight"),
+        ("text_encoder", "model.safetensors", torch.ones(1), "text_model.x.weight_scale"),
+        ("transformer", WEIGHTS, torch.ones(1), "proj_out.weight.absmax"),
+        ("vae", WEIGHTS, torch.ones(1), "encoder.conv_in.input_scale"),
+        ("transformer", WEIGHTS, torch.ones(64, 32, dtype=torch.int8), "norm_out.linear.weight"),
+        ("text_encoder_3", "model.safetensors", torch.ones(2, dtype=torch.uint8), "shared.x"),
+    ],
+)
+def test_a_pipeline_with_quantized_weights_is_refused(pipeline, component, file, tensor, name):
+    """Loaded without their scales, they would be other weights."""
+    change(pipeline / component / file, lambda tensors: tensors.update({name: tensor}))
+    refused(rf"holds quantized weights, whose scales are not applied here \({name}\)", pipeline)
+
+
+@pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder", "text_encoder_3"])
+def test_a_pipeline_with_a_tensor_too_many_is_refused(pipeline, component):
+    name = "model.safetensors" if "text" in component else WEIGHTS
+    change(pipeline / component / name, lambda t: t.update({"extra.weight": torch.ones(1)}))
+    refused(f"{component} is not whole: .* that have no place: extra.weight", pipeline)
+
+
+def test_what_older_files_hold_besides_is_no_fault(pipeline, tiny_pipeline):
+    def add(tensors: dict) -> None:
+        tensors["text_model.embeddings.position_ids"] = torch.arange(16)[None]
+
+    change(pipeline / "text_encoder" / "model.safetensors", add)
+    assert resolve(str(pipeline)).digest != digest_pipeline(tiny_pipeline)
+
+
+@pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder", "text_encoder_3"])
+def test_settings_that_ask_for_more_than_the_libraries_are_refused(pipeline, component):
+    file = pipeline / component / "config.json"
+    before = file.read_text()
+    settings(file, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    refused(rf"{component} is quantized \(bitsandbytes\), which is not read", pipeline)
+    file.write_text(before)
+    settings(file, _attn_implementation="kernels-community/x")
+    refused("asks for the attention 'kernels-community/x', which is not used", pipeline)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("model_index.json", '{"a":' * 100_000 + "1" + "}" * 100_000),
+        ("transformer/config.json", "[" * 200_000),
+        ("scheduler/scheduler_config.json", "[" * 200_000),
+        ("model_index.json", '{"_class_name": []}'),
+    ],
+)
+def test_settings_nested_too_deeply_are_damaged(pipeline, name, text):
+    (pipeline / name).write_text(text)
+    refused(f"{name} is damaged", pipeline)
+
+
+def header(file: Path, content: object) -> Path:
+    """A safetensors file with this header and eight bytes of values."""
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+    return file
+
+
+ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 200_000,
+        [],
+        {"a": None},
+        {"a": ENTRY, "__metadata__": "text"},
+        {"a": ENTRY, "__metadata__": [1]},
+        {"a": ENTRY | {"shape": [-2, -1]}},
+        {"a": ENTRY | {"shape": [2.0]}},
+        {"a": ENTRY | {"shape": "2"}},
+        {"a": ENTRY | {"dtype": "F4", "data_offsets": ["x", "y"]}},
+        {"a": ENTRY | {"dtype": "Q8_0"}},
+        {"a": ENTRY | {"dtype": 7}},
+        {"a": ENTRY | {"data_offsets": [8, 0]}},
+        {"a": ENTRY | {"data_offsets": [0]}},
+    ],
+)
+def test_an_odd_header_is_damaged(tiny_pipeline, tmp_path, content):
+    refused("is damaged", header(tmp_path / "odd.safetensors", content), tiny_pipeline)
+
+
+def test_a_header_without_metadata_is_read(tmp_path):
+    file = header(tmp_path / "a.safetensors", {"a": ENTRY, "__metadata__": None})
+    assert read_header(file).shapes == {"a": (2,)}
+
+
 # ---- transformers
 
 
@@ -348,6 +444,54 @@ def test_a_file_of_something_else_is_refused(tiny_pipeline, tmp_path):
     refused("is not the SD3Transformer2DModel of", file, tiny_pipeline)
     file.write_bytes(b"")
     refused("is damaged: it is empty", file, tiny_pipeline)
+
+
+@pytest.mark.parametrize("names", ["diffusers", "original"])
+def test_quantized_weights_in_one_file_are_refused(tiny_pipeline, transformer, tmp_path, names):
+    """Without their scales they would be other weights, and without a word."""
+    tensors = load_file(transformer / WEIGHTS)
+    if names == "original":
+        tensors = {f"model.diffusion_model.{k}": v for k, v in original(tensors).items()}
+    matrix = next(k for k, v in tensors.items() if v.ndim == 2 and k.endswith(".weight"))
+    by = tensors[matrix].abs().max() / 448
+    eight = {matrix: (tensors[matrix] / by).to(torch.float8_e4m3fn)}
+    module = matrix.removesuffix("weight")
+    for more in (
+        eight | {f"{module}scale_weight": by.reshape(1)},
+        eight | {f"{module}weight_scale": by.reshape(1)},
+        {matrix: tensors[matrix].round().to(torch.int8)},
+        {f"{matrix}.absmax": torch.ones(1)},
+    ):
+        file = tmp_path / "eight.safetensors"
+        save_file({k: v.contiguous() for k, v in (tensors | more).items()}, file)
+        refused("holds quantized weights, whose scales are not applied", file, tiny_pipeline)
+
+
+def test_a_tensor_too_many_in_the_original_names_is_refused(tiny_pipeline, transformer, tmp_path):
+    tensors = original(load_file(transformer / WEIGHTS)) | {"extra.weight": torch.ones(3)}
+    file = tmp_path / "original.safetensors"
+    save_file({k: v.contiguous() for k, v in tensors.items()}, file)
+    refused("tensors that have no place in .*: extra.weight$", file, tiny_pipeline)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_a_wrappers_prefix_is_named(tiny_pipeline, transformer, form, prefix):
+    file = transformer / WEIGHTS
+    save_file({prefix + k: v for k, v in load_file(file).items()}, file)
+    name = transformer if form == "folder" else file
+    said = refused("was saved inside a wrapper", name, tiny_pipeline)
+    assert f"remove {prefix} from the names" in said
+
+
+def test_other_parts_and_formats_are_named(tiny_pipeline, tmp_path):
+    refused("is a VAE and no transformer", tiny_pipeline / "vae" / WEIGHTS, tiny_pipeline)
+    encoder = tiny_pipeline / "text_encoder_3" / "model.safetensors"
+    refused("is a text encoder and no transformer", encoder, tiny_pipeline)
+    for name in ("q4.gguf", "renamed.safetensors"):
+        (tmp_path / name).write_bytes(b"GGUF\3\0\0\0" + bytes(100))
+        said = refused("holds quantized weights in GGUF", tmp_path / name, tiny_pipeline)
+        assert "torch.load" not in said
 
 
 def test_a_folder_that_is_none_of_these_says_what_was_looked_for(tmp_path):
