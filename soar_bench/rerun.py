@@ -7,11 +7,9 @@ record and its cache are only read. A stopped rerun goes on; a finished one is m
 from __future__ import annotations
 
 import math
-import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +21,14 @@ from soar_bench.core.differences import differences
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import RUN_FILE, Run, metrics_of
 from soar_bench.records.model import CheckpointRecord, RunRecord
+from soar_bench.records.provenance import installed
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import from_settings
 from soar_bench.suites.types import Protocol, Suite
 
 if TYPE_CHECKING:
     from soar_bench.checkpoints import Checkpoint
-    from soar_bench.evaluation import Options, Plan
+    from soar_bench.evaluation import Options
 
 #: Scores are equal if they differ by no more than this part of their metric's scale.
 TOLERANCE = 1e-5
@@ -46,16 +45,10 @@ class Again:
     suite: Suite
     protocol: Protocol
     options: Options
-    #: what is another checkpoint or suite now, a sentence each
+    #: sentences about another checkpoint or suite of the same name
     others: tuple[str, ...]
-    #: what else differs already, a sentence each
+    #: sentences about everything else that differs already
     changes: tuple[str, ...]
-
-    def prepare(self) -> Plan:
-        """Check everything that can be checked before the expensive work begins."""
-        from soar_bench.evaluation import prepare
-
-        return prepare(self.checkpoint, self.suite, self.protocol, self.options)
 
 
 def plan_again(
@@ -101,31 +94,23 @@ def plan_again(
         # Where a precision was chosen it is part of an identity.
         evaluator_dtype=next(filter(None, precisions), None),
     )
-    others = []
-    if checkpoint.digest != recorded.digest:
-        others.append(_another("checkpoint", recorded.name, recorded.digest, checkpoint.digest))
-    if prompts.digest() != suite.digest:
-        named = suite.source or suite.name
-        others.append(_another("suite", named, suite.digest, prompts.digest()))
-    return Again(
-        original=run,
-        checkpoint=checkpoint,
-        suite=prompts,
-        protocol=from_settings(record.protocol.name, record.protocol.settings),
-        options=options,
-        others=tuple(others),
-        changes=tuple(_changes(record, options)),
+    others = tuple(
+        f"the {kind} {name} is another one now (digest {now[:12]}, recorded {digest[:12]})"
+        for kind, name, digest, now in (
+            ("checkpoint", recorded.name, recorded.digest, checkpoint.digest),
+            ("suite", suite.source or suite.name, suite.digest, prompts.digest()),
+        )
+        if digest != now
     )
+    protocol = from_settings(record.protocol.name, record.protocol.settings)
+    changes = tuple(_changes(record, options))
+    return Again(run, checkpoint, prompts, protocol, options, others, changes)
 
 
 def _named(checkpoint: CheckpointRecord) -> str:
     """Return the checkpoint's name, at the recorded commit if it is a hub repository's."""
     repository = hub.parse(checkpoint.name) if checkpoint.revision else None
     return str(replace(repository, revision=checkpoint.revision)) if repository else checkpoint.name
-
-
-def _another(what: str, name: str, recorded: str, digest: str) -> str:
-    return f"the {what} {name} is another one now (digest {digest[:12]}, recorded {recorded[:12]})"
 
 
 def _changes(record: RunRecord, options: Options) -> Iterator[str]:
@@ -142,7 +127,7 @@ def _changes(record: RunRecord, options: Options) -> Iterator[str]:
             yield f"the evaluator {name} was of version {recorded.version}, is of {here}"
     made = record.made
     for package, before in made.versions.items():
-        here = _installed(package)
+        here = installed(package, "absent")
         if here != before:
             yield f"{package} was {before}, is {here}"
     before, here = made.device or None, describe(options.device)
@@ -152,15 +137,6 @@ def _changes(record: RunRecord, options: Options) -> Iterator[str]:
         yield f"the batch size was {made.batch_size}, is {options.batch_size}"
     if made.processes != 1:
         yield f"it was made by {made.processes} processes, now by one"
-
-
-def _installed(package: str) -> str:
-    if package == "python":
-        return platform.python_version()
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
 
 
 def _score_command(run: Run) -> str:
@@ -177,9 +153,8 @@ def _score_command(run: Run) -> str:
 
 def start(again: Again) -> None:
     """Remove what a finished rerun left; what a stopped one left stays."""
-    place = again.options.results.parent
     if any(again.options.results.rglob(RUN_FILE)):
-        shutil.rmtree(place)
+        shutil.rmtree(again.options.results.parent)
 
 
 @dataclass(frozen=True)
@@ -217,7 +192,7 @@ class RerunComparison:
     unmatched: int
     metrics: tuple[MetricDifference, ...]
     #: what differed before it was made
-    changes: tuple[str, ...] = field(default=())
+    changes: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -232,74 +207,60 @@ class RerunComparison:
             "changes": list(self.changes),
             "images": {"equal": self.images, "samples": self.samples, "unmatched": self.unmatched},
             "tolerance": TOLERANCE,
-            "metrics": {
-                metric.metric: {k: v for k, v in asdict(metric).items() if k != "metric"}
-                for metric in self.metrics
-            },
+            "metrics": {figures.pop("metric"): figures for figures in map(asdict, self.metrics)},
         }
 
 
 def compare_runs(original: Run, made: Run, changes: Sequence[str] = ()) -> RerunComparison:
     """Compare samples: images by their digests, scores within :data:`TOLERANCE`."""
-    left, right = original.scores(), made.scores()
-    images = _images(left).merge(_images(right), on=_SAMPLE, suffixes=("_a", "_b"))
+    scores = original.scores(), made.scores()
+    left, right = (frame[[*_SAMPLE, "image"]].drop_duplicates(_SAMPLE) for frame in scores)
+    both = left.merge(right, on=_SAMPLE, suffixes=("_a", "_b"))
+    equal = int((both["image_a"] == both["image_b"]).sum())
+    unmatched = len(left) + len(right) - 2 * len(both)
+    metrics = tuple(
+        _difference(original, made, metric, declared.range, scores)
+        for metric, declared in metrics_of(original)
+    )
     return RerunComparison(
-        original=original,
-        made=made,
-        images=int((images["image_a"] == images["image_b"]).sum()),
-        samples=len(images),
-        unmatched=len(_images(left)) + len(_images(right)) - 2 * len(images),
-        metrics=tuple(
-            _difference(original, made, metric, declared.range, left, right)
-            for metric, declared in metrics_of(original)
-        ),
-        changes=tuple(changes),
+        original, made, equal, len(both), unmatched, metrics, changes=tuple(changes)
     )
 
 
-def _images(scores: pd.DataFrame) -> pd.DataFrame:
-    return scores[[*_SAMPLE, "image"]].drop_duplicates(_SAMPLE)
-
-
 def _difference(
-    original: Run,
-    made: Run,
-    metric: str,
-    bounds: Sequence[float],
-    left: pd.DataFrame,
-    right: pd.DataFrame,
+    original: Run, made: Run, metric: str, bounds: Sequence[float], scores: Sequence[pd.DataFrame]
 ) -> MetricDifference:
     columns = [*_SAMPLE, "value"]
-    a, b = (scores.loc[scores["metric"] == metric, columns] for scores in (left, right))
+    a, b = (frame.loc[frame["metric"] == metric, columns] for frame in scores)
     both = a.merge(b, on=_SAMPLE, suffixes=("_a", "_b"), validate="one_to_one")
     allowed = TOLERANCE * _scale(bounds, a["value"])
     apart = (both["value_a"] - both["value_b"]).abs()
     scored_a, scored_b = both["value_a"].notna(), both["value_b"].notna()
     same = (apart <= allowed) | (~scored_a & ~scored_b)
+    recorded, again = (
+        summary.value if (summary := run.record.metrics.get(metric)) else None
+        for run in (original, made)
+    )
     return MetricDifference(
-        metric=metric,
+        metric,
         equal=int(same.sum()),
         samples=len(both),
-        greatest_difference=float(apart.max()) if apart.notna().any() else 0.0,
+        greatest_difference=_largest(apart),
         allowed_difference=allowed,
         unscored_differs=int((scored_a != scored_b).sum()),
-        recorded=_value(original, metric),
-        again=_value(made, metric),
+        recorded=recorded,
+        again=again,
     )
+
+
+def _largest(values: pd.Series[float]) -> float:
+    return float(values.max()) if values.notna().any() else 0.0
 
 
 def _scale(bounds: Sequence[float], values: pd.Series[float]) -> float:
     """Return the width of a metric's range or, where that is infinite, its largest value."""
     width = bounds[1] - bounds[0]
-    if math.isfinite(width):
-        return width
-    largest = float(values.abs().max()) if values.notna().any() else 0.0
-    return largest or 1.0
-
-
-def _value(run: Run, metric: str) -> float | None:
-    summary = run.record.metrics.get(metric)
-    return summary.value if summary else None
+    return width if math.isfinite(width) else _largest(values.abs()) or 1.0
 
 
 def lines(compared: RerunComparison) -> Iterator[str]:
@@ -328,8 +289,8 @@ def make(
     note: Callable[[str], None] = lambda words: None,
 ) -> RerunComparison:
     """Make images and scores, as far as a stopped rerun has not, and compare."""
-    from soar_bench.evaluation import run
+    from soar_bench.evaluation import prepare, run
 
-    work = again.prepare()
-    made = run(work, again.options, observe, note)
+    plan = prepare(again.checkpoint, again.suite, again.protocol, again.options)
+    made = run(plan, again.options, observe, note)
     return compare_runs(again.original, made, (*again.others, *again.changes))

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import count
 from soar_bench.fetch.download import LARGEST, FetchError, check_space, human, reason
 
 _NAME = re.compile(
@@ -68,10 +69,11 @@ class HubPlan:
         return sum(self.sizes[path] or 0 for path in self.absent)
 
     def summary(self) -> str:
-        count = "1 file" if len(self.sizes) == 1 else f"{len(self.sizes)} files"
         size = human(sum(size or 0 for size in self.sizes.values()))
         rest = f", {human(self.to_come)} to come" if self.to_come else ", all here"
-        return f"{self.hub_id} at {self.commit[:12]}: {count}, {size}{rest}"
+        return (
+            f"{self.hub_id} at {self.commit[:12]}: {count(len(self.sizes), 'file')}, {size}{rest}"
+        )
 
 
 def parse(name: str) -> HubId | None:
@@ -88,17 +90,16 @@ def is_here(hub_id: HubId) -> bool:
 
 def find(hub_id: HubId) -> tuple[Path, str]:
     """Return where it lies in the cache, and the commit. SoarBenchError if it is not there."""
-    snapshot = _cached(hub_id)
+    snapshot, command = _cached(hub_id), f"run `soar-bench fetch --checkpoint {hub_id}`"
     if snapshot is None:
         raise SoarBenchError(
             f"there is no file or folder {hub_id}, and the hub's cache here has no such repository "
-            f"and revision: if it is one of the hub, run `soar-bench fetch --checkpoint {hub_id}`"
+            f"and revision: if it is one of the hub, {command}"
         )
     place = snapshot / hub_id.inside
     if not place.exists():
         raise SoarBenchError(
-            f"{hub_id.inside} is not in the copy of {hub_id.repo} here ({snapshot}): run "
-            f"`soar-bench fetch --checkpoint {hub_id}`"
+            f"{hub_id.inside} is not in the copy of {hub_id.repo} here ({snapshot}): {command}"
         )
     return place, snapshot.name
 
@@ -193,22 +194,20 @@ def needed(paths: Sequence[str], inside: str = "") -> list[str]:
     """
     names = set(paths)
     pipeline = "model_index.json" in names and not inside
-    chosen = []
-    for path in sorted(paths):
-        pure = PurePosixPath(path)
-        if inside and path != inside and not path.startswith(f"{inside}/"):
-            continue
-        if any(part.startswith(".") for part in pure.parts):
-            continue
-        weights = pure.suffix == ".safetensors"
-        if not weights and (pure.suffix not in _SETTINGS or ".bin.index" in pure.name):
-            continue
-        if weights and pipeline and len(pure.parts) == 1:
-            continue
-        if _is_spare_variant(pure, names):
-            continue
-        chosen.append(path)
-    return chosen
+
+    def loads(path: PurePosixPath) -> bool:
+        if path.suffix == ".safetensors":
+            return not (pipeline and len(path.parts) == 1)
+        return path.suffix in _SETTINGS and ".bin.index" not in path.name
+
+    return [
+        str(path)
+        for path in map(PurePosixPath, sorted(paths))
+        if path.is_relative_to(inside)
+        and not any(part.startswith(".") for part in path.parts)
+        and loads(path)
+        and not _is_spare_variant(path, names)
+    ]
 
 
 def _is_spare_variant(path: PurePosixPath, names: set[str]) -> bool:
@@ -228,23 +227,21 @@ def _sentences(hub_id: HubId) -> Iterator[None]:
         yield
     except errors.GatedRepoError:
         page = f"{constants.ENDPOINT}/{hub_id.repo}"
-        words = (
+        fault = (
             f"asks for its terms to be accepted on its page ({page}), and for HF_TOKEN to be set"
         )
     except errors.RepositoryNotFoundError:
-        words = "is not on the hub, or is private: look at the name, or set HF_TOKEN"
+        fault = "is not on the hub, or is private: look at the name, or set HF_TOKEN"
     except errors.RevisionNotFoundError:
-        words = f"has no revision {hub_id.revision}"
+        fault = f"has no revision {hub_id.revision}"
     except httpx2.TransportError as error:
         why = reason(error, constants.HF_HUB_DOWNLOAD_TIMEOUT)
-        words = (
-            f"could not be fetched ({why}): check the network, HTTPS_PROXY and "
-            "HF_ENDPOINT, and run the same command again"
-        )
+        advice = "check the network, HTTPS_PROXY and HF_ENDPOINT, and run the same command again"
+        fault = f"could not be fetched ({why}): {advice}"
     except (httpx2.HTTPError, OSError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
-        words = f"could not be fetched: {' '.join(str(error).split())[:200]}"
+        fault = f"could not be fetched: {' '.join(str(error).split())[:200]}"
     else:
         return
-    raise FetchError(f"{hub_id.repo} {words}")
+    raise FetchError(f"{hub_id.repo} {fault}")

@@ -102,7 +102,7 @@ def delete(
         if not typer.confirm("Delete?", err=True):
             raise typer.Exit(1)
     # Images first: stopped in between, the same command goes on.
-    removed, _ = delete_cached(cached)
+    removed = delete_cached(cached)
     for entry in entries:
         remove(entry, results)
         typer.echo(entry.folder)

@@ -12,13 +12,15 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from evaluators.weights import DIGESTS_FILE, recorded, what_is_wrong
 from soar_bench.core.digests import digest_file, file_digest, remember_digest
 from soar_bench.core.files import locked, sync, write_text
+from soar_bench.core.text import count
 from soar_bench.fetch import download
 from soar_bench.fetch.download import FetchError, Unreachable, human
 from soar_bench.fetch.file_sets import FileSet, Item
@@ -73,7 +75,7 @@ class Plan:
         return sum(max(0, (m.size or 0) - download.length(m.item.part)) for m in self.missing)
 
     def summary(self) -> list[str]:
-        """Return what a fetch will do, in lines."""
+        """Return the lines that tell a user what a fetch will do."""
         lines = [
             f"{m.item.label}  {human(m.size)}" + ("" if m.fault == "absent" else f"  ({m.fault})")
             for m in self.missing
@@ -83,8 +85,7 @@ class Plan:
         unknown = self.needed and any(m.size is None for m in self.missing)
         more = " and what is not known yet" if unknown else ""
         rest = f", {human(begun)} are here already" if begun else ""
-        count = "1 file" if len(self.missing) == 1 else f"{len(self.missing)} files"
-        return [*lines, f"{count} to fetch: {total}{more}{rest}"]
+        return [*lines, f"{count(len(self.missing), 'file')} to fetch: {total}{more}{rest}"]
 
 
 def plan(sets: Sequence[FileSet], source: Source | None, say: Say = lambda sentence: None) -> Plan:
@@ -94,7 +95,7 @@ def plan(sets: Sequence[FileSet], source: Source | None, say: Say = lambda sente
     """
     present: list[Item] = []
     missing: list[Missing] = []
-    for item in (item for files in sets for item in files.items):
+    for item in chain.from_iterable(files.items for files in sets):
         if (size := download.length(item.target)) > _LARGE and not item.is_recorded():
             say(f"{item.label}: reading {human(size)} to verify it")
         if fault := item.fault():
@@ -126,7 +127,7 @@ def _remember(item: Item, say: Say) -> None:
 def fetch(
     planned: Plan, source: Source, say: Say = lambda sentence: None
 ) -> Iterator[tuple[Item, FetchError | None]]:
-    """Bring what is missing; yield each file with its failure, if any. What came stays.
+    """Bring the missing files; yield each with its failure, if any. Files that came stay.
 
     If no server can be reached, the rest is not tried.
     """
@@ -181,15 +182,13 @@ def _verified(item: Item, source: Source, part: Path, size: int | None) -> str:
 
 
 def _refusal(item: Item, wrong: str) -> FetchError:
+    expected = "the published file"
+    advice = "look whether a proxy changes downloads, or get the file from another mirror"
     if item.pinned and not (item.file.sha256 or item.file.sha256_prefix):
-        return FetchError(
-            f"what came for {item.label} is not what came at the first fetch ({wrong}) and was not "
-            f"kept: if you know the new file to be right, delete {item.set.folder / DIGESTS_FILE} "
-            "and fetch again"
-        )
+        expected, index = "what came at the first fetch", item.set.folder / DIGESTS_FILE
+        advice = f"if you know the new file to be right, delete {index} and fetch again"
     return FetchError(
-        f"what came for {item.label} is not the published file ({wrong}) and was not kept: look "
-        "whether a proxy changes downloads, or get the file from another mirror"
+        f"what came for {item.label} is not {expected} ({wrong}) and was not kept: {advice}"
     )
 
 
@@ -204,9 +203,7 @@ def _record(item: Item, digest: str) -> None:
     write_text(item.set.folder / DIGESTS_FILE, json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
 
-@contextmanager
-def _alone(folder: Path, say: Say) -> Iterator[bool]:
-    """Wait until no other fetch works in the folder; yield whether that is sure."""
+def _alone(folder: Path, say: Say) -> AbstractContextManager[bool]:
+    """Wait until no other fetch works in the folder; the block gets whether that is sure."""
     waiting = f"another fetch is working in {folder}; waiting for it"
-    with locked(folder / _LOCK_FILE, lambda: say(waiting)) as alone:
-        yield alone
+    return locked(folder / _LOCK_FILE, lambda: say(waiting))

@@ -62,7 +62,7 @@ class Unreachable(FetchError):
 
 
 class _PassingError(Exception):
-    """A failure that another attempt may get past."""
+    """A failure that another attempt may get past, after ``wait`` seconds."""
 
     def __init__(self, reason: str, *, reached: bool = True, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -126,14 +126,13 @@ def progress_bar(label: str, total: int | None, done: int = 0) -> tqdm[Any]:
 
 
 def download(url: str, part: Path, size: int | None, label: str, *, most: int | None = None) -> str:
-    """Bring an address into ``part``, going on from what is there already.
+    """Bring an address into ``part``, appending to its bytes.
 
-    ``size`` is the size in bytes that the file is known to have, by its pin or :func:`remote_size`.
-    Never more than that is written, nor more than the answer announces; ``most`` (``LARGEST``)
-    bounds a file of unknown size.
+    ``size`` in bytes is pinned or from :func:`remote_size`; no more is written than that, than the
+    answer announces, or, for a file of unknown size, than ``most`` (``LARGEST``).
 
-    Returns the SHA-256 that the hub declares for the file, or nothing where it declares none;
-    comparing is the caller's. FetchError if it cannot be brought; what has come stays in ``part``.
+    Returns the SHA-256 that the hub declares for the file, empty where it declares none. FetchError
+    if it cannot be brought; the bytes that came stay in ``part``.
     """
     if length(part) > (size or LARGEST):  # of another file
         part.unlink()
@@ -182,8 +181,8 @@ def _attempt(url: str, part: Path, size: int | None, label: str, most: int) -> s
             os.fsync(stream.fileno())
     if done > limit:
         part.unlink()
-        known = "that are expected" if total else "that are taken where no size is known"
-        raise _wrong_size(url, f"sends more than the {limit:,} bytes {known}")
+        bound = "that are expected" if total else "that are taken where no size is known"
+        raise _wrong_size(url, f"sends more than the {limit:,} bytes {bound}")
     if total is not None and done < total:
         raise _PassingError(f"the connection ended after {done:,} of {total:,} bytes")
     return digest if re.fullmatch("[0-9a-f]{64}", digest) else ""
@@ -239,12 +238,9 @@ def _request(url: str, method: str = "GET", start: int = 0) -> Iterator[httpx2.R
             "it, or get the files from somebody's copy with --mirror"
         ) from None
     try:
+        headers = _headers(url, start)
         with client.stream(
-            method,
-            actual(url),
-            headers=_headers(url, start),
-            timeout=TIMEOUT,
-            follow_redirects=True,
+            method, actual(url), headers=headers, timeout=TIMEOUT, follow_redirects=True
         ) as response:
             reached = True
             _check_status(url, response)
@@ -262,10 +258,8 @@ def _headers(url: str, start: int) -> dict[str, str]:
     """
     from huggingface_hub import constants, get_token
 
-    headers = {
-        "User-Agent": f"soar-bench/{versions()['soar-bench']}",
-        "Accept-Encoding": "identity",
-    }
+    agent = f"soar-bench/{versions()['soar-bench']}"
+    headers = {"User-Agent": agent, "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
     if _on_hub(url) and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN and (token := get_token()):
@@ -304,16 +298,16 @@ def _check_status(url: str, response: httpx2.Response) -> None:
             f"{address} may not be downloaded ({code}): accept the terms on {page} with your "
             "account and set HF_TOKEN to a token of it that is valid"
         )
-    can, advice = (
-        ("may not", "look whether a proxy forbids it") if refused else ("cannot", "try later")
-    )
+    can, advice = "cannot", "try later"
+    if refused:
+        can, advice = "may not", "look whether a proxy forbids it"
     raise FetchError(f"{address} {can} be downloaded ({code} {phrase}): {advice}, or {_MIRROR}")
 
 
-def _wrong_size(url: str, what: str) -> FetchError:
+def _wrong_size(url: str, fault: str) -> FetchError:
     return FetchError(
-        f"{actual(url)} {what}: it is not the published file; look whether a proxy or a login page "
-        "answers, or use --mirror"
+        f"{actual(url)} {fault}: it is not the published file; look whether a proxy or a login "
+        "page answers, or use --mirror"
     )
 
 

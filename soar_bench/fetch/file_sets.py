@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from evaluators import catalogue, registry
@@ -18,12 +19,9 @@ from soar_bench.core.digests import file_digest, known_digest
 from soar_bench.core.errors import unknown_name
 from soar_bench.core.files import home
 
-_GENEVAL = (
-    "https://raw.githubusercontent.com/djghosh13/geneval/af4902f24d3ca90ebbb446dd9891a59e0f82725f"
-)
-_NFT = (
-    "https://raw.githubusercontent.com/NVlabs/DiffusionNFT/24af5554898d85e93efa492f42b5e9cdf4156e9b"
-)
+_GITHUB = "https://raw.githubusercontent.com"
+_GENEVAL = f"{_GITHUB}/djghosh13/geneval/af4902f24d3ca90ebbb446dd9891a59e0f82725f"
+_NFT = f"{_GITHUB}/NVlabs/DiffusionNFT/24af5554898d85e93efa492f42b5e9cdf4156e9b"
 
 
 @dataclass(frozen=True)
@@ -114,34 +112,24 @@ PROMPT_SETS: dict[str, FileSet] = {
     prompts.name: prompts
     for prompts in (
         _prompts(
-            "geneval",
-            ".jsonl",
-            f"{_GENEVAL}/prompts/evaluation_metadata.jsonl",
-            "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
-            85_209,
-            "MIT",
-            "djghosh13/geneval; arXiv 2310.11513",
+            "geneval", ".jsonl", f"{_GENEVAL}/prompts/evaluation_metadata.jsonl",
+            "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13", 85_209,
+            "MIT", "djghosh13/geneval; arXiv 2310.11513",
         ),
         _flow_grpo(
-            "ocr",
-            "4dd8caf3ab6ade73bd376c7d14c6ca49b6eacfb1bd321e22c40714ae4a98d4dc",
-            217_565,
+            "ocr", "4dd8caf3ab6ade73bd376c7d14c6ca49b6eacfb1bd321e22c40714ae4a98d4dc", 217_565,
             "Flow-GRPO, arXiv 2505.05470",
         ),
         _flow_grpo(
-            "drawbench",
-            "9006b98feabb94b28a2bc0c88de42fd4f31a9ec3c2a19e308a02c5385b7172f0",
-            65_164,
+            "drawbench", "9006b98feabb94b28a2bc0c88de42fd4f31a9ec3c2a19e308a02c5385b7172f0", 65_164,
             "DrawBench, arXiv 2205.11487",
         ),
         _flow_grpo(
-            "pickscore",
-            "d75c025fa451866e70f7e36243f7cdd93095523cb51f5f9651f2ce3236d20262",
-            239_891,
-            "Pick-a-Pic, arXiv 2305.01569",
+            "pickscore", "d75c025fa451866e70f7e36243f7cdd93095523cb51f5f9651f2ce3236d20262",
+            239_891, "Pick-a-Pic, arXiv 2305.01569",
         ),
     )
-}
+}  # fmt: skip
 
 
 def _weights(weights: Weights) -> FileSet:
@@ -151,8 +139,7 @@ def _weights(weights: Weights) -> FileSet:
 
 def _of_evaluator(name: str) -> list[FileSet]:
     """Return the weights of an evaluator, without those that a user brought themselves."""
-    weights = registry.create(name).weights
-    return [_weights(w) for w in weights if w.folder_override is None]
+    return [_weights(w) for w in registry.create(name).weights if w.folder_override is None]
 
 
 def _of_the_project() -> list[FileSet]:
@@ -188,14 +175,12 @@ def named(name: str, suites: Collection[str] = ()) -> list[FileSet]:
 
 def of_suite(name: str, evaluators: Sequence[str]) -> list[FileSet]:
     """Return the prompts of a suite and the weights of its evaluators."""
-    sets = [PROMPT_SETS[name]] if name in PROMPT_SETS else []
-    for evaluator in evaluators:
-        sets += _of_evaluator(evaluator)
-    return distinct(sets)
+    prompts = [PROMPT_SETS[name]] if name in PROMPT_SETS else []
+    return distinct([*prompts, *chain.from_iterable(map(_of_evaluator, evaluators))])
 
 
 def distinct(sets: Sequence[FileSet]) -> list[FileSet]:
-    """Return each set once, in the order in which they come first."""
+    """Return each set once, in the order of their first places."""
     unique: dict[tuple[str, str], FileSet] = {}
     for files in sets:
         unique.setdefault((files.kind, files.name), files)

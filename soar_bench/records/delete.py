@@ -1,4 +1,4 @@
-"""Delete records, and what of the cache they alone need. Imports no torch."""
+"""Delete records, and cached images and scores that they alone need. Imports no torch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def store_of(run: Run, cache: Path) -> ImageStore | None:
 
 @dataclass(frozen=True)
 class Cached:
-    """What of the cache one run alone needs."""
+    """Part of the cache that one run alone needs."""
 
     store: ImageStore
     images: tuple[PlannedSample, ...]
@@ -58,64 +58,58 @@ class Cached:
 def only_needed_by(
     entries: Sequence[Entry], all_entries: Sequence[Entry], cache: Path
 ) -> list[Cached]:
-    """Return what of the cache no record but those of ``entries`` needs.
+    """Return the part of the cache that no record but those of ``entries`` needs.
 
     SoarBenchError where a record is broken, so that nobody can tell what it needs.
     """
     going = {entry.folder.resolve() for entry in entries}
-    needed: dict[Path, set[Path]] = {}
     kept: set[Path] = set()
     for entry in all_entries:
-        if entry.folder.resolve() in going:
-            continue
-        run = _whole(entry)
-        store = store_of(run, cache)
-        if store is not None:
-            files = needed.setdefault(store.folder, set())
-            files |= {store.file(sample) for sample in samples_of(run.scores())}
-            kept |= set(_journals(run, cache, store))
-    cached = []
-    for run in map(_whole, entries):
-        store = store_of(run, cache)
-        if store is None:
-            continue
-        files = needed.get(store.folder, set())
-        alone = [
-            sample
-            for sample in samples_of(run.scores())
-            if store.file(sample) not in files and store.file(sample).exists()
-        ]
-        journals = [j for j in _journals(run, cache, store) if j not in kept and j.exists()]
-        cached.append(Cached(store, tuple(alone), tuple(journals)))
-    return cached
+        if entry.folder.resolve() not in going:
+            for _, images, journals in _needs(entry, cache):
+                kept |= {*images, *journals}
+    return [
+        Cached(
+            store,
+            tuple(s for file, s in images.items() if file not in kept and file.exists()),
+            tuple(folder for folder in journals if folder not in kept and folder.exists()),
+        )
+        for entry in entries
+        for store, images, journals in _needs(entry, cache)
+    ]
 
 
-def _whole(entry: Entry) -> Run:
+def _needs(
+    entry: Entry, cache: Path
+) -> Iterator[tuple[ImageStore, dict[Path, PlannedSample], list[Path]]]:
+    """Yield the store of a record's images, the sample of each of its files, and the folders of its
+    scores; nothing for images from elsewhere.
+    """
     if entry.run is None or entry.fault:
         raise SoarBenchError(
             f"it cannot be told which images {entry.folder} needs ({entry.fault}): mend or delete "
             "that record without --images first"
         )
-    return entry.run
-
-
-def _journals(run: Run, cache: Path, store: ImageStore) -> Iterator[Path]:
-    for name, evaluator in run.record.evaluators.items():
-        yield Journal.of(cache, name, evaluator.decides, store.folder.name).folder
+    if store := store_of(entry.run, cache):
+        evaluators = entry.run.record.evaluators.items()
+        journals = [
+            Journal.of(cache, n, e.decides, store.folder.name).folder for n, e in evaluators
+        ]
+        yield store, {store.file(s): s for s in samples_of(entry.run.scores())}, journals
 
 
 def delete(entry: Entry, results: Path) -> None:
-    """Remove a record: it is there, or it is not, and never a part of it.
+    """Remove a record, whole or not at all.
 
     Folders inside ``results`` that are left empty go too. SoarBenchError if the folder holds
     anything else, or may not be removed.
     """
     folder = entry.folder.resolve()
     try:
-        strange = [f.name for f in folder.iterdir() if f.name not in _OURS and f.name[0] != "."]
-        if strange:
+        others = [f.name for f in folder.iterdir() if f.name not in _OURS and f.name[0] != "."]
+        if others:
             raise SoarBenchError(
-                f"{folder} holds more than a record ({', '.join(sorted(strange)[:_SHOWN])}): "
+                f"{folder} holds more than a record ({', '.join(sorted(others)[:_SHOWN])}): "
                 "move that away first"
             )
         hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -130,17 +124,14 @@ def delete(entry: Entry, results: Path) -> None:
             above.rmdir()
 
 
-def delete_cached(cached: Sequence[Cached]) -> tuple[int, int]:
-    """Remove images and scores; return how many images, and how many folders of scores."""
-    images = scores = 0
+def delete_cached(cached: Sequence[Cached]) -> int:
+    """Remove images and scores; return how many images."""
     for part in cached:
         with part.store.lock():
             part.store.remove(part.images)
-            images += len(part.images)
             with suppress(OSError):  # not empty, or not there
                 part.store.folder.rmdir()
                 part.store.lock_file.unlink(missing_ok=True)
         for folder in part.scores:
             shutil.rmtree(folder, ignore_errors=True)
-            scores += 1
-    return images, scores
+    return sum(len(part.images) for part in cached)

@@ -36,19 +36,11 @@ def samples(runs: Sequence[Run]) -> pd.DataFrame:
     """
     frames = []
     for run in runs:
-        scores = run.scores()[list(COLUMNS)]
-        seed = pd.array([run.seed] * len(scores), dtype="Int64")
-        values: dict[str, Any] = {
-            "run": run.folder.name,
-            "checkpoint": run.label,
-            "training": run.name,
-            "seed": seed,
-            "suite": run.record.suite.name,
-            "protocol": run.record.protocol.name,
-        }
-        for position, name in enumerate(RUN_COLUMNS):
-            scores.insert(position, name, values[name])
-        frames.append(scores)
+        scores = run.scores()
+        record, seed = run.record, pd.array([run.seed] * len(scores), dtype="Int64")
+        values: list[Any] = [run.folder.name, run.label, run.name, seed, record.suite.name]
+        of_run = dict(zip(RUN_COLUMNS, [*values, record.protocol.name], strict=True))
+        frames.append(scores.assign(**of_run)[[*RUN_COLUMNS, *COLUMNS]])
     return pd.concat(frames, ignore_index=True)
 
 
@@ -68,57 +60,37 @@ def results(runs: Sequence[Run], source: str = "") -> list[EvalResult]:
         )
     entries = []
     for run in runs:
-        suite, protocol = run.record.suite, run.record.protocol
-        scores = run.scores()
-        evaluators = {
-            metric: (name, evaluator)
-            for name, evaluator in run.record.evaluators.items()
-            for metric in evaluator.metrics
-        }
+        suite, protocol, scores = run.record.suite, run.record.protocol, run.scores()
+        evaluators = {m: name for name, e in run.record.evaluators.items() for m in e.metrics}
+        settings = {
+            "prompts": suite.prompts, "images_per_prompt": suite.images_per_prompt,
+            "seed": suite.seed, "protocol": protocol.name, "settings": dict(protocol.settings),
+        }  # fmt: skip
         for metric, declared in metrics_of(run):
             value = estimate(scores[scores["metric"] == metric], declared.aggregate)
             if not value.scored:
                 continue
-            evaluator, described = evaluators[metric]
+            evaluator = evaluators[metric]
             low, high = value.interval()
             arguments = {
-                "unit": declared.unit,
-                "higher_is_better": declared.higher_is_better,
-                "aggregate": declared.aggregate,
-                "version": declared.version,
+                "unit": declared.unit, "higher_is_better": declared.higher_is_better,
+                "aggregate": declared.aggregate, "version": declared.version,
                 "evaluator": evaluator,
-                "evaluator_identity": described.identity,
+                "evaluator_identity": run.record.evaluators[evaluator].identity,
                 "standard_error": value.standard_error,
                 "interval_95": None if math.isnan(low) else [low, high],
-                "scored": value.scored,
-                "unscored": value.unscored,
-                "prompts": value.prompts,
-                "record": run.folder.name,
-                "scores_sha256": run.record.scores.sha256,
-            }
-            entries.append(
-                EvalResult(
-                    task_type=_TASK,
-                    task_name=_TASK_NAME,
-                    dataset_type=suite.name,
-                    dataset_name=suite.name,
-                    dataset_config=_config(run),
-                    dataset_revision=suite.digest,
-                    dataset_args={
-                        "prompts": suite.prompts,
-                        "images_per_prompt": suite.images_per_prompt,
-                        "seed": suite.seed,
-                        "protocol": protocol.name,
-                        "settings": dict(protocol.settings),
-                    },
-                    metric_type=metric,
-                    metric_name=f"{metric} ({declared.unit})",
-                    metric_value=value.value,
-                    metric_args=_known(arguments),
-                    source_name="soar-bench records" if source else None,
-                    source_url=source or None,
-                )
-            )
+                "scored": value.scored, "unscored": value.unscored, "prompts": value.prompts,
+                "record": run.folder.name, "scores_sha256": run.record.scores.sha256,
+            }  # fmt: skip
+            entry = EvalResult(
+                task_type=_TASK, task_name=_TASK_NAME,
+                dataset_type=suite.name, dataset_name=suite.name, dataset_config=_config(run),
+                dataset_revision=suite.digest, dataset_args=deepcopy(settings),
+                metric_type=metric, metric_name=f"{metric} ({declared.unit})",
+                metric_value=value.value, metric_args=_with_value(arguments),
+                source_name="soar-bench records" if source else None, source_url=source or None,
+            )  # fmt: skip
+            entries.append(entry)
     if not entries:
         raise SoarBenchError("nothing to export: none of the runs has a scored sample")
     _check_distinct(entries)
@@ -148,7 +120,7 @@ def _config(run: Run) -> str:
     return f"{run.record.protocol.name}, {images} images a prompt{imported}"
 
 
-def _known(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _with_value(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that have a value; the hub's YAML has no NaN.
 
     They are copies, since YAML writes one object that stands in two places as a reference.
@@ -163,18 +135,18 @@ def _known(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def card(runs: Sequence[Run], text: str = "", name: str = "", source: str = "") -> str:
     """Return a model card with the runs' values in its metadata's ``model-index``.
 
-    ``text`` is the card as it is, empty for a new one: its text and all other metadata stay as they
-    stand there, to the letter, and of its results those that are of the same dataset, setting and
-    metric are replaced. ``name`` is the model's in the index: by default the one that is there, or
-    the checkpoint's label. SoarBenchError if the card's metadata cannot be read or merged.
+    ``text`` is the older card, empty for a new one: its results of the same dataset, setting and
+    metric are replaced, everything else stays to the letter. ``name`` is the model's in the index:
+    by default the older one, or the checkpoint's label. SoarBenchError if the card's metadata
+    cannot be read or merged.
     """
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
     from huggingface_hub.repocard_data import eval_results_to_model_index
     from yaml import safe_dump
 
     front = REGEX_YAML_BLOCK.search(text)
-    there = _mapping(front.group(2) if front else "")
-    models = _models(there.get(_INDEX))
+    metadata = _mapping(front.group(2) if front else "")
+    models = _models(metadata.get(_INDEX))
     name = name or (models[0]["name"] if len(models) == 1 else runs[0].label)
     index = _merged(models, eval_results_to_model_index(name, results(runs, source))[0])
     block = safe_dump({_INDEX: index}, sort_keys=False, allow_unicode=True).rstrip("\n")
@@ -186,9 +158,9 @@ def card(runs: Sequence[Run], text: str = "", name: str = "", source: str = "") 
     elif text.strip():
         made = f"---\n{block}\n---\n\n{text}"
     else:
-        there = {"pipeline_tag": _TASK}
+        metadata = {"pipeline_tag": _TASK}
         made = f"---\npipeline_tag: {_TASK}\n{block}\n---\n\n# {name}\n"
-    _check(made, {**there, _INDEX: index})
+    _check(made, {**metadata, _INDEX: index})
     return made
 
 
@@ -198,8 +170,8 @@ def _mapping(yaml_text: str) -> dict[str, Any]:
     try:
         data = yaml.safe_load(yaml_text) if yaml_text.strip() else {}
     except yaml.YAMLError as error:
-        said = " ".join(str(error).split())
-        raise SoarBenchError(f"its metadata is not YAML ({said}): mend it first") from None
+        reason = " ".join(str(error).split())
+        raise SoarBenchError(f"its metadata is not YAML ({reason}): mend it first") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -222,23 +194,23 @@ def _models(index: Any) -> list[dict[str, Any]]:
     return list(index)
 
 
-def _merged(there: Sequence[Mapping[str, Any]], new: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _merged(older: Sequence[Mapping[str, Any]], new: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the index with the new model's results in place of its older values."""
-    models = [dict(model) for model in there]
+    models = [dict(model) for model in older]
     mine = next((model for model in models if model["name"] == new["name"]), None)
     if mine is None:
         return [*models, dict(new)]
-    replaced = {_what(r, metric) for r in new["results"] for metric in r["metrics"]}
-    kept = []
-    for result in mine["results"]:
-        metrics = [m for m in result["metrics"] if _what(result, m) not in replaced]
-        if metrics:
-            kept.append({**result, "metrics": metrics})
+    replaced = {_key(r, metric) for r in new["results"] for metric in r["metrics"]}
+    kept = [
+        {**result, "metrics": metrics}
+        for result in mine["results"]
+        if (metrics := [m for m in result["metrics"] if _key(result, m) not in replaced])
+    ]
     mine["results"] = [*kept, *new["results"]]
     return models
 
 
-def _what(result: Mapping[str, Any], metric: Mapping[str, Any]) -> tuple[Any, ...]:
+def _key(result: Mapping[str, Any], metric: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the hub's own key of a result, and the metric."""
     dataset = result["dataset"]
     parts = (dataset.get(key) for key in ("type", "config", "split", "revision"))
@@ -259,17 +231,15 @@ def _without_index(yaml_text: str) -> str:
     return "".join(kept).rstrip("\r\n")
 
 
-def _check(text: str, wanted: Mapping[str, Any]) -> None:
-    """SoarBenchError unless the hub's library finds in the card what should be there and all that
-    was there before.
-    """
+def _check(text: str, metadata: Mapping[str, Any]) -> None:
+    """Raise SoarBenchError unless the hub's library reads exactly this metadata in the card."""
     import yaml
     from huggingface_hub import ModelCard
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
     front = REGEX_YAML_BLOCK.search(text)
     try:
-        same = front is not None and yaml.safe_load(front.group(2)) == wanted
+        same = front is not None and yaml.safe_load(front.group(2)) == metadata
     except yaml.YAMLError:  # the new lines do not fit between those that were there
         same = False
     if not same:

@@ -1,4 +1,4 @@
-"""Folders of records: what lies in them, and which one a person means. Imports no torch."""
+"""Records in a folder, and the one that a name means. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Entry:
     """A folder that holds a record, whole or broken."""
 
     folder: Path
-    #: what tells it apart from the others: the end of the folder's name
+    #: end of the folder's name, or its path where several end alike
     id: str
     #: None if run.json cannot be read
     run: Run | None

@@ -5,24 +5,24 @@ docs/leaderboard.md says what an imported value can be compared with. Imports no
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from evaluators.types import Score
 from soar_bench.core.digests import digest_file, digest_of
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.records.assembly import summaries
+from soar_bench.records.assembly import score_row, summaries
 from soar_bench.records.model import IMAGES, IMPORTED, EvaluatorRecord, MetricRecord, RunDraft
+from soar_bench.records.provenance import installed
 from soar_bench.records.run import Run, score_frame, write_run
-from soar_bench.records.tools import ImageResult, Meaning, Tool, ToolScore, read_results
+from soar_bench.records.tools import ImageResult, Meaning, Tool, read_results
 from soar_bench.suites import FETCHED, SUITES, get_suite
 from soar_bench.suites import prompts as prompt_sets
 from soar_bench.suites.types import Prompt, Suite
@@ -45,71 +45,44 @@ def import_results(
     SoarBenchError names file and line.
     """
     read = read_results(file, tool)
-    tool_name, title, images = read.tool.name, read.tool.title, read.images
+    images, title = read.images, read.tool.title
     chosen, named = _suite(file, images, suite)
     meanings = _meanings(read.tool, images)
     scores = _table(file, images, {p.text.strip(): p for p in chosen.prompts}, meanings)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     digest = digest_file(file)
     count, rest = divmod(len(images), len(chosen.prompts))
-    evaluators = {
-        _NAME + tool_name: EvaluatorRecord(
-            given=file.name,
-            version="",
-            identity={"tool": title},
-            metrics={m.metric: _declared(read.tool, m) for m in meanings.values()},
-        )
-    }
-    story = {
-        "tool": title,
-        "file": file.name,
-        "sha256": digest,
-        "lines": read.lines,
-        "repeated": read.repeated,
-        "left_out": read.left_out,
-        "scores": {
-            theirs: {"metric": m.metric, "factor": m.factor} for theirs, m in meanings.items()
-        },
-    }
-    record = RunDraft.model_validate(
-        {
-            "checkpoint": {
-                "label": label,
-                "name": str(file),
-                "form": IMAGES,
-                "base": None,
-                "revision": "",
-                "digest": digest_of([tool_name, digest]),
-                "story": {IMPORTED: story},
-            },
-            "suite": {
-                "name": chosen.name,
-                "digest": chosen.digest(),
-                "seed": None,
-                "prompts": len(chosen.prompts),
-                "images_per_prompt": (
-                    round(len(images) / len(chosen.prompts), 4) if rest else count
-                ),
-                "source": chosen.source if named else "",
-            },
-            "protocol": {
-                "name": _NAME + tool_name,
-                "settings": {"images": "made and scored by another tool", "tool": title},
-            },
-            "evaluators": evaluators,
-            "metrics": summaries(scores, evaluators),
-            "made": {
-                "started": now,
-                "finished": now,
-                "seconds": {},
-                "generated": 0,
-                "scored": {},
-                "failed": {},
-                "processes": 1,
-                "versions": {"soar-bench": _version()},
-            },
-        }
+    name = _NAME + read.tool.name
+    metrics = {meaning.metric: _declared(read.tool, meaning) for meaning in meanings.values()}
+    evaluator = EvaluatorRecord(
+        given=file.name, version="", identity={"tool": title}, metrics=metrics
     )
+    story = {
+        "tool": title, "file": file.name, "sha256": digest, "lines": read.lines,
+        "repeated": read.repeated, "left_out": read.left_out,
+        "scores": {k: {"metric": m.metric, "factor": m.factor} for k, m in meanings.items()},
+    }  # fmt: skip
+    record = RunDraft.model_validate({
+        "checkpoint": {
+            "label": label, "name": str(file), "form": IMAGES, "base": None, "revision": "",
+            "digest": digest_of([read.tool.name, digest]), "story": {IMPORTED: story},
+        },
+        "suite": {
+            "name": chosen.name, "digest": chosen.digest(), "seed": None,
+            "prompts": len(chosen.prompts), "source": chosen.source if named else "",
+            "images_per_prompt": round(len(images) / len(chosen.prompts), 4) if rest else count,
+        },
+        "protocol": {
+            "name": name, "settings": {"images": "made and scored by another tool", "tool": title},
+        },
+        "evaluators": {name: evaluator},
+        "metrics": summaries(scores, {name: evaluator}),
+        "made": {
+            "started": now, "finished": now, "seconds": {}, "generated": 0, "scored": {},
+            "failed": {}, "processes": 1,
+            "versions": {"soar-bench": installed("soar-bench", "unknown")},
+        },
+    })  # fmt: skip
     return write_run(results, record, scores)
 
 
@@ -202,7 +175,7 @@ def _table(
     for name, meaning in meanings.items():
         low, high = meaning.range
         for image in sorted(images, key=lambda i: (i.index or 0, order[i.prompt])):
-            score = image.values.get(name, ToolScore(None, "the tool gave no value"))
+            score = image.values.get(name, Score(None, "the tool gave no value"))
             value = None if score.value is None else score.value * meaning.factor
             if value is not None and not low <= value <= high:
                 times = f", which is {value:g} after times {meaning.factor:g}"
@@ -210,21 +183,8 @@ def _table(
                     f"{file}, line {image.line}: {name} is {score.value:g}"
                     f"{times if meaning.factor != 1 else ''}, outside {low:g} to {high:g}"
                 )
-            prompt = prompts[image.prompt]
-            rows.append(
-                {
-                    "prompt_id": prompt.id,
-                    "index": image.index,
-                    "task": prompt.task,
-                    "prompt": prompt.text,
-                    "noise": "",
-                    "image": "",
-                    "metric": meaning.metric,
-                    "value": value,
-                    "unscored": score.unscored,
-                    "details": json.dumps(dict(score.details), ensure_ascii=False),
-                }
-            )
+            prompt, score = prompts[image.prompt], replace(score, value=value)
+            rows.append(score_row(prompt, image.index or 0, meaning.metric, score))
     return score_frame(rows)
 
 
@@ -237,10 +197,3 @@ def _declared(tool: Tool, meaning: Meaning) -> MetricRecord:
         source=tool.source,
         aggregate=meaning.aggregate,
     )
-
-
-def _version() -> str:
-    try:
-        return version("soar-bench")
-    except PackageNotFoundError:  # run from a copy that is not installed
-        return "unknown"

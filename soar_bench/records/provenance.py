@@ -7,65 +7,47 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from soar_bench.core.devices import describe
 from soar_bench.records.model import MadeRecord
 
+_PACKAGES = (
+    *("python", "soar-bench", "torch", "diffusers", "transformers", "accelerate", "peft", "numpy"),
+    "pillow",
+)
+
 
 def made_by(
-    started: datetime,
-    device: str,
-    *,
-    seconds: dict[str, float],
-    generated: int,
-    scored: dict[str, int],
-    failed: dict[str, int],
-    processes: int,
-    batch_size: int | None,
-    memory: int | None = None,
+    started: datetime, device: str, *, memory: int | None = None, **fields: Any
 ) -> MadeRecord:
     """Return when, where and with what a record was made, now that it is finished.
 
-    The arguments are the fields of :class:`~soar_bench.records.model.MadeRecord`.
+    ``fields`` are the other fields of :class:`~soar_bench.records.model.MadeRecord`.
     """
-    made = {
+    if memory is not None:
+        fields["memory"] = memory
+    fields |= {
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": seconds,
-        "generated": generated,
-        "scored": scored,
-        "failed": failed,
-        "processes": processes,
-        "batch_size": batch_size,
         "device": describe(device),
         "machine": f"{platform.system()} {platform.machine()}",
-        "versions": _versions(),
+        "versions": {name: installed(name, "unknown") for name in _PACKAGES},
         "commit": _commit(),
     }
-    return MadeRecord.model_validate(made if memory is None else {**made, "memory": memory})
+    return MadeRecord.model_validate(fields)
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in (
-        "soar-bench",
-        "torch",
-        "diffusers",
-        "transformers",
-        "accelerate",
-        "peft",
-        "numpy",
-        "pillow",
-    ):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+def installed(package: str, absent: str) -> str:
+    """Return the version of a package, or of ``python``; ``absent`` if it is not installed."""
+    try:
+        return platform.python_version() if package == "python" else version(package)
+    except PackageNotFoundError:
+        return absent
 
 
 def _commit() -> str | None:
-    """The git commit of this project's own checkout, with + where it has local changes.
+    """Return the git commit of this project's own checkout, with + where it has local changes.
 
     None where the package is installed elsewhere, also inside another project's checkout.
     """

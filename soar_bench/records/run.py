@@ -39,17 +39,9 @@ SCORES_FILE = "scores.parquet"
 
 #: Columns of scores.parquet; :meth:`Run.scores` describes them.
 COLUMNS = (
-    "prompt_id",
-    "index",
-    "task",
-    "prompt",
-    "noise",
-    "image",
-    "metric",
-    "value",
-    "unscored",
-    "details",
-)
+    "prompt_id", "index", "task", "prompt", "noise",
+    "image", "metric", "value", "unscored", "details",
+)  # fmt: skip
 
 #: Longest name of a folder, in characters; file systems allow 255 bytes.
 _LONGEST = 120
@@ -120,19 +112,11 @@ class Run:
         - ``standard_error`` (float64): over prompts; NaN where it cannot be known
         - ``n``, ``unscored`` (int64): samples with and without a value
         """
-        summaries = self.record.metrics
-        frame = pd.DataFrame(
-            {
-                "value": [summary.value for summary in summaries.values()],
-                "standard_error": [summary.standard_error for summary in summaries.values()],
-                "n": [summary.scored for summary in summaries.values()],
-                "unscored": [summary.unscored for summary in summaries.values()],
-            },
-            index=pd.Index(list(summaries), name="metric", dtype="str"),
-        )
-        return frame.astype(
-            {"value": "float64", "standard_error": "float64", "n": "int64", "unscored": "int64"}
-        )
+        types = {"value": "float64", "standard_error": "float64", "n": "int64", "unscored": "int64"}
+        summaries = self.record.metrics.values()
+        rows = [(s.value, s.standard_error, s.scored, s.unscored) for s in summaries]
+        index = pd.Index(list(self.record.metrics), name="metric", dtype="str")
+        return pd.DataFrame(rows, index, list(types), dtype=object).astype(types)
 
     @property
     def label(self) -> str:
@@ -168,10 +152,7 @@ class Run:
     @property
     def group(self) -> str:
         """Key that the seeds of one training have in common."""
-        story = self.training
-        if not story:
-            return self.record.checkpoint.digest
-        return training_key(story)
+        return training_key(self.training) if self.training else self.record.checkpoint.digest
 
     @property
     def seed(self) -> int | None:
@@ -212,9 +193,8 @@ def write_run(results: Path, record: RunDraft, scores: pd.DataFrame) -> Run:
     target = io.BytesIO()
     score_frame(scores).to_parquet(target, index=False, compression="zstd")
     content = target.getvalue()
-    described = ScoresRecord(
-        file=SCORES_FILE, sha256=hashlib.sha256(content).hexdigest(), rows=len(scores)
-    )
+    sha256 = hashlib.sha256(content).hexdigest()
+    described = ScoresRecord(file=SCORES_FILE, sha256=sha256, rows=len(scores))
     whole = RunRecord.model_validate({**dict(record), "scores": described, "schema_": SCHEMA})
     text = json_text(whole.as_json()).encode("utf-8")
     folder.mkdir(parents=True, exist_ok=True)
@@ -268,15 +248,12 @@ def _read(file: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         if file.with_name(SCORES_FILE if file.name == RUN_FILE else RUN_FILE).exists():
             raise SoarBenchError(f"{file} is missing: run that eval again") from None
-        raise SoarBenchError(
-            f"{file.parent} is not a run's record: it has no {file.name}"
-        ) from None
+        refusal = f"{file.parent} is not a run's record: it has no {file.name}"
     except PermissionError:
-        raise SoarBenchError(f"{file} may not be read: change its permissions") from None
+        refusal = f"{file} may not be read: change its permissions"
     except OSError as error:
-        raise SoarBenchError(
-            f"{file} cannot be read ({error.strerror}): run that eval again"
-        ) from None
+        refusal = f"{file} cannot be read ({error.strerror}): run that eval again"
+    raise SoarBenchError(refusal)
 
 
 def read_run(folder: Path) -> Run:

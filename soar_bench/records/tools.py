@@ -15,10 +15,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from evaluators.types import Score
 from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.rows import Row, read_rows
 
@@ -76,9 +77,7 @@ DIFFUSION_NFT = Tool(
         "strict_accuracy": Meaning("geneval_flow_grpo_strict", _SHARE, (0.0, 1.0)),
         "geneval": Meaning("geneval_flow_grpo_soft", "partial credit", (-14.0, 1.0)),
         "ocr": Meaning("ocr_accuracy", "share of characters that are right", (0.0, 1.0)),
-        "pickscore": Meaning(
-            "pickscore", "exp(logit scale) x cosine", (-100.0, 100.0), factor=26.0
-        ),
+        "pickscore": Meaning("pickscore", "exp(logit scale) x cosine", (-100.0, 100.0), 26.0),
         "clipscore": Meaning("clipscore", "cosine", (-1.0, 1.0)),
         "hpsv2": Meaning("hpsv21", "cosine", (-1.0, 1.0)),
         "aesthetic": Meaning("aesthetic", "rating", (-13.0, 24.0)),
@@ -87,15 +86,6 @@ DIFFUSION_NFT = Tool(
 )
 
 TOOLS = {tool.name: tool for tool in (GENEVAL, DIFFUSION_NFT)}
-
-
-@dataclass(frozen=True)
-class ToolScore:
-    """A score, or why there is none."""
-
-    value: float | None
-    unscored: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,7 +100,7 @@ class ImageResult:
     #: the tool's own number of the image; None where it has none
     number: int | None
     #: by the tool's name of the score
-    values: Mapping[str, ToolScore]
+    values: Mapping[str, Score]
 
 
 @dataclass(frozen=True)
@@ -166,10 +156,9 @@ def _get(row: Row, key: str, kind: type, called: str) -> Any:
 
 
 def _prompt(row: Row) -> str:
-    text = str(_get(row, "prompt", str, "a text")).strip()
-    if not text:
-        raise SoarBenchError(f"{row.where}: the prompt is empty")
-    return text
+    if text := str(_get(row, "prompt", str, "a text")).strip():
+        return text
+    raise SoarBenchError(f"{row.where}: the prompt is empty")
 
 
 _PLACE = re.compile(r"samples[/\\](\d+)\.\w+$")
@@ -188,7 +177,7 @@ def _geneval(row: Row) -> ImageResult:
         task=str(_get(row, "tag", str, "a task's name")),
         index=int(place.group(1)) if place else None,
         number=None,
-        values={"correct": ToolScore(float(correct), details=details)},
+        values={"correct": Score(float(correct), details=details)},
     )
 
 
@@ -222,16 +211,16 @@ def _diffusion_nft(row: Row) -> ImageResult:
     )
 
 
-def _number(where: str, name: str, value: Any) -> ToolScore:
+def _number(where: str, name: str, value: Any) -> Score:
     if value is None:
-        return ToolScore(None, "the tool gave no value")
+        return Score(None, "the tool gave no value")
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise SoarBenchError(f"{where}: the score {name} is {json.dumps(value)[:60]}, not a number")
     if not math.isfinite(value):
-        return ToolScore(None, f"the tool's value is {value}")
+        return Score(None, f"the tool's value is {value}")
     if value == SENTINEL:
-        return ToolScore(None, "the tool's sentinel -10")
-    return ToolScore(float(value))
+        return Score(None, "the tool's sentinel -10")
+    return Score(float(value))
 
 
 def _once(file: Path, images: Sequence[ImageResult]) -> tuple[list[ImageResult], int]:
@@ -239,30 +228,29 @@ def _once(file: Path, images: Sequence[ImageResult]) -> tuple[list[ImageResult],
     lines repeat one.
     """
     first: dict[int, ImageResult] = {}
-    kept = []
+    kept = [image for image in images if image.number is None]
     for image in images:
         if image.number is None:
-            kept.append(image)
-        elif image.number not in first:
-            first[image.number] = image
-        elif first[image.number].prompt != image.prompt:
+            continue
+        before = first.setdefault(image.number, image)
+        if before.prompt != image.prompt:
             raise SoarBenchError(
                 f"{file}, line {image.line}: sample {image.number} has another prompt than in line "
-                f"{first[image.number].line}"
+                f"{before.line}"
             )
     kept += [first[number] for number in sorted(first)]
     counted = all(image.index is not None for image in kept)
-    seen: Counter[str] = Counter()
-    places: dict[tuple[str, int], int] = {}
+    times: Counter[str] = Counter()
+    lines: dict[tuple[str, int], int] = {}
     indexed = []
     for image in kept:
-        index = image.index if counted and image.index is not None else seen[image.prompt]
-        seen[image.prompt] += 1
-        before = places.setdefault((image.prompt, index), image.line)
-        if before != image.line:
+        index = image.index if counted and image.index is not None else times[image.prompt]
+        times[image.prompt] += 1
+        line = lines.setdefault((image.prompt, index), image.line)
+        if line != image.line:
             raise SoarBenchError(
                 f"{file}, line {image.line}: image {index} of {image.prompt[:60]!r} stands in line "
-                f"{before} already"
+                f"{line} already"
             )
         indexed.append(replace(image, index=index))
     return indexed, len(images) - len(kept)
@@ -272,9 +260,9 @@ def _without_repeats(images: Sequence[ImageResult]) -> tuple[list[ImageResult], 
     """Return the images without scores that only repeat others, and the names of those."""
     names = list(dict.fromkeys(name for image in images for name in image.values))
     repeat = [n for n in names if n.endswith(_BY_TASK) and n not in DIFFUSION_NFT.meanings]
-    unwanted = [n for n in names if n == _SUM or ("accuracy" in names and n in repeat)]
+    repeated = [n for n in names if n == _SUM or ("accuracy" in names and n in repeat)]
     kept = [
-        replace(image, values={n: v for n, v in image.values.items() if n not in unwanted})
+        replace(image, values={n: v for n, v in image.values.items() if n not in repeated})
         for image in images
     ]
-    return kept, unwanted
+    return kept, repeated

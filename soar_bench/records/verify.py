@@ -24,14 +24,13 @@ from soar_bench.records.folders import Entry
 from soar_bench.records.run import Run, metrics_of
 from soar_bench.sampling.noise import noise_key
 from soar_bench.suites import get_suite
-from soar_bench.suites.types import PlannedSample, Suite, plan
+from soar_bench.suites.types import PlannedSample, plan
 
 State = Literal["ok", "wrong", "not checked"]
 
 #: Recomputed means may differ by so much, relative to their size.
 _ROUNDING = 1e-9
 _READERS = 8
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,7 @@ def _samples(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     count = suite.images_per_prompt
     if isinstance(count, int):
         planned = {(p, i) for p in scores["prompt_id"].unique() for i in range(count)}
-        if samples != planned:
-            yield _differ("samples", len(planned - samples), len(samples - planned))
+        yield from _differences("samples", planned, scores)
     for metric in declared:
         rows = scores.loc[scores["metric"] == metric, ["prompt_id", "index"]]
         twice = int(rows.duplicated().sum())
@@ -107,9 +105,8 @@ def _samples(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     for column in values.columns[(values != 1).any()]:
         yield f"samples have more than one {column}"
     # Another tool's results name no pixels.
-    empty = {""} if run.record.checkpoint.tool else set()
-    damaged = [d for d in scores["image"].unique() if not _DIGEST.fullmatch(str(d))]
-    damaged = [d for d in damaged if d not in empty]
+    fits = re.compile("([0-9a-f]{64})?" if run.record.checkpoint.tool else "[0-9a-f]{64}")
+    damaged = [d for d in scores["image"].unique() if not fits.fullmatch(str(d))]
     if damaged:
         yield f"{len(damaged)} images have no digest ({_some(damaged)})"
 
@@ -170,33 +167,22 @@ def _noise(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
 
 def _suite(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     """The suite as it is now has the recorded digest, and the samples are its."""
-    suite = suite_of(run)
     recorded = run.record.suite
+    if run.imported:
+        raise _NotChecked("the prompts came with images from elsewhere")
+    try:
+        suite = get_suite(recorded.source or recorded.name, seed=recorded.seed)
+    except SoarBenchError as error:
+        raise _NotChecked(str(error)) from None
     if suite.digest() != recorded.digest:
         yield (
             f"{recorded.source or recorded.name} is another suite now "
             f"({suite.digest()[:12]}, recorded {recorded.digest[:12]})"
         )
         return
-    planned = {
-        (s.prompt.id, s.index, s.prompt.text, s.prompt.task)
-        for s in plan(suite, int(recorded.images_per_prompt))
-    }
-    columns = ["prompt_id", "index", "prompt", "task"]
-    there = set(scores[columns].itertuples(index=False, name=None))
-    if planned != there:
-        yield _differ("samples of the suite", len(planned - there), len(there - planned))
-
-
-def suite_of(run: Run) -> Suite:
-    """Return the suite of a record as it is now, with the recorded seed."""
-    recorded = run.record.suite
-    if run.imported:
-        raise _NotChecked("the prompts came with images from elsewhere")
-    try:
-        return get_suite(recorded.source or recorded.name, seed=recorded.seed)
-    except SoarBenchError as error:
-        raise _NotChecked(str(error)) from None
+    samples = plan(suite, int(recorded.images_per_prompt))
+    planned = {(s.prompt.id, s.index, s.prompt.text, s.prompt.task) for s in samples}
+    yield from _differences("samples of the suite", planned, scores, ["prompt", "task"])
 
 
 def _images(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
@@ -249,8 +235,14 @@ def _equal(stated: float | None, computed: float | None) -> bool:
     return math.isclose(stated, computed, rel_tol=_ROUNDING, abs_tol=1e-12)
 
 
-def _differ(what: str, lacking: int, strange: int) -> str:
-    return f"{lacking} {what} are missing, {strange} are there that should not be"
+def _differences(
+    noun: str, planned: set[Any], scores: pd.DataFrame, columns: Sequence[str] = ()
+) -> Iterator[str]:
+    columns = ["prompt_id", "index", *columns]
+    samples = set(scores[columns].itertuples(index=False, name=None))
+    lacking, strange = len(planned - samples), len(samples - planned)
+    if lacking or strange:
+        yield f"{lacking} {noun} are missing, {strange} are there that should not be"
 
 
 def _some(values: Sequence[Any] | pd.Series[Any]) -> str:
