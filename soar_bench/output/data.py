@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from soar_bench.core.text import encodable
 from soar_bench.trainer.data import open_data
 from training.cache import Cache
 from training.data.checking import Progress, inspect
@@ -23,11 +24,11 @@ def check(name: str, images: Images, progress: Progress | None = None) -> dict[s
     source, _ = _read(name, images, progress)
     faults = source.faults if isinstance(source, Listing) else []
     return {
-        "data": name,
+        "data": encodable(name),
         "records": len(source) + len(faults),
         "whole": len(source),
         "digest": source.digest,
-        "broken": [{"where": fault.where, "what": fault.what} for fault in faults],
+        "broken": [{"where": encodable(f.where), "what": encodable(f.what)} for f in faults],
     }
 
 
@@ -49,7 +50,7 @@ def stats(
     order = BucketOrder(numbers)
     counts = Counter(numbers.tolist())
     return {
-        "data": name,
+        "data": encodable(name),
         "records": count,
         "broken": len(source.faults) if isinstance(source, Listing) else 0,
         "width": _range(sizes[:, 0]),

@@ -400,3 +400,137 @@ def test_a_table_may_hold_line_separators_inside_a_caption(tmp_path):
     write_images(tmp_path, ["a.png"])
     (tmp_path / "metadata.csv").write_text("file_name,text\na.png,a \u2028 star\n", "utf-8")
     assert open_listing(str(tmp_path)).caption(0) == "a \u2028 star"
+
+
+def test_hidden_files_that_a_mac_leaves_are_passed_over(tmp_path):
+    for form, write in (("tars", write_tars), ("txt", write_beside)):
+        write(tmp_path / form)
+        for file in [*(tmp_path / form).iterdir()]:
+            file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7" + bytes(40))
+        data = open_listing(str(tmp_path / form))
+        assert [data[i][1] for i in range(4)] == CAPTIONS
+
+
+@pytest.mark.parametrize("name", ["half \ud83d.png", "a" * 5000 + ".png", "circle.png", "\0.png"])
+def test_a_name_that_is_no_files_is_a_fault_of_its_line(name, tmp_path):
+    write_images(tmp_path, ["a.png"])
+    (tmp_path / "circle.png").symlink_to("circle.png")
+    rows = [{"file_name": n, "text": "x"} for n in ("a.png", name)]
+    (tmp_path / "metadata.jsonl").write_text(lines(rows))
+    with pytest.raises(TrainingError, match=r"line 2 names .* which is no file name") as caught:
+        open_listing(str(tmp_path))
+    str(caught.value).encode()
+    assert len(open_listing(str(tmp_path), DROP)) == 1
+
+
+def test_a_circle_of_links_beside_images_is_a_fault(tmp_path):
+    write_beside(tmp_path / "data")
+    (tmp_path / "data" / "9.png").symlink_to("9.png")
+    (tmp_path / "data" / "inner").symlink_to(".")
+    with pytest.raises(TrainingError, match=r"9\.png names '9\.png', which is no file name"):
+        open_listing(str(tmp_path / "data"))
+    assert len(open_listing(str(tmp_path / "data"), DROP)) == 4
+
+
+def test_a_file_whose_name_is_not_unicode_is_read_and_its_fault_can_be_printed(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "\udcff.png").write_bytes(png(0))
+    (folder / "\udcff.txt").write_text("a star")
+    assert open_listing(str(folder))[0][1] == "a star"
+    (folder / "\udcff.png").unlink()
+    with pytest.raises(TrainingError, match="has no image beside it") as caught:
+        open_listing(str(folder))
+    str(caught.value).encode()
+
+
+def tar_of(file, *members):
+    with tarfile.open(file, "w") as tar:
+        for name, content in members:
+            add(tar, name, content)
+    return str(file)
+
+
+def test_a_dot_in_a_name_of_a_tar_is_explained(tmp_path):
+    members = [(f"22.0{i}.{end}", c) for i in (5, 6) for end, c in (("png", png(i)), ("txt", b"x"))]
+    with pytest.raises(TrainingError, match=r"22 has no image .*first dot, so '05\.png'"):
+        open_listing(tar_of(tmp_path / "a.tar", *members))
+
+
+@pytest.mark.parametrize(
+    ("members", "caption"),
+    [
+        ({"json": b'{"caption": "", "text": "a star"}'}, "a star"),
+        ({"json": b'{"caption": null, "prompt": "a star"}'}, "a star"),
+        ({"txt": b" \n", "json": b'{"text": "a star"}'}, "a star"),
+        ({"txt": b"a star", "json": b'{"text": "another"}'}, "a star"),
+        ({"json": b'{"caption": "", "text": ""}'}, ""),
+        ({"txt": b""}, ""),
+    ],
+)
+def test_an_empty_caption_gives_way_to_one_with_a_text(members, caption, tmp_path):
+    texts = [(f"a.{ending}", content) for ending, content in members.items()]
+    data = open_listing(tar_of(tmp_path / "a.tar", ("a.png", png(0)), *texts))
+    assert data.caption(0) == caption
+
+
+@pytest.mark.parametrize("version", ["0.0", "0.1", "1.0"])
+def test_a_sparse_member_of_a_tar_is_a_fault(version, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        add(tar, "a.png", png(0))
+        add(tar, "a.txt", b"x")
+        member = tarfile.TarInfo("b.png")
+        content = b"1\n0\n4\n".ljust(512, b"\0") + b"abcd" if version == "1.0" else b"abcd"
+        major, minor = version.split(".")
+        member.pax_headers = {
+            "1.0": {"GNU.sparse.name": "b.png", "GNU.sparse.realsize": "999999999999"},
+            "0.1": {"GNU.sparse.name": "b.png", "GNU.sparse.map": "0,4"},
+            "0.0": {"GNU.sparse.offset": "0", "GNU.sparse.numbytes": "4"},
+        }[version] | {"GNU.sparse.major": major, "GNU.sparse.minor": minor}
+        if version != "1.0":
+            member.pax_headers |= {"GNU.sparse.size": "999999999999", "GNU.sparse.numblocks": "1"}
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    with pytest.raises(TrainingError, match=r"member b\.png is a link, a device or sparse"):
+        open_listing(str(tmp_path / "a.tar"))
+    assert len(open_listing(str(tmp_path / "a.tar"), DROP)) == 1
+
+
+def test_a_tar_with_a_header_that_python_stumbles_over_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("a.png")
+        member.pax_headers = {"GNU.sparse.map": "no,numbers", "GNU.sparse.size": "x"}
+        tar.addfile(member, io.BytesIO())
+    with pytest.raises(TrainingError, match="is not a whole, uncompressed tar file"):
+        open_listing(str(tmp_path / "a.tar"))
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("file", ["metadata.jsonl", "metadata.csv"])
+def test_metadata_a_folder_further_down_is_pointed_at(split, file, tmp_path):
+    write_images(tmp_path / split, ["a.png"])
+    (tmp_path / split / file).write_text('{"file_name": "a.png", "text": "x"}\n')
+    with pytest.raises(TrainingError, match=f"{split}/{file}: give .*{split}"):
+        open_listing(str(tmp_path))
+
+
+def test_parquet_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-00000-of-00001.parquet").touch()
+    for name in (tmp_path, tmp_path / "data" / "train-00000-of-00001.parquet"):
+        with pytest.raises(TrainingError, match=r"parquet, which is not read: .*save_to_disk"):
+            open_listing(str(name))
+
+
+@pytest.mark.parametrize("name", ["a-{0..99999999}.tar", "a-{0..9999}{0..9999}.tar"])
+def test_a_range_of_too_many_files_is_refused(name):
+    with pytest.raises(TrainingError, match="names more than 1,000,000 files"):
+        expand(name)
+
+
+def test_a_damaged_saved_dataset_is_refused(tmp_path):
+    folder, _ = write_saved(tmp_path / "data")
+    file = folder / "data-0.arrow"
+    file.write_bytes(file.read_bytes().replace(CAPTIONS[0].encode(), b"a red st\xffr"))
+    with pytest.raises(TrainingError, match=r"data is damaged: .*UTF8"):
+        open_listing(str(folder))

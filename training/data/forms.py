@@ -22,6 +22,10 @@ METADATA_TABLE = "metadata.csv"
 #: Endings of files that are taken for images.
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _TAR = ".tar"
+_PARQUET = (
+    "holds parquet, which is not read: open it with the datasets library (load_dataset), call "
+    "save_to_disk, and give that folder"
+)
 
 Records = Iterator[Record | Fault]
 
@@ -51,6 +55,8 @@ def _open(name: str, images: Images, digest: Digest | None) -> Listing:
     if path.is_file() and path.suffix in (".jsonl", ".csv"):
         rows = _named(path, _image_folder(path, images), images)
         return Listing(name, rows, images.on_broken, digest)
+    if path.suffix == ".parquet" and path.is_file():
+        raise TrainingError(f"{path} {_PARQUET}")
     if path.is_file():
         raise TrainingError(f"{path} is not training data: give a folder, a .jsonl, .csv or .tar")
     raise TrainingError(f"there is no training data {name!r}")
@@ -76,10 +82,17 @@ class ImageFolder(Listing):
             name, records = str(lines), _named(lines, folder, images)
         elif table.is_file():
             name, records = str(table), _named(table, folder, images)
-        elif tars := sorted(folder.glob(f"*{_TAR}")):
+        elif tars := [f for f in sorted(folder.glob(f"*{_TAR}")) if f.name[0] != "."]:
             records = read_tars(tars, images)
-        elif any(folder.rglob("*.txt")):
+        elif any(f.name[0] != "." for f in folder.rglob("*.txt")):
             records = _beside(folder)
+        elif inner := [*folder.glob(f"*/{METADATA_FILE}"), *folder.glob(f"*/{METADATA_TABLE}")]:
+            raise TrainingError(
+                f"{folder} has no {METADATA_FILE} of its own, but {inner[0].relative_to(folder)}: "
+                f"give {inner[0].parent}"
+            )
+        elif any(folder.rglob("*.parquet")):
+            raise TrainingError(f"{folder} {_PARQUET}")
         else:
             raise TrainingError(
                 f"{folder} is not training data: it has no {METADATA_FILE} "
@@ -134,8 +147,13 @@ def _released_size(row: dict[str, Any], where: str) -> Fault | None:
 
 
 def _beside(folder: Path) -> Records:
-    """Yield images with a caption in a text file of the same name."""
-    files = [f for f in sorted(folder.rglob("*")) if f.is_file() or f.is_symlink()]
+    """Yield images with a caption in a text file of the same name; hidden files are passed over."""
+    files = [
+        f
+        for f in sorted(folder.rglob("*"))
+        if not any(part.startswith(".") for part in f.relative_to(folder).parts)
+        and (f.is_file() or f.is_symlink())
+    ]
     images = [f for f in files if f.suffix.lower() in ENDINGS]
     pictured = {f.with_suffix("") for f in images}
     for file in files:
@@ -152,6 +170,9 @@ def _beside(folder: Path) -> Records:
             text = caption.read_text("utf-8-sig")
         except UnicodeDecodeError as error:
             yield Fault(str(caption), f"is not UTF-8 text: {error}")
+            continue
+        except OSError as error:
+            yield Fault(str(caption), f"cannot be read: {error.strerror}")
             continue
         yield Record(
             where, image.name, FileSlice(image.resolve()), re.sub(r"\s+", " ", text).strip()

@@ -21,6 +21,7 @@ import numpy as np
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import decode, digest_image
+from soar_bench.core.text import encodable
 from training.types import TrainingError
 
 T = TypeVar("T")
@@ -100,7 +101,7 @@ class Fault:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.where} {self.what}"
+        return encodable(f"{self.where} {self.what}")
 
 
 class Listing:
@@ -236,13 +237,14 @@ def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
 
 def inside(root: Path, name: str, where: str) -> Path | Fault:
     """Return the file ``name`` of a folder, or a Fault if it is missing or a link leads out."""
-    if "\0" in name:
+    try:
+        path = (root / name).resolve()
+        if not path.is_relative_to(root.resolve()):
+            return Fault(where, f"names {name!r}, outside {root}")
+        if not path.is_file():
+            return Fault(where, f"names {name!r}, which is missing in {root}")
+    except (OSError, RuntimeError, ValueError):  # too long, a circle of links, half a character
         return Fault(where, f"names {name!r}, which is no file name")
-    path = (root / name).resolve()
-    if not path.is_relative_to(root.resolve()):
-        return Fault(where, f"names {name!r}, outside {root}")
-    if not path.is_file():
-        return Fault(where, f"names {name!r}, which is missing in {root}")
     return path
 
 

@@ -108,4 +108,10 @@ def _table(folder: Path) -> Any:
             raise TrainingError(f"{path} is damaged: {error}") from None
     if not tables:
         raise TrainingError(f"{folder / STATE_FILE} names no data files")
-    return pa.concat_tables(tables)
+    try:
+        table = pa.concat_tables(tables)
+        table.validate(full=True)  # offsets of a damaged file may lead out of memory
+    except pa.ArrowException as error:
+        words = " ".join(str(error).split())[:160]
+        raise TrainingError(f"{folder} is damaged: {words}") from None
+    return table

@@ -18,9 +18,11 @@ from training.data.records import Fault, FileSlice, Record
 from training.types import Images, TrainingError
 
 ENDINGS = ("jpg", "jpeg", "png", "webp")
-#: Keys of a ``.json`` member that may hold the caption; the first that is there counts.
+#: Keys of a ``.json`` member that may hold the caption; the first with a text counts.
 CAPTION_KEYS = ("caption", "text", "caption_en", "prompt")
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
+#: A range of more files is a mistake.
+_MAX_FILES = 1_000_000
 
 
 def expand(name: str) -> list[Path]:
@@ -30,6 +32,8 @@ def expand(name: str) -> list[Path]:
         first, last = match.groups()
         if int(last) < int(first):
             raise TrainingError(f"{name!r} counts from {first} down to {last}")
+        if (int(last) - int(first) + 1) * len(names) > _MAX_FILES:
+            raise TrainingError(f"{name!r} names more than {_MAX_FILES:,} files")
         span = [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
         names = [n[: match.start()] + s + n[match.end() :] for n in names for s in span]
     files = [Path(n) for n in names]
@@ -56,7 +60,8 @@ def _read(file: Path, images: Images) -> Iterator[Record | Fault]:
                     continue
                 where = f"{file}, member {member.name}"
                 if not member.isreg() or member.issparse():
-                    faults.append(Fault(where, "is a link or a device, not a file"))
+                    words = "is a link, a device or sparse, not a plain file: pack it as one"
+                    faults.append(Fault(where, words))
                 elif ending in samples.setdefault(stem, {}):
                     faults.append(Fault(where, "is there twice"))
                 else:
@@ -64,7 +69,7 @@ def _read(file: Path, images: Images) -> Iterator[Record | Fault]:
             yield from faults
             for stem, members in samples.items():
                 yield from _sample(tar, file, stem, members, images)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, OSError, MemoryError) as error:
         raise TrainingError(
             f"{file} is not a whole, uncompressed tar file ({error}): fetch it again or unpack it"
         ) from None
@@ -88,7 +93,9 @@ def _sample(
     endings = (images.image,) if images.image else ENDINGS
     image = next((members[e] for e in endings if e in members), None)
     if image is None:
-        yield Fault(where, f"has no image ({', '.join(endings)})")
+        dotted = next((e for e in members if e.rpartition(".")[2] in endings), None)
+        more = f": a name ends at its first dot, so {dotted!r} is an ending; rename it"
+        yield Fault(where, f"has no image ({', '.join(endings)}){more if dotted else ''}")
         return
     caption = _caption(tar, where, members, images)
     if isinstance(caption, Fault):
@@ -101,7 +108,9 @@ def _caption(
     tar: tarfile.TarFile, where: str, members: dict[str, tarfile.TarInfo], images: Images
 ) -> str | Fault:
     if "txt" in members and images.caption in ("", "txt"):
-        return _text(tar, where, members["txt"])
+        text = _text(tar, where, members["txt"])
+        if text or images.caption or "json" not in members:
+            return text
     if "json" not in members:
         return Fault(where, "has no caption (.txt or .json)")
     text = _text(tar, where, members["json"])
@@ -113,9 +122,10 @@ def _caption(
         return Fault(where, f"has a .json that is not JSON: {error}")
     keys = (images.caption,) if images.caption else CAPTION_KEYS
     texts = [content[k] for k in keys if k in content] if isinstance(content, dict) else []
-    if not texts or not is_unicode(texts[0]):
+    caption = next(filter(None, texts), "" if "" in texts else None)
+    if not is_unicode(caption):
         return Fault(where, f"has a .json without a text under {' or '.join(keys)}")
-    return str(texts[0])
+    return str(caption)
 
 
 def _text(tar: tarfile.TarFile, where: str, member: tarfile.TarInfo) -> str | Fault:
