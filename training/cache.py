@@ -108,10 +108,7 @@ class Rows:
     """
 
     def __init__(
-        self,
-        shards: Sequence[Path | torch.Tensor],
-        name: str,
-        places: np.ndarray,
+        self, shards: Sequence[Path | torch.Tensor], name: str, places: np.ndarray
     ) -> None:
         self._shards = shards
         self._name = name

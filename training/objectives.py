@@ -44,10 +44,7 @@ class Draws:
     def samples(self, which: slice) -> Draws:
         """Those of some of the samples."""
         return Draws(
-            self.z1[which],
-            self.t0[which],
-            self.fractions[:, :, which],
-            self.path_noise[:, which],
+            self.z1[which], self.t0[which], self.fractions[:, :, which], self.path_noise[:, which]
         )
 
     def to(self, device: torch.device) -> Draws:
@@ -285,12 +282,7 @@ def squared_error(prediction: Tensor, points: Points) -> Tensor:
 
 
 def soar_terms(
-    velocity: Velocity,
-    z0: Tensor,
-    draws: Draws,
-    shift: float,
-    settings: Soar,
-    reuse: bool = True,
+    velocity: Velocity, z0: Tensor, draws: Draws, shift: float, settings: Soar, reuse: bool = True
 ) -> Iterator[Term]:
     """The SOAR objective on one batch, a forward pass at a time.
 

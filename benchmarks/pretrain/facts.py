@@ -34,10 +34,7 @@ def _facts(shapes: torch.Tensor, known: torch.Tensor, word: str | None) -> Facts
     for place, letter in enumerate(word or ""):
         letters[place, _LETTERS.index(letter)] = 1
     spelled = torch.full((_SPELLED,), float(word is not None))
-    return (
-        torch.cat([shapes.flatten(), letters.flatten()]),
-        torch.cat([known.flatten(), spelled]),
-    )
+    return (torch.cat([shapes.flatten(), letters.flatten()]), torch.cat([known.flatten(), spelled]))
 
 
 def _no_shapes() -> tuple[torch.Tensor, torch.Tensor]:

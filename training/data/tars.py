@@ -83,11 +83,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _sample(
-    tar: tarfile.TarFile,
-    file: Path,
-    stem: str,
-    members: dict[str, tarfile.TarInfo],
-    images: Images,
+    tar: tarfile.TarFile, file: Path, stem: str, members: dict[str, tarfile.TarInfo], images: Images
 ) -> Iterator[Record | Fault]:
     where = f"{file}, sample {stem}"
     endings = (images.image,) if images.image else ENDINGS

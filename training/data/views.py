@@ -45,10 +45,7 @@ def cut(image: np.ndarray, size: Size, how: View = View()) -> np.ndarray:
     width, height = size
     if image.shape[:2] != (height, width):
         fitted = ImageOps.fit(
-            Image.fromarray(image),
-            size,
-            Image.Resampling.LANCZOS,
-            centering=(how.x, how.y),
+            Image.fromarray(image), size, Image.Resampling.LANCZOS, centering=(how.x, how.y)
         )
         image = np.asarray(fitted)
     return image[:, ::-1] if how.flipped else image
