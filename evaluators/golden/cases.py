@@ -136,11 +136,11 @@ def _image_reward(folder: Path) -> Evaluator:
 
 
 def _geneval(name: str, folder: Path) -> Evaluator:
-    from evaluators.geneval.detectors.architecture import TINY as SMALL
     from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
     from evaluators.geneval.detectors.names import OBJECT_NAMES
     from evaluators.geneval.evaluator import FLOW_GRPO, OFFICIAL, GenEval
     from evaluators.golden.clip import EMBEDDING
+    from evaluators.golden.geneval import TINY as SMALL
     from evaluators.golden.geneval import write_mask2former
 
     protocol = {p.name: p for p in (OFFICIAL, FLOW_GRPO)}[name]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from evaluators.golden.fill import fill
-from evaluators.imagereward.layout import Architecture, state_dict
+from evaluators.imagereward.layout import Architecture
+from evaluators.imagereward.model import state_dict
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _WORDS = ("a", "the", "on", "at", "in", "photo", "of", "red", "blue", "bird", "ball", "##s", ",")

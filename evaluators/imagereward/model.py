@@ -6,19 +6,16 @@ libraries. The same tensors fit transformers' BlipVisionModel and BlipTextModel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluators.imagereward.layout import (
-    HEAD_INDEX,
-    MLP_RATIO,
-    UNUSED,
-    Architecture,
-    shapes,
-    transformers_name,
-)
-from evaluators.loading import empty_model, load_strictly, read_checkpoint
+import numpy as np
+
+from evaluators.imagereward import layout
+from evaluators.imagereward.layout import HEAD_INDEX, MLP_RATIO, OFFICIAL, Architecture
+from evaluators.loading import check_keys, empty_model, read_checkpoint
 from evaluators.types import EvaluatorError
 from soar_bench.core.torchvision import mend_torchvision
 
@@ -62,7 +59,7 @@ class Model:
 
 
 def build(architecture: Architecture) -> Any:
-    """Return the network without values, on the CPU; its state dict has the file's names."""
+    """Return the network without values, on the CPU."""
     from torch import nn
 
     mend_torchvision()
@@ -103,27 +100,17 @@ def build(architecture: Architecture) -> Any:
         head = {"layers": layers}
         return nn.ModuleDict({"blip": nn.ModuleDict(blip), "mlp": nn.ModuleDict(head)})
 
-    network = empty_model(make)
-    _use_published_names(network, architecture)
-    return network
+    return empty_model(make)
 
 
-def _use_published_names(network: Any, architecture: Architecture) -> None:
-    """Give the network's state dicts the file's names, so that errors name the file's keys."""
-    inner_names = {name: transformers_name(name) for name in shapes(architecture)}
-    file_names = {inner: name for name, inner in inner_names.items()}
+def shapes(architecture: Architecture = OFFICIAL) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor that decides a score, by its name in the published file."""
+    return _shapes(build(architecture))
 
-    def rename(state: dict[str, Any], names: dict[str, str]) -> None:
-        renamed = {names.get(name, name): tensor for name, tensor in state.items()}
-        state.clear()
-        state.update(renamed)
 
-    network.register_state_dict_post_hook(
-        lambda module, state, prefix, metadata: rename(state, file_names)
-    )
-    network.register_load_state_dict_pre_hook(
-        lambda module, state, *rest: rename(state, inner_names)
-    )
+def _shapes(network: Any) -> dict[str, tuple[int, ...]]:
+    state = network.state_dict()
+    return {layout.published_name(name): tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def load(file: Path, architecture: Architecture, device: str, dtype: str) -> Model:
@@ -143,5 +130,27 @@ def load(file: Path, architecture: Architecture, device: str, dtype: str) -> Mod
             f"{file} holds no weights of {what}: it is no table of tensors by name"
         )
     network = build(architecture)
-    load_strictly(network, {n: t for n, t in state.items() if n not in UNUSED}, file, what)
+    used = {name: tensor for name, tensor in state.items() if name not in layout.UNUSED}
+    check_keys(_shapes(network), used, (), file, what)
+    network.load_state_dict({n: used[layout.published_name(n)] for n in network.state_dict()})
     return Model(network, device, getattr(torch, dtype))
+
+
+def state_dict(
+    architecture: Architecture, fill: Callable[[str, tuple[int, ...]], np.ndarray]
+) -> dict[str, torch.Tensor]:
+    """Return the tensors of the published file, unused ones too, for a model of these sizes.
+
+    ``fill(name, shape)`` returns the values of each, which become float32; positions are counted.
+    """
+    import torch
+
+    a = architecture
+    expected = shapes(a)
+    for name, width in zip(layout.PROJECTIONS, (a.vision_width, a.text_width), strict=True):
+        expected |= {f"{name}.weight": (a.projection, width), f"{name}.bias": (a.projection,)}
+    state = {n: torch.from_numpy(np.array(fill(n, s), "float32")) for n, s in expected.items()}
+    wrong = [name for name, tensor in state.items() if tuple(tensor.shape) != expected[name]]
+    if wrong:
+        raise ValueError(f"fill gave another shape for {', '.join(wrong[:3])}")
+    return {**state, layout.POSITION_IDS: torch.arange(a.text_positions)[None]}

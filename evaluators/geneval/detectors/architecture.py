@@ -5,23 +5,13 @@ Source: open-mmlab/mmdetection, ``configs/mask2former``; arXiv 2112.01527 and 21
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
 
 #: Levels of the backbone's features that the deformable attention looks at, and points on each.
 LEVELS, POINTS = 3, 4
 PATCH = 4
-
-#: Whose names of the same tensors: mmdet 2's or mmdet 3's.
-KeyStyle = Literal["mmdet2", "mmdet3"]
-#: Function that returns the values of a tensor from its mmdet 3 key and its shape.
-Filler = Callable[[str, tuple[int, ...]], np.ndarray]
 
 _ENCODER = "panoptic_head.pixel_decoder.encoder.layers"
 _DECODER = "panoptic_head.transformer_decoder.layers"
@@ -59,21 +49,6 @@ class Architecture:
         return tuple(self.embed_dim * 2**stage for stage in range(len(self.depths)))
 
 
-#: A model of a few hundred kilobytes, for tests and golden checks.
-TINY = Architecture(
-    embed_dim=16,
-    depths=(1, 2, 2, 1),
-    heads=(1, 2, 4, 8),
-    channels=32,
-    decoder_heads=4,
-    pixel_layers=2,
-    pixel_width=64,
-    layers=4,
-    width=64,
-    queries=20,
-)
-
-
 def official_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor in a checkpoint, by its mmdet 3 key."""
     shapes: dict[str, tuple[int, ...]] = {}
@@ -102,11 +77,9 @@ def official_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
             name = f"backbone.stages.{stage}.blocks.{block}"
             layer(f"{name}.norm1", size)
             layer(f"{name}.norm2", size)
-            shapes[f"{name}.attn.w_msa.relative_position_bias_table"] = (
-                (2 * a.window - 1) ** 2,
-                heads,
-            )
-            shapes[f"{name}.attn.w_msa.relative_position_index"] = (a.window**2, a.window**2)
+            bias = f"{name}.attn.w_msa.relative_position"
+            shapes[f"{bias}_bias_table"] = ((2 * a.window - 1) ** 2, heads)
+            shapes[f"{bias}_index"] = (a.window**2, a.window**2)
             layer(f"{name}.attn.w_msa.qkv", 3 * size, size)
             layer(f"{name}.attn.w_msa.proj", size, size)
             feed_forward(f"{name}.ffn", size, 4 * size)
@@ -124,8 +97,8 @@ def official_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         samples = a.decoder_heads * LEVELS * POINTS
         layer(f"{name}.self_attn.sampling_offsets", 2 * samples, c)
         layer(f"{name}.self_attn.attention_weights", samples, c)
-        layer(f"{name}.self_attn.value_proj", c, c)
-        layer(f"{name}.self_attn.output_proj", c, c)
+        for part in ("self_attn.value_proj", "self_attn.output_proj"):
+            layer(f"{name}.{part}", c, c)
         feed_forward(f"{name}.ffn", c, a.pixel_width)
         for norm in range(2):
             layer(f"{name}.norms.{norm}", c)
@@ -156,27 +129,6 @@ def official_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 def is_computed(key: str) -> bool:
     """Return whether a checkpoint's tensor follows from the sizes alone."""
     return key.endswith(".relative_position_index")
-
-
-def official_state(
-    architecture: Architecture, fill: Filler, style: KeyStyle = "mmdet3"
-) -> dict[str, torch.Tensor]:
-    """Return a checkpoint's weights with values from ``fill``, for tests and golden checks.
-
-    ``fill`` gets the mmdet 3 key in either style, so that both styles hold the same model.
-    """
-    import torch
-
-    from evaluators.geneval.detectors.keys import mmdet2_key
-
-    state = {}
-    for key, shape in official_shapes(architecture).items():
-        values = position_index(architecture.window) if is_computed(key) else fill(key, shape)
-        if values.shape != shape:
-            raise ValueError(f"{key} is of shape {shape}, not {values.shape}")
-        name = key if style == "mmdet3" else mmdet2_key(key)
-        state[name] = torch.from_numpy(np.ascontiguousarray(values))
-    return state
 
 
 def position_index(window: int) -> np.ndarray:

@@ -12,15 +12,14 @@ import torch
 
 from evaluators.catalogue import MASK2FORMER
 from evaluators.geneval.detectors.architecture import (
-    TINY,
     Architecture,
     official_shapes,
-    official_state,
     position_index,
 )
 from evaluators.geneval.detectors.checkpoint import read_mmdet_checkpoint
 from evaluators.geneval.detectors.keys import mmdet2_key, mmdet3_key, to_mmdet3
 from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
+from evaluators.golden.geneval import TINY, official_state
 from evaluators.types import EvaluatorError
 
 FILE = MASK2FORMER.files[0].path
@@ -93,8 +92,8 @@ def parameters(weights):
 
 
 def test_files_of_both_versions_and_bare_weights_load_into_the_same_model(save):
-    new = official_state(TINY, counted, "mmdet3")
-    old = official_state(TINY, counted, "mmdet2")
+    new = official_state(TINY, counted)
+    old = official_state(TINY, counted, mmdet2_key)
     assert new.keys() != old.keys()
     contents = [new, {"state_dict": old, "meta": {}}, {"state_dict": OrderedDict(new)}]
     first, *others = [parameters(save(content)) for content in contents]
@@ -156,7 +155,7 @@ def test_another_architectures_file_is_refused(save):
 
 
 def test_a_file_that_says_a_thing_in_both_styles_is_refused(save, tmp_path):
-    state = {**official_state(TINY, counted, "mmdet2"), **official_state(TINY, counted, "mmdet3")}
+    state = {**official_state(TINY, counted, mmdet2_key), **official_state(TINY, counted)}
     with pytest.raises(EvaluatorError, match="mixes the keys"):
         to_mmdet3(state, TINY, tmp_path)
 

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from evaluators.catalogue import MASK2FORMER
-from evaluators.geneval.detectors.architecture import TINY, Architecture, official_state
+from evaluators.geneval.detectors.architecture import Architecture
+from evaluators.geneval.detectors.keys import mmdet2_key
 from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
 from evaluators.geneval.detectors.names import OBJECT_NAMES
 from evaluators.geneval.detectors.postprocessing import instances, mask_box
 from evaluators.geneval.detectors.preprocessing import prepare
+from evaluators.golden.geneval import TINY, official_state
 from evaluators.types import EvaluatorError
 
 DATA = Path(__file__).parent / "data"
@@ -39,7 +41,7 @@ def weights(tmp_path_factory):
 
     def make(architecture, fill):
         folder = tmp_path_factory.mktemp("mask2former")
-        torch.save({"state_dict": official_state(architecture, fill, "mmdet2")}, folder / FILE)
+        torch.save({"state_dict": official_state(architecture, fill, mmdet2_key)}, folder / FILE)
         return MASK2FORMER.at(folder)
 
     return make

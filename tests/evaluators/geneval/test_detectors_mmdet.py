@@ -16,10 +16,12 @@ import torch
 
 from evaluators.catalogue import MASK2FORMER
 from evaluators.geneval.detectors import mmdet_backend
-from evaluators.geneval.detectors.architecture import Architecture, official_state
+from evaluators.geneval.detectors.architecture import Architecture
+from evaluators.geneval.detectors.keys import mmdet2_key
 from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
 from evaluators.geneval.detectors.mmdet_backend import MmdetDetector, do_without_operators
 from evaluators.geneval.detectors.names import OBJECT_NAMES
+from evaluators.golden.geneval import official_state
 from evaluators.types import EvaluatorError
 
 FILE = MASK2FORMER.files[0].path
@@ -62,7 +64,7 @@ class Found(SimpleNamespace):
 @pytest.fixture
 def mmdet(monkeypatch, tmp_path):
     """A fake mmdet 3 that keeps what it is called with."""
-    model = Holder(official_state(SIZES, fill, "mmdet3"))
+    model = Holder(official_state(SIZES, fill))
     calls = SimpleNamespace(model=model, config=None, images=[])
 
     def init_detector(config, checkpoint, device):
@@ -101,7 +103,7 @@ def mmdet(monkeypatch, tmp_path):
 
 @pytest.fixture
 def weights(tmp_path):
-    torch.save({"state_dict": official_state(SIZES, fill, "mmdet2")}, tmp_path / FILE)
+    torch.save({"state_dict": official_state(SIZES, fill, mmdet2_key)}, tmp_path / FILE)
     return MASK2FORMER.at(tmp_path)
 
 
@@ -115,7 +117,7 @@ def test_mmdet_gets_its_own_config_and_every_weight(mmdet, weights):
     assert mmdet.checkpoint is None  # mmdet would pass over the keys of mmdet 2 in silence
     assert mmdet.device == "cpu"
     put_in = mmdet.model.state_dict()
-    expected = official_state(SIZES, fill, "mmdet3")
+    expected = official_state(SIZES, fill)
     assert put_in.keys() == expected.keys()
     key = "panoptic_head.transformer_decoder.layers.0.cross_attn.attn.in_proj_weight"
     assert torch.equal(put_in[key], expected[key])
@@ -188,7 +190,7 @@ def test_mmdet_itself_finds_what_the_transformers_detector_finds(tmp_path):
     )
     formulas = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(formulas)
-    state = official_state(Architecture(), formulas.fill, "mmdet2")
+    state = official_state(Architecture(), formulas.fill, mmdet2_key)
     torch.save({"state_dict": state}, tmp_path / FILE)
     weights = MASK2FORMER.at(tmp_path)
     image = formulas.picture("wide")

@@ -10,7 +10,8 @@ import pytest
 
 from evaluators import catalogue
 from evaluators.imagereward.evaluator import ImageReward
-from evaluators.imagereward.layout import Architecture, state_dict
+from evaluators.imagereward.layout import Architecture
+from evaluators.imagereward.model import state_dict
 from evaluators.types import Sample
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
