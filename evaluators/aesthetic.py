@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluators import catalogue
-from evaluators.clip import Tower, tower
+from evaluators.clip import Tower, TowerEvaluator, tower
 from evaluators.clipscore import PROCESSOR_VIEW
 from evaluators.loading import load_strictly, read_checkpoint
-from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from evaluators.types import EvaluatorError, Metric, Sample
 from evaluators.weights import Weights
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _WIDTHS = (1024, 128, 64, 16, 1)
 _DROPOUTS = (0.2, 0.2, 0.1)
 
 
-class Aesthetic(Evaluator):
+class Aesthetic(TowerEvaluator):
     """Regression on CLIP ViT-L/14's normalised image embedding; the prompt is not used.
 
     Source: christophschuhmann/improved-aesthetic-predictor, ``sac+logos+ava1-l14-linearMSE``.
@@ -44,7 +45,6 @@ class Aesthetic(Evaluator):
             licence=catalogue.AESTHETIC.licence,
         ),
     )
-    dtypes = ("float32", "bfloat16", "float16")
     shares = "clip-vit-l-14"
 
     def __init__(
@@ -56,7 +56,6 @@ class Aesthetic(Evaluator):
     ) -> None:
         self.weights = (head, clip)
         self._embedding = embedding
-        self._tower: Tower | None = None
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
         head, clip = self.weights
@@ -64,16 +63,12 @@ class Aesthetic(Evaluator):
         self._head = read_head(head.file(_HEAD_FILE), self._embedding)
         self._tower = tower(clip, clip, device, dtype, "CLIP ViT-L/14", self._embedding)
 
-    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-        if not samples:
-            return []
+    def values(self, tower: Tower, samples: Sequence[Sample]) -> torch.Tensor:
         import torch
 
-        assert self._tower is not None, "load first"
-        embeddings = self._tower.embed_images([s.image for s in samples], PROCESSOR_VIEW)
+        embeddings = tower.embed_images([s.image for s in samples], PROCESSOR_VIEW)
         with torch.inference_mode():
-            values = self._head(embeddings).squeeze(-1)
-        return [{"aesthetic": Score(value)} for value in values.tolist()]
+            return self._head(embeddings).squeeze(-1)
 
 
 def read_head(file: Path, embedding: int = 768) -> torch.nn.Module:
@@ -84,12 +79,10 @@ def read_head(file: Path, embedding: int = 768) -> torch.nn.Module:
     from torch import nn
 
     layers: list[nn.Module] = []
-    width = embedding
-    for index, following in enumerate(_WIDTHS):
-        layers.append(nn.Linear(width, following))
-        if index < len(_DROPOUTS):
-            layers.append(nn.Dropout(_DROPOUTS[index]))
-        width = following
+    for sizes, dropout in zip_longest(pairwise((embedding, *_WIDTHS)), _DROPOUTS):
+        layers.append(nn.Linear(*sizes))
+        if dropout:
+            layers.append(nn.Dropout(dropout))
     head = nn.ModuleDict({"layers": nn.Sequential(*layers)})
     state = read_checkpoint(file)
     if not isinstance(state, dict):

@@ -10,89 +10,84 @@ from __future__ import annotations
 
 from evaluators.weights import WeightFile, Weights, hub
 
-_CLIP_REVISION = "32bd64288804d66eefd0ccbe215aa642df71cc41"
-_VIT_H_REVISION = "1c2b8495b28150b8a4922ee1c8edee224c284c0c"
-_PICKSCORE_REVISION = "a4e4367c6dfa7288a00c550414478f865b875800"
-_HPS_REVISION = "697403c78157020a1ae59d23f111aa58ced35b0a"
-_IMAGEREWARD_REVISION = "5736be03b2652728fb87788c9797b0570450ab72"
-_BERT_REVISION = "86b5e0934494bd15c9632b12f734a8a67f723594"
-_AESTHETIC_COMMIT = "6934dd81792f086e613a121dbce43082cb8be85e"
 
-CLIP_VIT_L_14 = Weights(
-    name="clip-vit-l-14",
-    files=tuple(
-        hub("openai/clip-vit-large-patch14", _CLIP_REVISION, path, sha256=digest, size=size)
-        for path, size, digest in (
-            ("config.json", 4_519,
-             "8a09b467700c58138c29d53c605b34ebc69beaadd13274a8a2af8ad2c2f4032a"),
-            ("model.safetensors", 1_710_540_580,
-             "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb"),
-            ("vocab.json", 961_143,
-             "3f0c4f7d2086b61b38487075278ea9ed04edb53a03cbb045b86c27190fa8fb69"),
-            ("merges.txt", 524_619,
-             "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a"),
-        )
-    ),
-    licence="MIT (openai/CLIP)",
-    source="openai/clip-vit-large-patch14; arXiv 2103.00020",
+def _of_hub(
+    name: str,
+    repo: str,
+    revision: str,
+    files: dict[str, tuple[int | None, str | None]],
+    licence: str,
+    paper: str = "",
+) -> Weights:
+    """Return the files, with their sizes and digests, of a hub repository at a revision."""
+    pinned = (hub(repo, revision, path, sha256=sha, size=n) for path, (n, sha) in files.items())
+    return Weights(name, tuple(pinned), licence, "; ".join(filter(None, (repo, paper))))
+
+
+_UNKNOWN = (None, None)
+
+CLIP_VIT_L_14 = _of_hub(
+    "clip-vit-l-14",
+    "openai/clip-vit-large-patch14",
+    "32bd64288804d66eefd0ccbe215aa642df71cc41",
+    {
+        "config.json":
+            (4_519, "8a09b467700c58138c29d53c605b34ebc69beaadd13274a8a2af8ad2c2f4032a"),
+        "model.safetensors":
+            (1_710_540_580, "a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb"),
+        "vocab.json":
+            (961_143, "3f0c4f7d2086b61b38487075278ea9ed04edb53a03cbb045b86c27190fa8fb69"),
+        "merges.txt":
+            (524_619, "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a"),
+    },
+    "MIT (openai/CLIP)",
+    "arXiv 2103.00020",
 )  # fmt: skip
 
 #: The vocabulary that all CLIP models share, from the repository that PickScore takes it from.
-CLIP_TOKENIZER = Weights(
-    name="clip-tokenizer",
-    files=(
-        hub("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _VIT_H_REVISION, "vocab.json"),
-        hub("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _VIT_H_REVISION, "merges.txt"),
-    ),
-    licence="MIT",
-    source="laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+CLIP_TOKENIZER = _of_hub(
+    "clip-tokenizer",
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+    "1c2b8495b28150b8a4922ee1c8edee224c284c0c",
+    {"vocab.json": _UNKNOWN, "merges.txt": _UNKNOWN},
+    "MIT",
 )
 
-PICKSCORE = Weights(
-    name="pickscore",
-    files=(
-        hub("yuvalkirstain/PickScore_v1", _PICKSCORE_REVISION, "config.json"),
-        hub("yuvalkirstain/PickScore_v1", _PICKSCORE_REVISION, "model.safetensors"),
-    ),
-    licence="not stated by its authors; the code is MIT",
-    source="yuvalkirstain/PickScore_v1; arXiv 2305.01569",
+PICKSCORE = _of_hub(
+    "pickscore",
+    "yuvalkirstain/PickScore_v1",
+    "a4e4367c6dfa7288a00c550414478f865b875800",
+    {"config.json": _UNKNOWN, "model.safetensors": _UNKNOWN},
+    "not stated by its authors; the code is MIT",
+    "arXiv 2305.01569",
 )
 
-HPS_V2_1 = Weights(
-    name="hps-v2.1",
-    files=(
-        hub(
-            "xswu/HPSv2",
-            _HPS_REVISION,
-            "HPS_v2.1_compressed.pt",
-            sha256="c57a38fb4a2f7e7c15bf00da2ea377cdf165448b4dd1052a484c215a998c9837",
-            size=1_972_490_005,
-        ),
-    ),
-    licence="Apache-2.0",
-    source="xswu/HPSv2; arXiv 2306.09341",
+_HPS_SHA256 = "c57a38fb4a2f7e7c15bf00da2ea377cdf165448b4dd1052a484c215a998c9837"
+HPS_V2_1 = _of_hub(
+    "hps-v2.1",
+    "xswu/HPSv2",
+    "697403c78157020a1ae59d23f111aa58ced35b0a",
+    {"HPS_v2.1_compressed.pt": (1_972_490_005, _HPS_SHA256)},
+    "Apache-2.0",
+    "arXiv 2306.09341",
 )
 
-IMAGE_REWARD = Weights(
-    name="image-reward",
-    files=(hub("zai-org/ImageReward", _IMAGEREWARD_REVISION, "ImageReward.pt"),),
-    licence="Apache-2.0",
-    source="zai-org/ImageReward; arXiv 2304.05977",
+IMAGE_REWARD = _of_hub(
+    "image-reward",
+    "zai-org/ImageReward",
+    "5736be03b2652728fb87788c9797b0570450ab72",
+    {"ImageReward.pt": _UNKNOWN},
+    "Apache-2.0",
+    "arXiv 2304.05977",
 )
 
-BERT_TOKENIZER = Weights(
-    name="bert-tokenizer",
-    files=(
-        hub(
-            "google-bert/bert-base-uncased",
-            _BERT_REVISION,
-            "vocab.txt",
-            sha256="07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-            size=231_508,
-        ),
-    ),
-    licence="Apache-2.0",
-    source="google-bert/bert-base-uncased",
+_BERT_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
+BERT_TOKENIZER = _of_hub(
+    "bert-tokenizer",
+    "google-bert/bert-base-uncased",
+    "86b5e0934494bd15c9632b12f734a8a67f723594",
+    {"vocab.txt": (231_508, _BERT_SHA256)},
+    "Apache-2.0",
 )
 
 AESTHETIC = Weights(
@@ -101,7 +96,7 @@ AESTHETIC = Weights(
         WeightFile(
             "sac+logos+ava1-l14-linearMSE.pth",
             "https://raw.githubusercontent.com/christophschuhmann/improved-aesthetic-predictor/"
-            f"{_AESTHETIC_COMMIT}/sac+logos+ava1-l14-linearMSE.pth",
+            "6934dd81792f086e613a121dbce43082cb8be85e/sac+logos+ava1-l14-linearMSE.pth",
             sha256="21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
             size=3_714_759,
         ),

@@ -7,6 +7,7 @@ it, and an image that they view in the same way is embedded once.
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from evaluators.images import View, stack
 from evaluators.loading import empty_model, load_strictly, read_safetensors
-from evaluators.types import EvaluatorError, Sample
+from evaluators.types import Evaluator, EvaluatorError, Sample, Score
 from evaluators.weights import Weights
 from soar_bench.core.torchvision import mend_torchvision
 
@@ -67,13 +68,8 @@ class Tokenizer:
 
     def __call__(self, texts: Sequence[str], length: int) -> torch.Tensor:
         """Return token ids [B, length]: long texts cut, short ones padded after the end token."""
-        return self._tokenizer(
-            list(texts),
-            padding="max_length",
-            truncation=True,
-            max_length=length,
-            return_tensors="pt",
-        ).input_ids
+        padded = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        return self._tokenizer(list(texts), max_length=length, **padded).input_ids
 
 
 class Tower:
@@ -116,15 +112,10 @@ class Tower:
             elif key not in seen:
                 fresh.append(image)
                 seen[key] = (image, torch.empty(0))
-        if fresh:
-            rows = torch.cat(
-                [
-                    self.embed_pixels(stack(fresh[i : i + self.batch], view, self.image_size))
-                    for i in range(0, len(fresh), self.batch)
-                ]
-            )
-            for image, row in zip(fresh, rows, strict=True):
-                seen[view, id(image)] = (image, row)
+        for start in range(0, len(fresh), self.batch):
+            batch = fresh[start : start + self.batch]
+            rows = self.embed_pixels(stack(batch, view, self.image_size))
+            seen |= {(view, id(i)): (i, row) for i, row in zip(batch, rows, strict=True)}
         others = {key: value for key, value in self._seen.items() if key[0] is not view}
         current = {id(image) for image in images}
         self._seen = {**{k: v for k, v in others.items() if k[1] in current}, **seen}
@@ -145,7 +136,10 @@ class Tower:
 
         distinct = list(dict.fromkeys(texts))
         ids = self.tokenizer(distinct, self.model.config.text_config.max_position_embeddings)
-        lengths = self._lengths(ids)
+        # Compute each text up to its end token, rounded up: attention is causal, so the padding
+        # after it changes nothing, and would be most of the work. The length is the text's own.
+        ends = (ids == self.tokenizer.end).int().argmax(-1)
+        lengths = ((ends // _STEP + 1) * _STEP).clamp(max=ids.shape[1]).tolist()
         rows = torch.empty(len(distinct), self.model.config.projection_dim)
         for length in sorted(set(lengths)):
             alike = [i for i, other in enumerate(lengths) if other == length]
@@ -158,20 +152,28 @@ class Tower:
         index = {text: row for row, text in enumerate(distinct)}
         return rows[[index[text] for text in texts]]
 
-    def _lengths(self, ids: torch.Tensor) -> list[int]:
-        """Return how many tokens of each row to compute: those up to its end token, rounded up.
-
-        Attention is causal, so the padding after the end token changes nothing, and would be most
-        of the work. The number depends on the text alone, not on its batch.
-        """
-        ends = (ids == self.tokenizer.end).int().argmax(-1)
-        rounded = (ends // _STEP + 1) * _STEP
-        return rounded.clamp(max=ids.shape[1]).tolist()
-
     @property
     def image_size(self) -> int:
         """Side of the pixels the vision encoder takes."""
         return int(self.model.config.vision_config.image_size)
+
+
+class TowerEvaluator(Evaluator):
+    """Base class of evaluators with one metric that is computed by a :class:`Tower`."""
+
+    dtypes = ("float32", "bfloat16", "float16")
+    _tower: Tower | None = None
+
+    @abstractmethod
+    def values(self, tower: Tower, samples: Sequence[Sample]) -> torch.Tensor:
+        """Return the value of each of one or more samples: float32 [B] on the CPU."""
+
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+        if not samples:
+            return []
+        assert self._tower is not None, "load first"
+        values = self.values(self._tower, samples).tolist()
+        return [{self.metrics[0].name: Score(value)} for value in values]
 
 
 def _unit(features: torch.Tensor) -> torch.Tensor:
@@ -196,8 +198,7 @@ def tower(
     EvaluatorError if files are missing, damaged or of another model.
     """
     key = (f"{weights.digest()} {tokenizer.digest()}", device, dtype)
-    shared = _towers.get(key)
-    if shared is not None:
+    if (shared := _towers.get(key)) is not None:
         return shared
     mend_torchvision()
     from transformers import CLIPConfig

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from evaluators import catalogue
-from evaluators.clip import Tower, tower
+from evaluators.clip import Tower, TowerEvaluator, tower
 from evaluators.images import View, pillow_view, tensor_view
-from evaluators.types import Evaluator, Metric, Sample, Score
+from evaluators.types import Metric, Sample
 from evaluators.weights import Weights
 
-_ANTIALIASED = tensor_view(antialias=True)
-_NOT_ANTIALIASED = tensor_view(antialias=False)
+if TYPE_CHECKING:
+    import torch
+
 #: CLIP's own preprocessing; the same object as the aesthetic score's, so one pass serves both.
 PROCESSOR_VIEW = pillow_view("floor")
 
 _VIEWS: dict[str, tuple[View, str]] = {
-    "clipscore": (_ANTIALIASED, "bilinear resize of the tensor with antialiasing"),
+    "clipscore": (tensor_view(True), "bilinear resize of the tensor with antialiasing"),
     "clipscore-no-antialias": (
-        _NOT_ANTIALIASED,
+        tensor_view(False),
         "bilinear resize of the tensor without antialiasing",
     ),
     "clipscore-processor": (PROCESSOR_VIEW, "CLIP's own bicubic resize of the picture"),
 }
 
 
-class ClipScore(Evaluator):
+class ClipScore(TowerEvaluator):
     """Cosine of image and prompt embeddings in OpenAI's CLIP ViT-L/14.
 
     Published numbers resize the picture as a tensor, bilinearly, by torchvision's default, which is
@@ -33,7 +35,6 @@ class ClipScore(Evaluator):
     CLIPScore (arXiv 2104.08718), which is 2.5 max(cosine, 0) in ViT-B/32 with another prompt.
     """
 
-    dtypes = ("float32", "bfloat16", "float16")
     shares = "clip-vit-l-14"
 
     def __init__(
@@ -47,7 +48,6 @@ class ClipScore(Evaluator):
         self._view, resize = _VIEWS[name]
         self._embedding = embedding
         self.weights = (weights,)
-        self._tower: Tower | None = None
         self.metrics = (
             Metric(
                 name=name.replace("-", "_"),
@@ -66,12 +66,8 @@ class ClipScore(Evaluator):
         (weights,) = self.weights
         self._tower = tower(weights, weights, device, dtype, "CLIP ViT-L/14", self._embedding)
 
-    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-        if not samples:
-            return []
-        assert self._tower is not None, "load first"
-        cosines = self._tower.cosines(samples, self._view).tolist()
-        return [{self.metrics[0].name: Score(cosine)} for cosine in cosines]
+    def values(self, tower: Tower, samples: Sequence[Sample]) -> torch.Tensor:
+        return tower.cosines(samples, self._view)
 
 
 def clipscore_no_antialias() -> ClipScore:

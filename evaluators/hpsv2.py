@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluators import catalogue
-from evaluators.clip import Tower, build
+from evaluators.clip import Tower, TowerEvaluator, build
 from evaluators.images import padded_view
 from evaluators.loading import read_checkpoint
 from evaluators.openclip import Architecture, clean, to_transformers
-from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from evaluators.types import EvaluatorError, Metric, Sample
 from evaluators.weights import Weights
 
 if TYPE_CHECKING:
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
 FILE = "HPS_v2.1_compressed.pt"
 _VIEWS = {
-    "hpsv21": padded_view(antialias=True),
-    "hpsv21-no-antialias": padded_view(antialias=False),
+    "hpsv21": (padded_view(antialias=True), "with antialiasing"),
+    "hpsv21-no-antialias": (padded_view(antialias=False), "without antialiasing"),
 }
-_RESIZES = {"hpsv21": "with antialiasing", "hpsv21-no-antialias": "without antialiasing"}
 
 
-class HpsV21(Evaluator):
+class HpsV21(TowerEvaluator):
     """Cosine of image and prompt in a CLIP ViT-H/14 tuned on people's preferences.
 
     Source: Wu et al., "Human Preference Score v2" (arXiv 2306.09341) and tgxs002/HPSv2. Its code
@@ -33,8 +32,6 @@ class HpsV21(Evaluator):
     0.17, as in Flow-GRPO (0.21) and the SOAR paper, which is ``hpsv21``; without before, as when
     HPSv2 was published, which is ``hpsv21-no-antialias``.
     """
-
-    dtypes = ("float32", "bfloat16", "float16")
 
     def __init__(
         self,
@@ -45,19 +42,19 @@ class HpsV21(Evaluator):
         architecture: Architecture | None = None,
     ) -> None:
         self.name = name
+        self._view, resize = _VIEWS[name]
         self.weights = (weights, tokenizer)
         self._architecture = architecture or Architecture()
-        self._tower: Tower | None = None
         self.metrics = (
             Metric(
                 name=name.replace("-", "_"),
                 unit="cosine; published values are about 0.28",
                 range=(-1.0, 1.0),
                 higher_is_better=True,
-                version=f"1, bicubic resize of the tensor {_RESIZES[name]}",
+                version=f"1, bicubic resize of the tensor {resize}",
                 source="arXiv 2306.09341; tgxs002/HPSv2",
                 description="How a CLIP tuned on people's preferences rates the picture for its "
-                f"prompt; bicubic resize of the tensor {_RESIZES[name]}.",
+                f"prompt; bicubic resize of the tensor {resize}.",
                 licence=catalogue.HPS_V2_1.licence,
             ),
         )
@@ -66,22 +63,12 @@ class HpsV21(Evaluator):
         weights, tokenizer = self.weights
         self.check()
         file = weights.file(FILE)
-        self._tower = build(
-            self._architecture.config(),
-            to_transformers(read_state(file)),
-            file,
-            tokenizer,
-            device,
-            dtype,
-            "HPSv2.1's CLIP ViT-H/14",
-        )
+        config, state = self._architecture.config(), to_transformers(read_state(file))
+        what = "HPSv2.1's CLIP ViT-H/14"
+        self._tower = build(config, state, file, tokenizer, device, dtype, what)
 
-    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-        if not samples:
-            return []
-        assert self._tower is not None, "load first"
-        cosines = self._tower.cosines(samples, _VIEWS[self.name], clean).tolist()
-        return [{self.metrics[0].name: Score(cosine)} for cosine in cosines]
+    def values(self, tower: Tower, samples: Sequence[Sample]) -> torch.Tensor:
+        return tower.cosines(samples, self._view, clean)
 
 
 def read_state(file: Path) -> dict[str, torch.Tensor]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from evaluators import catalogue
-from evaluators.clip import Tower, tower
+from evaluators.clip import Tower, TowerEvaluator, tower
 from evaluators.images import pillow_view
-from evaluators.types import Evaluator, Metric, Sample, Score
+from evaluators.types import Metric, Sample
 from evaluators.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
 
 _VIEW = pillow_view("floor")
 
 
-class PickScore(Evaluator):
+class PickScore(TowerEvaluator):
     """exp(logit scale) x cosine of image and prompt in a CLIP ViT-H/14 tuned on people's picks.
 
     Source: Kirstain et al., "Pick-a-Pic" (arXiv 2305.01569), eq. 1 without the softmax.
@@ -33,7 +37,6 @@ class PickScore(Evaluator):
             licence=catalogue.PICKSCORE.licence,
         ),
     )
-    dtypes = ("float32", "bfloat16", "float16")
 
     def __init__(
         self,
@@ -44,16 +47,11 @@ class PickScore(Evaluator):
     ) -> None:
         self.weights = (weights, tokenizer)
         self._embedding = embedding
-        self._tower: Tower | None = None
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
         weights, tokenizer = self.weights
         what = "PickScore's CLIP ViT-H/14"
         self._tower = tower(weights, tokenizer, device, dtype, what, self._embedding)
 
-    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-        if not samples:
-            return []
-        assert self._tower is not None, "load first"
-        values = self._tower.logit_scale * self._tower.cosines(samples, _VIEW)
-        return [{"pickscore": Score(value)} for value in values.tolist()]
+    def values(self, tower: Tower, samples: Sequence[Sample]) -> torch.Tensor:
+        return tower.logit_scale * tower.cosines(samples, _VIEW)

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal
 
 from evaluators.catalogue import CLIP_VIT_L_14
@@ -27,7 +28,7 @@ from evaluators.geneval.colors import ColorClassifier, Cutout
 from evaluators.geneval.credit import Finding
 from evaluators.geneval.detectors.names import OBJECT_NAMES
 from evaluators.geneval.detectors.types import Detector, Instance
-from evaluators.geneval.record import is_geneval, what_is_wrong
+from evaluators.geneval.record import UNSCORED, check_record, is_geneval
 from evaluators.geneval.rules import Detection, Verdict, judge_kept, keep_as_official
 from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 from evaluators.weights import Weights
@@ -145,11 +146,7 @@ class GenEval(Evaluator):
         """Raise EvaluatorError if a record is malformed or the detector breaks its contract."""
         todo = [sample for sample in samples if is_geneval(sample.metadata)]
         for sample in todo:
-            wrong = what_is_wrong(sample.metadata, self.classes)
-            if wrong is not None:
-                raise EvaluatorError(
-                    f"GenEval's record of the prompt {sample.prompt!r} is malformed: {wrong}"
-                )
+            check_record(sample, self.classes)
         kept = [
             objects
             for start in range(0, len(todo), _DETECT)
@@ -157,13 +154,8 @@ class GenEval(Evaluator):
         ]
         colors = self._classify(todo, kept)
         judged = iter([self._judge(*of) for of in zip(todo, kept, colors, strict=True)])
-        unscored = Score(None, unscored="the prompt has no GenEval task")
-        return [
-            next(judged)
-            if is_geneval(sample.metadata)
-            else {m.name: unscored for m in self.metrics}
-            for sample in samples
-        ]
+        unscored = {metric.name: UNSCORED for metric in self.metrics}
+        return [next(judged) if is_geneval(s.metadata) else dict(unscored) for s in samples]
 
     def _detect(self, samples: Sequence[Sample]) -> list[Kept]:
         """Return the objects that count, image by image."""
@@ -173,17 +165,17 @@ class GenEval(Evaluator):
                 f"the detector {self.detector.name} returned objects of {len(detected)} images for "
                 f"{len(samples)}: report this to its author"
             )
+        kept: list[Kept] = []
         for sample, objects in zip(samples, detected, strict=True):
+            size = sample.image.shape[:2]
             for o in objects:
-                if o.mask is not None and o.mask.shape != sample.image.shape[:2]:
+                if o.mask is not None and o.mask.shape != size:
                     raise EvaluatorError(
                         f"the detector {self.detector.name} gave a mask of {list(o.mask.shape)} "
-                        f"for an image of {list(sample.image.shape[:2])}: report this to its author"
+                        f"for an image of {list(size)}: report this to its author"
                     )
-        return [
-            keep_as_official(objects, sample.metadata["tag"])
-            for sample, objects in zip(samples, detected, strict=True)
-        ]
+            kept.append(keep_as_official(objects, sample.metadata["tag"]))
+        return kept
 
     def _classify(self, samples: Sequence[Sample], kept: Sequence[Kept]) -> list[Colors]:
         """Return the colours that the rules will ask for, by sample, in one pass for all."""
@@ -223,16 +215,12 @@ class GenEval(Evaluator):
 
 def _details(verdict: Verdict, objects: Kept, colors: Colors) -> dict[str, Any]:
     """Return the reasons, and the objects above the threshold with the colours asked for."""
-    detections = []
-    for o in (o for of_class in objects.values() for o in of_class):
-        plain: dict[str, Any] = {
-            "label": o.label,
-            "score": round(float(o.score), 4),
-            "box": [round(float(edge), 1) for edge in o.box],
-        }
+    detections: list[dict[str, Any]] = []
+    for o in chain.from_iterable(objects.values()):
+        box = [round(float(edge), 1) for edge in o.box]
+        detections.append({"label": o.label, "score": round(float(o.score), 4), "box": box})
         if id(o) in colors:
-            plain["color"] = colors[id(o)]
-        detections.append(plain)
+            detections[-1]["color"] = colors[id(o)]
     details: dict[str, Any] = {"detections": detections}
     if not verdict.correct:
         details["reasons"] = list(verdict.reasons)
@@ -245,46 +233,36 @@ def _metrics(protocol: GenEvalProtocol, detector: Detector) -> tuple[Metric, ...
     seen_by = f"Mask2Former Swin-S handed {protocol.channels.upper()}, {prepared} preprocessing"
     if not detector.comparable:
         stem = f"{stem}_{_word(detector, '_')}"
-        remark += (
-            f" Objects found by {detector.name}: not comparable with published GenEval numbers."
-        )
+        note = f"Objects found by {detector.name}: not comparable with published GenEval numbers."
+        remark = f"{remark} {note}"
         source += f"; detector {detector.name}"
         seen_by = f"detector {detector.name}"
-    ways: tuple[tuple[str, str, tuple[float, float], str], ...] = (
-        (
-            "",
-            "share of images that are right",
-            (0.0, 1.0),
-            "At least the objects asked for, the best of them in the right colour and place.",
-        ),
-        (
-            "_strict",
-            "share of images that are right",
-            (0.0, 1.0),
-            "Exactly the objects asked for and no more, all in the right colour and place.",
-        ),
-        (
-            "_soft",
-            "partial credit",
-            _SOFT_RANGE,
-            "Mean of partial credits for counts, colours and places; objects too many cost credit.",
-        ),
+    main = Metric(
+        name=stem,
+        unit="share of images that are right",
+        range=(0.0, 1.0),
+        higher_is_better=True,
+        version=f"{protocol.version}, {seen_by}, CLIP float32",
+        source=source,
+        description="At least the objects asked for, the best of them in the right colour and "
+        f"place. {remark}",
+        aggregate=protocol.aggregate,
+        licence="MIT (GenEval's code); Apache-2.0 (Mask2Former); MIT (CLIP)"
+        if detector.comparable
+        else "MIT (GenEval's code and CLIP); the detector's own",
     )
-    return tuple(
-        Metric(
-            name=stem + suffix,
-            unit=unit,
-            range=limits,
-            higher_is_better=True,
-            version=f"{protocol.version}, {seen_by}, CLIP float32",
-            source=source,
-            description=f"{rule} {remark}",
-            aggregate=protocol.aggregate,
-            licence="MIT (GenEval's code); Apache-2.0 (Mask2Former); MIT (CLIP)"
-            if detector.comparable
-            else "MIT (GenEval's code and CLIP); the detector's own",
-        )
-        for suffix, unit, limits, rule in ways
+    exact = "Exactly the objects asked for and no more, all in the right colour and place."
+    soft = "Mean of partial credits for counts, colours and places; objects too many cost credit."
+    return (
+        main,
+        replace(main, name=f"{stem}_strict", description=f"{exact} {remark}"),
+        replace(
+            main,
+            name=f"{stem}_soft",
+            unit="partial credit",
+            range=_SOFT_RANGE,
+            description=f"{soft} {remark}",
+        ),
     )
 
 

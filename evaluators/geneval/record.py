@@ -11,6 +11,7 @@ from typing import Any
 from evaluators.geneval.colors import COLORS
 from evaluators.geneval.detectors.names import OBJECT_NAMES
 from evaluators.geneval.rules import RELATIONS, TASKS
+from evaluators.types import EvaluatorError, Sample, Score
 from soar_bench.core.errors import nearest
 
 _CLAUSE_KEYS = {"include": ("class", "count", "color", "position"), "exclude": ("class", "count")}
@@ -19,6 +20,19 @@ _CLAUSE_KEYS = {"include": ("class", "count", "color", "position"), "exclude": (
 def is_geneval(metadata: Mapping[str, Any]) -> bool:
     """Return whether the metadata is a record of one of the six tasks."""
     return metadata.get("tag") in TASKS
+
+
+#: Score of each metric where the prompt has another task, or none.
+UNSCORED = Score(None, unscored="the prompt has no GenEval task")
+
+
+def check_record(sample: Sample, classes: Collection[str]) -> None:
+    """Raise EvaluatorError if the sample's record cannot be judged; see :func:`what_is_wrong`."""
+    wrong = what_is_wrong(sample.metadata, classes)
+    if wrong is not None:
+        raise EvaluatorError(
+            f"GenEval's record of the prompt {sample.prompt!r} is malformed: {wrong}"
+        )
 
 
 def what_is_wrong(

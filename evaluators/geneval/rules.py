@@ -16,13 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 #: The six tasks; the overall score is the unweighted mean of their six means.
-TASKS: tuple[str, ...] = (
-    "single_object",
-    "two_object",
-    "counting",
-    "colors",
-    "position",
-    "color_attr",
+TASKS: tuple[str, ...] = tuple(
+    "single_object two_object counting colors position color_attr".split()
 )
 
 #: Relations that a clause may ask for between its objects and another clause's.
@@ -157,18 +152,14 @@ def judge_kept(
     reasons: list[str] = []
     matched: list[Sequence[Detection] | None] = []  # by clause; None where the clause failed
     for clause in metadata.get("include", ()):
-        label, count = clause["class"], clause["count"]
-        best = objects.get(label, [])[:count]
+        best = objects.get(clause["class"], [])[: clause["count"]]
         broken = _broken_rule(clause, best, matched, colors_of)
         if broken is not None:
             reasons.append(broken)
         matched.append(best if broken is None else None)
     for clause in metadata.get("exclude", ()):
-        label, limit, count = (
-            clause["class"],
-            clause["count"],
-            len(objects.get(clause["class"], [])),
-        )
+        label, limit = clause["class"], clause["count"]
+        count = len(objects.get(label, []))
         if count >= limit:
             reasons.append(f"expected fewer than {limit} {label}, found {count}")
     return Verdict(not reasons, tuple(reasons))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from evaluators.geneval.record import what_is_wrong
-from evaluators.geneval.rules import TASKS, Detection, judge
+from evaluators.geneval.record import UNSCORED, check_record, is_geneval
+from evaluators.geneval.rules import Detection, judge
 from evaluators.shapes.detector import detect
 from evaluators.shapes.geometry import SHAPES
-from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from evaluators.types import Evaluator, Metric, Sample, Score
 
 
 class ShapesGenEval(Evaluator):
@@ -37,13 +37,9 @@ class ShapesGenEval(Evaluator):
         return [{self.metrics[0].name: self._score(sample)} for sample in samples]
 
     def _score(self, sample: Sample) -> Score:
-        if sample.metadata.get("tag") not in TASKS:
-            return Score(None, unscored="the prompt has no GenEval task")
-        wrong = what_is_wrong(sample.metadata, SHAPES)
-        if wrong is not None:
-            raise EvaluatorError(
-                f"GenEval's record of the prompt {sample.prompt!r} is malformed: {wrong}"
-            )
+        if not is_geneval(sample.metadata):
+            return UNSCORED
+        check_record(sample, SHAPES)
         detections = detect(sample.image)
         verdict = judge(sample.metadata, detections)
         details: dict[str, Any] = {"detections": [_plain(d) for d in detections]}
