@@ -17,7 +17,7 @@ from evaluators.weights import Weights
 if TYPE_CHECKING:
     import torch
 
-_HEAD_FILE = "sac+logos+ava1-l14-linearMSE.pth"
+HEAD_FILE = "sac+logos+ava1-l14-linearMSE.pth"
 #: Widths of the layers after the embedding, and the dropout after each of the first three.
 _WIDTHS = (1024, 128, 64, 16, 1)
 _DROPOUTS = (0.2, 0.2, 0.1)
@@ -58,9 +58,9 @@ class Aesthetic(TowerEvaluator):
         self._embedding = embedding
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
-        head, clip = self.weights
+        weights, clip = self.weights
         self.check()
-        self._head = read_head(head.file(_HEAD_FILE), self._embedding)
+        self._head = read_head(weights.file(HEAD_FILE), self._embedding)
         self._tower = tower(clip, clip, device, dtype, "CLIP ViT-L/14", self._embedding)
 
     def values(self, tower: Tower, samples: Sequence[Sample]) -> torch.Tensor:
@@ -71,11 +71,8 @@ class Aesthetic(TowerEvaluator):
             return self._head(embeddings).squeeze(-1)
 
 
-def read_head(file: Path, embedding: int = 768) -> torch.nn.Module:
-    """Return the published head: embeddings [B, embedding] to ratings [B, 1], float32, CPU.
-
-    EvaluatorError if the file is damaged or holds another network.
-    """
+def head(embedding: int = 768) -> torch.nn.Module:
+    """Return the head, under the published names, from embeddings [B, embedding] to [B, 1]."""
     from torch import nn
 
     layers: list[nn.Module] = []
@@ -83,9 +80,17 @@ def read_head(file: Path, embedding: int = 768) -> torch.nn.Module:
         layers.append(nn.Linear(*sizes))
         if dropout:
             layers.append(nn.Dropout(dropout))
-    head = nn.ModuleDict({"layers": nn.Sequential(*layers)})
+    return nn.ModuleDict({"layers": nn.Sequential(*layers)})
+
+
+def read_head(file: Path, embedding: int = 768) -> torch.nn.Module:
+    """Return the published head: embeddings [B, embedding] to ratings [B, 1], float32, CPU.
+
+    EvaluatorError if the file is damaged or holds another network.
+    """
     state = read_checkpoint(file)
     if not isinstance(state, dict):
         raise EvaluatorError(f"{file} holds no state dict: fetch it again")
-    load_strictly(head, state, file, "the aesthetic predictor's head")
-    return head["layers"].eval()
+    network = head(embedding)
+    load_strictly(network, state, file, "the aesthetic predictor's head")
+    return network.get_submodule("layers").eval()

@@ -6,7 +6,8 @@ import hashlib
 import inspect
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from evaluators.types import Evaluator, Metric
@@ -30,7 +31,10 @@ def fault(evaluator: object) -> str:
 
 def _faults(evaluator: object) -> Iterator[str]:
     if not isinstance(evaluator, Evaluator):
-        yield f"is no evaluators.types.Evaluator but {_kind(evaluator)}"
+        kind = f"of the type {type(evaluator).__name__}"
+        if isinstance(evaluator, type):
+            kind = f"the class {evaluator.__name__}"
+        yield f"is no evaluators.types.Evaluator but {kind}"
         return
     name: Any = getattr(evaluator, "name", None)
     if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -41,15 +45,14 @@ def _faults(evaluator: object) -> Iterator[str]:
         return
     for metric in metrics:
         yield from _metric_faults(metric)
-    repeated = _repeated(metric.name for metric in metrics)
-    if repeated:
-        yield f"declares the metric {repeated} twice"
+    for name, count in Counter(metric.name for metric in metrics).items():
+        if count > 1:
+            yield f"declares the metric {name} twice"
     dtypes: Any = evaluator.dtypes
     if not _is_tuple_of(dtypes, str) or not dtypes:
         yield f"must declare dtypes as a tuple of one or more names, not {dtypes!r}"
-    weights: Any = evaluator.weights
-    if not _is_tuple_of(weights, Weights):
-        yield f"must declare weights as a tuple of Weights, not {weights!r}"
+    if not _is_tuple_of(evaluator.weights, Weights):
+        yield f"must declare weights as a tuple of Weights, not {evaluator.weights!r}"
     shares: Any = evaluator.shares
     if not isinstance(shares, str):
         yield f"must declare shares as a word, not {shares!r}"
@@ -83,39 +86,20 @@ def _is_tuple_of(value: object, kind: type) -> bool:
     return isinstance(value, tuple) and all(isinstance(item, kind) for item in value)
 
 
-def _repeated(names: Iterable[str]) -> str:
-    seen = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return ""
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return f"of the type {type(value).__name__}"
-
-
 def know_code(evaluator: Evaluator, **digests: str) -> None:
     """Make the code part of the identity: who edits a formula may forget to raise the version."""
-    own, known = evaluator.identity, {key: digest for key, digest in digests.items() if digest}
-    vars(evaluator)["identity"] = lambda: {**own(), **known}
+    own, code = evaluator.identity, {key: digest for key, digest in digests.items() if digest}
+    vars(evaluator)["identity"] = lambda: {**own(), **code}
 
 
 def source_digest(kind: type, factory: Any = None) -> str:
     """SHA-256 of the source of a class, of those it inherits from and of the function that makes
     it, as far as they are not this package's; empty where there is none, as in a console.
     """
-    ours = ("builtins", "abc", "typing")
-    parts = [
-        part
-        for part in (*kind.__mro__, *([factory] if inspect.isfunction(factory) else ()))
-        if part.__module__ not in ours and not part.__module__.startswith("evaluators.")
-    ]
+    parts = (*kind.__mro__, *([factory] if inspect.isfunction(factory) else ()))
+    ours = re.compile(r"(builtins|abc|typing)$|evaluators\.")
     try:
-        sources = [inspect.getsource(part) for part in parts]
+        sources = [inspect.getsource(part) for part in parts if not ours.match(part.__module__)]
     except (OSError, TypeError):
         return ""
     return hashlib.sha256("\n".join(sources).encode()).hexdigest() if sources else ""

@@ -74,12 +74,11 @@ def check_keys(
     ``shown`` keys of a kind.
     """
     differing = {key for key in shapes.keys() ^ state.keys() if not key.endswith(optional)}
+    common = shapes.keys() & state.keys()
     kinds = {
         "lacks": differing & shapes.keys(),
         "has the unknown": differing & state.keys(),
-        "has another shape for": {
-            key for key in shapes.keys() & state.keys() if tuple(state[key].shape) != shapes[key]
-        },
+        "has another shape for": {k for k in common if tuple(state[k].shape) != shapes[k]},
     }
     problems = []
     for verb, keys in kinds.items():

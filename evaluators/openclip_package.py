@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +46,15 @@ class OpenClipScore(Evaluator):
     dtypes = tuple(_PRECISIONS)
 
     def __init__(self, name: str) -> None:
-        if name.startswith(_HUB):
-            self._model, self._pretrained = "", name
-        else:
-            self._model, _, self._pretrained = name.partition("/")
-            if not self._model or not self._pretrained:
-                raise EvaluatorError(
-                    f"'openclip:{name}' names no model: write openclip:MODEL/PRETRAINED, for "
-                    "example openclip:ViT-B-32/laion2b_s34b_b79k"
-                )
-        label = self._pretrained.removeprefix(_HUB)
-        if self._is_file:
-            label = Path(self._pretrained).stem
+        on_hub = name.startswith(_HUB)
+        self._model, _, self._pretrained = ("", "", name) if on_hub else name.partition("/")
+        if not on_hub and not (self._model and self._pretrained):
+            raise EvaluatorError(
+                f"'openclip:{name}' names no model: write openclip:MODEL/PRETRAINED, for "
+                "example openclip:ViT-B-32/laion2b_s34b_b79k"
+            )
+        stem = Path(self._pretrained).stem
+        label = stem if self._is_file else self._pretrained.removeprefix(_HUB)
         parts = ("openclip", self._model, label)
         self.name = re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(filter(None, parts)))
         self.metrics = (
@@ -85,9 +83,9 @@ class OpenClipScore(Evaluator):
                     f"{self.name} needs the packages open-clip-torch and torchvision: "
                     "pip install 'soar-bench[openclip]'"
                 )
-        known = {file.stem for file in _folder().glob("model_configs/*.json")}
-        if self._model and self._model not in known:
-            hint = did_you_mean(self._model, known) or "; open_clip.list_models() has them"
+        models = {file.stem for file in _folder().glob("model_configs/*.json")}
+        if self._model and self._model not in models:
+            hint = did_you_mean(self._model, models) or "; open_clip.list_models() has them"
             raise EvaluatorError(f"open_clip has no model {self._model!r}{hint}")
         self._files()
 
@@ -171,11 +169,9 @@ class OpenClipScore(Evaluator):
         return {**agreed, "force_quick_gelu": tag.get("quick_gelu", False)}
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-        if not samples:
-            return []
         step = at_once(self._device)
-        parts = [samples[i : i + step] for i in range(0, len(samples), step)]
-        values = [value for part in parts for value in self._cosines(part)]
+        batches = (samples[i : i + step] for i in range(0, len(samples), step))
+        values = chain.from_iterable(map(self._cosines, batches))
         return [{self.metrics[0].name: Score(value)} for value in values]
 
     def _cosines(self, samples: Sequence[Sample]) -> list[float]:

@@ -7,6 +7,7 @@ process loads its engine once and keeps it. Imports nothing heavy.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import weakref
 from collections.abc import Callable, Sequence
@@ -27,10 +28,7 @@ ITEMS_A_PROCESS = 4
 MEMORY_A_PROCESS = 1 << 30
 #: Variables by which libraries choose their number of threads when they are loaded.
 _THREADS = (
-    "OMP_NUM_THREADS",
-    "OMP_THREAD_LIMIT",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
+    *("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     "OPENCV_FOR_THREADS_NUM",
 )
 
@@ -64,11 +62,8 @@ def _free_memory(file: Path = Path("/proc/meminfo")) -> int | None:
         lines = file.read_text("ascii").splitlines()
     except (OSError, UnicodeDecodeError):
         return None
-    for line in lines:
-        words = line.split()
-        if len(words) == 3 and words[0] == "MemAvailable:" and words[1].isdecimal():
-            return int(words[1]) * 1024
-    return None
+    matches = filter(None, (re.fullmatch(r"MemAvailable:\s+(\d+)\s+\S+\s*", s) for s in lines))
+    return next((int(match[1]) * 1024 for match in matches), None)
 
 
 class Pool(Generic[Item, Answer]):
@@ -86,9 +81,7 @@ class Pool(Generic[Item, Answer]):
         what: str,
         memory_each: int = MEMORY_A_PROCESS,
     ) -> None:
-        self._make = make
-        self._what = what
-        self._memory_each = memory_each
+        self._make, self._what, self._memory_each = make, what, memory_each
         self._here = _Worker(make)
         self._executor: ProcessPoolExecutor | None = None
         self._size = 0
@@ -106,11 +99,8 @@ class Pool(Generic[Item, Answer]):
             return [self._answer(self._here(item), name) for item, name in named]
         try:
             executor = self._start(size)
-            futures = [executor.submit(_work, item) for item, _ in named]
-            return [
-                self._answer(future.result(), name)
-                for future, (_, name) in zip(futures, named, strict=True)
-            ]
+            futures = [(executor.submit(_work, item), name) for item, name in named]
+            return [self._answer(future.result(), name) for future, name in futures]
         except BrokenProcessPool:
             self.close()
             raise EvaluatorError(
@@ -143,11 +133,10 @@ class Pool(Generic[Item, Answer]):
         return self._executor
 
     def _answer(self, outcome: _Outcome, name: str) -> Answer:
-        if not outcome.error:
-            return outcome.value
-        if not outcome.started:
-            raise EvaluatorError(outcome.error)
-        raise EvaluatorError(f"{self._what} failed on {name}: {outcome.error}")
+        if outcome.error:
+            where = f"{self._what} failed on {name}: " if outcome.started else ""
+            raise EvaluatorError(where + outcome.error)
+        return outcome.value
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from importlib import import_module, invalidate_caches
-from importlib.metadata import (
-    EntryPoint,
-    PackageNotFoundError,
-    distributions,
-    entry_points,
-    version,
-)
+from importlib import import_module, invalidate_caches, metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -96,8 +89,8 @@ class Entry:
         """Version of the package that it comes from; empty for a file."""
         package = "soar-bench" if self.origin == _BUILT_IN else self.origin.removeprefix("package ")
         try:
-            return version(package)
-        except PackageNotFoundError:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
             return ""
 
 
@@ -123,12 +116,10 @@ def find(name: str) -> Entry:
         return Entry(name, name, _LOCAL)
     if name in BUILT_IN:  # also where a plug-in takes its name
         return Entry(name, BUILT_IN[name], _BUILT_IN)
-    known = entries()
-    for entry in known:
-        if entry.name == name:
-            return entry
-    spelled = list(dict.fromkeys(entry.name for entry in known))
-    raise unknown_name("evaluator", name, spelled, EvaluatorError)
+    entry = next((entry for entry in entries() if entry.name == name), None)
+    if entry is None:
+        raise unknown_name("evaluator", name, names(), EvaluatorError)
+    return entry
 
 
 def resolve(evaluator: str | Evaluator) -> Evaluator:
@@ -138,8 +129,7 @@ def resolve(evaluator: str | Evaluator) -> Evaluator:
     """
     if isinstance(evaluator, str):
         return create(evaluator)
-    wrong = fault(evaluator)
-    if wrong:
+    if wrong := fault(evaluator):
         raise EvaluatorError(f"the evaluator {wrong}")
     return evaluator
 
@@ -161,12 +151,11 @@ def source(evaluator: str | Evaluator) -> tuple[Entry, Callable[[], Evaluator]]:
     kind = type(resolve(evaluator))
     target = f"{kind.__module__}:{kind.__qualname__}"
     entry = Entry(target, target, _LOCAL)
-    for known in entries():
-        of_ours = known.origin == _BUILT_IN and kind.__module__.startswith("evaluators.")
-        if known.name == evaluator.name and (of_ours or known.target == target):
-            return known, partial(copy.copy, evaluator)
-    wrong = _wrong_name(entry, evaluator)
-    if wrong:
+    for other in entries():
+        of_ours = other.origin == _BUILT_IN and kind.__module__.startswith("evaluators.")
+        if other.name == evaluator.name and (of_ours or other.target == target):
+            return other, partial(copy.copy, evaluator)
+    if wrong := _wrong_name(entry, evaluator):
         raise EvaluatorError(f"{entry} {wrong}")
     own = copy.copy(evaluator)
     know_code(own, source=source_digest(kind))
@@ -211,7 +200,7 @@ def cannot_run(evaluator: Evaluator) -> str:
 def _plugged_in() -> list[Entry]:
     """Return the entries that installed packages declare."""
     try:
-        points = list(entry_points(group=GROUP))
+        points = list(metadata.entry_points(group=GROUP))
     except Exception:  # one package's damaged file hides those of all others
         return _one_by_one()
     return list(dict.fromkeys(_entry(point) for point in points))
@@ -219,7 +208,7 @@ def _plugged_in() -> list[Entry]:
 
 def _one_by_one() -> list[Entry]:
     plugged_in = []
-    for distribution in distributions():
+    for distribution in metadata.distributions():
         try:
             text = distribution.read_text("entry_points.txt") or ""
         except Exception:  # unreadable: nobody can tell whether it is a plug-in
@@ -235,7 +224,7 @@ def _one_by_one() -> list[Entry]:
     return list(dict.fromkeys(plugged_in))
 
 
-def _entry(point: EntryPoint) -> Entry:
+def _entry(point: metadata.EntryPoint) -> Entry:
     package = point.dist.name if point.dist is not None else None
     target = re.sub(r"\s*\[.*\]\s*$", "", point.value).strip()
     return Entry(point.name, target, f"package {package or 'unknown'}")
@@ -250,8 +239,8 @@ def _problem(entry: Entry, plugged_in: list[Entry]) -> str:
         return "takes the name of a built-in evaluator: its package must give it another"
     if not _TARGET.fullmatch(entry.target):
         return "cannot be found: its entry point must be of the form module:attribute"
-    rivals = [other.origin.removeprefix("package ") for other in plugged_in
-              if other.name == entry.name]  # fmt: skip
+    same_name = [other for other in plugged_in if other.name == entry.name]
+    rivals = [other.origin.removeprefix("package ") for other in same_name]
     if len(rivals) > 1:
         return f"is given more than once (by {' and '.join(rivals)}): uninstall all but one"
     return ""
@@ -333,34 +322,26 @@ def _factory(entry: Entry) -> tuple[Any, str]:
 
 
 def _only_evaluator(module: ModuleType, file: Path) -> type[Evaluator]:
-    defined = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value)
-        and issubclass(value, Evaluator)
-        and value.__module__ == module.__name__
-    ]
-    classes = list(dict.fromkeys(c for c in defined if not inspect.isabstract(c))) or defined
-    if not classes:
+    classes = filter(inspect.isclass, vars(module).values())
+    own = [c for c in classes if issubclass(c, Evaluator) and c.__module__ == module.__name__]
+    choices = list(dict.fromkeys(c for c in own if not inspect.isabstract(c))) or own
+    if not choices:
         raise EvaluatorError(
             f"{file} defines no subclass of evaluators.types.Evaluator; "
             f"if a function makes one, name it: {file}:function"
         )
-    if len(classes) > 1:
-        choices = " or ".join(f"{file}:{c.__name__}" for c in classes)
-        raise EvaluatorError(f"{file} defines {len(classes)} evaluators: choose {choices}")
-    return classes[0]
+    if len(choices) > 1:
+        names = " or ".join(f"{file}:{c.__name__}" for c in choices)
+        raise EvaluatorError(f"{file} defines {len(choices)} evaluators: choose {names}")
+    return choices[0]
 
 
 def _wrong_name(entry: Entry, evaluator: Evaluator) -> str:
-    if entry.origin == _BUILT_IN:
-        return ""
-    if entry.origin == _LOCAL:
-        if evaluator.name in BUILT_IN and BUILT_IN[evaluator.name] != entry.target:
-            return f"takes the name of the built-in evaluator {evaluator.name}: give it another"
-        return ""
-    if evaluator.name != entry.name:
-        return f"calls itself {evaluator.name!r}: its name must be that of its entry point"
+    name = evaluator.name
+    if entry.origin == _LOCAL and BUILT_IN.get(name, entry.target) != entry.target:
+        return f"takes the name of the built-in evaluator {name}: give it another"
+    if entry.origin not in (_BUILT_IN, _LOCAL) and name != entry.name:
+        return f"calls itself {name!r}: its name must be that of its entry point"
     return ""
 
 
@@ -380,11 +361,8 @@ def _say(error: BaseException) -> str:
     """Return the error in one line, with the place in the plug-in's code where it was raised."""
     text = " ".join(str(error).split())
     line = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename != __file__ and "importlib" not in frame.filename
-    ]
+    stack = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in stack if f.filename != __file__ and "importlib" not in f.filename]
     if frames and not isinstance(error, SyntaxError):  # whose text has the place already
         line += f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
     return line

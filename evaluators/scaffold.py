@@ -62,16 +62,15 @@ def render(name: str) -> dict[str, str]:
     words = _words(name)
     if words["class_name"] in _USED or keyword.iskeyword(words["class_name"]):
         raise EvaluatorError(f"{name!r} has a meaning in Python already: choose another name")
-    templates = files("evaluators") / "templates"
+    folder = files("evaluators") / "templates"
+    texts = {path: (folder / source).read_text("utf-8") for path, source in _FILES.items()}
     return {
-        Template(path).substitute(words): Template(
-            (templates / source).read_text("utf-8")
-        ).substitute(words)
-        for path, source in _FILES.items()
+        Template(path).substitute(words): Template(text).substitute(words)
+        for path, text in texts.items()
     }
 
 
 def _words(name: str) -> dict[str, str]:
     module = name.replace("-", "_")
-    class_name = "".join(part.capitalize() for part in name.split("-"))
+    class_name = "".join(map(str.capitalize, name.split("-")))
     return {"name": name, "module": module, "metric": module, "class_name": class_name}

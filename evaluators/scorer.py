@@ -87,11 +87,8 @@ class Scorer:
         is unscored; :meth:`score` has the reasons.
         """
         scores = self.score(to_samples(images, prompts, metadata))
-        values = {
-            metric.name: np.array(
-                [np.nan if s[metric.name].value is None else s[metric.name].value for s in scores],
-                np.float64,
-            )
+        values = {  # None becomes NaN
+            metric.name: np.array([s[metric.name].value for s in scores], np.float64)
             for metric in self.metrics
         }
         return values if len(values) > 1 else values[self.metrics[0].name]
@@ -192,26 +189,21 @@ def _for_each(values: Any, kind: type, name: str, count: int) -> list[Any]:
 
 def _arrays(images: Any) -> list[np.ndarray]:
     """uint8 RGB [H, W, 3] of each image."""
-    if isinstance(images, Image.Image):
-        return [rgb_array(images, "the image")]
-    if isinstance(images, np.ndarray) and images.ndim == 3:
-        return [_checked(images, "the image")]
+    if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
+        return [_array(images, "the image")]
     if hasattr(images, "shape"):
         return _unbatched(images)
     if isinstance(images, Sequence) and not isinstance(images, str | bytes):
-        return [
-            rgb_array(image, f"image {i}")
-            if isinstance(image, Image.Image)
-            else _checked(image, f"image {i}")
-            for i, image in enumerate(images)
-        ]
+        return [_array(image, f"image {i}") for i, image in enumerate(images)]
     raise EvaluatorError(
         "images must be PIL images, uint8 arrays [H, W, 3], a list of them, or one array or tensor "
         f"[B, 3, H, W], not {type(images).__name__}"
     )
 
 
-def _checked(image: Any, where: str) -> np.ndarray:
+def _array(image: Any, where: str) -> np.ndarray:
+    if isinstance(image, Image.Image):
+        return rgb_array(image, where)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,):
         return image
     raise EvaluatorError(

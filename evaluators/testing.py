@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -46,16 +46,16 @@ def sample_images() -> dict[str, np.ndarray]:
     Flat, noisy, smooth; square, wide, tall, tiny (8 x 8), and large (512 x 512).
     """
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    stripes = np.where((np.arange(150) // 10 % 2)[:, None, None], noise[:1, :40], 20)
     return {
         "grey": np.full((64, 64, 3), 128, np.uint8),
         "black": np.zeros((64, 64, 3), np.uint8),
         "noise": noise,
         "tiny noise": noise[:8, :8].copy(),
         "a wide gradient": _gradient(48, 160),
-        "tall stripes": np.where((np.arange(150) // 10 % 2)[:, None, None], noise[:1, :40], 20)
-        .astype(np.uint8),
+        "tall stripes": stripes.astype(np.uint8),
         "a large gradient": _gradient(512, 512),
-    }  # fmt: skip
+    }
 
 
 def check_evaluator(
@@ -84,26 +84,28 @@ def check_evaluator(
         samples = [Sample(image, f"a photo of {name}") for name, image in sample_images().items()]
     samples = list(samples)
     assert samples, "give at least one sample to check an evaluator with"
-    evaluator = _made(factory)
-    identity, metrics = _identity(evaluator), evaluator.metrics
+    subject: Evaluator = _call(factory, "making an evaluator")
+    wrong = fault(subject)
+    assert not wrong, f"the evaluator {wrong}"
+    identity, metrics = _identity(subject), subject.metrics
     _check_is_cheap(factory)
     assert _identity(factory()) == identity, "identity() must be the same for every instance"
-    _call(lambda: evaluator.load("cpu", evaluator.dtypes[0]), "load()")
-    case = _Case(evaluator, samples, tolerance)
+    _call(lambda: subject.load("cpu", subject.dtypes[0]), "load()")
+    case = _Case(subject, samples, tolerance)
     reference = case.first()
     case.same(reference, case.score(samples), "when it is scored again after one load()")
-    empty = _call(lambda: evaluator.score([]), "score([])")
+    empty = _call(lambda: subject.score([]), "score([])")
     assert empty == [], f"score([]) must give [], not {empty!r}"
     case.same(reference, [case.score([s])[0] for s in samples], "alone and in a batch")
     case.same(reference, case.score(samples[::-1])[::-1], "in another order")
     beside = case.score([samples[0], samples[-1], samples[0]])
     case.same([reference[i] for i in (0, -1, 0)], beside, "beside a copy of itself")
     case.same(reference, case.score([_as_png(s) for s in samples]), "saved as PNG and read back")
-    after = _identity(evaluator)
+    after = _identity(subject)
     assert after == identity, (
         f"identity() must stay the same after load() and score(), not {identity} then {after}"
     )
-    assert evaluator.metrics == metrics, "metrics must stay the same after load() and score()"
+    assert subject.metrics == metrics, "metrics must stay the same after load() and score()"
     if processes:
         case.check_processes(factory, reference, identity)
 
@@ -119,7 +121,8 @@ class _Case:
     def score(self, samples: list[Sample]) -> Scores:
         expected = len(samples)
         results = _call(lambda: self.evaluator.score(samples), "score()")
-        assert isinstance(results, list), f"score() must return a list, not {_type(results)}"
+        kind = type(results).__name__
+        assert isinstance(results, list), f"score() must return a list, not {kind}"
         assert len(results) == expected, (
             f"score() must return one dict for each sample, not {len(results)} for {expected}"
         )
@@ -128,8 +131,7 @@ class _Case:
 
     def first(self) -> Scores:
         """Score all samples, which must not change by it."""
-        samples = list(self.samples)
-        copies = [copy.deepcopy(sample) for sample in self.samples]
+        samples, copies = list(self.samples), copy.deepcopy(self.samples)
         results = self.score(samples)
         unchanged = len(samples) == len(copies) and all(
             now is first
@@ -143,18 +145,20 @@ class _Case:
     def check_results(self, results: Scores) -> None:
         metrics = {metric.name: metric for metric in self.evaluator.metrics}
         for row, scores in enumerate(results):
+            keys = type(scores).__name__
+            if isinstance(scores, dict):
+                keys = ", ".join(map(str, scores))
             assert isinstance(scores, dict) and set(scores) == set(metrics), (
                 f"score() must give every sample a dict with the metrics {', '.join(metrics)}, "
-                f"but sample {row} has {_keys(scores)}"
+                f"but sample {row} has {keys}"
             )
             for name, score in scores.items():
-                what = f"{name} of sample {row}"
-                assert isinstance(score, Score), f"{what} must be a Score, not {_type(score)}"
+                what, kind = f"{name} of sample {row}", type(score).__name__
+                assert isinstance(score, Score), f"{what} must be a Score, not {kind}"
                 _check_is_json(score, what)
                 if score.value is None:
                     continue
-                low, high = metrics[name].range
-                room = self._room(score.value)
+                (low, high), room = metrics[name].range, self._room(score.value)
                 assert low - room <= score.value <= high + room, (
                     f"{what} is {score.value}, outside the declared range {low} to {high}"
                 )
@@ -164,14 +168,14 @@ class _Case:
     ) -> None:
         """Score every second sample in one new process, the others in another."""
         sent = [replace(sample, metadata=dict(sample.metadata)) for sample in self.samples]
-        reports = _in_processes(factory, [sent[::2], sent[1::2]])
-        for report in reports:
-            assert not report.error, report.error
-            assert report.identity == identity, (
-                f"identity() must be the same in every process, not {identity} "
-                f"and {report.identity}"
+        parts = []
+        for error, part, other in _in_processes(factory, [sent[::2], sent[1::2]]):
+            assert not error, error
+            assert other == identity, (
+                f"identity() must be the same in every process, not {identity} and {other}"
             )
-        scores = [reports[row % 2].scores[row // 2] for row in range(len(sent))]
+            parts.append(part)
+        scores = [parts[row % 2][row // 2] for row in range(len(sent))]
         self.check_results(scores)
         self.same(reference, scores, "in two other processes")
 
@@ -210,13 +214,6 @@ def _factory(evaluator: Evaluator | Factory | str) -> Factory:
     return partial(copy.deepcopy, evaluator) if isinstance(evaluator, Evaluator) else evaluator
 
 
-def _made(factory: Factory) -> Evaluator:
-    evaluator = _call(factory, "making an evaluator")
-    wrong = fault(evaluator)
-    assert not wrong, f"the evaluator {wrong}"
-    return evaluator
-
-
 def _check_is_cheap(factory: Factory) -> None:
     """Take the quickest of three, so that neither a first read nor a busy machine counts."""
     seconds = []
@@ -241,16 +238,13 @@ def _identity(evaluator: Evaluator) -> dict[str, str]:
 
 def _check_is_json(score: Score, what: str) -> None:
     plain = {"value": score.value, "details": score.details}
+    reason = "lists, texts as keys"
     try:
         plain["details"] = dict(score.details)
-        back = json.loads(json.dumps(plain, allow_nan=False))
+        same = json.loads(json.dumps(plain, allow_nan=False)) == plain
     except (TypeError, ValueError) as error:
-        raise AssertionError(
-            f"value and details of {what} must be of JSON's types ({error}): {plain}"
-        ) from None
-    assert back == plain, (
-        f"value and details of {what} must be of JSON's types (lists, texts as keys): {plain}"
-    )
+        same, reason = False, str(error)
+    assert same, f"value and details of {what} must be of JSON's types ({reason}): {plain}"
 
 
 def _as_png(sample: Sample) -> Sample:
@@ -259,13 +253,8 @@ def _as_png(sample: Sample) -> Sample:
     return replace(sample, image=decode(stream, "the sample")[0])
 
 
-@dataclass(frozen=True)
-class _Report:
-    """Result of a process; plain data, which can be sent."""
-
-    error: str = ""
-    scores: Scores = field(default_factory=list)
-    identity: dict[str, str] = field(default_factory=dict)
+#: Result of a process, in plain data: an error, or scores and the identity.
+_Report = tuple[str, Scores, dict[str, str]]
 
 
 def _in_processes(factory: Factory, parts: list[list[Sample]]) -> list[_Report]:
@@ -288,15 +277,13 @@ def _work(factory: Factory, samples: list[Sample]) -> _Report:
         evaluator = factory()
         evaluator.check()
         if "torch" in sys.modules and not imported:
-            return _Report("making an evaluator and check() must not import torch: load() may")
+            return "making an evaluator and check() must not import torch: load() may", [], {}
         evaluator.load("cpu", evaluator.dtypes[0])
-        results = evaluator.score(samples)
-        plain = [
-            {name: Score(s.value, s.unscored) for name, s in scores.items()} for scores in results
-        ]
-        return _Report("", plain, evaluator.identity())
+        scores = evaluator.score(samples)
+        plain = [{n: Score(s.value, s.unscored) for n, s in row.items()} for row in scores]
+        return "", plain, evaluator.identity()
     except Exception as error:
-        return _Report(f"an evaluator must work in a process of its own, which raised {error!r}")
+        return f"an evaluator must work in a process of its own, which raised {error!r}", [], {}
 
 
 def _gradient(height: int, width: int) -> np.ndarray:
@@ -306,11 +293,3 @@ def _gradient(height: int, width: int) -> np.ndarray:
 
 def _text(score: Score) -> str:
     return f"unscored ({score.unscored})" if score.value is None else f"{score.value}"
-
-
-def _keys(scores: object) -> str:
-    return ", ".join(map(str, scores)) if isinstance(scores, dict) else _type(scores)
-
-
-def _type(value: object) -> str:
-    return type(value).__name__

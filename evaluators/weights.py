@@ -88,8 +88,7 @@ class Weights:
         WeightsMissing if a file is not here; EvaluatorError if one is not the published one or has
         changed since the first fetch.
         """
-        missing = self.missing()
-        if missing:
+        if missing := self.missing():
             names = ", ".join(f.path for f in missing)
             if self.folder_override is not None:
                 raise WeightsMissing(f"{self.folder} lacks {names} of the weights {self.name}")
@@ -100,8 +99,7 @@ class Weights:
         digests = {}
         for file in self.files:
             digest = file_digest(self.folder / file.path)
-            wrong = what_is_wrong(file, digest, recorded(self.folder).get(file.path))
-            if wrong:
+            if wrong := what_is_wrong(file, digest, recorded(self.folder).get(file.path)):
                 raise EvaluatorError(
                     f"{self.folder / file.path} is damaged or another file ({wrong}): "
                     f"run `soar-bench fetch {self.name}`, which replaces it"
@@ -117,14 +115,7 @@ class Weights:
 
 def what_is_wrong(file: WeightFile, digest: str, entry: Mapping[str, Any] | None) -> str:
     """Return why a file of this digest is not the published one; empty if it is, or if unknown."""
-    if file.sha256 is not None:
-        expected = file.sha256
-    elif file.sha256_prefix:
-        expected = file.sha256_prefix
-    elif entry is not None and entry.get("pinned"):
-        expected = str(entry["pinned"])
-    else:
-        return ""
+    expected = file.sha256 or file.sha256_prefix or str((entry or {}).get("pinned") or "")
     if digest.startswith(expected):
         return ""
     return f"SHA-256 {digest[:12]}…, expected {expected[:12]}…"
@@ -136,6 +127,5 @@ def recorded(folder: Path) -> dict[str, dict[str, Any]]:
         entries = json.loads((folder / DIGESTS_FILE).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    if not isinstance(entries, dict):
-        return {}
-    return {path: entry for path, entry in entries.items() if isinstance(entry, dict)}
+    table = entries if isinstance(entries, dict) else {}
+    return {path: entry for path, entry in table.items() if isinstance(entry, dict)}

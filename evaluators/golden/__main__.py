@@ -26,10 +26,9 @@ def main() -> None:
                 print(f"{name}: kept, because {error}", file=sys.stderr)
                 continue
             values = measure(evaluator)
-        recorded[name] = {
-            metric: [None if v is None else round(v, 7) for v in column]
-            for metric, column in values.items()
-        }
+        for column in values.values():
+            column[:] = [None if value is None else round(value, 7) for value in column]
+        recorded[name] = values
     text = json.dumps({name: recorded[name] for name in TINY if name in recorded}, indent=1)
     EXPECTED_FILE.write_text(text + "\n", "utf-8")
 

@@ -13,8 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from evaluators import catalogue, registry
+from evaluators.aesthetic import Aesthetic
+from evaluators.clip import Tokenizer
+from evaluators.clipscore import ClipScore
+from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
+from evaluators.geneval.detectors.names import OBJECT_NAMES
+from evaluators.geneval.evaluator import FLOW_GRPO, OFFICIAL, GenEval, GenEvalProtocol
+from evaluators.golden import clip as tiny
+from evaluators.golden import geneval, imagereward
+from evaluators.hpsv2 import HpsV21
+from evaluators.hpsv2_package import HpsV21Package
+from evaluators.imagereward.evaluator import ImageReward
+from evaluators.pickscore import PickScore
 from evaluators.types import Evaluator, Metric, Sample
 from soar_bench.core.images import read_pixels
+from evaluators.weights import Weights
 
 IMAGES = Path(__file__).parent / "images"
 EXPECTED_FILE = Path(__file__).parent / "expected.json"
@@ -24,26 +37,24 @@ _TOLERANCE = 1e-4
 #: Values by metric, one per sample; None where unscored.
 Values = dict[str, list[float | None]]
 
-_RED_CIRCLE: dict[str, Any] = {
-    "tag": "color_attr",
-    "include": [
-        {"class": "circle", "count": 1, "color": "red"},
-        {"class": "square", "count": 1, "color": "blue"},
-    ],
-}
+
+def _task(tag: str, *clauses: dict[str, Any]) -> dict[str, Any]:
+    return {"tag": tag, "include": list(clauses)}
+
+
+_RED_CIRCLE = _task(
+    "color_attr",
+    {"class": "circle", "count": 1, "color": "red"},
+    {"class": "square", "count": 1, "color": "blue"},
+)
 #: Records of objects that the tiny detector finds, and a colour that the tiny CLIP sees.
-_BED: dict[str, Any] = {"tag": "counting", "include": [{"class": "bed", "count": 4}]}
-_RACKET: dict[str, Any] = {
-    "tag": "position",
-    "include": [
-        {"class": "tennis racket", "count": 1},
-        {"class": "donut", "count": 3, "position": ["left of", 0]},
-    ],
-}
-_TIE: dict[str, Any] = {
-    "tag": "colors",
-    "include": [{"class": "tie", "count": 2, "color": "yellow"}],
-}
+_BED = _task("counting", {"class": "bed", "count": 4})
+_RACKET = _task(
+    "position",
+    {"class": "tennis racket", "count": 1},
+    {"class": "donut", "count": 3, "position": ["left of", 0]},
+)
+_TIE = _task("colors", {"class": "tie", "count": 2, "color": "yellow"})
 _SAMPLES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("stripes.png", "a photo of a red bird", _BED),
     ("disc.png", "the ball on the mat, at night", _RACKET),
@@ -68,89 +79,60 @@ def samples(name: str) -> list[Sample]:
     ]
 
 
-def _clip(folder: Path) -> Any:
-    from evaluators.golden.clip import write_clip
-
-    write_clip(folder / "clip")
-    return catalogue.CLIP_VIT_L_14.at(folder / "clip")
+def _clip(folder: Path) -> Weights:
+    tiny.write_clip(folder)
+    return catalogue.CLIP_VIT_L_14.at(folder)
 
 
 def _pickscore(folder: Path) -> Evaluator:
-    from evaluators.golden.clip import EMBEDDING, write_clip
-    from evaluators.pickscore import PickScore
-
-    write_clip(folder, activation="gelu")
+    tiny.write_clip(folder, activation="gelu")
     weights, tokenizer = catalogue.PICKSCORE.at(folder), catalogue.CLIP_TOKENIZER.at(folder)
-    return PickScore(weights, tokenizer, embedding=EMBEDDING)
+    return PickScore(weights, tokenizer, embedding=tiny.EMBEDDING)
 
 
 def _clipscore(name: str, folder: Path) -> Evaluator:
-    from evaluators.clipscore import ClipScore
-    from evaluators.golden.clip import EMBEDDING
-
-    return ClipScore(name, _clip(folder), embedding=EMBEDDING)
+    return ClipScore(name, _clip(folder), embedding=tiny.EMBEDDING)
 
 
 def _aesthetic(folder: Path) -> Evaluator:
-    from evaluators.aesthetic import Aesthetic
-    from evaluators.golden.clip import EMBEDDING, write_aesthetic_head
-
-    write_aesthetic_head(folder / "head")
+    tiny.write_aesthetic_head(folder / "head")
     head = catalogue.AESTHETIC.at(folder / "head")
-    return Aesthetic(head, _clip(folder), embedding=EMBEDDING)
+    return Aesthetic(head, _clip(folder / "clip"), embedding=tiny.EMBEDDING)
 
 
 def _hps(name: str, folder: Path) -> Evaluator:
-    from evaluators.golden.clip import ARCHITECTURE, write_hps, write_tokenizer
-    from evaluators.hpsv2 import HpsV21
-
-    write_hps(folder)
-    write_tokenizer(folder)
+    tiny.write_hps(folder)
+    tiny.write_tokenizer(folder)
     weights, tokenizer = catalogue.HPS_V2_1.at(folder), catalogue.CLIP_TOKENIZER.at(folder)
-    return HpsV21(name, weights, tokenizer, architecture=ARCHITECTURE)
+    return HpsV21(name, weights, tokenizer, architecture=tiny.ARCHITECTURE)
 
 
 def _hps_package(folder: Path) -> Evaluator:
-    from evaluators.clip import Tokenizer
-    from evaluators.golden.clip import ARCHITECTURE, write_hps, write_tokenizer
-    from evaluators.hpsv2_package import HpsV21Package
-
-    write_hps(folder)
-    write_tokenizer(folder)
-    weights = catalogue.HPS_V2_1.at(folder)
+    tiny.write_hps(folder)
+    tiny.write_tokenizer(folder)
 
     def tokenize(texts: list[str]) -> Any:  # its own has the official vocabulary only
-        words = Tokenizer(folder, ARCHITECTURE.vocabulary)
-        return words(texts, ARCHITECTURE.text_length)
+        words = Tokenizer(folder, tiny.ARCHITECTURE.vocabulary)
+        return words(texts, tiny.ARCHITECTURE.text_length)
 
-    return HpsV21Package(weights, architecture=ARCHITECTURE, tokenize=tokenize)
+    weights = catalogue.HPS_V2_1.at(folder)
+    return HpsV21Package(weights, architecture=tiny.ARCHITECTURE, tokenize=tokenize)
 
 
 def _image_reward(folder: Path) -> Evaluator:
-    from evaluators.golden.imagereward import ARCHITECTURE, write_image_reward
-    from evaluators.imagereward.evaluator import ImageReward
-
-    write_image_reward(folder)
+    imagereward.write_image_reward(folder)
     weights, words = catalogue.IMAGE_REWARD.at(folder), catalogue.BERT_TOKENIZER.at(folder)
-    return ImageReward(weights, words, ARCHITECTURE)
+    return ImageReward(weights, words, imagereward.ARCHITECTURE)
 
 
-def _geneval(name: str, folder: Path) -> Evaluator:
-    from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
-    from evaluators.geneval.detectors.names import OBJECT_NAMES
-    from evaluators.geneval.evaluator import FLOW_GRPO, OFFICIAL, GenEval
-    from evaluators.golden.clip import EMBEDDING
-    from evaluators.golden.geneval import TINY as SMALL
-    from evaluators.golden.geneval import write_mask2former
-
-    protocol = {p.name: p for p in (OFFICIAL, FLOW_GRPO)}[name]
-    write_mask2former(folder / "detector")
+def _geneval(protocol: GenEvalProtocol, folder: Path) -> Evaluator:
+    geneval.write_mask2former(folder / "detector")
     weights = catalogue.MASK2FORMER.at(folder / "detector")
     return GenEval(
-        Mask2FormerSwinS(protocol.channels, "mmdet2", weights, SMALL),
+        Mask2FormerSwinS(protocol.channels, "mmdet2", weights, geneval.TINY),
         protocol=protocol,
-        clip=_clip(folder),
-        embedding=EMBEDDING,
+        clip=_clip(folder / "clip"),
+        embedding=tiny.EMBEDDING,
         classes=(*OBJECT_NAMES, "circle", "square"),
     )
 
@@ -163,23 +145,21 @@ def _as_it_is(name: str, _folder: Path) -> Evaluator:
 #: Function per evaluator that writes tiny weights into a folder and returns the evaluator over
 #: them, not loaded.
 TINY: Mapping[str, Callable[[Path], Evaluator]] = {
-    "geneval": partial(_geneval, "geneval"),
-    "geneval-flow-grpo": partial(_geneval, "geneval-flow-grpo"),
+    **{protocol.name: partial(_geneval, protocol) for protocol in (OFFICIAL, FLOW_GRPO)},
     "pickscore": _pickscore,
-    "hpsv21": partial(_hps, "hpsv21"),
-    "hpsv21-no-antialias": partial(_hps, "hpsv21-no-antialias"),
+    **{name: partial(_hps, name) for name in ("hpsv21", "hpsv21-no-antialias")},
     "hpsv21-package": _hps_package,
     "image-reward": _image_reward,
     "aesthetic": _aesthetic,
-    "clipscore": partial(_clipscore, "clipscore"),
-    "clipscore-no-antialias": partial(_clipscore, "clipscore-no-antialias"),
-    "clipscore-processor": partial(_clipscore, "clipscore-processor"),
-    "ocr": partial(_as_it_is, "ocr"),
-    "ocr-paddle": partial(_as_it_is, "ocr-paddle"),
-    "ocr-paddle-flow-grpo": partial(_as_it_is, "ocr-paddle-flow-grpo"),
-    "ocr-tesseract": partial(_as_it_is, "ocr-tesseract"),
-    "shapes-geneval": partial(_as_it_is, "shapes-geneval"),
-    "shapes-clipscore": partial(_as_it_is, "shapes-clipscore"),
+    **{
+        name: partial(_clipscore, name)
+        for name in ("clipscore", "clipscore-no-antialias", "clipscore-processor")
+    },
+    **{
+        name: partial(_as_it_is, name)
+        for name in registry.BUILT_IN
+        if name.startswith(("ocr", "shapes-"))
+    },
 }
 
 

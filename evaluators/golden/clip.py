@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evaluators.aesthetic import HEAD_FILE, head
 from evaluators.golden.fill import fill
 from evaluators.openclip import Architecture
 from soar_bench.core.torchvision import mend_torchvision
@@ -96,26 +97,24 @@ def open_clip_state(architecture: Architecture) -> dict[str, torch.Tensor]:
         "visual.proj": (a.vision_width, a.embedding),
         "visual.conv1.weight": (a.vision_width, 3, a.patch_size, a.patch_size),
     }
-    norms = {"visual.ln_pre": a.vision_width, "visual.ln_post": a.vision_width}
-    norms["ln_final"] = a.text_width
-    for tower, layers, width in (
-        ("", a.text_layers, a.text_width),
-        ("visual.", a.vision_layers, a.vision_width),
-    ):
-        for layer in range(layers):
-            block = f"{tower}transformer.resblocks.{layer}"
-            norms |= {f"{block}.ln_1": width, f"{block}.ln_2": width}
-            for part, rows, columns in (
-                ("attn.out_proj", width, width),
-                ("mlp.c_fc", 4 * width, width),
-                ("mlp.c_proj", width, 4 * width),
-            ):
-                shapes[f"{block}.{part}.weight"] = (rows, columns)
-                shapes[f"{block}.{part}.bias"] = (rows,)
+
+    def layer(name: str, *shape: int) -> None:
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
+
+    layer("visual.ln_pre", a.vision_width)
+    layer("visual.ln_post", a.vision_width)
+    layer("ln_final", a.text_width)
+    towers = (("", a.text_layers, a.text_width), ("visual.", a.vision_layers, a.vision_width))
+    for tower, layers, width in towers:
+        for index in range(layers):
+            block = f"{tower}transformer.resblocks.{index}"
+            layer(f"{block}.ln_1", width)
+            layer(f"{block}.ln_2", width)
+            layer(f"{block}.attn.out_proj", width, width)
+            layer(f"{block}.mlp.c_fc", 4 * width, width)
+            layer(f"{block}.mlp.c_proj", width, 4 * width)
             shapes[f"{block}.attn.in_proj_weight"] = (3 * width, width)
             shapes[f"{block}.attn.in_proj_bias"] = (3 * width,)
-    for name, width in norms.items():
-        shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
     return {name: torch.from_numpy(_value(name, shape)) for name, shape in shapes.items()}
 
 
@@ -133,14 +132,9 @@ def write_aesthetic_head(folder: Path, embedding: int = EMBEDDING) -> None:
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    state = {}
-    width = embedding
-    for index, following in zip((0, 2, 4, 6, 7), (1024, 128, 64, 16, 1), strict=True):
-        for kind, shape in (("weight", (following, width)), ("bias", (following,))):
-            name = f"layers.{index}.{kind}"
-            state[name] = torch.from_numpy(fill(name, shape))
-        width = following
-    torch.save(state, folder / "sac+logos+ava1-l14-linearMSE.pth")
+    shapes = {name: tuple(tensor.shape) for name, tensor in head(embedding).state_dict().items()}
+    state = {name: torch.from_numpy(fill(name, shape)) for name, shape in shapes.items()}
+    torch.save(state, folder / HEAD_FILE)
 
 
 def _value(name: str, shape: tuple[int, ...]) -> np.ndarray:

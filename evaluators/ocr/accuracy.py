@@ -28,10 +28,8 @@ def edit_distance(a: str, b: str) -> int:
     for i, char_a in enumerate(a, start=1):
         diagonal, row[0] = row[0], i
         for j, char_b in enumerate(b, start=1):
-            diagonal, row[j] = (
-                row[j],
-                min(row[j] + 1, row[j - 1] + 1, diagonal + (char_a != char_b)),
-            )
+            best = min(row[j] + 1, row[j - 1] + 1, diagonal + (char_a != char_b))
+            diagonal, row[j] = row[j], best
     return row[-1]
 
 

@@ -59,8 +59,7 @@ class RapidOcr:
     _packages = ("rapidocr", "onnxruntime")
 
     def check(self) -> None:
-        missing = [name for name in self._packages if installed(name) is None]
-        if missing:
+        if missing := [name for name in self._packages if installed(name) is None]:
             raise EvaluatorError(
                 f"the ocr evaluator needs {' and '.join(missing)}: pip install 'soar-bench[ocr]'"
             )
@@ -74,16 +73,9 @@ class RapidOcr:
 
         from rapidocr import RapidOCR
 
-        engine = RapidOCR(
-            params={
-                "Global.use_cls": False,  # no angle classifier, as in the published protocol
-                "EngineConfig.onnxruntime.intra_op_num_threads": 1,
-                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-            }
-        )
+        threads = "EngineConfig.onnxruntime.{}_op_num_threads"
+        params = {threads.format("intra"): 1, threads.format("inter"): 1}
+        # without the angle classifier, as in the published protocol
+        engine = RapidOCR(params={"Global.use_cls": False, **params})
         logging.getLogger("RapidOCR").setLevel(logging.ERROR)
-
-        def read(image: np.ndarray) -> list[str]:
-            return list(engine(bgr(image)).txts or ())
-
-        return read
+        return lambda image: list(engine(bgr(image)).txts or ())

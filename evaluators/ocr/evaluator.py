@@ -67,17 +67,10 @@ class OcrAccuracy(Evaluator):
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         targets = [target_of(sample.prompt) for sample in samples]
-        to_read = [
-            sample
-            for sample, target in zip(samples, targets, strict=True)
-            if target is not None and normalise(target)
-        ]
-        read = iter(
-            self._pool.map(
-                [sample.image for sample in to_read],
-                [f"the image of the prompt {shorten(s.prompt, 80)!r}" for s in to_read],
-            )
-        )
+        pairs = zip(samples, targets, strict=True)
+        to_read = [sample for sample, target in pairs if target and normalise(target)]
+        names = [f"the image of the prompt {shorten(s.prompt, 80)!r}" for s in to_read]
+        read = iter(self._pool.map([sample.image for sample in to_read], names))
         scores = []
         for target in targets:
             if target is None:

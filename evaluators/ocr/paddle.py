@@ -75,18 +75,15 @@ class PaddleOcr:
         return "paddleocr" if self.channels == "bgr" else "paddleocr given RGB"
 
     def check(self) -> None:
-        missing = [] if _paddle_version() else ["paddlepaddle"]
-        if installed("paddleocr") is None:
-            missing.insert(0, "paddleocr")
-        if missing:
+        versions = {"paddleocr": installed("paddleocr"), "paddlepaddle": _paddle_version()}
+        if missing := [name for name, version in versions.items() if not version]:
             raise EvaluatorError(
                 f"the ocr-paddle evaluator needs {' and '.join(missing)}: "
                 "pip install 'soar-bench[paddleocr]'"
             )
         _, release = _release()
         for folder in self._folders():
-            lacking = [file for file in release.files if not (folder / file).is_file()]
-            if lacking:
+            if lacking := [file for file in release.files if not (folder / file).is_file()]:
                 raise EvaluatorError(
                     f"PaddleOCR's models are not here ({folder} lacks {', '.join(lacking)}): run "
                     f"`python -c '{release.fetch}'` with a network, or name a folder that holds "
@@ -106,10 +103,9 @@ class PaddleOcr:
     def load(self) -> Read:
         self.check()
         major, _ = _release()
-        detector, recogniser = (str(folder) for folder in self._folders())
         start = _start_2 if major == "2" else _start_3
         try:
-            engine = start(detector, recogniser)
+            engine = start(*map(str, self._folders()))
         except (Exception, SystemExit) as error:  # its many dependencies fail in many ways
             raise EvaluatorError(
                 f"PaddleOCR {installed('paddleocr')} does not start here ({error!r}): see "
@@ -127,16 +123,16 @@ class PaddleOcr:
     def _folders(self) -> tuple[Path, Path]:
         """Return the folders of the detector and the recogniser."""
         major, release = _release()
-        named = os.environ.get(MODELS_VARIABLE)
-        home = self.models or (Path(named).expanduser() if named else None)
-        if home is not None:
-            return home / release.detector, home / release.recogniser
-        if major == "2":
-            home = Path.home() / ".paddleocr" / "whl"
-            return home / "det" / "en" / release.detector, home / "rec" / "en" / release.recogniser
         cache = os.environ.get("PADDLE_PDX_CACHE_HOME")
-        home = (Path(cache) if cache else Path.home() / ".paddlex") / "official_models"
-        return home / release.detector, home / release.recogniser
+        if folder := self.models or os.environ.get(MODELS_VARIABLE):
+            detectors = recognisers = Path(folder).expanduser()
+        elif major == "2":
+            home = Path.home() / ".paddleocr" / "whl"
+            detectors, recognisers = home / "det" / "en", home / "rec" / "en"
+        else:
+            home = Path(cache) if cache else Path.home() / ".paddlex"
+            detectors = recognisers = home / "official_models"
+        return detectors / release.detector, recognisers / release.recogniser
 
 
 def lines_2(result: Sequence[Sequence[Any] | None]) -> list[str]:
@@ -145,12 +141,8 @@ def lines_2(result: Sequence[Sequence[Any] | None]) -> list[str]:
     The result is [[box, (text, confidence)], ...] in a list; without text, None or an empty list is
     in its place. Lines of confidence 0 do not count, as in Flow-GRPO.
     """
-    return [
-        text
-        for page in result
-        for _box, (text, confidence) in page or ()  # [4, 2] corners of the line
-        if confidence > 0
-    ]
+    lines = (line for page in result for _corners, line in page or ())
+    return [text for text, confidence in lines if confidence > 0]
 
 
 def lines_3(result: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -212,11 +204,8 @@ def _sctypes() -> Iterator[None]:
     if hasattr(np, "sctypes"):
         yield
         return
-    table = {
-        "int": [np.int8, np.int16, np.int32, np.int64],
-        "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
-        "float": [np.float16, np.float32, np.float64],
-    }
+    sizes = {"int": (8, 16, 32, 64), "uint": (8, 16, 32, 64), "float": (16, 32, 64)}
+    table = {kind: [getattr(np, f"{kind}{n}") for n in bits] for kind, bits in sizes.items()}
     np.sctypes = table  # type: ignore[attr-defined]
     try:
         yield
@@ -232,8 +221,7 @@ def _paddle_version() -> str:
 def _release() -> tuple[str, _Release]:
     """Return the installed major version and its models. EvaluatorError for one never tried."""
     version = installed("paddleocr") or ""
-    major, _, rest = version.partition(".")
-    minor = rest.partition(".")[0]
+    major, minor = (*version.split("."), "")[:2]
     too_old = major == "2" and minor.isdecimal() and int(minor) < 7
     if major not in _RELEASES or too_old:
         raise EvaluatorError(

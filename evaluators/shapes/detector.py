@@ -29,15 +29,8 @@ _CANVAS = 32
 
 def background_of(image: np.ndarray) -> np.ndarray:
     """Return the median colour of the image's outermost two pixels: float [3] in 0..255."""
-    frame = np.concatenate(
-        [
-            image[:2].reshape(-1, 3),
-            image[-2:].reshape(-1, 3),
-            image[:, :2].reshape(-1, 3),
-            image[:, -2:].reshape(-1, 3),
-        ]
-    )
-    return np.median(frame, axis=0)
+    edges = (image[:2], image[-2:], image[:, :2], image[:, -2:])
+    return np.median(np.concatenate([edge.reshape(-1, 3) for edge in edges]), axis=0)
 
 
 def label_colors(image: np.ndarray) -> np.ndarray:

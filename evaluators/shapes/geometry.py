@@ -43,14 +43,9 @@ def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     sector = 2 * np.pi / 5
     radius = np.hypot(x, y)
     angle = np.abs((np.arctan2(x, -y) + sector / 2) % sector - sector / 2)  # from the nearest tip
-    inner, half = 0.45, sector / 2
-    # The line through the tip (1, 0) and the notch inner*(cos half, sin half), in polar form.
-    edge = (
-        inner
-        * np.sin(half)
-        / (inner * np.sin(half) * np.cos(angle) + (1 - inner * np.cos(half)) * np.sin(angle))
-    )
-    return radius <= edge
+    x_notch, y_notch = 0.45 * np.cos(sector / 2), 0.45 * np.sin(sector / 2)
+    # The line through the tip (1, 0) and the notch, in polar form.
+    return radius <= y_notch / (y_notch * np.cos(angle) + (1 - x_notch) * np.sin(angle))
 
 
 _OUTLINES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
@@ -96,17 +91,10 @@ _LETTERS: dict[str, tuple[_Stroke, ...]] = {
     "L": (((0, 0), (0, 1), (0.95, 1)),),
     "N": (((0, 1), (0, 0), (1, 1), (1, 0)),),
     "O": (_arc(0.5, 0.5, 0.5, 0.5, 0, 360),),
-    "P": (
-        ((0, 1), (0, 0), (0.55, 0)),
-        _arc(0.55, 0.28, 0.43, 0.28, -90, 90),
-        ((0.55, 0.56), (0, 0.56)),
-    ),
-    "R": (
-        ((0, 1), (0, 0), (0.55, 0)),
-        _arc(0.55, 0.27, 0.41, 0.27, -90, 90),
-        ((0.55, 0.54), (0, 0.54)),
-        ((0.5, 0.54), (1, 1)),
-    ),
+    "P": (((0, 1), (0, 0), (0.55, 0)), _arc(0.55, 0.28, 0.43, 0.28, -90, 90),
+          ((0.55, 0.56), (0, 0.56))),
+    "R": (((0, 1), (0, 0), (0.55, 0)), _arc(0.55, 0.27, 0.41, 0.27, -90, 90),
+          ((0.55, 0.54), (0, 0.54)), ((0.5, 0.54), (1, 1))),
     "S": (
         _arc(0.5, 0.26, 0.46, 0.26, -25, -180) + _arc(0.5, 0.26, 0.46, 0.24, 180, 90),
         _arc(0.5, 0.75, 0.48, 0.25, -90, 155),
@@ -117,29 +105,27 @@ _LETTERS: dict[str, tuple[_Stroke, ...]] = {
 }  # fmt: skip
 
 LETTERS: tuple[str, ...] = tuple(_LETTERS)
+#: Width of a stroke, in pixels.
+_THICKNESS = 3.2
 
 
 @cache
-def letter_mask(
-    letter: str, width: int = 16, height: int = 24, thickness: float = 3.2
-) -> np.ndarray:
+def letter_mask(letter: str, width: int = 16, height: int = 24) -> np.ndarray:
     """Return each pixel's coverage by the letter: float32 [height, width] in [0, 1], read-only."""
     s = _SUPERSAMPLING
     y, x = np.mgrid[0 : height * s, 0 : width * s]
     x, y = (x + 0.5) / s, (y + 0.5) / s
     left, top = 3.2, 3.2  # the margin inside the cell, in pixels
+    inner_width, inner_height = width - 2 * left, height - 2 * top
     distance = np.full(x.shape, np.inf)
     for stroke in _LETTERS[letter]:
-        points = [
-            (left + px * (width - 2 * left), top + py * (height - 2 * top)) for px, py in stroke
-        ]
+        points = [(left + px * inner_width, top + py * inner_height) for px, py in stroke]
         for (ax, ay), (bx, by) in pairwise(points):
-            length2 = max((bx - ax) ** 2 + (by - ay) ** 2, 1e-12)
-            t = np.clip(((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / length2, 0, 1)
-            distance = np.minimum(
-                distance, np.hypot(x - ax - t * (bx - ax), y - ay - t * (by - ay))
-            )
-    inside = (distance <= thickness / 2).astype(np.float32)
+            dx, dy = bx - ax, by - ay
+            length2 = max(dx**2 + dy**2, 1e-12)
+            t = np.clip(((x - ax) * dx + (y - ay) * dy) / length2, 0, 1)
+            distance = np.minimum(distance, np.hypot(x - ax - t * dx, y - ay - t * dy))
+    inside = (distance <= _THICKNESS / 2).astype(np.float32)
     mask = inside.reshape(height, s, width, s).mean(axis=(1, 3))
     mask.setflags(write=False)
     return mask

@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from evaluators.catalogue import MASK2FORMER
-from evaluators.geneval.detectors.architecture import (
-    LEVELS,
-    PATCH,
-    Architecture,
-    is_computed,
-    position_index,
-)
+from evaluators.geneval.detectors import architecture as layout
+from evaluators.geneval.detectors.architecture import LEVELS, PATCH, Architecture, is_computed
 from evaluators.geneval.detectors.checkpoint import read_mmdet_checkpoint
 from evaluators.geneval.detectors.keys import to_mmdet3, to_transformers
 from evaluators.geneval.detectors.postprocessing import instances
@@ -100,10 +95,8 @@ class Mask2FormerSwinS:
         detected = []
         for image in images:
             prepared = prepare(image, self.channels, self.preprocessing)
-            class_logits, mask_logits = self.logits(prepared)
-            padded = (prepared.pixels.shape[1], prepared.pixels.shape[2])
-            original = (image.shape[0], image.shape[1])
-            detected.append(instances(class_logits, mask_logits, padded, prepared.size, original))
+            sizes = (prepared.pixels.shape[1:], prepared.size, image.shape[:2])
+            detected.append(instances(*self.logits(prepared), *sizes))
         return detected
 
     def logits(self, prepared: Prepared) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,7 +124,6 @@ def build(
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
     a = architecture
-    stages = len(a.depths)
     backbone = SwinConfig(
         patch_size=PATCH,
         embed_dim=a.embed_dim,
@@ -143,7 +135,7 @@ def build(
         hidden_act="gelu",
         layer_norm_eps=1e-5,
         use_absolute_embeddings=False,
-        out_features=[f"stage{i + 1}" for i in range(stages)],
+        out_features=[f"stage{i + 1}" for i in range(len(a.depths))],
     )
     config = Mask2FormerConfig(
         backbone_config=backbone,
@@ -163,7 +155,7 @@ def build(
         feature_strides=[PATCH * 2**i for i in range(LEVELS + 1)],
     )
     model: torch.nn.Module = empty_model(lambda: Mask2FormerForUniversalSegmentation(config))
-    index = torch.from_numpy(position_index(a.window))
+    index = torch.from_numpy(layout.position_index(a.window))
     for name, buffer in model.named_buffers():
         if is_computed(name):
             buffer.copy_(index.view_as(buffer))

@@ -55,17 +55,12 @@ class MmdetDetector:
 
     def check(self) -> None:
         """Raise EvaluatorError if a package or the weights are not here."""
-        missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-        if missing:
+        needs = ", ".join(name for name in _PACKAGES if importlib.util.find_spec(name) is None)
+        if not needs and not version("mmdet").startswith("3."):
+            needs = f"mmdet 3, not {version('mmdet')}"
+        if needs:
             raise EvaluatorError(
-                f"the mmdet detector needs {', '.join(missing)}: "
-                "run `pip install 'soar-bench[mmdet]'`"
-            )
-        installed = version("mmdet")
-        if not installed.startswith("3."):
-            raise EvaluatorError(
-                f"the mmdet detector needs mmdet 3, not {installed}: "
-                "run `pip install 'soar-bench[mmdet]'`"
+                f"the mmdet detector needs {needs}: run `pip install 'soar-bench[mmdet]'`"
             )
         self.weights[0].digests()
 
@@ -116,16 +111,9 @@ class MmdetDetector:
 
 def _instances(result: Any) -> list[Instance]:
     """Return mmdet's ``InstanceData`` as objects, best first."""
-    objects = [
-        Instance(OBJECT_NAMES[label], score, (x0, y0, x1, y1), mask=mask)
-        for label, score, (x0, y0, x1, y1), mask in zip(
-            result.labels.tolist(),
-            result.scores.tolist(),
-            result.bboxes.tolist(),
-            result.masks.numpy().astype(bool),
-            strict=True,
-        )
-    ]
+    parts = (result.labels.tolist(), result.scores.tolist(), result.bboxes.tolist())
+    rows = zip(*parts, result.masks.numpy().astype(bool), strict=True)
+    objects = [Instance(OBJECT_NAMES[i], score, tuple(b), mask=mask) for i, score, b, mask in rows]
     return sorted(objects, key=lambda instance: -instance.score)
 
 

@@ -17,6 +17,8 @@ from evaluators.geneval.detectors.types import Instance
 if TYPE_CHECKING:
     import torch
 
+#: Height and width.
+Size = tuple[int, ...]
 #: Pairs of query and class that become objects.
 MAX_OBJECTS = 100
 #: Masks that are enlarged at once, which bounds memory.
@@ -26,9 +28,9 @@ _CHUNK = 10
 def instances(
     class_logits: torch.Tensor,
     mask_logits: torch.Tensor,
-    padded: tuple[int, int],
-    size: tuple[int, int],
-    original: tuple[int, int],
+    padded: Size,
+    size: Size,
+    original: Size,
 ) -> list[Instance]:
     """Return the 100 likeliest objects of one image, best first.
 
@@ -42,10 +44,9 @@ def instances(
     scores, places = probabilities.topk(min(MAX_OBJECTS, probabilities.numel()))
     queries, labels = (places // classes).tolist(), (places % classes).tolist()
 
-    masks = {}
     distinct = sorted(set(queries))
-    for query, mask, sureness in _masks(mask_logits, distinct, padded, size, original):
-        masks[query] = (mask, sureness, mask_box(mask))
+    rows = _masks(mask_logits, distinct, padded, size, original)
+    masks = {query: (mask, sureness, mask_box(mask)) for query, mask, sureness in rows}
     objects = []
     for score, query, label in zip(scores.tolist(), queries, labels, strict=True):
         mask, sureness, box = masks[query]
@@ -55,11 +56,7 @@ def instances(
 
 
 def _masks(
-    logits: torch.Tensor,
-    queries: list[int],
-    padded: tuple[int, int],
-    size: tuple[int, int],
-    original: tuple[int, int],
+    logits: torch.Tensor, queries: list[int], padded: Size, size: Size, original: Size
 ) -> Iterator[tuple[int, np.ndarray, float]]:
     """Yield each query's mask, bool [H, W] at the original size, and mean probability inside."""
     from torch.nn.functional import interpolate
