@@ -1,12 +1,9 @@
-"""Evaluators: images and prompts in, scores out.
-
-    import evaluators
+"""Evaluators: images and prompts in, scores out. Importing this imports no torch.
 
     scorer = evaluators.load("pickscore", device="cuda")
     values = scorer(images, prompts)  # float64 [B]
 
-Importing this imports no torch. docs/write-an-evaluator.md shows how to score images and how to
-write an evaluator; docs/architecture.md says what the modules are.
+docs/write-an-evaluator.md shows how to score images and how to write an evaluator.
 """
 
 from importlib import import_module
@@ -33,7 +30,7 @@ __all__ = [
     "load",
 ]
 
-#: Where the names are defined that are imported only when they are used.
+#: Module and name of what is imported only when it is used.
 _LAZY = {
     "Scorer": ("evaluators.scorer", "Scorer"),
     "check_evaluator": ("evaluators.testing", "check_evaluator"),

@@ -1,7 +1,6 @@
-"""CLIP: one loaded model for all evaluators that need the same weights.
+"""CLIP: evaluators that hold the model of the same weights at the same time share it.
 
-:func:`tower` returns the model of a set of weights. Evaluators that hold it at the same time share
-it, and an image that they view in the same way is embedded once.
+An image that they view in the same way is embedded once.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 from PIL import Image
 
 from evaluators import catalogue
-from evaluators.hpsv2 import FILE, read_state
+from evaluators.hpsv2 import FILE, HpsV21, read_state
 from evaluators.loading import load_strictly
 from evaluators.openclip import Architecture
-from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from evaluators.types import Evaluator, EvaluatorError, Sample, Score
 from evaluators.weights import Weights
 from soar_bench.core.torchvision import mend_torchvision
 
@@ -29,15 +30,11 @@ class HpsV21Package(Evaluator):
 
     name = "hpsv21-package"
     metrics = (
-        Metric(
+        replace(
+            HpsV21().metrics[0],
             name="hpsv21_package",
-            unit="cosine; published values are about 0.28",
-            range=(-1.0, 1.0),
-            higher_is_better=True,
             version="1, the hpsv2 package's own resize",
-            source="arXiv 2306.09341; tgxs002/HPSv2",
             description="HPSv2.1 as the hpsv2 package computes it, one picture at a time.",
-            licence=catalogue.HPS_V2_1.licence,
         ),
     )
 
@@ -78,24 +75,11 @@ class HpsV21Package(Evaluator):
                 "use hpsv21, which needs no package"
             ) from error
         a = self._architecture
-        model = CLIP(
-            embed_dim=a.embedding,
-            vision_cfg={
-                "image_size": a.image_size,
-                "layers": a.vision_layers,
-                "width": a.vision_width,
-                "head_width": a.vision_width // a.vision_heads,
-                "patch_size": a.patch_size,
-            },
-            text_cfg={
-                "context_length": a.text_length,
-                "vocab_size": a.vocabulary,
-                "width": a.text_width,
-                "heads": a.text_heads,
-                "layers": a.text_layers,
-            },
-            output_dict=True,
-        )
+        vision = {"image_size": a.image_size, "layers": a.vision_layers, "width": a.vision_width}
+        vision |= {"head_width": a.vision_width // a.vision_heads, "patch_size": a.patch_size}
+        text = {"context_length": a.text_length, "vocab_size": a.vocabulary, "width": a.text_width}
+        text |= {"heads": a.text_heads, "layers": a.text_layers}
+        model = CLIP(embed_dim=a.embedding, vision_cfg=vision, text_cfg=text, output_dict=True)
         (weights,) = self.weights
         file = weights.file(FILE)
         load_strictly(model, read_state(file), file, "HPSv2.1's CLIP ViT-H/14")

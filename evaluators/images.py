@@ -1,9 +1,7 @@
 """Preprocessing of uint8 pictures for vision towers, pinned down to the rounding.
 
-Libraries differ in how they resize (Pillow's filter, a tensor's, with or without antialiasing) and
-crop, and change their defaults between versions; scores move with them by up to a few per cent.
-So no default of a library is used: each evaluator names its steps from this module, which needs no
-torchvision.
+Libraries differ in how they resize and crop, and change their defaults between versions; scores
+move with them by up to a few per cent. So each evaluator names its steps from this module.
 """
 
 from __future__ import annotations

@@ -39,33 +39,29 @@ class Architecture:
         mend_torchvision()
         from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
+        def encoder(width: int, layers: int, heads: int) -> dict[str, Any]:
+            return {
+                "hidden_size": width,
+                "intermediate_size": 4 * width,
+                "projection_dim": self.embedding,
+                "num_hidden_layers": layers,
+                "num_attention_heads": heads,
+                "hidden_act": "gelu",
+            }
+
         text = CLIPTextConfig(
+            **encoder(self.text_width, self.text_layers, self.text_heads),
             vocab_size=self.vocabulary,
-            hidden_size=self.text_width,
-            intermediate_size=4 * self.text_width,
-            projection_dim=self.embedding,
-            num_hidden_layers=self.text_layers,
-            num_attention_heads=self.text_heads,
             max_position_embeddings=self.text_length,
-            hidden_act="gelu",
             bos_token_id=self.vocabulary - 2,
             eos_token_id=self.vocabulary - 1,
-        )
+        ).to_dict()
         vision = CLIPVisionConfig(
-            hidden_size=self.vision_width,
-            intermediate_size=4 * self.vision_width,
-            projection_dim=self.embedding,
-            num_hidden_layers=self.vision_layers,
-            num_attention_heads=self.vision_heads,
+            **encoder(self.vision_width, self.vision_layers, self.vision_heads),
             image_size=self.image_size,
             patch_size=self.patch_size,
-            hidden_act="gelu",
-        )
-        return CLIPConfig(
-            text_config=text.to_dict(),
-            vision_config=vision.to_dict(),
-            projection_dim=self.embedding,
-        )
+        ).to_dict()
+        return CLIPConfig(text_config=text, vision_config=vision, projection_dim=self.embedding)
 
 
 def clean(text: str) -> str:
@@ -95,7 +91,8 @@ _PROJECTIONS = {
     "text_projection": "text_projection.weight",
     "visual.proj": "visual_projection.weight",
 }
-_BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+)\.(weight|bias)")
+_RESBLOCK = r"(visual\.)?transformer\.resblocks\.(\d+)\."
+_BLOCK = re.compile(_RESBLOCK + r"(.+)\.(weight|bias)")
 _BLOCK_PARTS = {
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
@@ -103,9 +100,7 @@ _BLOCK_PARTS = {
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
-_IN_PROJECTION = re.compile(
-    r"(visual\.)?transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)"
-)
+_IN_PROJECTION = re.compile(_RESBLOCK + r"attn\.in_proj_(weight|bias)")
 
 
 def to_transformers(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,8 +1,4 @@
-"""CPU work in several processes, with the answers in order.
-
-Work in one thread without a GPU, such as an OCR engine's, is faster only in several processes. Each
-process loads its engine once and keeps it. Imports nothing heavy.
-"""
+"""CPU work, such as an OCR engine's, in several processes that keep what they load."""
 
 from __future__ import annotations
 
@@ -37,10 +33,9 @@ Answer = TypeVar("Answer")
 
 
 def processes(memory_each: int = MEMORY_A_PROCESS) -> int:
-    """Return how many processes to use.
+    """Return ``$SOAR_BENCH_PROCESSES``, or the number of CPUs that this process may use.
 
-    ``$SOAR_BENCH_PROCESSES``, or one per CPU that this process may use, as far as free memory
-    suffices for ``memory_each`` bytes per process.
+    Of the latter, as many as have ``memory_each`` bytes of free memory.
     """
     named = os.environ.get(PROCESSES_VARIABLE)
     if named:

@@ -8,11 +8,9 @@ A name is one of
 - ``package.module:Class``, looked for in the current folder too;
 - ``openclip:MODEL/PRETRAINED``, see :mod:`evaluators.openclip_package`.
 
-An :class:`~evaluators.types.Evaluator` object can stand in a name's place (:func:`source`).
-
 A name refers to an :class:`~evaluators.types.Evaluator` subclass or a function that returns an
-evaluator, called without arguments. A plug-in that does not work is an error only where it is
-named. Imports no torch.
+evaluator, called without arguments; an object can stand in its place (:func:`source`). A plug-in
+that does not work is an error only where it is named. Imports no torch.
 """
 
 from __future__ import annotations
@@ -123,10 +121,7 @@ def find(name: str) -> Entry:
 
 
 def resolve(evaluator: str | Evaluator) -> Evaluator:
-    """Return an evaluator by its name, or the object itself once its declaration is checked.
-
-    EvaluatorError if there is none, or it is broken.
-    """
+    """Return an evaluator by its name, or the object itself; EvaluatorError if it is broken."""
     if isinstance(evaluator, str):
         return create(evaluator)
     if wrong := fault(evaluator):
@@ -142,8 +137,7 @@ def create(name: str) -> Evaluator:
 def source(evaluator: str | Evaluator) -> tuple[Entry, Callable[[], Evaluator]]:
     """Return the entry of a name or an object, and a function that returns an evaluator to load.
 
-    An object is copied, so that the caller's is not loaded. EvaluatorError if there is no such
-    evaluator, or it is broken.
+    An object is copied, so that the caller's is not loaded. EvaluatorError if it is broken.
     """
     if isinstance(evaluator, str):
         entry = find(evaluator)
@@ -266,10 +260,7 @@ def _read(file: Path) -> bytes:
 
 
 def _import_file(file: Path, source: bytes, digest: str) -> ModuleType:
-    """Import a file as a module of a name of its own, so that files of one name do not mix.
-
-    It is run once as long as it does not change.
-    """
+    """Import a file, once as long as it does not change, under a module name of its own."""
     place = hashlib.sha256(str(file.resolve()).encode()).hexdigest()
     name = f"soar_bench_local_{place[:12]}_{digest[:12]}"
     if name in sys.modules:

@@ -34,13 +34,12 @@ class Scorer:
         evaluator: a name of ``evaluators.list()``, ``file.py``, ``file.py:Class``,
             ``module:Class``, or an :class:`Evaluator`, which is loaded itself.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes the best that is here.
-        dtype: precision of weights and activations, one of the evaluator's ``dtypes``; its first
-            unless named.
+        dtype: of weights and activations; the first of the evaluator's ``dtypes`` unless named.
         batch_size: samples that the evaluator gets at once.
 
     Raises:
-        EvaluatorError: in one sentence, before anything is loaded: no such evaluator, weights to
-            fetch, a package to install, a precision it does not have.
+        EvaluatorError: no such evaluator, weights to fetch, a package to install, a precision it
+            does not have. Nothing is loaded then.
         SoarBenchError: the device is not here.
     """
 
@@ -168,10 +167,7 @@ def for_each(
     metadata: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
     count: int,
 ) -> tuple[list[str], list[Mapping[str, Any]]]:
-    """Return a prompt and its metadata for each of ``count`` images.
-
-    EvaluatorError if the counts differ.
-    """
+    """Return ``count`` prompts and their metadata. EvaluatorError if there are more or fewer."""
     texts = _for_each(prompts, str, "prompts", count)
     return texts, _for_each({} if metadata is None else metadata, Mapping, "metadata", count)
 
@@ -188,7 +184,7 @@ def _for_each(values: Any, kind: type, name: str, count: int) -> list[Any]:
 
 
 def _arrays(images: Any) -> list[np.ndarray]:
-    """uint8 RGB [H, W, 3] of each image."""
+    """Return uint8 RGB [H, W, 3] of each image."""
     if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
         return [_array(images, "the image")]
     if hasattr(images, "shape"):

@@ -75,10 +75,9 @@ class Score:
 class Evaluator(ABC):
     """Base class of what judges samples.
 
-    Making one is cheap and imports nothing heavy; ``check`` tells, without loading weights, whether
-    it can run here; ``load`` makes it ready. A sample's scores depend on that sample alone, never
-    on its batch. docs/write-an-evaluator.md has a complete example; every evaluator passes
-    :func:`evaluators.check_evaluator`.
+    Making one is cheap and imports nothing heavy; ``load`` makes it ready. A sample's scores depend
+    on that sample alone, never on its batch. docs/write-an-evaluator.md has a complete example;
+    every evaluator passes :func:`evaluators.check_evaluator`.
     """
 
     name: str
@@ -91,9 +90,9 @@ class Evaluator(ABC):
     shares: str = ""
 
     def check(self) -> None:
-        """Raise EvaluatorError, which says what to install, if this evaluator cannot run here.
+        """Raise EvaluatorError, which says what to fetch or install, if it cannot run here.
 
-        Checks the weights. An evaluator with other needs (a package, a program) extends it.
+        Loads nothing. An evaluator that needs more than its weights extends it.
         """
         for weights in self.weights:
             weights.digests()

@@ -1,10 +1,8 @@
 """Weight files: where they are published, where they lie here, and whether they are whole.
 
-Nothing here downloads: ``soar-bench fetch`` does, and scoring never. Imports no torch.
-
-The weights' home is ``$SOAR_BENCH_HOME/weights`` (default ``~/.cache/soar-bench/weights``), one
-folder per set. ``digests.json`` in a set's folder says which SHA-256 each file was verified with: a
-file whose digest was not known in advance keeps the one it was first seen with.
+They lie in ``$SOAR_BENCH_HOME/weights`` (default ``~/.cache/soar-bench/weights``), one folder per
+set, whose ``digests.json`` has the SHA-256 that each file was first seen with. Nothing here
+downloads. Imports no torch.
 """
 
 from __future__ import annotations
@@ -83,10 +81,9 @@ class Weights:
         return [f for f in self.files if not (self.folder / f.path).is_file()]
 
     def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of each file by path.
+        """Return the SHA-256 of each file by path. WeightsMissing if one is not here.
 
-        WeightsMissing if a file is not here; EvaluatorError if one is not the published one or has
-        changed since the first fetch.
+        EvaluatorError if one is not the published one or has changed since the first fetch.
         """
         if missing := self.missing():
             names = ", ".join(f.path for f in missing)

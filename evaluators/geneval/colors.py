@@ -1,8 +1,7 @@
 """The colour of a detected object, by zero-shot classification with CLIP ViT-L/14.
 
 Source: djghosh13/geneval ``evaluation/evaluate_images.py`` with LAION's clip_benchmark. The
-official script runs CLIP under float16 autocast, with one data loader per object; here it runs in
-float32, on all crops of a batch of images together.
+official script runs CLIP under float16 autocast, one object at a time; here it runs in float32.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ from evaluators.images import pillow_view, stack
 if TYPE_CHECKING:
     import torch
 
-COLORS: tuple[str, ...] = tuple(
-    "red orange yellow green blue purple pink brown black white".split()
-)
+COLORS = tuple("red orange yellow green blue purple pink brown black white".split())
 
 #: Texts with the object's ``{color}`` and ``{name}``; the last has the colour only.
 TEMPLATES: tuple[str, ...] = (
@@ -83,8 +80,7 @@ class ColorClassifier:
     def classify(self, cutouts: Sequence[Cutout]) -> list[str | None]:
         """Return the colour of each object: the one whose texts are nearest to its picture.
 
-        None for an object without a pixel. (The official script would stop with an error there,
-        but its detector scores such an object 0, so it never gets that far.)
+        None for an object without a pixel, where the official script would stop with an error.
         """
         colors: list[str | None] = [None] * len(cutouts)
         seen = [i for i, cutout in enumerate(cutouts) if not cutout.empty]

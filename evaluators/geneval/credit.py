@@ -1,9 +1,8 @@
 """GenEval with exact counts: all or nothing (strict) and with partial credit (soft).
 
-Both come from the Flow-GRPO family (Liu et al., arXiv 2505.05470; yifan123/reward-server
-``reward_server/gen_eval.py`` and its copies), which uses them as rewards and logs them. Unlike the
-official rule they count every object of a class, not the best few. docs/metrics/geneval.md has the
-formulas.
+Both are rewards of the Flow-GRPO family (Liu et al., arXiv 2505.05470; yifan123/reward-server
+``reward_server/gen_eval.py``). Unlike the official rule they count every object of a class, not the
+best few. docs/metrics/geneval.md has the formulas.
 """
 
 from __future__ import annotations
@@ -107,8 +106,7 @@ def soft(findings: Sequence[Finding]) -> float:
 def soft_flow_grpo(findings: Sequence[Finding]) -> float:
     """Return :func:`soft` as the family's code computes it, with its fault.
 
-    After the 0 of a wrong relation it appends the 1 of a right one, so that two objects in wrong
-    places get 3/4 and not 2/3.
+    A wrong relation gets a 0 and then the 1 of a right one: two objects in wrong places get 3/4.
     """
     credits: list[float] = []
     for finding in findings:

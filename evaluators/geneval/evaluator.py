@@ -1,16 +1,11 @@
 """GenEval on photographs: a detector finds objects, CLIP names colours, the rules judge.
 
-Three evaluators are built in: ``geneval`` (the official detector's weights in transformers),
-``geneval-mmdet`` (the same in mmdet) and ``geneval-flow-grpo`` (as the Flow-GRPO family computes
-it). With another detector::
-
-    from evaluators.geneval.evaluator import GenEval
+With another :class:`~evaluators.geneval.detectors.types.Detector`::
 
     def mine() -> GenEval:          # name this function in the entry point
         return GenEval(MyDetector())
 
-``MyDetector`` is any :class:`~evaluators.geneval.detectors.types.Detector`. Unless it says that it
-is comparable, its name is part of the evaluator's and the metrics' names.
+Unless it says that it is comparable, its name is part of the evaluator's and the metrics' names.
 """
 
 from __future__ import annotations
@@ -94,9 +89,9 @@ FLOW_GRPO = GenEvalProtocol(
 class GenEval(Evaluator):
     """Whether the image shows the objects of the prompt in their numbers, colours and places.
 
-    ``classes`` are the names that the detector knows, ``embedding`` the width of ``clip``. ``name``
-    tells apart evaluators that differ in the detector's backend alone. EvaluatorError if a detector
-    that has ``channels`` has others than the protocol.
+    ``classes`` are the detector's, ``embedding`` is the width of ``clip``. ``name`` tells apart
+    evaluators of different backends. EvaluatorError if the detector's ``channels`` are not the
+    protocol's.
     """
 
     shares = CLIP_VIT_L_14.name
@@ -117,15 +112,11 @@ class GenEval(Evaluator):
                 f"the protocol {protocol.name} hands its detector {protocol.channels.upper()}, "
                 f"not {channels.upper()}: make the detector with channels={protocol.channels!r}"
             )
-        self.detector = detector
-        self.protocol = protocol
-        self.clip = clip
-        self.embedding = embedding
-        self.classes = classes
+        self.detector, self.protocol, self.classes = detector, protocol, classes
+        self.clip, self.embedding = clip, embedding
         self.weights = (*detector.weights, clip)
-        self.name = name or (
-            protocol.name if detector.comparable else f"{protocol.name}-{_word(detector, '-')}"
-        )
+        own = "" if detector.comparable else f"-{_word(detector, '-')}"
+        self.name = name or protocol.name + own
         self.metrics = _metrics(protocol, detector)
         self._classifier: ColorClassifier | None = None
 
@@ -284,8 +275,7 @@ def geneval() -> GenEval:
 def geneval_mmdet() -> GenEval:
     """Return official GenEval with the official detector in mmdet 3 itself.
 
-    Its metrics have the names that they have in ``geneval``, since rules, weights and the channels'
-    order are the same; version and identity tell the backends apart.
+    Its metrics have the names of ``geneval``'s; version and identity tell the backends apart.
     """
     from evaluators.geneval.detectors.mmdet_backend import MmdetDetector
 

@@ -2,8 +2,6 @@
 
 Source: Ghosh et al., "GenEval: An Object-Focused Framework for Evaluating Text-to-Image Alignment"
 (arXiv 2310.11513) and the official script, djghosh13/geneval ``evaluation/evaluate_images.py``.
-Detections may come from anywhere: a Mask2Former on photographs and the embedded world's classical
-detector are judged by the same rules.
 """
 
 from __future__ import annotations
@@ -84,9 +82,8 @@ def keep(detections: Sequence[D], tag: str) -> dict[str, list[D]]:
 def keep_as_official(detections: Sequence[D], tag: str) -> dict[str, list[D]]:
     """Return the same as :func:`keep`, to the last bit of the official script.
 
-    The script compares in float32, so a score of float32(0.3), which is a little more than 0.3,
-    does not exceed the threshold. It orders by ``argsort()[::-1]``, which reverses equal scores.
-    (numpy leaves the order of equals open; this is the order where its sort is stable.)
+    It compares in float32, so a score of float32(0.3), which is a little more than 0.3, does not
+    exceed the threshold, and orders by ``argsort()[::-1]``, which reverses equal scores.
     """
     ordered = sorted(detections, key=lambda d: np.float32(d.score))[::-1]
     return _above(np.float32(threshold(tag)), [(np.float32(d.score), d) for d in ordered])

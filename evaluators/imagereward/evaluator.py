@@ -44,6 +44,7 @@ class ImageReward(Evaluator):
         ),
     )
     dtypes = ("float32", "bfloat16", "float16")
+    _batch = 1
 
     def __init__(
         self,
@@ -51,11 +52,9 @@ class ImageReward(Evaluator):
         tokenizer: Weights = catalogue.BERT_TOKENIZER,
         architecture: Architecture = OFFICIAL,
     ) -> None:
-        self.weights = (weights, tokenizer)
-        self._architecture = architecture
+        self.weights, self._architecture = (weights, tokenizer), architecture
         self._model: Model | None = None
         self._tokenizer: Tokenizer | None = None
-        self._batch = 1
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
         from evaluators.imagereward import model

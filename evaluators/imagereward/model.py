@@ -1,8 +1,4 @@
-"""ImageReward's model on transformers' BLIP, from the published file.
-
-The original has its own copies of a vision transformer and BERT, which do not import beside newer
-libraries. The same tensors fit transformers' BlipVisionModel and BlipTextModel.
-"""
+"""ImageReward's model on transformers' BLIP, from the published file."""
 
 from __future__ import annotations
 
@@ -33,8 +29,7 @@ class Model:
     def __init__(self, network: Any, device: str, dtype: torch.dtype) -> None:
         self._network = network.to(device, dtype).eval()
         self._network["mlp"].float()  # as the original: the head in float32 whatever is before it
-        self._device = device
-        self._dtype = dtype
+        self._device, self._dtype = device, dtype
 
     def rewards(self, pixels: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the rewards of pairs, one pass each: [B], float32 on the CPU.
@@ -123,9 +118,8 @@ def load(file: Path, architecture: Architecture, device: str, dtype: str) -> Mod
 
     state = read_checkpoint(file)
     what = "ImageReward's BLIP"
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
-    ):
+    pairs = state.items() if isinstance(state, dict) else [(None, None)]
+    if not all(isinstance(name, str) and isinstance(t, torch.Tensor) for name, t in pairs):
         raise EvaluatorError(
             f"{file} holds no weights of {what}: it is no table of tensors by name"
         )

@@ -72,12 +72,7 @@ class Tokenizer:
         """Return prompts cut and padded to 35 tokens each, so that none depends on the others."""
         texts = list(prompts)
         whole = self._tokenizer(texts).input_ids
-        encoded = self._tokenizer(
-            texts,
-            padding="max_length",
-            truncation=True,
-            max_length=TEXT_LENGTH,
-            return_tensors="pt",
-        )
+        padded = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        encoded = self._tokenizer(texts, max_length=TEXT_LENGTH, **padded)
         cut = [max(0, len(ids) - TEXT_LENGTH) for ids in whole]
         return Tokens(encoded.input_ids, encoded.attention_mask, cut)

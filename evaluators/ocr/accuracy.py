@@ -1,8 +1,7 @@
 """OCR accuracy as the Flow-GRPO family computes it, as pure functions over text.
 
-Source: Liu et al., "Flow-GRPO" (arXiv 2505.05470), OCR reward, yifan123/flow_grpo
-``flow_grpo/ocr.py``: one minus the edit distance between the quoted and the recognised text, capped
-at the quoted text's length, over that length.
+Source: Liu et al., "Flow-GRPO" (arXiv 2505.05470), OCR reward; yifan123/flow_grpo
+``flow_grpo/ocr.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """OCR engines behind one interface: an image in, the recognised lines out.
 
-All run on the CPU in one thread, so that the text depends neither on the machine nor on the number
-of processes that share the images.
+All run on the CPU in one thread, so that the text depends on the image alone.
 """
 
 from __future__ import annotations

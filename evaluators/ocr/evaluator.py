@@ -24,9 +24,8 @@ _FORMULA = "1 - edit distance between quoted and recognised text over its length
 class OcrAccuracy(Evaluator):
     """Accuracy of the text that an OCR engine reads, against the text quoted in the prompt.
 
-    The engine and its version are part of the identity; the published numbers come from PaddleOCR
-    2.9.1. Only images whose prompt quotes a text are read, in several processes where that pays
-    (:mod:`evaluators.pool`). An engine that fails is an error, not a 0.
+    The published numbers come from PaddleOCR 2.9.1. Only images whose prompt quotes a text are
+    read, in several processes where that pays. An engine that fails is an error, not a 0.
     """
 
     def __init__(

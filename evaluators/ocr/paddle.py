@@ -2,10 +2,8 @@
 
 Version 2 is called as Flow-GRPO calls it (2.9.1, English, no angle classifier, its defaults).
 Version 3 changes its defaults with each release, so everything is named: the recogniser of 2.9.1,
-the mobile detector of its time, and the sizes and thresholds of 2.9.1.
-
-PaddleOCR downloads missing models when it starts. Here it always gets the folders, which are
-checked before, so nothing is downloaded while images are scored.
+the mobile detector of its time, and the sizes and thresholds of 2.9.1. It always gets the folders
+of its models, which are checked before, so it downloads nothing.
 """
 
 from __future__ import annotations
@@ -197,10 +195,7 @@ def _start_3(detector: str, recogniser: str) -> Any:
 
 @contextmanager
 def _sctypes() -> Iterator[None]:
-    """Provide NumPy 1's table of types, which imgaug reads when version 2 imports it.
-
-    Only training uses imgaug, and nothing else keeps version 2 from running beside NumPy 2.
-    """
+    """Provide NumPy 1's table of types, which imgaug reads when version 2 imports it."""
     if hasattr(np, "sctypes"):
         yield
         return

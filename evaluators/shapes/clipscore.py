@@ -40,8 +40,7 @@ class ShapesClipScore(Evaluator):
         self._model: Any = None
 
     def check(self) -> None:
-        missing = [name for name in _FILES if not (self.folder / name).is_file()]
-        if missing:
+        if missing := [name for name in _FILES if not (self.folder / name).is_file()]:
             raise EvaluatorError(
                 f"the weights of shapes-clipscore are incomplete: {self.folder} lacks "
                 f"{', '.join(missing)}; install soar-bench again"
@@ -85,17 +84,11 @@ class ShapesClipScore(Evaluator):
         import torch
 
         pixels = self._processor(images=[s.image for s in samples], return_tensors="pt")
-        tokens = self._tokenizer(
-            [s.prompt for s in samples],
-            padding="max_length",
-            truncation=True,
-            max_length=self._model.config.text_config.max_position_embeddings,
-            return_tensors="pt",
-        )
+        length = self._model.config.text_config.max_position_embeddings
+        padded = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        ids = self._tokenizer([s.prompt for s in samples], max_length=length, **padded).input_ids
         with torch.inference_mode():
             image = self._model.get_image_features(**pixels.to(self._device)).pooler_output
-            text = self._model.get_text_features(
-                input_ids=tokens.input_ids.to(self._device)
-            ).pooler_output
+            text = self._model.get_text_features(input_ids=ids.to(self._device)).pooler_output
             cosine = torch.nn.functional.cosine_similarity(image, text, dim=-1)
         return [{self.metrics[0].name: Score(value)} for value in cosine.tolist()]

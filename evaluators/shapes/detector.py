@@ -1,9 +1,8 @@
 """An object detector for the embedded world: classical vision, no weights.
 
-Each pixel is un-mixed into background and one palette colour (so that anti-aliased borders do not
-become other colours), connected components of one colour become objects, and an object's outline,
-scaled to one size, is compared with every shape's. The score is how clearly the best shape fits, so
-that a malformed blob scores low.
+Each pixel is un-mixed into background and one palette colour, connected components of one colour
+become objects, and an object's outline, scaled to one size, is compared with every shape's. The
+score is how clearly the best shape fits, so that a malformed blob scores low.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Read mmdet's checkpoints without mmdet and without running code.
+"""Read mmdet's checkpoints without mmdet and without running code (``weights_only``).
 
-Beside the weights such a file may hold numpy values and objects of the OpenMMLab libraries, such as
-the training's configuration and log. Each becomes an empty stand-in, and the file is read with
-``weights_only``.
+Numpy values and objects of the OpenMMLab libraries, such as the training's log, become empty
+stand-ins.
 """
 
 from __future__ import annotations
@@ -63,11 +62,10 @@ def _foreign_names(file: Path) -> list[str]:
     """Return the classes in the file besides tensors and containers; EvaluatorError if unsafe."""
     from torch.serialization import get_unsafe_globals_in_checkpoint
 
-    names: list[str] = []
     try:
-        names = get_unsafe_globals_in_checkpoint(file)
+        names: list[str] = get_unsafe_globals_in_checkpoint(file)
     except Exception:  # damaged, or of a form that has no names: reading it says what is wrong
-        return names
+        return []
     refused = sorted(n for n in names if not n.startswith(_REPLACED) and n not in _REPLACED_NAMES)
     if refused:
         raise EvaluatorError(

@@ -1,7 +1,6 @@
 """Convert mmdet's keys to transformers': the same Mask2Former under other names.
 
-Three things are more than names. Swin's attention keeps query, key and value in one matrix, and so
-does the decoder's self attention; transformers has three matrices. And where Swin merges 2x2
+Query, key and value are one matrix in mmdet and three in transformers. Where Swin merges 2x2
 patches, mmdet orders their values channel by channel, transformers patch by patch.
 """
 

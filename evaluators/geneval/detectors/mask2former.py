@@ -31,15 +31,12 @@ _UNUSED = ("criterion.empty_weight", ".swin.layernorm.weight", ".swin.layernorm.
 class Mask2FormerSwinS:
     """Mask2Former Swin-S for COCO instances, as GenEval uses it, without mmdet or OpenCV.
 
-    Its weights are the file of mmdet 2 or 3, converted when loaded; preprocessing and
-    postprocessing are mmdet's, so it detects what mmdet detects (docs/metrics/geneval-detector.md
-    has the figures). Images are taken one at a time, so that none depends on the others.
+    It detects what mmdet detects (docs/metrics/geneval-detector.md has the figures), one image at a
+    time, with the weights of mmdet 2 or 3, converted when loaded.
 
     ``channels`` is the order in which mmdet would get an image's channels: with ``"bgr"``, as the
     official script's mmdet reads files, the network sees red as red; with ``"rgb"``, as in the
-    Flow-GRPO family, it sees red as blue. ``preprocessing`` is mmdet 3.3's or mmdet 2.27's (see
-    :mod:`evaluators.geneval.detectors.preprocessing`). ``architecture`` is for small models in
-    tests.
+    Flow-GRPO family, it sees red as blue. ``preprocessing`` is mmdet 3.3's or mmdet 2.27's.
     """
 
     name = "mask2former-swin-s"
@@ -77,10 +74,9 @@ class Mask2FormerSwinS:
         }
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
-        """Read and convert the weights.
+        """Read and convert the weights. EvaluatorError if they are damaged or of another model.
 
-        EvaluatorError if they are damaged or of another model, or if ``dtype`` is not float32: a
-        lower precision detects other objects.
+        ``dtype`` must be float32: a lower precision detects other objects.
         """
         if dtype != "float32":
             raise EvaluatorError(f"GenEval's detector runs in float32, not {dtype}")

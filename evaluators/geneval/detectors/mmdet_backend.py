@@ -38,9 +38,8 @@ _PACKAGES = ("mmengine", "mmcv", "mmdet")
 class MmdetDetector:
     """Mask2Former Swin-S by mmdet's ``init_detector`` and ``inference_detector``.
 
-    It takes the same weights as :class:`~evaluators.geneval.detectors.mask2former.Mask2FormerSwinS`
-    in either version's keys, and ``channels`` means the same: an image goes to mmdet as BGR, as it
-    reads files, or as RGB.
+    Weights and ``channels`` are those of
+    :class:`~evaluators.geneval.detectors.mask2former.Mask2FormerSwinS`.
     """
 
     name = "mmdet"
@@ -75,8 +74,7 @@ class MmdetDetector:
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
         """Build mmdet's model and load all the weights into it.
 
-        mmdet itself ignores keys that do not fit, and those of mmdet 2's file do not fit mmdet 3's
-        model: so the keys are converted to mmdet 3's and checked here.
+        Keys are converted and checked here: mmdet ignores those that do not fit, as mmdet 2's.
         """
         if dtype != "float32":
             raise EvaluatorError(f"GenEval's detector runs in float32, not {dtype}")
@@ -120,11 +118,9 @@ def _instances(result: Any) -> list[Instance]:
 def do_without_operators() -> None:
     """Make mmdet importable beside mmcv-lite, which lacks mmcv's compiled operators.
 
-    Importing mmdet imports all of mmcv's operators, though Mask2Former uses a single one: the
-    multi-scale deformable attention, which mmcv also has in plain PyTorch and uses itself wherever
-    there is no GPU. So the absent module is replaced by one whose deformable attention is that
-    PyTorch function (on a GPU as well; it is exact, only slower), and whose other operators raise
-    an error if they are ever called. Where the operators are compiled, nothing is replaced.
+    Mask2Former uses a single one, multi-scale deformable attention, which mmcv also has in plain
+    PyTorch, exact and only slower on a GPU. So the absent module is replaced by one with that
+    function, whose other operators raise an error. Where they are compiled, nothing is replaced.
     """
     if _OPERATORS in sys.modules or importlib.util.find_spec(_OPERATORS) is not None:
         return

@@ -36,8 +36,8 @@ def instances(
 
     ``class_logits`` [Q, classes + 1] (the last is "no object") and ``mask_logits`` [Q, h, w] are
     float32. Masks are enlarged to the ``padded`` input, cut to the ``size`` without padding, and
-    brought to the ``original`` size (each height, width). A score is the class's probability times
-    the mean probability inside the mask; one query can be several objects, of different classes.
+    brought to the ``original`` size. A score is the class's probability times the mean probability
+    inside the mask; one query can be several objects, of different classes.
     """
     classes = class_logits.shape[1] - 1
     probabilities = class_logits.softmax(dim=-1)[:, :-1].flatten()

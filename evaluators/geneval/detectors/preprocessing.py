@@ -1,13 +1,9 @@
 """mmdet's preprocessing of a picture for Mask2Former, in numpy, without OpenCV.
 
-Two versions of mmdet differ, and each is a preprocessing of its own name:
-
-- ``mmdet3`` (mmdet 3.3, config ``mask2former_swin-s-p4-w7-224_8xb2-lsj-50e_coco``): the picture is
-  resized as float32, normalised, and padded with 0.
-- ``mmdet2`` (mmdet 2.27, config ``mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco``, which the
-  official GenEval script names): the picture is resized as uint8, padded with 128, and normalised.
-
-A square picture is not padded, so that they differ by the rounding of the resize alone.
+``mmdet3`` (mmdet 3.3, config ``mask2former_swin-s-p4-w7-224_8xb2-lsj-50e_coco``) resizes as
+float32, normalises, and pads with 0. ``mmdet2`` (mmdet 2.27, config
+``mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco``, which the official GenEval script names) resizes
+as uint8, pads with 128, and normalises. On a square picture only the resize's rounding differs.
 """
 
 from __future__ import annotations
@@ -53,9 +49,7 @@ def prepare(
 ) -> Prepared:
     """Return the network's input for a uint8 RGB image [H, W, 3].
 
-    ``channels`` is the order given to mmdet: with ``bgr``, as it reads files, its network sees RGB;
-    with ``rgb`` it sees BGR. EvaluatorError if the image is so narrow that nothing is left of its
-    short side.
+    EvaluatorError if the image is so narrow that nothing is left of its short side.
     """
     height, width = new_size(image.shape[0], image.shape[1])
     if min(height, width) < 1:
@@ -91,8 +85,7 @@ def _padded(pixels: np.ndarray, value: int) -> np.ndarray:
 def resize_uint8(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return OpenCV's ``resize`` with ``INTER_LINEAR`` of uint8 [H, W, C], to the bit.
 
-    OpenCV works in fixed point: 11 bits for each direction's weight, and some of the product's
-    lowest bits are dropped.
+    It is in fixed point: weights have 11 bits, and lowest bits of their products are dropped.
     """
     if image.shape[:2] == (height, width):
         return image
