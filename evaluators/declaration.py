@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -67,12 +66,8 @@ def _metric_faults(metric: Any) -> Iterator[str]:
         if not isinstance(text, str) or not text.strip():
             yield f"must state the {field} of {which}"
     bounds = metric.range
-    if (
-        not isinstance(bounds, tuple)
-        or len(bounds) != 2
-        or not all(isinstance(b, int | float) and not math.isnan(b) for b in bounds)
-        or bounds[0] >= bounds[1]
-    ):
+    pair = isinstance(bounds, tuple) and len(bounds) == 2
+    if not (pair and all(isinstance(b, int | float) for b in bounds) and bounds[0] < bounds[1]):
         yield f"must give the range of {which} as (smallest, largest), not {bounds!r}"
     if not isinstance(metric.higher_is_better, bool):
         yield f"must say True or False for higher_is_better of {which}"
@@ -93,8 +88,9 @@ def know_code(evaluator: Evaluator, **digests: str) -> None:
 
 
 def source_digest(kind: type, factory: Any = None) -> str:
-    """SHA-256 of the source of a class, of those it inherits from and of the function that makes
-    it, as far as they are not this package's; empty where there is none, as in a console.
+    """Return the SHA-256 of the source of a class, its bases and the function that makes it.
+
+    This package's are left out; empty where there is no source, as in a console.
     """
     parts = (*kind.__mro__, *([factory] if inspect.isfunction(factory) else ()))
     ours = re.compile(r"(builtins|abc|typing)$|evaluators\.")

@@ -97,7 +97,7 @@ class OpenClipScore(Evaluator):
         }
 
     def _files(self) -> list[Path]:
-        """Weights, and the configuration if they are a repository's.
+        """Return the weights' file, and its configuration if a repository has one.
 
         EvaluatorError says what to fetch.
         """
@@ -152,13 +152,12 @@ class OpenClipScore(Evaluator):
         self._device, self._dtype = device, getattr(torch, dtype)
 
     def _settings(self, open_clip: Any, config: Sequence[Path]) -> dict[str, Any]:
-        """How the weights are to be used, where open_clip would not know it from a file's path."""
+        """Return how to use the weights, where open_clip would not know it from a file's path."""
         tag = open_clip.get_pretrained_cfg(self._model, self._pretrained)
+        sources = [tag]
         if config:
             sources = [json.loads(config[0].read_text("utf-8")).get("preprocess_cfg", {})]
-        elif tag:
-            sources = [tag]
-        else:  # a file: what all published weights of this model agree on
+        elif not tag:  # a file: what all published weights of this model agree on
             tags = open_clip.list_pretrained_tags_by_model(self._model)
             sources = [open_clip.get_pretrained_cfg(self._model, name) for name in tags]
         agreed = {
@@ -187,7 +186,7 @@ class OpenClipScore(Evaluator):
 
 
 def _folder() -> Path:
-    """Where open_clip is installed; it is not imported, for it imports torch."""
+    """Return where open_clip is installed, without importing it: it imports torch."""
     spec = find_spec("open_clip")
     assert spec is not None and spec.origin is not None
     return Path(spec.origin).parent
@@ -205,7 +204,7 @@ def _import() -> Any:
 
 
 def _cached(repo: str, *names: str) -> Path:
-    """The first of the repository's files that the hub's cache has."""
+    """Return the first of the repository's files that the hub's cache has."""
     from huggingface_hub import try_to_load_from_cache
 
     for name in names:

@@ -71,7 +71,7 @@ class Scorer:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What the values mean: unit, range, direction, version and source of each metric."""
+        """Unit, range, direction, version and source of each metric."""
         return self.evaluator.metrics
 
     def __call__(
@@ -130,9 +130,9 @@ def check_scores(evaluator: Evaluator, results: Sequence[Mapping[str, Score]], c
             f"({', '.join(sorted(names))}) for each sample: report this to its author"
         )
     for metric in evaluator.metrics:
-        for scores in results:
-            value = scores[metric.name].value
-            if value is not None and not metric.range[0] <= value <= metric.range[1]:
+        low, high = metric.range
+        for value in (scores[metric.name].value for scores in results):
+            if value is not None and not low <= value <= high:
                 raise EvaluatorError(
                     f"the evaluator {evaluator.name} gave {metric.name} = {value}, outside its "
                     f"range {metric.range}: report this to its author"
@@ -173,7 +173,7 @@ def for_each(
 
 
 def _for_each(values: Any, kind: type, name: str, count: int) -> list[Any]:
-    """``values``, or the one value repeated, as ``count`` of a kind."""
+    """Return ``values``, or the single value repeated, as ``count`` of a kind."""
     each = [values] * count if isinstance(values, kind) else list(values)
     if len(each) != count:
         raise EvaluatorError(f"there are {count} images and {len(each)} {name}: give one for each")
@@ -209,7 +209,7 @@ def _array(image: Any, where: str) -> np.ndarray:
 
 
 def _unbatched(batch: Any) -> list[np.ndarray]:
-    """The images of an array or tensor [B, 3, H, W]."""
+    """Return the images of an array or tensor [B, 3, H, W]."""
     import torch
 
     if isinstance(batch, np.ndarray) and batch.dtype.kind in "fu":
@@ -226,7 +226,7 @@ def _unbatched(batch: Any) -> list[np.ndarray]:
 
 
 def _rounded(batch: torch.Tensor) -> torch.Tensor:
-    """Floats in [0, 1] as uint8, ``round(255 x)`` with halves to even, on the batch's device."""
+    """Return floats in [0, 1] as uint8, ``round(255 x)`` with halves to even, on the batch's device."""
     import torch
 
     if not batch.is_floating_point():
@@ -264,7 +264,7 @@ def _precision(evaluator: Evaluator, dtype: str | torch.dtype | None) -> str:
 
 
 def _pinned(device: str) -> str:
-    """The current GPU by its number, so that the evaluator stays on it when another is set."""
+    """Return the current GPU by its number, so that the evaluator stays on it."""
     if device != "cuda":
         return device
     import torch

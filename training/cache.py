@@ -41,7 +41,7 @@ class Processes:
     wait: Callable[[], None] = lambda: None
 
     def share(self, tasks: int) -> range:
-        """The numbers of the tasks that are this process's."""
+        """Return the numbers of the tasks that are this process's."""
         return range(self.rank, tasks, self.count)
 
 
@@ -70,7 +70,7 @@ class Cache:
             )
 
     def shards(self) -> Iterator[tuple[str, Path]]:
-        """Every shard with its kind."""
+        """Yield every shard with its kind."""
         for kind in KINDS:
             for ending in ("safetensors", "json"):
                 for file in sorted((self.folder / kind).glob(f"??/*.{ending}")):
@@ -89,7 +89,7 @@ class Cache:
 
 
 def write_tensors(file: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Writes a shard, whole or not at all."""
+    """Write a shard, whole or not at all."""
     from safetensors.torch import save_file
 
     with replace_atomically(file) as aside:

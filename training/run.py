@@ -31,32 +31,17 @@ _HALF_WRITTEN = tuple(
 )
 
 #: Settings of places, logs and callbacks, which change no weight.
-_ELSEWHERE = {
-    "output",
-    "cache",
-    "save_every",
-    "keep_last",
-    "keep_best",
-    "log_every",
-    "trackers",
-    "loss_limit",
-    "validation",
-    "evaluation",
-}
+_ELSEWHERE = set(
+    "output cache save_every keep_last keep_best log_every trackers loss_limit validation "
+    "evaluation".split()
+)
 #: Settings that the committed records lack, as dotted names. At its default each trains what was
 #: trained before it existed, and is left out of a run's identity: old and new runs of one training
 #: stay seeds of one another.
-_LATER = {
-    "soar.paths",
-    "soar.update",
-    "soar.noise_scale",
-    "soar.aux_chunk",
-    "optimizer.kind",
-    "accumulate",
-    "gradient_checkpointing",
-    "images",
-    "lora",
-}
+_LATER = set(
+    "soar.paths soar.update soar.noise_scale soar.aux_chunk optimizer.kind accumulate "
+    "gradient_checkpointing images lora".split()
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +70,7 @@ class Run:
 
     @property
     def last(self) -> Path:
-        """The checkpoint of the last step."""
+        """Folder of the checkpoint of the last step."""
         return checkpoint_folder(self.output, self.config.steps)
 
     @cached_property

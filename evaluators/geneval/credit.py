@@ -36,11 +36,8 @@ class Finding:
     @property
     def met(self) -> bool:
         """Whether there are exactly as many as asked for, all of the colour, all in place."""
-        return (
-            self.detected == self.count
-            and self.colored in (None, self.count)
-            and self.place in (None, "right")
-        )
+        colored = self.colored in (None, self.count)
+        return self.detected == self.count and colored and self.place in (None, "right")
 
 
 def examine(
@@ -95,12 +92,19 @@ def soft(findings: Sequence[Finding]) -> float:
     """
     credits: list[float] = []
     for finding in findings:
-        credits.append(_share(finding.count, finding.detected))
-        if finding.colored is not None:
-            credits.append(_share(finding.count, finding.colored))
+        shares = (finding.detected, finding.colored)
+        credits += [_share(finding.count, n) for n in shares if n is not None]
         if finding.place is not None:
             credits.append(float(finding.place == "right"))
     return _mean(credits)
+
+
+#: Credits of a place where the count is right.
+_FLOW_GRPO_PLACE: Mapping[Place | None, Sequence[float]] = {
+    "right": (1.0,),
+    "wrong": (0.0, 1.0),
+    "no target": (0.0,),
+}
 
 
 def soft_flow_grpo(findings: Sequence[Finding]) -> float:
@@ -117,12 +121,7 @@ def soft_flow_grpo(findings: Sequence[Finding]) -> float:
             continue
         if finding.colored is not None:
             credits.append(_share(finding.count, finding.colored))
-        if finding.place == "right":
-            credits.append(1.0)
-        elif finding.place == "wrong":
-            credits += [0.0, 1.0]
-        elif finding.place == "no target":
-            credits.append(0.0)
+        credits += _FLOW_GRPO_PLACE.get(finding.place, ())
     return _mean(credits)
 
 

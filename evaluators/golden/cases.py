@@ -26,8 +26,8 @@ from evaluators.hpsv2_package import HpsV21Package
 from evaluators.imagereward.evaluator import ImageReward
 from evaluators.pickscore import PickScore
 from evaluators.types import Evaluator, Metric, Sample
-from soar_bench.core.images import read_pixels
 from evaluators.weights import Weights
+from soar_bench.core.images import read_pixels
 
 IMAGES = Path(__file__).parent / "images"
 EXPECTED_FILE = Path(__file__).parent / "expected.json"

@@ -39,19 +39,9 @@ def vocabulary() -> dict[str, int]:
     return {w: i for i, w in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
 
 
-ARCHITECTURE = Architecture(
-    embedding=EMBEDDING,
-    image_size=32,
-    patch_size=8,
-    vision_width=64,
-    vision_layers=2,
-    vision_heads=4,
-    text_width=32,
-    text_layers=2,
-    text_heads=2,
-    text_length=77,
-    vocabulary=len(vocabulary()),
-)
+_VISION = {"image_size": 32, "patch_size": 8, "vision_width": 64, "vision_layers": 2}
+_TEXT = {"text_width": 32, "text_layers": 2, "text_heads": 2, "vocabulary": len(vocabulary())}
+ARCHITECTURE = Architecture(embedding=EMBEDDING, **_VISION, vision_heads=4, **_TEXT)
 
 
 def write_tokenizer(folder: Path) -> None:

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     import torch
 
 #: A model of a few hundred kilobytes.
-TINY = Architecture(
-    embed_dim=16, depths=(1, 2, 2, 1), heads=(1, 2, 4, 8), channels=32, decoder_heads=4,
-    pixel_layers=2, pixel_width=64, layers=4, width=64, queries=20,
-)  # fmt: skip
+_DECODERS = {"pixel_layers": 2, "pixel_width": 64, "layers": 4, "width": 64, "queries": 20}
+TINY = Architecture(16, (1, 2, 2, 1), (1, 2, 4, 8), channels=32, decoder_heads=4, **_DECODERS)
 #: Logits so far apart that some objects exceed GenEval's thresholds.
 _CONFIDENCE = 12.0
 

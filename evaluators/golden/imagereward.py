@@ -15,16 +15,12 @@ VOCABULARY = (*_SPECIAL, *_WORDS, *_WORDS_OF_SAMPLES)
 #: BLIP adds two tokens of its own.
 VOCABULARY_SIZE = len(VOCABULARY) + 2
 
+_VISION = {"image_size": 32, "patch_size": 8, "vision_width": 48, "vision_layers": 2}
+_TEXT = {"text_width": 32, "text_layers": 2, "text_heads": 2, "text_positions": 40}
 ARCHITECTURE = Architecture(
-    image_size=32,
-    patch_size=8,
-    vision_width=48,
-    vision_layers=2,
+    **_VISION,
     vision_heads=4,
-    text_width=32,
-    text_layers=2,
-    text_heads=2,
-    text_positions=40,
+    **_TEXT,
     vocabulary=VOCABULARY_SIZE,
     head=(24, 12, 8, 4, 1),
     projection=8,

@@ -77,13 +77,9 @@ def _languages() -> tuple[Path | None, list[str]]:
 def _run(*arguments: str, stdin: bytes = b"") -> str:
     """Return the program's output."""
     try:
+        command, env = [PROGRAM, *arguments], {**os.environ, "OMP_THREAD_LIMIT": "1"}
         done = subprocess.run(
-            [PROGRAM, *arguments],
-            input=stdin,
-            capture_output=True,
-            timeout=_SECONDS,
-            check=True,
-            env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+            command, input=stdin, capture_output=True, timeout=_SECONDS, check=True, env=env
         )
     except FileNotFoundError:
         raise EvaluatorError(f"the program {PROGRAM} has gone: install it again") from None

@@ -37,12 +37,7 @@ PLURALS: dict[str, str] = {s: s + ("es" if s.endswith("s") else "s") for s in SH
 COLORS: tuple[str, ...] = tuple(PALETTE)
 
 #: relation -> the relation that says the same with the two objects exchanged
-RELATIONS: dict[str, str] = {
-    "left of": "right of",
-    "right of": "left of",
-    "above": "below",
-    "below": "above",
-}
+RELATIONS = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
 WORDS: tuple[str, ...] = tuple(
     "ANT ART CAN CAP CAR CAT COT CUP CUT EAR EAT HAT HEN HOP HOT HUT LAP LOT NAP NET NUT OAR OAT "
@@ -61,12 +56,9 @@ def two_object(first: str, second: str, lead_in: str = LEAD_INS[0]) -> Metadata:
 
 
 def counting(shape: str, count: int, lead_in: str = LEAD_INS[0]) -> Metadata:
-    return {
-        "tag": "counting",
-        "include": [{"class": shape, "count": count}],
-        "exclude": [{"class": shape, "count": count + 1}],
-        "prompt": f"{lead_in} {NUMBERS[count]} {PLURALS[shape]}",
-    }
+    exact, more = ([{"class": shape, "count": n}] for n in (count, count + 1))
+    prompt = f"{lead_in} {NUMBERS[count]} {PLURALS[shape]}"
+    return {"tag": "counting", "include": exact, "exclude": more, "prompt": prompt}
 
 
 def colors(shape: str, color: str, lead_in: str = LEAD_INS[0]) -> Metadata:
@@ -103,24 +95,21 @@ def _clause(shape: str, **facts: Any) -> Metadata:
 @cache
 def every_caption(tag: str, lead_in: str = LEAD_INS[0]) -> tuple[Metadata, ...]:
     """Return all captions of one form with one lead-in, in a fixed order."""
-    pairs = list(permutations(SHAPES, 2))
+    pairs, two_colors = list(permutations(SHAPES, 2)), list(permutations(COLORS, 2))
     forms: dict[str, tuple[Callable[..., Metadata], Iterable[tuple[Any, ...]]]] = {
         "single_object": (single_object, product(SHAPES)),
         "two_object": (two_object, pairs),
         "counting": (counting, product(SHAPES, NUMBERS)),
         "colors": (colors, product(SHAPES, COLORS)),
         "position": (position, ((a, r, b) for a, b in pairs for r in RELATIONS)),
-        "color_attr": (
-            color_attr,
-            ((a, ca, b, cb) for a, b in pairs for ca, cb in permutations(COLORS, 2)),
-        ),
+        "color_attr": (color_attr, ((a, ca, b, cb) for a, b in pairs for ca, cb in two_colors)),
         SIGN: (sign, product(WORDS)),
     }
     form, facts = forms[tag]
     return tuple(form(*fact, lead_in) for fact in facts)
 
 
-# --- what is held out -------------------------------------------------------------------------
+# --- held-out combinations --------------------------------------------------------------------
 
 #: Each shape and each colour is held out in exactly one pair (a Latin diagonal).
 HELD_OUT_COLORED: frozenset[tuple[str, str]] = frozenset(
@@ -130,13 +119,11 @@ HELD_OUT_COLORED: frozenset[tuple[str, str]] = frozenset(
 HELD_OUT_PAIRS: frozenset[frozenset[str]] = frozenset(
     frozenset((SHAPES[i], SHAPES[i + 3])) for i in range(3)
 )
-HELD_OUT_COUNTS: frozenset[tuple[str, int]] = frozenset(
-    (("star", 2), ("square", 3), ("triangle", 4))
-)
+HELD_OUT_COUNTS = frozenset((("star", 2), ("square", 3), ("triangle", 4)))
 
 
 def _canonical_relation(subject: str, relation: str, reference: str) -> tuple[str, str, str]:
-    """'a above b' and 'b below a' are one arrangement."""
+    """Return the one name of an arrangement: 'a above b' is also 'b below a'."""
     if relation in ("right of", "below"):
         return reference, RELATIONS[relation], subject
     return subject, relation, reference
@@ -163,7 +150,7 @@ HELD_OUT_RELATIONS, HELD_OUT_COLORED_PAIRS = _draw_held_out()
 
 
 def is_held_out(metadata: Metadata) -> bool:
-    """True if no training caption may name this combination (or a part of it)."""
+    """Return whether no training caption may name this combination (or a part of it)."""
     tag, include = metadata["tag"], metadata["include"]
     if tag == SIGN:
         return metadata["prompt"].split('"')[1] in HELD_OUT_WORDS
@@ -174,9 +161,9 @@ def is_held_out(metadata: Metadata) -> bool:
     if tag == "counting":
         return (include[0]["class"], include[0]["count"]) in HELD_OUT_COUNTS
     if tag == "position":
-        relation = include[1]["position"][0]
-        arrangement = _canonical_relation(include[1]["class"], relation, include[0]["class"])
-        return arrangement in HELD_OUT_RELATIONS
+        reference, subject = include
+        parts = (subject["class"], subject["position"][0], reference["class"])
+        return _canonical_relation(*parts) in HELD_OUT_RELATIONS
     if tag == "color_attr":
         return frozenset((c["class"], c["color"]) for c in include) in HELD_OUT_COLORED_PAIRS
     return False
@@ -186,10 +173,9 @@ def is_held_out(metadata: Metadata) -> bool:
 
 
 def altered(metadata: Metadata, rng: random.Random) -> Metadata:
-    """A caption of the same form that is false for a clean scene of ``metadata``.
+    """Return a caption of the same form that is false for a clean scene of ``metadata``.
 
-    One fact is changed: a shape, a colour, which object has which colour, a number, a relation, or
-    a letter.
+    One fact is changed: a shape, a colour, an object's colour, a number, a relation, or a letter.
     """
     tag, include = metadata["tag"], metadata["include"]
     lead_in = next(phrase for phrase in LEAD_INS if metadata["prompt"].startswith(phrase))
@@ -200,10 +186,8 @@ def altered(metadata: Metadata, rng: random.Random) -> Metadata:
 
     if tag == SIGN:
         word = metadata["prompt"].split('"')[1]
-        near = [
-            w for w in WORDS if w != word and sum(a != b for a, b in zip(w, word, strict=True)) < 3
-        ]
-        return sign(rng.choice(near), lead_in)
+        changes = {w: sum(a != b for a, b in zip(w, word, strict=True)) for w in WORDS}
+        return sign(rng.choice([w for w, n in changes.items() if 0 < n < 3]), lead_in)
     if tag == "single_object":
         return single_object(other_shape(), lead_in)
     if tag == "two_object":

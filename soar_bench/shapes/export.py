@@ -8,14 +8,14 @@ from pathlib import Path
 from PIL import Image
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.files import replace_folder_atomically, write_text
+from soar_bench.core.files import replace_atomically, replace_folder_atomically, write_text
 from soar_bench.shapes.render import render
 from soar_bench.shapes.world import Distribution, example
 from training.data import METADATA_FILE
 
 
 def write_folder(folder: Path, distribution: Distribution, seed: int, count: int) -> None:
-    """Images and ``metadata.jsonl`` (file_name, text, and what the picture truly shows)."""
+    """Write images and ``metadata.jsonl`` (file_name, text, and what the picture truly shows)."""
     if folder.exists():
         raise SoarBenchError(f"{folder} exists already: name a new folder")
     with replace_folder_atomically(folder) as aside:
@@ -30,8 +30,7 @@ def write_folder(folder: Path, distribution: Distribution, seed: int, count: int
 
 
 def write_sheet(file: Path, distribution: Distribution, seed: int, count: int) -> None:
-    """All examples on one picture, eight a row, with their captions."""
-    from soar_bench.core.files import replace_atomically
+    """Write all examples on one picture, eight per row, with their captions."""
     from soar_bench.core.gallery import sheet
 
     drawn = [example(distribution, seed, index) for index in range(count)]

@@ -47,7 +47,7 @@ class Scene:
 
 
 def _blend(canvas: np.ndarray, mask: np.ndarray, color: np.ndarray, x: int, y: int) -> None:
-    """Paints ``color`` through ``mask`` with its top left corner at (x, y), cut at the borders."""
+    """Paint ``color`` through ``mask`` with its top left corner at (x, y), cut at the borders."""
     height, width = mask.shape
     y0, y1, x0, x1 = max(y, 0), min(y + height, IMAGE_SIZE), max(x, 0), min(x + width, IMAGE_SIZE)
     alpha = mask[y0 - y : y1 - y, x0 - x : x1 - x, None]
@@ -61,13 +61,12 @@ def _draw_sign(canvas: np.ndarray, sign: Sign) -> None:
     left = (IMAGE_SIZE - LETTER_WIDTH * len(sign.word)) // 2
     for i, letter in enumerate(sign.word):
         mask = letter_mask(letter, LETTER_WIDTH, LETTER_HEIGHT)
-        _blend(
-            canvas, mask, _INK, left + i * LETTER_WIDTH, top + (BOARD_HEIGHT - LETTER_HEIGHT) // 2
-        )
+        x, y = left + i * LETTER_WIDTH, top + (BOARD_HEIGHT - LETTER_HEIGHT) // 2
+        _blend(canvas, mask, _INK, x, y)
 
 
 def render(scene: Scene) -> np.ndarray:
-    """The scene's picture: uint8 RGB [64, 64, 3]. Later things cover earlier ones."""
+    """Return the scene's picture: uint8 RGB [64, 64, 3]. Later things cover earlier ones."""
     canvas = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)
     canvas[:] = BACKGROUNDS[scene.background]
     if scene.sign is not None:

@@ -40,24 +40,11 @@ class Distribution:
     extra: float = 0.0
 
 
-TAG_SHARES = {
-    "single_object": 0.10,
-    "two_object": 0.13,
-    "counting": 0.18,
-    "colors": 0.13,
-    "position": 0.18,
-    "color_attr": 0.18,
-    captions.SIGN: 0.10,
-}
+_SHARES = (0.10, 0.13, 0.18, 0.13, 0.18, 0.18, 0.10)
+TAG_SHARES = dict(zip((*captions.TASKS, captions.SIGN), _SHARES, strict=True))
 
 BROAD = Distribution(
-    "shapes-broad",
-    TAG_SHARES,
-    radii=RADII,
-    wrong_caption=0.10,
-    overlap=0.25,
-    jitter=0.10,
-    extra=0.08,
+    "shapes-broad", TAG_SHARES, RADII, wrong_caption=0.10, overlap=0.25, jitter=0.10, extra=0.08
 )
 CLEAN = Distribution("shapes-clean", TAG_SHARES, radii=(9,))
 
@@ -88,7 +75,7 @@ def _wrong(rng: random.Random, truth: Metadata) -> Metadata:
 
 
 def holds(relation: str, subject: Thing, reference: Thing) -> bool:
-    """Plain enough for anyone: one full separation along the axis, at most half of it across."""
+    """Return whether the relation is plain: a separation along the axis, at most half across."""
     dx, dy = subject.x - reference.x, subject.y - reference.y
     along = {"left of": -dx, "right of": dx, "above": -dy, "below": dy}[relation]
     across = abs(dy) if relation in ("left of", "right of") else abs(dx)
@@ -109,7 +96,7 @@ def _place(rng: random.Random, count: int, separation: int) -> list[tuple[int, i
 
 
 def scene_of(metadata: Metadata, rng: random.Random, distribution: Distribution = CLEAN) -> Scene:
-    """A scene for which ``metadata`` is true, drawn from ``distribution``."""
+    """Return a scene for which ``metadata`` is true, drawn from ``distribution``."""
     background = rng.choice(list(BACKGROUNDS))
     if metadata["tag"] == captions.SIGN:
         top = rng.choice((8, 16, 24)) if distribution.jitter else 16
@@ -121,9 +108,8 @@ def scene_of(metadata: Metadata, rng: random.Random, distribution: Distribution 
     separation = 12 if rng.random() < distribution.overlap else SEPARATION
     jitter = 3 if rng.random() < distribution.jitter else 0
     relation = next((c["position"][0] for c in metadata["include"] if "position" in c), None)
-    shared_color = (
-        rng.choice(COLORS) if metadata["tag"] == "counting" and rng.random() < 0.5 else None
-    )
+    alike = metadata["tag"] == "counting" and rng.random() < 0.5
+    shared_color = rng.choice(COLORS) if alike else None
     while True:
         things = tuple(
             Thing(
@@ -142,13 +128,11 @@ def scene_of(metadata: Metadata, rng: random.Random, distribution: Distribution 
 
 
 def example(distribution: Distribution, seed: int, index: int) -> Example:
-    """Example ``index`` of the distribution under ``seed``."""
+    """Return example ``index`` of the distribution under ``seed``."""
     rng = random.Random(f"{distribution.name}/{seed}/{index}")
     lead_in = rng.choice(LEAD_INS)
     tag = rng.choices(list(distribution.tags), weights=list(distribution.tags.values()))[0]
     truth = rng.choice(_allowed(tag, lead_in))
     scene = scene_of(truth, rng, distribution)
-    caption = truth
-    if rng.random() < distribution.wrong_caption:
-        caption = _wrong(rng, truth)
+    caption = _wrong(rng, truth) if rng.random() < distribution.wrong_caption else truth
     return Example(scene, caption["prompt"], truth)

@@ -44,7 +44,7 @@ class ShapesSource:
         return render(drawn.scene), drawn.caption
 
     def key(self, index: int) -> str:
-        """Names the picture's content: it follows from the renderer, the seed and the number."""
+        """Return a name of the picture's content, which follows from the seed and the number."""
         return f"{self._key} {index}"
 
     def caption(self, index: int) -> str:

@@ -25,10 +25,9 @@ class Memory:
 
 
 def measure(pipeline: Pipeline, config: Config) -> Memory:
-    """Run the largest pass of a step on tensors without memory.
+    """Run the largest pass of a step on tensors without memory, with attention as on GPUs.
 
-    Attention is the kind that keeps no matrix, as on GPUs. TrainingError if the
-    adapter's targets do not exist.
+    TrainingError if the adapter's targets do not exist.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -42,25 +41,24 @@ def measure(pipeline: Pipeline, config: Config) -> Memory:
         add_adapter(outline, config.lora, 0)
         trained = sum(p.numel() for p in outline.parameters() if p.requires_grad)
     side = config.resolution // 2 ** (len(vae["block_out_channels"]) - 1)
-    count = _largest_pass(config)
+    count, captions = _largest_pass(config), _tokens(pipeline.folder, config)
     with FakeTensorMode():
         transformer = model_class(pipeline, "transformer").from_config(settings)
         transformer.train()
         blocks = len(transformer.transformer_blocks)
-        inputs = {
-            "hidden_states": torch.empty(count, settings["in_channels"], side, side),
-            "timestep": torch.empty(count),
-            "encoder_hidden_states": torch.empty(
-                count, _tokens(pipeline.folder, config), settings["joint_attention_dim"]
-            ),
-            "pooled_projections": torch.empty(count, settings["pooled_projection_dim"]),
+        shapes = {
+            "hidden_states": (settings["in_channels"], side, side),
+            "timestep": (),
+            "encoder_hidden_states": (captions, settings["joint_attention_dim"]),
+            "pooled_projections": (settings["pooled_projection_dim"],),
         }
+        inputs = {name: torch.empty(count, *shape) for name, shape in shapes.items()}
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
             kept = _kept(transformer, inputs)
             if config.gradient_checkpointing:
                 transformer.enable_gradient_checkpointing()
                 outside = _kept(transformer, inputs)
-                tokens = inputs["encoder_hidden_states"].shape[1] + (side // 2) ** 2
+                tokens = captions + (side // 2) ** 2
                 size = 2 if config.precision == "bf16" else 4
                 entering = count * tokens * transformer.inner_dim * size
                 # What goes into each block, and one block at a time made again.

@@ -9,8 +9,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-#: Sections of the settings under this key in a JSON schema.
-_SECTIONS = "$defs"
 _WIDTH = 96
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
@@ -32,15 +30,13 @@ class Setting:
 def settings_of(model: type[BaseModel]) -> list[Setting]:
     """Return every setting of a model, plain ones before those of its sections."""
     schema = model.model_json_schema()
-    settings = _settings(schema, "")
-    for name, section in _sections(schema):
-        settings += _settings(section, f"{name}.")
-    return settings
+    parts = [("", schema), *((f"{name}.", section) for name, section in _sections(schema))]
+    return [setting for prefix, part in parts for setting in _settings(part, prefix)]
 
 
 def _sections(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     references = ((name, p["$ref"]) for name, p in schema["properties"].items() if "$ref" in p)
-    return [(name, schema[_SECTIONS][ref.rpartition("/")[2]]) for name, ref in references]
+    return [(name, schema["$defs"][ref.rpartition("/")[2]]) for name, ref in references]
 
 
 def _settings(schema: dict[str, Any], prefix: str) -> list[Setting]:

@@ -102,14 +102,14 @@ class EvaluationCallback:
         return f"{self.suite.name}/{self.protocol.name} x {count}, {prompts[:8]}"
 
     def on_checkpoint(self, checkpoint: str, step: int) -> Observation:
-        """Each metric's value over the samples, as the record has it; a metric that no sample has
-        is absent. Where samples are unscored, their number as ``METRIC/unscored``.
+        """Return each metric's value, as in the record, and as ``METRIC/unscored`` the number of
+        samples without one.
         """
         with _apart() as group:
             judged = _resolved(checkpoint, group)
             work = prepare(judged, self.suite, self.protocol, self.options)
-            found = run(work, self.options, self.observe, self.note, group)
-        return Observation(figures=_figures(found))
+            evaluated = run(work, self.options, self.observe, self.note, group)
+        return Observation(figures=_figures(evaluated))
 
 
 def _evaluation(
@@ -124,20 +124,14 @@ def _evaluation(
     with _setting("evaluation"):
         _check(base, suite, protocol, options)
     metrics = [m for judge in resolve_judges(suite.evaluators) for m in judge.evaluator.metrics]
-    return EvaluationCallback(
-        settings.every,
-        suite,
-        protocol,
-        options,
-        {metric.name: metric.higher_is_better for metric in metrics},
-        partial(_stage, observe, "evaluation"),
-        note,
-    )
+    directions = {metric.name: metric.higher_is_better for metric in metrics}
+    observe = partial(_stage, observe, "evaluation")
+    return EvaluationCallback(settings.every, suite, protocol, options, directions, observe, note)
 
 
-def _figures(found: Run) -> dict[str, float]:
+def _figures(evaluated: Run) -> dict[str, float]:
     figures: dict[str, float] = {}
-    for name, metric in found.record.metrics.items():
+    for name, metric in evaluated.record.metrics.items():
         if metric.value is not None:
             figures[name] = metric.value
         if metric.unscored:
@@ -173,7 +167,7 @@ class ValidationCallback:
         return {}
 
     def on_checkpoint(self, checkpoint: str, step: int) -> Observation:
-        """The images by prompt."""
+        """Return the images by prompt."""
         folder = self.folder / f"step-{step:06d}"
         with _apart() as group:
             shown = _resolved(checkpoint, group)
@@ -222,21 +216,12 @@ def _validation(
             )
     with _setting("validation"):
         _check(base, suite, protocol, options)
-    return ValidationCallback(
-        settings.every,
-        suite,
-        protocol,
-        options,
-        config.output / IMAGES,
-        partial(_stage, observe, "validation"),
-        note,
-    )
+    folder, observe = config.output / IMAGES, partial(_stage, observe, "validation")
+    return ValidationCallback(settings.every, suite, protocol, options, folder, observe, note)
 
 
 def _copy(images: Generation, sample: PlannedSample, file: Path) -> None:
-    """Put the sample's image at a place for people, unless it is there. ImageGone if it is not in
-    the store any more.
-    """
+    """Put the sample's image at a place for people, unless it is there; ImageGone without one."""
     images.digest(sample)
     made = images.store.file(sample)
     if not (file.is_file() and file.read_bytes() == made.read_bytes()):
@@ -277,10 +262,7 @@ def _resolved(name: str, group: Group) -> Checkpoint:
 
 @contextmanager
 def _apart() -> Iterator[Group]:
-    """Let a callback work in the processes of the training, connected, without its modes.
-
-    Afterwards random states, modes of torch and memory are as they were.
-    """
+    """Let a callback work in the processes of the training, and leave torch's state as it was."""
     mend_torchvision()
     with preserved_torch_state(), _whole_models():
         _release()

@@ -47,7 +47,7 @@ class Encoded:
         return len(self.prompt_embeds) - 1
 
     def rows_of_step(self, batch_size: int, step: int, seed: int) -> torch.Tensor:
-        """The rows of global batch ``step``: int64 [batch_size], from (seed, step) alone."""
+        """Return the rows of global batch ``step``: int64 [batch_size], from (seed, step) alone."""
         count = len(self.captions) // self.variants
         if self.order is None:
             samples, epochs = samples_of_step(count, batch_size, step, seed)
@@ -75,7 +75,7 @@ def encode_for(
     processes: Processes,
     progress: Progress,
 ) -> Encoded:
-    """The data of a training run, encoded as its settings say.
+    """Return the data of a training run, encoded as its settings say.
 
     The pipeline's encoders are loaded only if something is not in the cache. Raises TrainingError
     if the pipeline cannot see images of the sizes asked for.
@@ -125,7 +125,7 @@ def encode(
     processes: Processes = ALONE,
     progress: Progress = lambda stage, done, total: None,
 ) -> Encoded:
-    """Encodes every variant of every image (the mean of its latent distribution) and every distinct
+    """Encode every variant of every image (the mean of its latent distribution) and every distinct
     caption once.
 
     ``buckets`` are sizes (width, height), of which each image takes the one nearest to its own
@@ -162,14 +162,11 @@ def encode(
     rows = Rows([_of(s, "latents") for s in stored], "latents", _places(shards, count * variants))
 
     numbers: dict[str, int] = {}
-    captions = [
-        numbers.setdefault(caption_of(source, sample), len(numbers)) for sample in range(count)
-    ]
+    of_source = (caption_of(source, sample) for sample in range(count))
+    captions = [numbers.setdefault(caption, len(numbers)) for caption in of_source]
     texts = [*numbers, ""]
-    shards = [
-        _Shard(range(start, min(start + batch_size, len(texts))))
-        for start in range(0, len(texts), batch_size)
-    ]
+    starts = range(0, len(texts), batch_size)
+    shards = [_Shard(range(start, min(start + batch_size, len(texts)))) for start in starts]
 
     def embeds(shard: _Shard) -> dict[str, torch.Tensor]:
         prompt, pooled = encoders.prompts([texts[row] for row in shard.rows], max_sequence_length)
@@ -227,7 +224,7 @@ class _Work:
         make: Callable[[_Shard], dict[str, torch.Tensor]],
         identity: Callable[[_Shard], Any],
     ) -> list[Any]:
-        """A file a shard, or its tensors where there is no cache."""
+        """Return the file of each shard, or its tensors where there is no cache."""
         total = sum(len(shard.rows) for shard in shards)
         if self._cache is None:
             made, done = [], 0

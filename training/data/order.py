@@ -17,7 +17,7 @@ def _order(count: int, epoch: int, seed: int) -> np.ndarray:
 
 
 def rows_of_step(count: int, batch_size: int, step: int, seed: int) -> torch.Tensor:
-    """Which samples global batch ``step`` holds: int64 [batch_size].
+    """Return the samples of global batch ``step``: int64 [batch_size].
 
     The data is walked through in a new order each epoch, which depends on (seed, epoch) alone; a
     batch may reach into the next epoch, so none is short and nothing is dropped or repeated.
@@ -65,7 +65,7 @@ class BucketOrder:
     def samples_of_step(
         self, batch_size: int, step: int, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The samples of global batch ``step``, and the epoch of each: int64 [batch_size] twice."""
+        """Return the samples of global batch ``step``, and their epochs: int64 [batch_size] twice."""
         epoch, number = divmod(step, self.steps(batch_size))
         rows = torch.from_numpy(self._epoch(batch_size, epoch, seed)[number])
         return rows, torch.full_like(rows, epoch)
@@ -91,7 +91,7 @@ def _first_variants(count: int, variants: int, seed: int) -> torch.Tensor:
 def variants_of(
     samples: torch.Tensor, epochs: torch.Tensor, count: int, variants: int, seed: int
 ) -> torch.Tensor:
-    """Which variant of each sample is trained on: int64, from (seed, epoch, sample) alone.
+    """Return the variant of each sample to train on: int64, from (seed, epoch, sample) alone.
 
     A sample starts at a drawn variant and goes on to the next each epoch, so ``variants`` epochs
     see each once.

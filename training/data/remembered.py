@@ -33,8 +33,8 @@ class Remembered:
             return content_digest(place)
         key = f"{place.path} {place.offset} {place.size}"
         state = self._stamp(place.path)
-        if known := self._cache.get(key, state):
-            return bytes.fromhex(known)
+        if cached := self._cache.get(key, state):
+            return bytes.fromhex(cached)
         digest = content_digest(place)
         changed = state[1]
         if changed < self._begun - _YOUNG and state == stamp(place.path):

@@ -1,4 +1,4 @@
-"""What of an image is trained on: its size, crop and flip."""
+"""Resize, crop and flip of training images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class View:
 
 
 def view(key: str, variant: int, images: Images) -> View:
-    """Variant number ``variant`` of the image of that content.
+    """Return variant number ``variant`` of the image of that content.
 
     Odd variants are flipped where flips are asked for. A random crop is drawn from the image's
     content and the variant's number, so every seed and every run sees the same variants.
@@ -41,7 +41,7 @@ def view(key: str, variant: int, images: Images) -> View:
 
 
 def cut(image: np.ndarray, size: Size, how: View = View()) -> np.ndarray:
-    """Resizes to cover ``size`` (width, height; Lanczos) and crops: uint8 [height, width, 3]."""
+    """Resize to cover ``size`` (width, height; Lanczos) and crop: uint8 [height, width, 3]."""
     width, height = size
     if image.shape[:2] != (height, width):
         fitted = ImageOps.fit(
@@ -52,12 +52,12 @@ def cut(image: np.ndarray, size: Size, how: View = View()) -> np.ndarray:
 
 
 def fit_to(image: np.ndarray, resolution: int) -> np.ndarray:
-    """Resizes the shorter side to ``resolution`` (Lanczos) and crops the centre: [R, R, 3]."""
+    """Resize the shorter side to ``resolution`` (Lanczos) and crop the centre: [R, R, 3]."""
     return cut(image, (resolution, resolution))
 
 
 def bucket_sizes(resolution: int, step: int) -> list[Size]:
-    """(width, height) of every bucket, narrow to wide.
+    """Return (width, height) of every bucket, narrow to wide.
 
     Sides are multiples of ``step``; for each width the greatest height with
     ``width * height <= resolution^2``, and for each height the greatest width; no side is longer
@@ -73,7 +73,7 @@ def bucket_sizes(resolution: int, step: int) -> list[Size]:
 
 
 def bucket_of(width: int, height: int, sizes: list[Size]) -> int:
-    """The bucket whose aspect ratio is nearest (in logarithm); of equals the largest."""
+    """Return the bucket whose aspect ratio is nearest (in logarithm); of equals the largest."""
     aspect = math.log(width / height)
 
     def far(number: int) -> tuple[float, int]:

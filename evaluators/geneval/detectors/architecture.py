@@ -58,11 +58,6 @@ def official_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         if bias:
             shapes[f"{name}.bias"] = shape[:1]
 
-    def attention(name: str, channels: int) -> None:
-        shapes[f"{name}.attn.in_proj_weight"] = (3 * channels, channels)
-        shapes[f"{name}.attn.in_proj_bias"] = (3 * channels,)
-        layer(f"{name}.attn.out_proj", channels, channels)
-
     def feed_forward(name: str, channels: int, width: int) -> None:
         layer(f"{name}.layers.0.0", width, channels)
         layer(f"{name}.layers.1", channels, width)
@@ -111,8 +106,10 @@ def official_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
     for index in range(a.layers):
         name = f"{_DECODER}.{index}"
-        attention(f"{name}.cross_attn", c)
-        attention(f"{name}.self_attn", c)
+        for part in ("cross_attn.attn", "self_attn.attn"):
+            shapes[f"{name}.{part}.in_proj_weight"] = (3 * c, c)
+            shapes[f"{name}.{part}.in_proj_bias"] = (3 * c,)
+            layer(f"{name}.{part}.out_proj", c, c)
         feed_forward(f"{name}.ffn", c, a.width)
         for norm in range(3):
             layer(f"{name}.norms.{norm}", c)
