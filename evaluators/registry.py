@@ -93,7 +93,7 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """Return all known evaluators, built-in ones first, broken ones too. Never fails."""
+    """Return all evaluators, built-in ones first, broken ones too. Never fails."""
     plugged_in = sorted(_plugged_in(), key=lambda entry: (entry.name, entry.origin, entry.target))
     return [
         *(Entry(name, target, _BUILT_IN) for name, target in BUILT_IN.items()),
@@ -102,7 +102,7 @@ def entries() -> list[Entry]:
 
 
 def names() -> list[str]:
-    """Return all known names, built-in ones first. Never fails."""
+    """Return all names, built-in ones first. Never fails."""
     return list(dict.fromkeys(entry.name for entry in entries()))
 
 

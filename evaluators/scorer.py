@@ -226,7 +226,7 @@ def _unbatched(batch: Any) -> list[np.ndarray]:
 
 
 def _rounded(batch: torch.Tensor) -> torch.Tensor:
-    """Return floats in [0, 1] as uint8, ``round(255 x)`` with halves to even, on the batch's device."""
+    """Return floats in [0, 1] as uint8, ``round(255 x)`` with halves to even, on its device."""
     import torch
 
     if not batch.is_floating_point():

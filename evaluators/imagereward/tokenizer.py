@@ -36,10 +36,7 @@ class Tokenizer:
     """Word pieces in lower case, from ``vocab.txt`` with one token a line."""
 
     def __init__(self, file: Path, vocabulary_size: int) -> None:
-        """Read the file; ``vocabulary_size`` is the model's.
-
-        EvaluatorError if it has another number of tokens, or not BERT's.
-        """
+        """Read the file. EvaluatorError unless it has BERT's tokens, in the model's number."""
         mend_torchvision()
         from transformers import BertTokenizer
 
@@ -71,8 +68,7 @@ class Tokenizer:
     def __call__(self, prompts: Sequence[str]) -> Tokens:
         """Return prompts cut and padded to 35 tokens each, so that none depends on the others."""
         texts = list(prompts)
-        whole = self._tokenizer(texts).input_ids
         padded = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
         encoded = self._tokenizer(texts, max_length=TEXT_LENGTH, **padded)
-        cut = [max(0, len(ids) - TEXT_LENGTH) for ids in whole]
+        cut = [max(0, len(ids) - TEXT_LENGTH) for ids in self._tokenizer(texts).input_ids]
         return Tokens(encoded.input_ids, encoded.attention_mask, cut)

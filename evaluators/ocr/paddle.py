@@ -95,7 +95,7 @@ class PaddleOcr:
         identity = {"paddleocr": installed("paddleocr") or "", "paddlepaddle": _paddle_version()}
         for folder in self._folders():
             lines = "".join(f"{file_digest(folder / file)}  {file}\n" for file in release.files)
-            identity[folder.name] = hashlib.sha256(lines.encode("utf-8")).hexdigest()
+            identity[folder.name] = hashlib.sha256(lines.encode()).hexdigest()
         return identity
 
     def load(self) -> Read:

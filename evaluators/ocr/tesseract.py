@@ -45,10 +45,10 @@ class Tesseract:
         """Return the program's version, and the digest of its English data where it is known."""
         self.check()
         identity = {PROGRAM: _run("--version").split("\n")[0].removeprefix(PROGRAM).strip()}
-        data = f"{LANGUAGE}.traineddata"
         folder, _ = _languages()
-        if folder is not None and (folder / data).is_file():
-            identity[data] = file_digest(folder / data)
+        data = folder / f"{LANGUAGE}.traineddata" if folder is not None else None
+        if data is not None and data.is_file():
+            identity[data.name] = file_digest(data)
         return identity
 
     def load(self) -> Read:

@@ -47,10 +47,8 @@ class ShapesClipScore(Evaluator):
             )
 
     def identity(self) -> dict[str, str]:
-        digest = sha256()
-        for name in _FILES:
-            digest.update(sha256((self.folder / name).read_bytes()).digest())
-        return {"weights": digest.hexdigest()}
+        digests = (sha256((self.folder / name).read_bytes()).digest() for name in _FILES)
+        return {"weights": sha256(b"".join(digests)).hexdigest()}
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
         import torch

@@ -65,7 +65,7 @@ class BucketOrder:
     def samples_of_step(
         self, batch_size: int, step: int, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the samples of global batch ``step``, and their epochs: int64 [batch_size] twice."""
+        """Return samples and epochs of global batch ``step``: int64 [batch_size] twice."""
         epoch, number = divmod(step, self.steps(batch_size))
         rows = torch.from_numpy(self._epoch(batch_size, epoch, seed)[number])
         return rows, torch.full_like(rows, epoch)
