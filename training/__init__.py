@@ -1,1 +1,1 @@
-"""What makes a checkpoint: objectives, data, the loop. See docs/architecture.md."""
+"""Training of a checkpoint: objectives, data, the loop. See docs/architecture.md."""

@@ -20,12 +20,8 @@ PIPELINE_CLASS = "StableDiffusion3Pipeline"
 CORE = ("transformer", "scheduler")
 VAE = ("vae",)
 TEXT = (
-    "text_encoder",
-    "text_encoder_2",
-    "text_encoder_3",
-    "tokenizer",
-    "tokenizer_2",
-    "tokenizer_3",
+    *("text_encoder", "text_encoder_2", "text_encoder_3"),
+    *("tokenizer", "tokenizer_2", "tokenizer_3"),
 )
 
 

@@ -48,12 +48,8 @@ class Draws:
         )
 
     def to(self, device: torch.device) -> Draws:
-        return Draws(
-            self.z1.to(device),
-            self.t0.to(device),
-            self.fractions.to(device),
-            self.path_noise.to(device),
-        )
+        tensors = (self.z1, self.t0, self.fractions, self.path_noise)
+        return Draws(*(tensor.to(device) for tensor in tensors))
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Term:
-    """What one forward pass adds to the loss: the sum over its points of |v - target|^2."""
+    """One forward pass's part of the loss: the sum over its points of |v - target|^2."""
 
     sum: Tensor
     auxiliary: bool
@@ -202,7 +198,7 @@ def stochastic_step(
 
 
 def renoise(z: Tensor, sigma: Tensor, z1: Tensor, sigma_new: Tensor) -> Tensor:
-    """Moves a state of level sigma on a straight line toward the same noise z1, to level sigma_new.
+    """Move a state of level sigma on a straight line toward the same noise z1, to level sigma_new.
 
     Where the state is ideal the result is ideal: ``renoise(z_s, s, z1, s') = z_s'``.
     """

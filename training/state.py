@@ -82,24 +82,15 @@ class Trained:
         if isinstance(self.optimizer, ZeroOptimizer):
             self.optimizer.spread()
         examples = list(held.values())
-        moments = state["optimizer"]["state"]
-        self.optimizer.load_state_dict(
-            {
-                **state["optimizer"],
-                "state": {
-                    number: _map(moment, lambda t, n=number: like(t, examples[n].detach()))
-                    for number, moment in moments.items()
-                },
-            }
-        )
+        moments = {
+            number: _map(moment, lambda t, n=number: like(t, examples[n].detach()))
+            for number, moment in state["optimizer"]["state"].items()
+        }
+        self.optimizer.load_state_dict({**state["optimizer"], "state": moments})
         if self.average is not None:
-            shadows = zip(state["average"]["shadow_params"], examples, strict=True)
-            self.average.load_state_dict(
-                {
-                    **state["average"],
-                    "shadow_params": [like(t, example.detach()) for t, example in shadows],
-                }
-            )
+            pairs = zip(state["average"]["shadow_params"], examples, strict=True)
+            shadows = [like(tensor, example.detach()) for tensor, example in pairs]
+            self.average.load_state_dict({**state["average"], "shadow_params": shadows})
 
 
 def save_state(output: Path, step: int, trained: Trained, parallel: Parallel) -> None:

@@ -190,8 +190,8 @@ class GenEval(Evaluator):
         return colors
 
     def _judge(self, sample: Sample, objects: Kept, colors: Colors) -> dict[str, Score]:
-        def colors_of(asked: Sequence[Detection], _label: str) -> list[str | None]:
-            return [colors[id(o)] for o in asked]
+        def colors_of(some: Sequence[Detection], _label: str) -> list[str | None]:
+            return [colors[id(o)] for o in some]
 
         verdict = judge_kept(sample.metadata, objects, colors_of)
         findings = credit.examine(sample.metadata, objects, colors_of)
