@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,20 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import read_json
 from soar_bench.records import Run
 from soar_bench.report import plots, svg
-from soar_bench.report.plots import Figures
+from soar_bench.report.plots import Plot
 from soar_bench.report.sections import Section, training_names, training_of
+from soar_bench.report.text import as_float
 
 #: What the trainer leaves in its folder (training/run.py).
 METRICS_FILE, CONFIG_FILE = "metrics.jsonl", "config.json"
 #: The loss and its parts, by the trainer's name for them.
-LOSSES = {
-    "loss": "loss",
-    "loss_base": "on the line (base)",
-    "loss_auxiliary": "off the line (auxiliary)",
-}
+LOSSES = {"loss": "loss", "loss_base": "on the line (base)",
+          "loss_auxiliary": "off the line (auxiliary)"}  # fmt: skip
 #: A running mean over this share of the logged steps shows the course through the noise.
 _WINDOW = 0.08
 
@@ -35,14 +35,14 @@ class Training:
 
     #: equal for the seeds of one training: see :func:`soar_bench.report.sections.training_of`
     key: str
-    #: what tables call it
+    #: name for tables
     name: str
     seed: int | None
-    #: where the trainer wrote
+    #: of the trainer
     folder: Path
     #: the digest of its base
     base: str
-    #: the step of that last checkpoint
+    #: step of that last checkpoint
     last: int
     steps: np.ndarray
     #: by name of :data:`LOSSES`; as long as ``steps``
@@ -50,7 +50,9 @@ class Training:
 
 
 def trainings(runs: Iterable[Run]) -> tuple[list[Training], list[str]]:
-    """The logs of the trainings behind the runs, one a seed, and the labels of those without."""
+    """Return the logs of the trainings behind the runs, one a seed, and the labels of those without
+    one.
+    """
     trained = [run for run in runs if run.training]
     names = training_names(trained)
     groups: dict[tuple[str, int | None], list[Run]] = {}
@@ -59,31 +61,31 @@ def trainings(runs: Iterable[Run]) -> tuple[list[Training], list[str]]:
     logs, without = [], {}
     for (key, _), group in groups.items():
         log = _training(key, names[key], group)
-        if log is not None:
-            logs.append(log)
-        else:
+        if log is None:
             without.update({run.record.checkpoint.digest: run.label for run in group})
+        else:
+            logs.append(log)
     return logs, list(dict.fromkeys(without.values()))
 
 
 def _training(key: str, name: str, runs: Sequence[Run]) -> Training | None:
-    """The log of one training and seed, by the runs of its checkpoints."""
-    folder = next((place for run in runs if (place := folder_of(run)) is not None), None)
+    """Return the log of one training and seed, by the runs of its checkpoints."""
+    folder = next(filter(None, map(folder_of, runs)), None)
     if folder is None:
         return None
     last = max(run.training["step"] for run in runs)
-    logged = [line for line in lines(folder / METRICS_FILE) if 0 < line["step"] <= last]
+    logged = [line for line in read_steps(folder / METRICS_FILE) if 0 < line["step"] <= last]
     if not logged:
         return None
-    losses = {loss: np.asarray([number(line.get(loss)) for line in logged]) for loss in LOSSES}
+    losses = {loss: np.asarray([as_float(line.get(loss)) for line in logged]) for loss in LOSSES}
     steps = np.asarray([line["step"] for line in logged])
     base = str(runs[0].training["base"]["digest"])
     return Training(key, name, runs[0].seed, folder, base, last, steps, losses)
 
 
 def folder_of(run: Run) -> Path | None:
-    """Where the checkpoint was trained: the folder that it was named by, the one above, or the one
-    whose evaluations the record is among.
+    """Return where a checkpoint was trained: the folder that it was named by, the one above, or the
+    one whose evaluations the record is among.
 
     Only if the settings, base and data there are those of the checkpoint's story.
     """
@@ -91,17 +93,16 @@ def folder_of(run: Run) -> Path | None:
     expected = [story["config"], story["base"]["digest"], story["data"]["digest"]]
     checkpoint = Path(run.record.checkpoint.name)
     for folder in (checkpoint, checkpoint.parent, *run.folder.resolve().parents[3:4]):
-        if not ((folder / METRICS_FILE).is_file() and (folder / CONFIG_FILE).is_file()):
-            continue
-        with suppress(ValueError, KeyError, TypeError):  # not a folder of the trainer's
-            config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
-            if [config["settings"], config["base"], config["data"]] == expected:
+        with suppress(SoarBenchError, OSError):  # not a folder of the trainer's
+            config = read_json(folder / CONFIG_FILE)
+            settings = [config.get(name) for name in ("settings", "base", "data")]
+            if (folder / METRICS_FILE).is_file() and settings == expected:
                 return folder
     return None
 
 
-def lines(file: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines that have a step; the last one may be torn."""
+def read_steps(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the whole lines that have a step; the last one may be torn."""
     for line in file.read_text("utf-8", errors="replace").splitlines():
         with suppress(ValueError):
             entry = json.loads(line)
@@ -109,27 +110,21 @@ def lines(file: Path) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-def number(value: Any) -> float:
-    """NaN for what is no number."""
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if known else math.nan
-
-
 def series_of(logs: Sequence[Training], boards: Sequence[Section]) -> Mapping[str, int]:
-    """By training the number of its colour and mark: that of its last checkpoint where a board has
-    it. Those that are too many for a plot are left out.
+    """Return by training the number of its colour and mark: that of its last checkpoint where a
+    board has it. Those that are too many for a plot are left out.
     """
-    places: dict[str, int] = {}
-    for board in reversed(boards):
-        for place, entrant in enumerate(board.entrants):
-            places[training_of(entrant.runs[0])] = place
-    free = iter(i for i in range(plots.MOST + len(places)) if i not in places.values())
-    keys = list(dict.fromkeys(log.key for log in logs))[: plots.MOST]
-    return {key: places[key] if key in places else next(free) for key in keys}
+    places = {
+        training_of(entrant.first): place
+        for board in reversed(boards)
+        for place, entrant in enumerate(board.entrants)
+    }
+    keys = dict.fromkeys(log.key for log in logs)
+    return svg.series_numbers([*keys][: plots.MOST], places)
 
 
-def figure(logs: Sequence[Training], series: Mapping[str, int]) -> Figures | None:
-    """The loss and its parts of every training of ``series``; None without a log."""
+def figure(logs: Sequence[Training], series: Mapping[str, int]) -> Plot | None:
+    """Return the loss and its parts of the trainings in ``series``; None without a log."""
     logs = [log for log in logs if log.key in series]
     parts = [p for p in LOSSES if any(np.nan_to_num(log.losses[p]).any() for log in logs)]
     if not parts:
@@ -151,22 +146,14 @@ def figure(logs: Sequence[Training], series: Mapping[str, int]) -> Figures | Non
         says = "Training losses against the training step, one line a training and seed."
         markup = svg.to_svg(drawing, "training", says)
     caption = "Strong lines are running means of the faint ones; one line a training seed."
-    return Figures("Losses", markup, caption, legend=legend(logs, series))
-
-
-def legend(logs: Sequence[Training], series: Mapping[str, int]) -> tuple[tuple[int, str], ...]:
-    return tuple(dict.fromkeys((series[log.key], log.name) for log in logs))
+    legend = tuple(dict.fromkeys((series[log.key], log.name) for log in logs))
+    return Plot("Losses", markup, caption, legend=legend)
 
 
 def running_mean(values: np.ndarray) -> np.ndarray:
-    """The mean over a window around each place, shorter at both ends; unknown values are left
-    out.
+    """Return the mean over a window around each place, shorter at both ends, without values that
+    are not finite.
     """
-    half = max(1, round(_WINDOW * len(values) / 2))
-    known = np.isfinite(values)
-    sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
-    counts = np.concatenate([[0], np.cumsum(known)])
-    places = np.arange(len(values))
-    low, high = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
-    number = counts[high] - counts[low]
-    return np.where(number > 0, (sums[high] - sums[low]) / np.maximum(number, 1), math.nan)
+    window = 2 * max(1, round(_WINDOW * len(values) / 2)) + 1
+    rolling = pd.Series(values).rolling(window, min_periods=1, center=True)
+    return rolling.mean().to_numpy()

@@ -1,6 +1,6 @@
 """Drift curves: how much worse a model is at its own sampler's states, by timestep.
 
-What is read is what ``soar-bench drift`` writes, or any file that has its columns:
+It reads what ``soar-bench drift`` writes, or any file that has its columns:
 
 ``drift.csv``
     The columns ``timestep`` (a number), ``checkpoint`` (a label) and ``ratio`` (a number, or empty
@@ -20,14 +20,14 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.report import plots, text
-from soar_bench.report.lines import Line, Mark, draw
-from soar_bench.report.plots import Figures
+from soar_bench.drift.figures import evenly
+from soar_bench.report import lines, plots, svg, text
+from soar_bench.report.lines import Line, Mark
+from soar_bench.report.plots import Plot
 
 FILES = ("drift.csv", "drift.json")
 COLUMNS = ("timestep", "checkpoint", "ratio")
@@ -35,37 +35,24 @@ COLUMNS = ("timestep", "checkpoint", "ratio")
 _SHOWN = 12
 
 
-@dataclass(frozen=True)
-class Point:
-    """A checkpoint's ratio at a timestep."""
-
-    timestep: float
-    ratio: float
-    #: its standard error; NaN where it is not known
-    error: float = math.nan
-
-
-#: By steps rolled, as the file has it (empty where it does not), and checkpoint: the points in the
-#: order of timesteps.
-Drift = dict[str, dict[str, list[Point]]]
+#: By steps rolled (as the file has it, or empty) and checkpoint: its ratios with one standard error
+#: to either side, in the order of timesteps.
+Drift = dict[str, dict[str, list[Mark]]]
 
 
 def find(folders: Iterable[Path], top: Sequence[Path]) -> list[Path]:
-    """Drift files in the records' folders and those above, inside the folders of ``top``."""
+    """Return drift files in the records' folders and above, inside the folders of ``top``."""
     tops = {folder.resolve() for folder in top}
     places: dict[Path, None] = {}
     for folder in folders:
-        place = folder.resolve()
-        above = [place, *place.parents]
+        above = [folder.resolve(), *folder.resolve().parents]
         inside = next((i for i, folder_above in enumerate(above) if folder_above in tops), 0)
         places.update(dict.fromkeys(above[: inside + 1]))
     return [file for place in places for file in _of(place)]
 
 
 def named(paths: Iterable[Path]) -> list[Path]:
-    """The files that a user names, by themselves or by their folder. SoarBenchError if one is not
-    there.
-    """
+    """Return the files that a user names, or their folders. SoarBenchError if one is not there."""
     named_files: list[Path] = []
     for path in paths:
         place = path.resolve()
@@ -81,14 +68,11 @@ def _of(folder: Path) -> list[Path]:
 
 
 def read(file: Path) -> Drift:
-    """The curves of a file. SoarBenchError that names the file and the row that is wrong."""
+    """Return the curves of a file. SoarBenchError that names the file and the row that is wrong."""
     try:
         content = file.read_text("utf-8")
-        rows: Any = (
-            json.loads(content)
-            if file.suffix == ".json"
-            else list(csv.DictReader(content.splitlines()))
-        )
+        is_json = file.suffix == ".json"
+        rows: Any = json.loads(content) if is_json else [*csv.DictReader(content.splitlines())]
     except (ValueError, csv.Error) as error:
         raise SoarBenchError(f"{file} cannot be read ({error}): write it again") from None
     if isinstance(rows, dict):
@@ -102,17 +86,17 @@ def read(file: Path) -> Drift:
             raise SoarBenchError(f"{file}: row {number} lacks {', '.join(lacking)}")
         if row["ratio"] in (None, ""):
             continue
-        point = Point(*(_number(row.get(c)) for c in ("timestep", "ratio", "ratio_se")))
-        if not (math.isfinite(point.timestep) and math.isfinite(point.ratio)):
+        timestep, ratio, spread = (_number(row.get(c)) for c in ("timestep", "ratio", "ratio_se"))
+        if not (math.isfinite(timestep) and math.isfinite(ratio)):
             raise SoarBenchError(
                 f"{file}: row {number} has a timestep or a ratio that is no finite number"
             )
-        rolled = curves.setdefault(str(row.get("steps_rolled") or ""), {})
-        rolled.setdefault(str(row["checkpoint"]), []).append(point)
-    return {
-        rolled: {name: sorted(points, key=lambda p: p.timestep) for name, points in of.items()}
-        for rolled, of in curves.items()
-    }
+        mark = Mark(timestep, ratio, (ratio - spread, ratio + spread), text.number(ratio))
+        by_checkpoint = curves.setdefault(str(row.get("steps_rolled") or ""), {})
+        by_checkpoint.setdefault(str(row["checkpoint"]), []).append(mark)
+    for marks in (marks for by_checkpoint in curves.values() for marks in by_checkpoint.values()):
+        marks.sort(key=lambda mark: mark.x)
+    return curves
 
 
 def _number(value: Any) -> float:
@@ -122,45 +106,29 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def figures(curves: Drift, key: str, series: Mapping[str, int]) -> list[Figures]:
-    """One drawing for each number of steps rolled, and the same as a table. ``series`` has the
+def figures(curves: Drift, key: str, series: Mapping[str, int]) -> list[Plot]:
+    """Return a plot for each number of steps rolled, and the same as a table. ``series`` has the
     numbers of labels that the boards know.
     """
-    names = list(dict.fromkeys(name for of in curves.values() for name in of))
-    free = iter(i for i in range(len(names) + len(series)) if i not in series.values())
-    numbers = {name: series[name] if name in series else next(free) for name in names}
-    return [
-        _figure(of, rolled, f"{key}-{place}", numbers)
-        for place, (rolled, of) in enumerate(curves.items())
-    ]
+    names = [name for by_checkpoint in curves.values() for name in by_checkpoint]
+    numbers = svg.series_numbers(names, series)
+    drawn = []
+    for place, (rolled, by_checkpoint) in enumerate(curves.items()):
+        of_file = [Line(numbers[name], name, marks) for name, marks in by_checkpoint.items()]
+        drawn.append(_plot(of_file, rolled, f"{key}-{place}"))
+    return drawn
 
 
-def _figure(
-    curves: Mapping[str, Sequence[Point]], rolled: str, key: str, numbers: Mapping[str, int]
-) -> Figures:
-    drawn = list(curves.items())[: plots.MOST]
-    lines = [
-        Line(numbers[name], [
-            Mark(p.timestep, p.ratio, (p.ratio - p.error, p.ratio + p.error)) for p in points
-        ])
-        for name, points in drawn
-    ]  # fmt: skip
+def _plot(curves: Sequence[Line], rolled: str, key: str) -> Plot:
+    drawn = curves[: plots.MOST]
     says = "Drift ratio against the timestep, one line a checkpoint; a table follows."
-    drawing = draw(lines, ("timestep", "drift ratio"), key, says, level=1)
-    steps = sorted({p.timestep for points in curves.values() for p in points})
-    if len(steps) > _SHOWN:
-        steps = [steps[round(i * (len(steps) - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
-    rows = []
-    for name, points in curves.items():
-        ratios = {p.timestep: p.ratio for p in points}
-        rows.append((name, *(text.number(ratios.get(step, math.nan)) for step in steps)))
+    drawing = lines.draw(drawn, ("timestep", "drift ratio"), key, says, level=1)
+    steps = lines.places_of(curves)
+    header, *rows = lines.cells(curves, [steps[i] for i in evenly(len(steps), _SHOWN)])
     after = f" after {rolled} {'step' if rolled == '1' else 'steps'}" if rolled else ""
-    return Figures(
-        f"Drift ratio{after}",
-        drawing,
+    caption = (
         "Error at states of the sampler's own over that at ideal ones, with its standard error; "
-        "at 1 the model is as good at both. Compare checkpoints, not a checkpoint with 1.",
-        ("checkpoint", *(f"{step:g}" for step in steps)),
-        tuple(rows),
-        tuple((numbers[name], name) for name, _ in drawn),
+        "at 1 the model is as good at both. Compare checkpoints, not a checkpoint with 1."
     )
+    legend = lines.legend(drawn)
+    return Plot(f"Drift ratio{after}", drawing, caption, header, tuple(rows), legend)

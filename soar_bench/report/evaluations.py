@@ -1,8 +1,8 @@
 """Metrics over training steps: what ``soar-bench train`` saw of its checkpoints on the way.
 
-The values are those of ``evaluations.jsonl`` in the training's folder. What they are of (suite,
-protocol, evaluators) is said by the records that the trainer left in ``results`` beside it: lines
-stand in one plot only where the records are of one board.
+The values are those of ``evaluations.jsonl`` in the training's folder. The records that the trainer
+left in ``results`` beside it say of which suite, protocol and evaluators they are: curves stand in
+one plot only where the records are of one board.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from evaluators import registry
 from evaluators.types import EvaluatorError
 from soar_bench.boards import Board, Entrant
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import count
 from soar_bench.records import Run, read_run, run_folders
 from soar_bench.records.model import MetricRecord
-from soar_bench.report import curves, text
-from soar_bench.report import lines as lines_of
+from soar_bench.report import curves, lines, text
 from soar_bench.report.curves import Training
-from soar_bench.report.plots import Figures
+from soar_bench.report.lines import Line, Mark
+from soar_bench.report.plots import Plot
 from soar_bench.report.sections import Section, ordered_metrics, training_of
 from soar_bench.stats import CONFIDENCE
 
@@ -33,13 +34,12 @@ EVALUATIONS_FILE, RESULTS = "evaluations.jsonl", "results"
 UNSCORED = "/unscored"
 #: Width and height of a plot in inches: no wider than a phone.
 _SIZE = (3.7, 2.5)
-_PERCENT = round(100 * CONFIDENCE)
 _UNKNOWN = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was seen of one checkpoint; of the base at step 0."""
+class Evaluation:
+    """Values of one checkpoint; of the base at step 0."""
 
     #: by metric; absent where no sample has a score
     values: Mapping[str, float]
@@ -50,128 +50,130 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Line:
-    """The looks at one training, by step."""
+class Curve:
+    """The evaluations of one training, by step."""
 
     training: Training
-    looks: Mapping[int, Look]
+    evaluations: Mapping[int, Evaluation]
 
     @cached_property
     def intervals(self) -> Mapping[tuple[int, str], tuple[float, float]]:
-        """Of the values whose records can be read, by step and metric."""
-        ends_of = {}
-        for step, look in self.looks.items():
+        """Intervals of the values whose records can be read, by step and metric."""
+        intervals = {}
+        for step, evaluation in self.evaluations.items():
             with suppress(SoarBenchError):
-                ends_of.update({(step, m): ends for m, ends in _intervals(look.run).items()})
-        return ends_of
+                if run := evaluation.run:
+                    board = Board.of([Entrant(run.name, (run,))])
+                    intervals.update({(step, m): board.interval(0, m) for m in board.metrics})
+        return intervals
 
     def cell(self, step: int, metric: str) -> str:
-        """The value with its interval, and how many samples are not in it."""
-        look = self.looks.get(step)
-        if look is None:
+        """Return the value with its interval, and how many samples are not in it."""
+        evaluation = self.evaluations.get(step)
+        if evaluation is None:
             return text.NONE
-        value = text.number(look.values.get(metric, math.nan))
+        value = text.number(evaluation.values.get(metric, math.nan))
         ends = text.interval(self.intervals.get((step, metric), _UNKNOWN))
-        unscored = look.unscored.get(metric, 0)
+        unscored = evaluation.unscored.get(metric, 0)
         without = f"({unscored:,} unscored)" if unscored else ""
         return " ".join(part for part in (value, ends, without) if part)
 
 
 @dataclass(frozen=True)
-class Group:
-    """What may stand in one plot."""
+class CurveGroup:
+    """Curves that may stand in one plot."""
 
     #: a record that says what was measured; None where the records have gone
     run: Run | None
-    lines: tuple[Line, ...]
+    curves: tuple[Curve, ...]
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Every evaluation of the curves."""
+        return [e for curve in self.curves for e in curve.evaluations.values()]
 
     @property
     def steps(self) -> list[int]:
-        return sorted({step for line in self.lines for step in line.looks})
+        """Every step with an evaluation, rising."""
+        return sorted({step for curve in self.curves for step in curve.evaluations})
 
     @property
     def metrics(self) -> list[str]:
         """Every metric, the one to rank by first where the record says it."""
-        looks = [look for line in self.lines for look in line.looks.values()]
-        seen = {metric for look in looks for metric in (*look.values, *look.unscored)}
-        return [metric for metric in self.declared if metric in seen] + sorted(
-            seen - set(self.declared)
-        )
+        seen = {metric for e in self.evaluations for metric in (*e.values, *e.unscored)}
+        return [m for m in self.declared if m in seen] + sorted(seen - set(self.declared))
 
     @cached_property
     def declared(self) -> Mapping[str, MetricRecord]:
-        """By metric its unit and direction, of those that are known."""
+        """Declarations by metric, of those that are known."""
         return dict(ordered_metrics(self.run)) if self.run else _built_in()
 
-    def label(self, line: Line) -> str:
-        """A training, and its seed where there are several."""
-        training = line.training
-        seeds = sum(other.training.key == training.key for other in self.lines)
+    def label(self, curve: Curve) -> str:
+        """Return a training's name, with its seed where there are several."""
+        training = curve.training
+        seeds = sum(other.training.key == training.key for other in self.curves)
         return training.name if seeds == 1 else f"{training.name}, seed {training.seed}"
 
 
 def figures(
     logs: Sequence[Training], series: Mapping[str, int], boards: Sequence[Section]
-) -> list[Figures]:
-    """A figure for each metric that was evaluated while one of the trainings went on.
+) -> list[Plot]:
+    """Return a plot for each metric that was evaluated while one of the trainings went on.
 
     Those of one seed each are left out where a board has all of their checkpoints, since its sweep
     over the steps has the same points (:func:`soar_bench.report.sweeps.training_sweeps`).
     """
     drawn = []
-    for number, group in enumerate(groups(logs)):
+    for number, group in enumerate(_groups(logs)):
         board = next((b for b in boards if group.run and b.runs[0].board == group.run.board), None)
-        if board is not None and _is_swept(group, board):
-            continue
-        for place, metric in enumerate(group.metrics):
-            drawn.append(_draw(group, board, metric, series, f"curve-{number}-{place}"))
+        if board is None or not _is_swept(group, board):
+            for place, metric in enumerate(group.metrics):
+                drawn.append(_draw(group, board, metric, series, f"curve-{number}-{place}"))
     return drawn
 
 
-def groups(logs: Sequence[Training]) -> list[Group]:
-    """What was seen of the trainings, by board. Where a training's records have gone, its seeds
-    alone are in one group.
+def _groups(logs: Sequence[Training]) -> list[CurveGroup]:
+    """Return the evaluations of the trainings by board. Where a training's records have gone, its
+    seeds alone are in one group.
     """
     runs: dict[str, Run | None] = {}
-    lines: dict[str, list[Line]] = {}
+    curves_of: dict[str, list[Curve]] = {}
     for log in logs:
-        looks_by_step = looks(log)
-        records = _records(log, looks_by_step)
-        by_board: dict[str, dict[int, Look]] = {}
-        for step, look in looks_by_step.items():
+        evaluations = _evaluations(log)
+        records = _records(log, evaluations)
+        by_board: dict[str, dict[int, Evaluation]] = {}
+        for step, evaluation in evaluations.items():
             run = records.get(step)
             key = run.board if run else f"unknown {log.key}"
             runs.setdefault(key, run)
-            by_board.setdefault(key, {})[step] = replace(look, run=run)
+            by_board.setdefault(key, {})[step] = replace(evaluation, run=run)
         for key, part in by_board.items():
-            lines.setdefault(key, []).append(Line(log, part))
-    return [Group(runs[key], tuple(group_lines)) for key, group_lines in lines.items()]
+            curves_of.setdefault(key, []).append(Curve(log, part))
+    return [CurveGroup(runs[key], tuple(group)) for key, group in curves_of.items()]
 
 
-def looks(log: Training) -> dict[int, Look]:
-    """By step what was seen, up to the last checkpoint that was judged; looks without a figure, as
-    those that only made images, are left out.
+def _evaluations(log: Training) -> dict[int, Evaluation]:
+    """Return the evaluations by step, up to the last checkpoint that was judged; those without a
+    figure, which only made images, are left out.
     """
     file = log.folder / EVALUATIONS_FILE
-    by_step: dict[int, Look] = {}
-    lines = curves.lines(file) if file.is_file() else ()
-    for line in sorted(lines, key=lambda line: line["step"]):
-        values = line.get("figures")
-        if not (0 <= line["step"] <= log.last and isinstance(values, dict)):
+    by_step: dict[int, Evaluation] = {}
+    entries = curves.read_steps(file) if file.is_file() else ()
+    for entry in sorted(entries, key=lambda entry: entry["step"]):
+        if not (0 <= entry["step"] <= log.last and isinstance(entry.get("figures"), dict)):
             continue
-        numbers = {name: curves.number(value) for name, value in values.items()}
+        numbers = {name: text.as_float(value) for name, value in entry["figures"].items()}
         numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        values = {name: value for name, value in numbers.items() if not name.endswith(UNSCORED)}
+        counts = {name.removesuffix(UNSCORED): int(n) for name, n in numbers.items()
+                  if name.endswith(UNSCORED)}  # fmt: skip
         if numbers:
-            by_step[line["step"]] = Look(
-                {name: value for name, value in numbers.items() if not name.endswith(UNSCORED)},
-                {name.removesuffix(UNSCORED): int(value) for name, value in numbers.items()
-                 if name.endswith(UNSCORED)},
-            )  # fmt: skip
+            by_step[entry["step"]] = Evaluation(values, counts)
     return by_step
 
 
-def _records(log: Training, seen: Mapping[int, Look]) -> dict[int, Run]:
-    """By step the record that holds the same figures.
+def _records(log: Training, evaluations: Mapping[int, Evaluation]) -> dict[int, Run]:
+    """Return the record that holds the same figures, by step.
 
     The folder may hold others too. Of several that fit, the one counts whose board fits most steps.
     """
@@ -182,38 +184,27 @@ def _records(log: Training, seen: Mapping[int, Look]) -> dict[int, Run]:
             step = int(run.training["step"]) if same else -1
         else:
             step = 0 if run.record.checkpoint.digest == log.base else -1
-        if step in seen and _look(run) == seen[step]:
+        metrics = run.record.metrics.items()
+        recorded = Evaluation(
+            {name: summary.value for name, summary in metrics if summary.value is not None},
+            {name: summary.unscored for name, summary in metrics if summary.unscored},
+        )
+        if evaluations.get(step) == recorded:
             fitting.setdefault(step, []).append(run)
     times = Counter(board for runs in fitting.values() for board in {run.board for run in runs})
     return {step: max(runs, key=lambda run: times[run.board]) for step, runs in fitting.items()}
 
 
 def _runs(log: Training) -> Iterator[Run]:
-    """The records in the training's folder that can be read."""
+    """Yield the records in the training's folder that can be read."""
     place = log.folder / RESULTS
     for folder in run_folders(place) if place.is_dir() else ():
         with suppress(SoarBenchError):  # then it says nothing of what was measured
             yield read_run(folder)
 
 
-def _intervals(run: Run | None) -> dict[str, tuple[float, float]]:
-    """By metric. SoarBenchError if the record's scores cannot be read."""
-    if run is None:
-        return {}
-    board = Board.of([Entrant(run.name, (run,))])
-    return {metric: board.interval(0, metric) for metric in board.metrics}
-
-
-def _look(run: Run) -> Look:
-    metrics = run.record.metrics
-    return Look(
-        {name: summary.value for name, summary in metrics.items() if summary.value is not None},
-        {name: summary.unscored for name, summary in metrics.items() if summary.unscored},
-    )
-
-
 def _built_in() -> dict[str, MetricRecord]:
-    """The metrics of the evaluators that are built in."""
+    """Return the metrics of the evaluators that are built in."""
     metrics = {}
     for name in registry.BUILT_IN:
         with suppress(EvaluatorError):
@@ -222,55 +213,53 @@ def _built_in() -> dict[str, MetricRecord]:
     return metrics
 
 
-def _is_swept(group: Group, board: Section) -> bool:
-    """Whether the board's sweep over training steps has every point of the group."""
+def _is_swept(group: CurveGroup, board: Section) -> bool:
+    """Return whether the board's sweep over training steps has every point of the group."""
     on_board = {(training_of(run), run.training["step"]) for run in board.runs if run.training}
     bases = {run.record.checkpoint.digest for run in board.runs if not run.training}
-    trainings = [line.training.key for line in group.lines]
-    return len(set(trainings)) == len(trainings) and all(
-        ((line.training.key, step) in on_board if step else line.training.base in bases)
-        for line in group.lines
-        for step in line.looks
+    trainings = [curve.training for curve in group.curves]
+    return len({training.key for training in trainings}) == len(trainings) and all(
+        ((curve.training.key, step) in on_board if step else curve.training.base in bases)
+        for curve in group.curves
+        for step in curve.evaluations
     )
 
 
 def _draw(
-    group: Group, board: Section | None, metric: str, series: Mapping[str, int], key: str
-) -> Figures:
+    group: CurveGroup, board: Section | None, metric: str, series: Mapping[str, int], key: str
+) -> Plot:
     title = _title(group, board, metric)
-    drawn = [line for line in group.lines if line.training.key in series]
-    lines = [
-        lines_of.Line(series[line.training.key], [
-            lines_of.Mark(
-                step,
-                look.values[metric],
-                line.intervals.get((step, metric), _UNKNOWN),
-                f"{group.label(line)}, step {step}: {line.cell(step, metric)}",
-                metric in look.unscored,
-            )
-            for step, look in line.looks.items() if metric in look.values
-        ])
-        for line in drawn
-    ]  # fmt: skip
+    drawn = []
+    for curve in group.curves:
+        if curve.training.key in series:
+            marks = [
+                Mark(
+                    step,
+                    evaluation.values[metric],
+                    curve.intervals.get((step, metric), _UNKNOWN),
+                    title=f"{group.label(curve)}, step {step}: {curve.cell(step, metric)}",
+                    hollow=metric in evaluation.unscored,
+                )
+                for step, evaluation in curve.evaluations.items()
+                if metric in evaluation.values
+            ]
+            drawn.append(Line(series[curve.training.key], curve.training.name, marks))
     says = f"{title}, one line a training and seed; the numbers follow as a table."
-    drawing = lines_of.draw(lines, ("training step", metric), key, says, _SIZE)
-    header = ("step", *(group.label(line) for line in group.lines))
-    rows = tuple(
-        (str(step), *(line.cell(step, metric) for line in group.lines)) for step in group.steps
-    )
-    legend = curves.legend([line.training for line in drawn], series)
-    return Figures(title, drawing, _caption(group, metric, bool(drawing)), header, rows, legend)
+    drawing = lines.draw(drawn, ("training step", metric), key, says, _SIZE)
+    caption = _caption(group, metric, bool(drawing))
+    header = ("step", *map(group.label, group.curves))
+    rows = tuple((str(s), *(curve.cell(s, metric) for curve in group.curves)) for s in group.steps)
+    return Plot(title, drawing, caption, header, rows, lines.legend(drawn))
 
 
-def _title(group: Group, board: Section | None, metric: str) -> str:
-    """``few under shapes: right while training (share of images, higher is better)``."""
-    if board is not None:
-        place = f"{board.title}: "
-    elif group.run is not None:
+def _title(group: CurveGroup, board: Section | None, metric: str) -> str:
+    """Return ``few under shapes: right while training (share of images, higher is better)``."""
+    place = ""
+    if group.run is not None:
         record = group.run.record
         place = f"{record.suite.name} under {record.protocol.name}: "
-    else:
-        place = ""
+    if board is not None:
+        place = f"{board.title}: "
     declared = group.declared.get(metric)
     if declared is None:
         return f"{place}{metric} while training"
@@ -279,25 +268,24 @@ def _title(group: Group, board: Section | None, metric: str) -> str:
     return f"{place}{metric} while training ({unit}, {better} is better)"
 
 
-def _caption(group: Group, metric: str, has_points: bool) -> str:
-    sentences = []
-    if group.run is not None:
-        suite = group.run.record.suite
-        images = text.count(int(suite.images_per_prompt), "image")
-        sentences.append(f"{text.count(suite.prompts, 'prompt')}, {images} each.")
-    else:
-        sentences.append(
+def _caption(group: CurveGroup, metric: str, has_points: bool) -> str:
+    if group.run is None:
+        sentences = [
             "Which suite and protocol it is of is not known: the records that the training left "
             "have gone or say other values."
-        )
+        ]
+    else:
+        suite = group.run.record.suite
+        images = count(int(suite.images_per_prompt), "image")
+        sentences = [f"{count(suite.prompts, 'prompt')}, {images} each."]
     if not has_points:
         return " ".join([*sentences, "No sample could be scored."])
-    ends = [e for line in group.lines for (_, of), e in line.intervals.items() if of == metric]
-    intervals = any(math.isfinite(low) for low, _ in ends)
-    upright = f"; upright lines are {_PERCENT}% intervals" if intervals else ""
-    sentences.append(f"One line a training seed{upright}.")
+    ends = [e for curve in group.curves for (_, m), e in curve.intervals.items() if m == metric]
+    has_intervals = any(math.isfinite(low) for low, _ in ends)
+    level = f"; upright lines are {round(100 * CONFIDENCE)}% intervals" if has_intervals else ""
+    sentences.append(f"One line a training seed{level}.")
     if 0 in group.steps:
         sentences.append("Step 0 is the base.")
-    if any(metric in look.unscored for line in group.lines for look in line.looks.values()):
+    if any(metric in evaluation.unscored for evaluation in group.evaluations):
         sentences.append("Hollow points leave out unscored samples; the numbers count them.")
     return " ".join(sentences)

@@ -8,30 +8,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.files import replace_folder_atomically
+from soar_bench.core.files import read_json, replace_folder_atomically
 
 #: Says that a folder is a report of ours.
 MARK_FILE = "report.json"
 _MARK = {"made by": "soar-bench report", "layout": 1}
-#: What such a folder holds; a file more may be somebody's, and is not thrown away.
+#: Names in such a folder; a file more may be somebody's, and is not thrown away.
 _OURS = {MARK_FILE, "index.html", "report.css", "report.js", "data", "images"}
 
 
 def check(folder: Path) -> None:
-    """SoarBenchError unless a report may be written there."""
+    """Raise SoarBenchError unless a report may be written there."""
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir():
         raise SoarBenchError(f"{folder} is a file: choose another --output")
-    there = {file.name for file in folder.iterdir()}
-    if not there:
-        return
-    if not _marked(folder):
+    names = {file.name for file in folder.iterdir()}
+    if names and not _marked(folder):
         raise SoarBenchError(
             f"{folder} holds something else than a report: choose another --output, or empty it"
         )
-    strange = sorted(there - _OURS)
-    if strange:
+    if strange := sorted(names - _OURS):
         raise SoarBenchError(
             f"{folder} holds more than a report ({', '.join(strange[:5])}): move that away, or "
             "choose another --output"
@@ -39,14 +36,14 @@ def check(folder: Path) -> None:
 
 
 def _marked(folder: Path) -> bool:
-    with suppress(OSError, ValueError):
-        return bool(json.loads((folder / MARK_FILE).read_text("utf-8")) == _MARK)
+    with suppress(OSError, SoarBenchError):
+        return read_json(folder / MARK_FILE) == _MARK
     return False
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[Path]:
-    """A folder aside to write the report to; on success it takes the place of ``folder``.
+    """Yield a folder aside to write the report to; on success it takes the place of ``folder``.
 
     If the block raises, or the process is killed, ``folder`` is as it was before.
     """

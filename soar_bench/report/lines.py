@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from soar_bench.report import svg
+from soar_bench.report import svg, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,9 @@ class Mark:
     y: float
     #: NaN where it is not known
     interval: tuple[float, float] = (math.nan, math.nan)
-    #: what shows when a pointer rests on it
+    #: ``y`` in a table
+    cell: str = ""
+    #: shows when a pointer rests on it
     title: str = ""
     #: drawn as an outline
     hollow: bool = False
@@ -42,7 +44,25 @@ class Line:
 
     #: number of its colour and shape
     series: int
+    name: str
     marks: Sequence[Mark]
+
+
+def legend(lines: Sequence[Line]) -> tuple[tuple[int, str], ...]:
+    """Return each series by number and name."""
+    return tuple(dict.fromkeys((line.series, line.name) for line in lines))
+
+
+def places_of(lines: Sequence[Line]) -> list[float]:
+    """Return every x of the marks, rising."""
+    return sorted({mark.x for line in lines for mark in line.marks})
+
+
+def cells(lines: Sequence[Line], places: Sequence[float]) -> tuple[tuple[str, ...], ...]:
+    """Return a table of the marks at some places, a row per line under a header."""
+    rows = [(line.name, {mark.x: mark.cell for mark in line.marks}) for line in lines]
+    header = ("checkpoint", *(f"{x:g}" for x in places))
+    return header, *((name, *(by_x.get(x, text.NONE) for x in places)) for name, by_x in rows)
 
 
 def draw(
@@ -56,7 +76,7 @@ def draw(
     """Return the drawing of lines, with ``labels`` of both axes and a horizontal line at ``level``;
     empty where no line has a mark. ``key`` and ``says`` are those of :func:`svg.to_svg`.
     """
-    places = sorted({mark.x for line in lines for mark in line.marks})
+    places = places_of(lines)
     if not places:
         return Markup("")
     shift = min(_APART, _SPREAD / len(lines)) * (places[-1] - places[0])
@@ -67,8 +87,7 @@ def draw(
         if level is not None:
             axes.axhline(level, color=svg.INK, linewidth=0.8)
         for i, line in enumerate(lines):
-            color = svg.series_color(line.series)
-            marker = svg.MARKERS[line.series % len(svg.MARKERS)][0]
+            color, marker = svg.series_color(line.series), svg.series_marker(line.series)
             aside = (i - (len(lines) - 1) / 2) * shift
             xs = [mark.x + aside for mark in line.marks]
             axes.plot(xs, [mark.y for mark in line.marks], color=color, linewidth=1.5)

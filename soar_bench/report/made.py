@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from soar_bench.records import Run
@@ -19,21 +20,11 @@ class Facts:
 
 
 def of_board(board: Section) -> list[Facts]:
-    """Suite, protocol and evaluators, which all runs of a board share."""
+    """Return suite, protocol and evaluators, which all runs of a board share."""
     record = board.record
-    suite = record.suite
+    suite = ("name", "source", "prompts", "images_per_prompt", "seed", "digest")
     facts = [
-        Facts(
-            "Suite",
-            _facts(
-                name=suite.name,
-                source=suite.source,
-                prompts=suite.prompts,
-                images_per_prompt=suite.images_per_prompt,
-                seed=suite.seed,
-                digest=suite.digest,
-            ),
-        ),
+        Facts("Suite", _facts(record.suite, *suite)),
         Facts("Protocol", _facts(name=record.protocol.name, **record.protocol.settings)),
     ]
     for name, evaluator in sorted(record.evaluators.items()):
@@ -42,54 +33,36 @@ def of_board(board: Section) -> list[Facts]:
             for metric, declared in sorted(evaluator.metrics.items())
         }
         identity = {f"identity: {k}": v for k, v in sorted(evaluator.identity.items())}
-        facts.append(
-            Facts(
-                f"Evaluator {name}",
-                (*_facts(package_version=evaluator.version), *metrics.items(),
-                 *((k, str(v)) for k, v in identity.items())),
-            )
-        )  # fmt: skip
+        version = _facts(package_version=evaluator.version)
+        facts.append(Facts(f"Evaluator {name}", (*version, *metrics.items(), *identity.items())))
     return facts
 
 
-def of_run(run: Run, cache: Any) -> Facts:
-    """What one run says of its checkpoint and of how it was made."""
+def of_run(run: Run, cache: Path) -> Facts:
+    """Return what one run says of its checkpoint and of how it was made."""
     checkpoint, made = run.record.checkpoint, run.record.made
     base, story = checkpoint.base, run.training
-    facts = _facts(
-        checkpoint=checkpoint.name,
-        form=checkpoint.form,
-        digest=checkpoint.digest,
-        revision=checkpoint.revision,
-        base=base and base.name,
-        base_digest=base and base.digest,
-    )
+    facts = _facts(checkpoint=checkpoint.name)
+    facts += _facts(checkpoint, "form", "digest", "revision")
+    if base:
+        facts += _facts(base=base.name, base_digest=base.digest)
     if story:
-        facts += _facts(
-            method=story["method"],
-            training_step=story["step"],
-            training_seed=story["seed"],
-            training_data=story["data"].get("name"),
-            training_data_digest=story["data"]["digest"],
-        )
-    facts += _facts(
-        finished=made.finished,
-        device=made.device,
-        machine=made.machine,
-        batch_size=made.batch_size,
-        processes=made.processes,
-        commit=made.commit,
-        versions=", ".join(f"{name} {version}" for name, version in sorted(made.versions.items())),
-        command=pictures.command(run, cache),
-        record=run.folder.as_posix(),
-    )
+        data = story["data"]
+        facts += _facts(method=story["method"], training_step=story["step"])
+        facts += _facts(training_seed=story["seed"], training_data=data.get("name"))
+        facts += _facts(training_data_digest=data["digest"])
+    facts += _facts(made, "finished", "device", "machine", "batch_size", "processes", "commit")
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(made.versions.items()))
+    command, folder = pictures.command(run, cache), run.folder.as_posix()
+    facts += _facts(versions=versions, command=command, record=folder)
     return Facts(f"{run.label}, step {story['step']}" if story else run.label, facts)
 
 
-def _facts(**facts: Any) -> tuple[tuple[str, str], ...]:
-    """Names and values as text, without those that say nothing."""
+def _facts(part: Any = None, /, *fields: str, **facts: Any) -> tuple[tuple[str, str], ...]:
+    """Return fields of a record's part and other facts as text, without those that are empty."""
+    values = {field: getattr(part, field) for field in fields} | facts
     return tuple(
         (name.replace("_", " "), str(value))
-        for name, value in facts.items()
+        for name, value in values.items()
         if value not in (None, "", {})
     )

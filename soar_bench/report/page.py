@@ -6,10 +6,12 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import count, encodable
 from soar_bench.records import Run
 from soar_bench.report import (
     curves,
@@ -22,12 +24,10 @@ from soar_bench.report import (
     samples,
     svg,
     sweeps,
-    text,
     words,
 )
-from soar_bench.report.made import Facts
-from soar_bench.report.plots import Figures
-from soar_bench.report.samples import Samples
+from soar_bench.report.plots import Plot
+from soar_bench.report.samples import Gallery
 from soar_bench.report.sections import Section, sections_of
 from soar_bench.stats import CONFIDENCE
 
@@ -42,10 +42,10 @@ Observer = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What the report shows and where it goes."""
+    """Contents of a report, and its place."""
 
     output: Path
-    #: where images are looked for
+    #: of images
     cache: Path
     #: images in the gallery, over all boards
     max_images: int = MOST_IMAGES
@@ -61,7 +61,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Report:
-    """What was written."""
+    """A report that was written."""
 
     page: Path
     images: int
@@ -69,26 +69,10 @@ class Report:
     missing: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Section:
-    """One board as the page's template has it."""
-
-    board: Section
-    introduction: str
-    findings: list[tuple[str, str]]
-    warnings: list[str]
-    lines: list[words.Line]
-    tests: list[str]
-    reference: str
-    plots: list[Figures]
-    made: list[Facts]
-    runs: list[Facts]
-
-
 def write_report(
     runs: Sequence[Run], options: Options, observe: Observer = lambda stage, done, total: None
 ) -> Report:
-    """Writes a report of the runs into a folder that stands whole or not at all.
+    """Write a report of the runs into a folder that stands whole or not at all.
 
     SoarBenchError if there is no run, runs cannot stand on a board, or the folder holds something
     else.
@@ -108,19 +92,21 @@ def write_report(
         (aside / PAGE).write_text(_render(content), "utf-8")
         for name in ("report.css", "report.js"):
             shutil.copyfile(TEMPLATES / name, aside / name)
-    missing = [text for gallery, contents in data for text in samples.lacking(gallery, contents)]
-    return Report(options.output / PAGE, images, tuple(missing))
+    missing = tuple(
+        line for gallery, contents in data for line in samples.lacking(gallery, contents)
+    )
+    return Report(options.output / PAGE, images, missing)
 
 
 def _content(boards: Sequence[Section], options: Options, observe: Observer) -> dict[str, Any]:
-    """What the page's template shows, apart from the gallery."""
-    every = [run for board in boards for run in board.runs]
-    drifts = _drifts(boards, [run.folder for run in every], options)
+    """Return all that the page's template shows, apart from the gallery."""
+    runs = [run for board in boards for run in board.runs]
+    drifts = _drifts(boards, [run.folder for run in runs], options)
     sections = []
     for number, board in enumerate(boards, start=1):
         sections.append(_section(board, options.cache))
         observe("plots", number, len(boards))
-    logs, without = curves.trainings(every)
+    logs, without = curves.trainings(runs)
     series = curves.series_of(logs, boards)
     return {
         "title": options.title or _title(boards),
@@ -132,15 +118,16 @@ def _content(boards: Sequence[Section], options: Options, observe: Observer) -> 
         "without": without,
         "trained": bool(logs or without),
         "drifts": drifts,
-        "markers": [letter for _, letter in svg.MARKERS],
+        "arrows": {**words.ARROWS, "": ""},
+        "markers": svg.LETTERS,
         "colors": svg.COLORS,
         "most": plots.MOST,
         "level": round(100 * CONFIDENCE),
     }
 
 
-def _drifts(boards: Sequence[Section], folders: Sequence[Path], options: Options) -> list[Figures]:
-    """The drift curves of every file, in the colours that the boards give their checkpoints."""
+def _drifts(boards: Sequence[Section], folders: Sequence[Path], options: Options) -> list[Plot]:
+    """Return the drift curves of every file, in the colours of the checkpoints on the boards."""
     series = {
         run.label: number
         for board in reversed(boards)
@@ -149,9 +136,9 @@ def _drifts(boards: Sequence[Section], folders: Sequence[Path], options: Options
     }
     files = dict.fromkeys([*drift.find(folders, options.top), *drift.named(options.drift)])
     return [
-        figure
+        plot
         for number, file in enumerate(files)
-        for figure in drift.figures(drift.read(file), f"drift-{number}", series)
+        for plot in drift.figures(drift.read(file), f"drift-{number}", series)
     ]
 
 
@@ -160,49 +147,48 @@ def _title(boards: Sequence[Section]) -> str:
     return f"Report: {', '.join(suites[:3])}{' and more' if len(suites) > 3 else ''}"
 
 
-def _section(board: Section, cache: Path) -> _Section:
-    figures: list[Figures | None] = [plots.values(board)]
+def _section(board: Section, cache: Path) -> dict[str, Any]:
+    """Return one board as the page's template has it."""
+    drawn: list[Plot | None] = [plots.values(board)]
+    drawn += [plots.tasks(board, metric, declared) for metric, declared in board.metrics]
     for metric, declared in board.metrics:
-        figures.append(plots.tasks(board, metric, declared))
-    for metric, declared in board.metrics:
-        figures.append(plots.distribution(board, metric, declared))
-        figures.append(plots.differences(board, metric, declared))
-    return _Section(
-        board,
-        words.introduction(board),
-        words.findings(board),
-        words.warnings(board),
-        words.table(board),
-        words.tests(board),
-        board.entrants[0].name,
-        [figure for figure in figures if figure is not None],
-        made.of_board(board),
-        [made.of_run(run, cache) for run in board.runs],
-    )
+        drawn.append(plots.distribution(board, metric, declared))
+        drawn.append(plots.differences(board, metric, declared))
+    return {
+        "board": board,
+        "introduction": words.introduction(board),
+        "findings": words.findings(board),
+        "warnings": words.warnings(board),
+        "rows": words.table(board),
+        "tests": words.tests(board),
+        "reference": board.entrants[0].name,
+        "plots": list(filter(None, drawn)),
+        "made": made.of_board(board),
+        "runs": [made.of_run(run, cache) for run in board.runs],
+    }
 
 
 def _gallery(
     boards: Sequence[Section], aside: Path, options: Options, observe: Observer
-) -> tuple[list[tuple[Samples, dict[str, Any]]], int]:
-    """Every board's data for the page's script, and how many images were placed."""
-    samples_of_boards = [Samples.of(board) for board in boards]
-    wanted = [samples.wanted(item, options.cache) for item in samples_of_boards]
-    order = [item.first_images_first for item in samples_of_boards]
-    chosen = samples.choose(wanted, order, options.max_images)
+) -> tuple[list[tuple[Gallery, dict[str, Any]]], int]:
+    """Return every board's data for the page's script, and how many images were placed."""
+    galleries = [Gallery.of(board) for board in boards]
+    images = [gallery.images(options.cache) for gallery in galleries]
+    order = [gallery.first_images_first for gallery in galleries]
+    chosen = samples.choose(images, order, options.max_images)
     shelf = pictures.Shelf(aside, options.lossless)
-    placed = shelf.place(
-        [item for items in chosen for item in items], lambda done, all: observe("images", done, all)
-    )
-    images = sum(isinstance(item, pictures.Picture) for item in placed)
+    all_images = [image for of_board in chosen for image in of_board]
+    placed = shelf.place(all_images, partial(observe, "images"))
     results = iter(placed)
-    return [
-        (gallery, samples.board_data(gallery, [(w, next(results)) for w in items], options.cache))
-        for gallery, items in zip(samples_of_boards, chosen, strict=True)
-    ], images
+    data = []
+    for gallery, of_board in zip(galleries, chosen, strict=True):
+        pairs = [(image, next(results)) for image in of_board]
+        data.append((gallery, samples.board_data(gallery, pairs, options.cache)))
+    return data, sum(isinstance(picture, pictures.Picture) for picture in placed)
 
 
 def _script(key: str, data: dict[str, Any]) -> str:
-    """The data as a script, since a page from disk may not read files. ASCII, without ``<``."""
+    """Return data as an ASCII script without ``<``: a page from disk may not read files."""
     content = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f"soarBench.board({json.dumps(key)}, {content});\n"
 
@@ -217,7 +203,5 @@ def _render(page: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["count"] = text.count
-    rendered = environment.get_template("index.html.j2").render(page)
-    # Halves of surrogate pairs, which no file can hold, as their escape.
-    return rendered.encode("utf-8", "backslashreplace").decode("utf-8")
+    environment.filters["count"] = count
+    return encodable(environment.get_template("index.html.j2").render(page))

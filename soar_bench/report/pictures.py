@@ -1,6 +1,6 @@
-"""The gallery's images: found, checked against the record, and written beside the page.
+"""The gallery's images: read, checked against the record, and written beside the page.
 
-An image is shown only if its pixels have the digest that the record names. Whatever is not there,
+An image is shown only if its pixels have the digest that the record names. One that is not there,
 is damaged or is another image is missing, with the reason.
 """
 
@@ -11,8 +11,10 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -36,8 +38,7 @@ LEFT_OUT = "left out: the report was made with fewer images (--max-images)"
 _OTHER = "what is there is damaged or another image than the one that was scored"
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """An image beside the page, by its names inside :data:`FOLDER`."""
 
     thumbnail: str
@@ -55,7 +56,7 @@ class Wanted:
     sample: int
     #: the digest of its pixels, as the record has it
     digest: str
-    #: reads it; None if it is not there
+    #: reads it; None if it is damaged, SoarBenchError that says why if it is not there
     read: Callable[[], np.ndarray | None]
 
 
@@ -66,40 +67,39 @@ class Shelf:
     folder: Path
     #: full-size images as PNG rather than WebP where they have no thumbnail's size
     lossless: bool = False
-    _known: dict[str, Picture | str] = field(default_factory=dict)
 
     def place(
-        self, wanted: Sequence[Wanted], observe: Callable[[int, int], None]
+        self, images: Sequence[Wanted], observe: Callable[[int, int], None]
     ) -> list[Picture | str]:
-        """For each image where it is, or why it is missing."""
-        new: dict[str, list[Wanted]] = {}
-        for image in wanted:
-            if image.digest not in self._known:
-                new.setdefault(image.digest, []).append(image)
+        """Return where each image is, or why it is missing."""
+        by_digest: dict[str, list[Wanted]] = {}
+        for image in images:
+            by_digest.setdefault(image.digest, []).append(image)
         (self.folder / FOLDER).mkdir(exist_ok=True)
+        placed: dict[str, Picture | str] = {}
         with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
             try:
-                for done, (digest, picture) in enumerate(
-                    zip(new, pool.map(self._place, new.values()), strict=True), start=1
+                for digest, picture in zip(
+                    by_digest, pool.map(self._place, by_digest.values()), strict=True
                 ):
-                    self._known[digest] = picture
-                    observe(done, len(new))
+                    placed[digest] = picture
+                    observe(len(placed), len(by_digest))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        return [self._known[image.digest] for image in wanted]
+        return [placed[image.digest] for image in images]
 
     def _place(self, same: Sequence[Wanted]) -> Picture | str:
-        """Writes the first of images with one digest that is there; or why none is."""
+        """Write the first of images with one digest that is there; or return why none is."""
         reasons = []
-        for wanted in same:
+        for image in same:
             try:
-                image = wanted.read()
+                pixels = image.read()
             except SoarBenchError as reason:
                 reasons.append(str(reason))
                 continue
-            if image is not None and digest_image(image) == wanted.digest:
-                return self._write(image, wanted.digest)
+            if pixels is not None and digest_image(pixels) == image.digest:
+                return self._write(pixels, image.digest)
             reasons.append(_OTHER)
         return reasons[0]
 
@@ -125,44 +125,28 @@ class Shelf:
 
 
 def reader_of(run: Run, cache: Path) -> Callable[[PlannedSample], Callable[[], np.ndarray | None]]:
-    """How each sample of a run is read: from the cache, or from where its images were scored."""
+    """Return how each sample of a run is read: from the cache, or where its images were scored."""
     store = store_of(run, cache)
-    if store is not None:
+    tool, place = run.record.checkpoint.tool, Path(run.record.checkpoint.name)
+    files = {} if store is not None else dict(_files(run))
 
-        def of_cache(sample: PlannedSample) -> Callable[[], np.ndarray | None]:
-            def read() -> np.ndarray | None:
-                if not store.file(sample).exists():
-                    raise SoarBenchError(f"not in {cache}")
-                return store.read(sample)
+    def read(sample: PlannedSample) -> np.ndarray | None:
+        if store is not None:
+            if not store.file(sample).exists():
+                raise SoarBenchError(f"not in {cache}")
+            return store.read(sample)
+        if tool:
+            raise SoarBenchError(f"{tool} gave its scores without images")
+        name = files.get((sample.prompt.id, sample.index))
+        if name is None:
+            raise SoarBenchError(f"{run.folder / FILES_FILE} does not say which file it is")
+        return read_pixels(place / name)[0]
 
-            return read
-
-        return of_cache
-    tool = _tool(run)
-    files = dict(_files(run))
-    place = Path(run.record.checkpoint.name)
-
-    def of_folder(sample: PlannedSample) -> Callable[[], np.ndarray | None]:
-        def read() -> np.ndarray | None:
-            if tool:
-                raise SoarBenchError(f"{tool} gave its scores without images")
-            name = files.get((sample.prompt.id, sample.index))
-            if name is None:
-                raise SoarBenchError(f"{run.folder / FILES_FILE} does not say which file it is")
-            return read_pixels(place / name)[0]
-
-        return read
-
-    return of_folder
-
-
-def _tool(run: Run) -> str:
-    """The other tool whose scores a run is an import of; empty for images that were scored here."""
-    return run.record.checkpoint.tool
+    return lambda sample: partial(read, sample)
 
 
 def _files(run: Run) -> Iterator[tuple[tuple[str, int], str]]:
-    """Which file each sample was, by files.csv; nothing where there is none."""
+    """Yield each sample with its file, by files.csv; nothing where there is none."""
     file = run.folder / FILES_FILE
     if not file.is_file():
         return
@@ -175,26 +159,23 @@ def _files(run: Run) -> Iterator[tuple[tuple[str, int], str]]:
 
 
 def command(run: Run, cache: Path) -> str:
-    """What a user types to have a run's images again; empty where there never were any here."""
-    record = run.record
-    checkpoint, suite = record.checkpoint, record.suite
-    if run.imported and _tool(run):
+    """Return the command that makes a run's images again; empty where none were ever here."""
+    checkpoint, suite = run.record.checkpoint, run.record.suite
+    evaluators = run.record.evaluators.values()
+    names = ",".join(evaluator.given for evaluator in evaluators)
+    if run.imported and checkpoint.tool:
         return ""
     if run.imported:
-        evaluators = ",".join(evaluator.given for evaluator in record.evaluators.values())
-        words = ["soar-bench", "score", checkpoint.name, "--evaluators", evaluators,
-                 "--label", run.label, "--suite", suite.name]  # fmt: skip
-        return shlex.join(words)
+        words = ["soar-bench", "score", checkpoint.name, "--evaluators", names]
+        return shlex.join([*words, "--label", run.label, "--suite", suite.name])
     name = checkpoint.name
     if checkpoint.revision:
         name = f"{name.partition('@')[0]}@{checkpoint.revision}"
     words = ["soar-bench", "eval", name]
     if checkpoint.base:
         words += ["--base", checkpoint.base.name]
-    words += ["--suite", suite.source or suite.name, "--protocol", record.protocol.name]
+    words += ["--suite", suite.source or suite.name, "--protocol", run.record.protocol.name]
     words += ["--images", str(suite.images_per_prompt), "--seed", str(suite.seed)]
-    given = [evaluator.given for evaluator in record.evaluators.values()]
-    words += ["--evaluators", ",".join(given), "--cache", str(cache)]
-    precisions = [evaluator.identity.get("dtype") for evaluator in record.evaluators.values()]
-    words += next((["--evaluator-dtype", str(dtype)] for dtype in precisions if dtype), [])
-    return shlex.join(words)
+    words += ["--evaluators", names, "--cache", str(cache)]
+    precisions = [dtype for e in evaluators if (dtype := e.identity.get("dtype"))]
+    return shlex.join(words + (["--evaluator-dtype", precisions[0]] if precisions else []))

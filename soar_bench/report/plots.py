@@ -33,8 +33,8 @@ _PERCENT = round(100 * CONFIDENCE)
 
 
 @dataclass(frozen=True)
-class Figures:
-    """One drawing with what is written around it."""
+class Plot:
+    """One drawing with the text around it."""
 
     title: str
     svg: Markup
@@ -46,18 +46,18 @@ class Figures:
     legend: tuple[tuple[int, str], ...] = ()
 
 
-def shown(board: Section) -> tuple[Entrant, ...]:
-    """The entrants that plots have room for: the first ones."""
+def _shown(board: Section) -> tuple[Entrant, ...]:
+    """Return the entrants that plots have room for: the first ones."""
     return board.entrants[:MOST]
 
 
-def legend(board: Section) -> tuple[tuple[int, str], ...]:
-    return tuple((i, entrant.name) for i, entrant in enumerate(shown(board)))
+def _legend(board: Section) -> tuple[tuple[int, str], ...]:
+    return tuple((i, entrant.name) for i, entrant in enumerate(_shown(board)))
 
 
-def values(board: Section) -> Figures:
-    """Every metric's value with its interval, one row a checkpoint."""
-    metrics, entrants = board.metrics, shown(board)
+def values(board: Section) -> Plot:
+    """Return every metric's value with its interval, a row per checkpoint."""
+    metrics, entrants = board.metrics, _shown(board)
     titles: dict[str, str] = {}
     with svg.style():
         figure = svg.new_figure(max(3.2 * len(metrics), 4.2) + 1.2, 0.3 * len(entrants) + 0.95)
@@ -76,15 +76,15 @@ def values(board: Section) -> Figures:
             axes.tick_params(length=0)
         says = f"Values with their {_PERCENT}% intervals; the table above has the numbers."
         drawing = svg.to_svg(figure, f"{board.key}-values", says, titles)
-    return Figures("Values", drawing, f"Points are values, lines their {_PERCENT}% intervals.")
+    return Plot("Values", drawing, f"Points are values, lines their {_PERCENT}% intervals.")
 
 
-def tasks(board: Section, metric: str, declared: MetricRecord) -> Figures | None:
-    """The metric's mean by task; None where nothing has a task."""
+def tasks(board: Section, metric: str, declared: MetricRecord) -> Plot | None:
+    """Return the metric's mean by task; None where nothing has a task."""
     names = board.tasks
     if len(names) < 2:
         return None
-    entrants = shown(board)
+    entrants = _shown(board)
     values = _by_task(board, metric)
     if not any(value.estimate.scored for row in values for value in row):
         return None
@@ -114,32 +114,25 @@ def tasks(board: Section, metric: str, declared: MetricRecord) -> Figures | None
             axes.set_ylim(0, 1.02)
         says = f"{metric} by task; the numbers follow as a table."
         drawing = svg.to_svg(figure, f"{board.key}-tasks-{metric_key(board, metric)}", says, titles)
-    rows = tuple(
-        (entrant.name, *map(str, row)) for entrant, row in zip(entrants, values, strict=True)
-    )
-    return Figures(
-        f"{metric} by task",
-        drawing,
-        f"Mean by task with its {_PERCENT}% interval.",
-        ("checkpoint", *names),
-        rows,
-        legend(board),
-    )
+    header = ("checkpoint", *names)
+    rows = tuple((e.name, *map(str, row)) for e, row in zip(entrants, values, strict=True))
+    caption = f"Mean by task with its {_PERCENT}% interval."
+    return Plot(f"{metric} by task", drawing, caption, header, rows, _legend(board))
 
 
 def _by_task(board: Section, metric: str) -> list[list[Value]]:
     """Return the means of each shown entrant by task, in the order of the tasks."""
     tables, declared = board.board.table(metric).by_task(), board.board.metrics[metric]
     rows = []
-    for i in range(len(shown(board))):
+    for i in range(len(_shown(board))):
         estimates = [tables[task].value(i) for task in board.tasks]
         rows.append([Value(e, within(e.interval(), declared)) for e in estimates])
     return rows
 
 
-def distribution(board: Section, metric: str, declared: MetricRecord) -> Figures | None:
-    """How the prompts' means are distributed; None where nothing is scored."""
-    rows = board.board.table(metric).prompt_means()[: len(shown(board))]
+def distribution(board: Section, metric: str, declared: MetricRecord) -> Plot | None:
+    """Return how the prompts' means are distributed; None where nothing is scored."""
+    rows = board.board.table(metric).prompt_means()[: len(_shown(board))]
     means = [row[~np.isnan(row)] for row in rows]
     all_means = np.concatenate(means)
     if not all_means.size:
@@ -150,59 +143,48 @@ def distribution(board: Section, metric: str, declared: MetricRecord) -> Figures
         _histogram(axes, means, all_means)
         axes.set_xlabel(svg.label(declared.unit, 60))
         axes.set_ylabel("share of prompts")
-        key = metric_key(board, metric)
         says = f"Distribution of {metric} over prompts, one line a checkpoint."
-        drawing = svg.to_svg(figure, f"{board.key}-spread-{key}", says)
-    return Figures(
-        f"{metric} by prompt",
-        drawing,
-        "Share of prompts whose images have this mean.",
-        legend=legend(board),
-    )
+        drawing = svg.to_svg(figure, f"{board.key}-spread-{metric_key(board, metric)}", says)
+    caption = "Share of prompts whose images have this mean."
+    return Plot(f"{metric} by prompt", drawing, caption, legend=_legend(board))
 
 
-def differences(board: Section, metric: str, declared: MetricRecord) -> Figures | None:
-    """How the prompts' paired differences to the first entrant are distributed; None if there is
-    nothing to compare.
+def differences(board: Section, metric: str, declared: MetricRecord) -> Plot | None:
+    """Return how the prompts' paired differences to the first entrant are distributed; None if
+    there is nothing to compare.
     """
-    base, others = board.entrants[0], list(enumerate(shown(board)))[1:]
-    pairs = [(i, e, prompt_differences(board.board, i, 0, metric)) for i, e in others]
-    pairs = [(i, entrant, by_prompt) for i, entrant, by_prompt in pairs if by_prompt.size]
+    base, pairs = board.entrants[0], []
+    for i, entrant in list(enumerate(_shown(board)))[1:]:
+        by_prompt = prompt_differences(board.board, i, 0, metric)
+        if by_prompt.size:
+            pairs.append((i, entrant.name, by_prompt))
     if not pairs:
         return None
-    furthest = max(float(np.abs(by_prompt).max()) for _, _, by_prompt in pairs) or 1.0
-    all_differences = np.concatenate([by_prompt for _, _, by_prompt in pairs])
-    edges = _edges(all_differences, furthest)
+    edges = _edges(np.concatenate([by_prompt for _, _, by_prompt in pairs]))
     rows = []
     with svg.style():
         figure = svg.new_figure(5.4, 0.72 * len(pairs) + 0.85)
         all_axes = np.atleast_1d(figure.subplots(len(pairs), 1, sharex=True, sharey=True))
-        for axes, (i, entrant, by_prompt) in zip(all_axes, pairs, strict=True):
+        for axes, (i, name, by_prompt) in zip(all_axes, pairs, strict=True):
             share = np.histogram(by_prompt, edges)[0] / by_prompt.size
             axes.stairs(share, edges, fill=True, color=svg.series_color(i), alpha=0.75)
             axes.axvline(0, color=svg.INK, linewidth=1)
             axes.set_yticks([])
             axes.grid(axis="y", visible=False)
             axes.spines["left"].set_visible(False)
-            axes.set_ylabel(
-                svg.label(entrant.name), rotation=0, ha="right", va="center", labelpad=6
-            )
+            axes.set_ylabel(svg.label(name), rotation=0, ha="right", va="center", labelpad=6)
             sign = 1 if declared.higher_is_better else -1
             better, worse = int((sign * by_prompt > 0).sum()), int((sign * by_prompt < 0).sum())
-            equal = by_prompt.size - better - worse
-            rows.append((entrant.name, str(better), str(equal), str(worse)))
+            rows.append((name, *map(str, (better, by_prompt.size - better - worse, worse))))
         all_axes[-1].set_xlabel(f"difference to {svg.label(base.name)}, prompt by prompt")
-        key = metric_key(board, metric)
         says = f"Differences of {metric} to {base.name} by prompt; their counts follow as a table."
-        drawing = svg.to_svg(figure, f"{board.key}-pairs-{key}", says)
-    return Figures(
-        f"{metric}: paired differences",
-        drawing,
+        drawing = svg.to_svg(figure, f"{board.key}-pairs-{metric_key(board, metric)}", says)
+    caption = (
         f"Share of prompts by how much their mean differs from that of {base.name} on the same "
-        "noise.",
-        ("checkpoint", "prompts better", "equal", "worse"),
-        tuple(rows),
+        "noise."
     )
+    header = ("checkpoint", "prompts better", "equal", "worse")
+    return Plot(f"{metric}: paired differences", drawing, caption, header, tuple(rows))
 
 
 def prompt_differences(board: Board, entrant: int, base: int, metric: str) -> np.ndarray:
@@ -214,14 +196,14 @@ def prompt_differences(board: Board, entrant: int, base: int, metric: str) -> np
 
 
 def metric_key(board: Section, metric: str) -> str:
-    """A metric's name inside the page: letters and digits."""
+    """Return a metric's name inside the page: letters and digits."""
     return f"m{[name for name, _ in board.metrics].index(metric)}"
 
 
 def _point(
     axes: Axes, place: float, series: int, value: Value, gid: str, across: bool = False
 ) -> None:
-    """A value and its interval, upright or across."""
+    """Draw a value and its interval, upright or across."""
     if not value.estimate.scored:
         return
     color = svg.series_color(series)
@@ -230,8 +212,7 @@ def _point(
         ends = ([low, high], [place, place])
         axes.plot(*(ends if across else ends[::-1]), color=color, linewidth=2.2)
     at = (value.estimate.value, place) if across else (place, value.estimate.value)
-    marker = svg.MARKERS[series % len(svg.MARKERS)][0]
-    axes.plot(*at, marker, color=color, markersize=7, gid=gid)
+    axes.plot(*at, svg.series_marker(series), color=color, markersize=7, gid=gid)
 
 
 def _bar(axes: Axes, x: float, value: Value, width: float, series: int, gid: str) -> None:
@@ -268,9 +249,10 @@ def _histogram(axes: Axes, means: Sequence[np.ndarray], all_means: np.ndarray) -
     axes.set_ylim(0, None)
 
 
-def _edges(all_differences: np.ndarray, furthest: float) -> np.ndarray:
-    """Edges of bins around 0, which has one of its own. Few different values get a bin each."""
-    values = np.unique(np.abs(all_differences).round(9))
+def _edges(differences: np.ndarray) -> np.ndarray:
+    """Return edges of bins, one of them around 0; few different values get a bin each."""
+    furthest = float(np.abs(differences).max()) or 1.0
+    values = np.unique(np.abs(differences).round(9))
     step = values[1] - values[0] if len(values) > 1 else furthest
     steps = round(furthest / step) if len(values) <= _DISCRETE and step > furthest / 40 else 12
     steps = max(steps, 1)

@@ -1,7 +1,7 @@
-"""What the gallery knows: for every sample of a board its prompt, scores, reasons and details.
+"""The gallery's data: for every sample of a board its prompt, scores, reasons and details.
 
-The page's script reads it; its keys are short because there are thousands of them. See
-:func:`board_data` for what they mean.
+The page's script reads them; their keys are short because there are thousands of them. See
+:func:`board_data` for their meaning.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import count
 from soar_bench.records import Run
-from soar_bench.report import pictures, text
+from soar_bench.report import pictures
 from soar_bench.report.pictures import LEFT_OUT, Picture, Wanted
 from soar_bench.report.sections import Section
+from soar_bench.report.text import as_float
 from soar_bench.suites.types import PlannedSample, Prompt
 
 _SAMPLE = ["prompt_id", "index"]
@@ -29,57 +31,57 @@ _LONGEST = 2000
 
 
 @dataclass(frozen=True)
-class Samples:
+class Gallery:
     """The samples of a board in the order of the gallery: prompt by prompt."""
 
     board: Section
+    #: scores of each run
     frames: tuple[pd.DataFrame, ...]
     samples: tuple[PlannedSample, ...]
     tasks: tuple[str, ...]
 
     @classmethod
-    def of(cls, board: Section) -> Samples:
+    def of(cls, board: Section) -> Gallery:
+        """Return the gallery of a board. SoarBenchError if scores cannot be read."""
         frames = tuple(run.scores() for run in board.runs)
         rows = pd.concat([f[[*_SAMPLE, "prompt", "task"]] for f in frames])
-        rows = rows.drop_duplicates(_SAMPLE).reset_index(drop=True)
-        order = {prompt: i for i, prompt in enumerate(rows["prompt_id"].unique())}
-        rows["order"] = rows["prompt_id"].map(order)
+        rows = rows.drop_duplicates(_SAMPLE)
+        rows = rows.assign(order=pd.factorize(rows["prompt_id"])[0])
         rows = rows.sort_values(["order", "index"], kind="stable")
+        named = rows[["prompt_id", "prompt", "index"]].itertuples(index=False)
         samples = tuple(
-            PlannedSample(Prompt(identity, words), int(index))
-            for identity, words, index in zip(
-                rows["prompt_id"], rows["prompt"], rows["index"], strict=True
-            )
+            PlannedSample(Prompt(name, text), int(index)) for name, text, index in named
         )
         return cls(board, frames, samples, tuple(map(str, rows["task"])))
+
+    @property
+    def keys(self) -> list[tuple[str, int]]:
+        """Prompt id and index of each sample."""
+        return [(sample.prompt.id, sample.index) for sample in self.samples]
 
     @property
     def first_images_first(self) -> list[int]:
         """The samples' numbers, all first images of the prompts before all second ones."""
         return sorted(range(len(self.samples)), key=lambda i: (self.samples[i].index, i))
 
-
-def wanted(gallery: Samples, cache: Path) -> list[list[Wanted]]:
-    """The images of each sample, one a run that has it; by sample in the gallery's order."""
-    numbers = {(s.prompt.id, s.index): i for i, s in enumerate(gallery.samples)}
-    by_sample: list[list[Wanted]] = [[] for _ in gallery.samples]
-    for r, (run, frame) in enumerate(zip(gallery.board.runs, gallery.frames, strict=True)):
-        reader = pictures.reader_of(run, cache)
-        rows = frame.drop_duplicates(_SAMPLE)
-        for identity, index, digest in zip(
-            rows["prompt_id"], rows["index"], rows["image"], strict=True
-        ):
-            number = numbers[identity, int(index)]
-            by_sample[number].append(
-                Wanted(r, number, str(digest), reader(gallery.samples[number]))
-            )
-    return by_sample
+    def images(self, cache: Path) -> list[list[Wanted]]:
+        """Return the images of each sample, one a run that has it, in the gallery's order."""
+        numbers = {key: i for i, key in enumerate(self.keys)}
+        by_sample: list[list[Wanted]] = [[] for _ in self.samples]
+        for r, (run, frame) in enumerate(zip(self.board.runs, self.frames, strict=True)):
+            reader = pictures.reader_of(run, cache)
+            rows = frame.drop_duplicates(_SAMPLE)[[*_SAMPLE, "image"]]
+            for name, index, digest in rows.itertuples(index=False):
+                number = numbers[name, index]
+                image = Wanted(r, number, str(digest), reader(self.samples[number]))
+                by_sample[number].append(image)
+        return by_sample
 
 
 def choose(
     boards: Sequence[list[list[Wanted]]], order: Sequence[list[int]], most: int
 ) -> list[list[Wanted]]:
-    """At most ``most`` images, whole samples of all boards in turn, in the order given."""
+    """Return at most ``most`` images, whole samples of all boards in turn, in the given order."""
     chosen: list[list[Wanted]] = [[] for _ in boards]
     left = most
     for place in range(max((len(numbers) for numbers in order), default=0)):
@@ -93,9 +95,9 @@ def choose(
 
 
 def board_data(
-    gallery: Samples, placed: Sequence[tuple[Wanted, Picture | str]], cache: Path
+    gallery: Gallery, placed: Sequence[tuple[Wanted, Picture | str]], cache: Path
 ) -> dict[str, Any]:
-    """A board for the page's script.
+    """Return a board for the page's script.
 
     ``values[c][m][s]`` is the score of checkpoint c in metric m of sample s, null where unscored;
     ``unscored[c][m]`` maps s to the reason; ``images[c][s]`` is [thumbnail, full, width, height],
@@ -104,101 +106,86 @@ def board_data(
     lines ``t`` and anything else ``o`` ([metric, JSON]).
     """
     board = gallery.board
-    names = list(dict.fromkeys(s.prompt.id for s in gallery.samples))
-    texts = {s.prompt.id: s.prompt.text for s in gallery.samples}
-    task_of = dict(zip((s.prompt.id for s in gallery.samples), gallery.tasks, strict=True))
+    prompts = {
+        sample.prompt.id: (sample.prompt.text, task)
+        for sample, task in zip(gallery.samples, gallery.tasks, strict=True)
+    }
     tasks = list(dict.fromkeys(gallery.tasks))
-    places = {name: i for i, name in enumerate(names)}
-    count = len(gallery.samples)
-    index = pd.MultiIndex.from_tuples([(s.prompt.id, s.index) for s in gallery.samples])
-    values, unscored, details = [], [], []
-    for run, frame in zip(board.runs, gallery.frames, strict=True):
-        rows = {m: _aligned(frame, m, index) for m, _ in board.metrics}
-        values.append([[_number(v) for v in rows[m]["value"]] for m, _ in board.metrics])
-        unscored.append([_reasons(rows[m]) for m, _ in board.metrics])
-        details.append(_details(run, rows))
-    images: list[list[Any]] = [[None] * count for _ in board.runs]
-    missing: dict[str, int] = {}
+    places = {name: i for i, name in enumerate(prompts)}
+    index = pd.MultiIndex.from_tuples(gallery.keys)
     picture_of = {(image.run, image.sample): picture for image, picture in placed}
-    for c, frame in enumerate(gallery.frames):
-        has = set(frame[_SAMPLE].itertuples(index=False, name=None))
-        for s, sample in enumerate(gallery.samples):
-            if (sample.prompt.id, sample.index) not in has:
-                continue
-            picture = picture_of.get((c, s), LEFT_OUT)
+    missing: dict[str, int] = {}
+    values, unscored, details, images = [], [], [], []
+    for c, (run, frame) in enumerate(zip(board.runs, gallery.frames, strict=True)):
+        rows = {m: _aligned(frame, m, index) for m, _ in board.metrics}
+        values.append([[_rounded(value) for value in of["value"]] for of in rows.values()])
+        unscored.append([_reasons(of) for of in rows.values()])
+        details.append(_details(run, rows))
+        images_of_run: list[Picture | int | None] = []
+        for s, present in enumerate(index.isin(pd.MultiIndex.from_frame(frame[_SAMPLE]))):
+            picture = picture_of.get((c, s), LEFT_OUT) if present else None
             if isinstance(picture, str):
-                images[c][s] = missing.setdefault(picture, len(missing))
+                images_of_run.append(missing.setdefault(picture, len(missing)))
             else:
-                images[c][s] = [picture.thumbnail, picture.full, picture.width, picture.height]
-    seen = [np.asarray([v for c in values for v in c[m] if v is not None])
-            for m in range(len(board.metrics))]  # fmt: skip
+                images_of_run.append(picture)
+        images.append(images_of_run)
+    metrics = []
+    for m, (name, declared) in enumerate(board.metrics):
+        seen = np.asarray([value for run in values for value in run[m] if value is not None])
+        # Right or wrong and nothing between: shown with a tick or a cross.
+        binary = bool(len(seen) and np.isin(seen, (0.0, 1.0)).all())
+        binary = binary and list(declared.range) == [0.0, 1.0]
+        higher = declared.higher_is_better
+        metrics.append({"name": name, "unit": declared.unit, "higher": higher, "binary": binary})
     return {
         "key": board.key,
         "suite": board.suite,
         "protocol": board.protocol,
         "tasks": tasks,
-        "metrics": [
-            {
-                "name": name,
-                "unit": declared.unit,
-                "higher": declared.higher_is_better,
-                # Right or wrong and nothing between: shown with a tick or a cross.
-                "binary": bool(len(seen_values) and np.isin(seen_values, (0.0, 1.0)).all()
-                               and list(declared.range) == [0.0, 1.0]),
-            }
-            for (name, declared), seen_values in zip(board.metrics, seen, strict=True)
-        ],
+        "metrics": metrics,
         "checkpoints": _checkpoints(board, cache),
-        "prompts": [[name, texts[name], tasks.index(task_of[name])] for name in names],
-        "samples": [[places[s.prompt.id], s.index] for s in gallery.samples],
+        "prompts": [[name, text, tasks.index(task)] for name, (text, task) in prompts.items()],
+        "samples": [[places[name], number] for name, number in gallery.keys],
         "values": values,
         "unscored": unscored,
         "details": details,
         "images": images,
         "missing": list(missing),
-    }  # fmt: skip
+    }
 
 
 def _checkpoints(board: Section, cache: Path) -> list[dict[str, Any]]:
-    checkpoints = []
-    for number, entrant in enumerate(board.entrants):
-        for place, run in enumerate(entrant.runs):
-            name = entrant.name
-            if len(entrant.runs) > 1:
-                name = f"{name}, seed {run.seed}"
-            checkpoints.append(
-                {
-                    "name": name,
-                    "entrant": number,
-                    # Of several seeds the first stands for all until the reader asks for more.
-                    "first": place == 0,
-                    "command": pictures.command(run, cache),
-                }
-            )
-    return checkpoints
+    return [
+        {
+            "name": entrant.name + (f", seed {run.seed}" if len(entrant.runs) > 1 else ""),
+            "entrant": number,
+            # Of several seeds the first stands for all until the reader asks for more.
+            "first": run is entrant.first,
+            "command": pictures.command(run, cache),
+        }
+        for number, entrant in enumerate(board.entrants)
+        for run in entrant.runs
+    ]
 
 
 def _aligned(frame: pd.DataFrame, metric: str, index: pd.MultiIndex) -> pd.DataFrame:
-    """The metric's rows, one a sample of the gallery; missing where the run has none."""
+    """Return the metric's rows, one a sample of the gallery; missing where the run has none."""
     rows = frame[frame["metric"] == metric].drop_duplicates(_SAMPLE).set_index(_SAMPLE)
     return rows[["value", "unscored", "details"]].reindex(index)
 
 
-def _number(value: float) -> float | None:
-    """A score with nine figures: more than float32 has, so that ties stay what they are."""
+def _rounded(value: float) -> float | None:
+    """Return a score with nine figures: more than float32 has, so that ties stay what they are."""
     return float(f"{value:.9g}") if math.isfinite(value) else None
 
 
 def _reasons(rows: pd.DataFrame) -> dict[str, str]:
-    return {
-        str(s): str(reason)
-        for s, reason in enumerate(rows["unscored"])
-        if isinstance(reason, str) and reason
-    }
+    reasons = enumerate(rows["unscored"])
+    return {str(s): reason for s, reason in reasons if isinstance(reason, str) and reason}
 
 
 def _details(run: Run, by_metric: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
-    """By sample what explains its scores; samples without anything are left out."""
+    """Return by sample what explains its scores; samples without anything are left out."""
     by_sample: dict[str, dict[str, Any]] = {}
     for metric, rows in by_metric.items():
         for s, content in enumerate(rows["details"]):
@@ -211,12 +198,12 @@ def _details(run: Run, by_metric: dict[str, pd.DataFrame]) -> dict[str, dict[str
                     f"{run.folder}: details of {metric} are no JSON ({error}): run that eval again"
                 ) from None
             if isinstance(contents, dict):
-                _add(by_sample.setdefault(str(s), {}), metric, dict(contents))
+                _add(by_sample.setdefault(str(s), {}), metric, contents)
     return by_sample
 
 
 def _add(entry: dict[str, Any], metric: str, contents: dict[str, Any]) -> None:
-    """Puts the details of one metric in the script's form; what has no known form stays JSON."""
+    """Put the details of one metric in the script's form; what has no known form stays JSON."""
     boxes = _boxes(contents.get("detections"))
     if boxes is not None:
         entry.setdefault("b", []).extend(boxes)
@@ -233,36 +220,29 @@ def _add(entry: dict[str, Any], metric: str, contents: dict[str, Any]) -> None:
 
 
 def _boxes(detections: Any) -> list[list[Any]] | None:
-    """[label, colour, score, left, top, right, bottom] each; None if they are something else."""
+    """Return [label, colour, score, left, top, right, bottom] each; None for anything else."""
     if not isinstance(detections, list):
         return None
     boxes = []
     for detection in detections:
-        if not isinstance(detection, dict):
+        box = detection.get("box") if isinstance(detection, dict) else None
+        if not isinstance(box, list) or len(box) != 4:
             return None
-        box, score = detection.get("box"), detection.get("score")
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        score = detection.get("score")
+        if not all(math.isfinite(as_float(n)) for n in (*box, 0 if score is None else score)):
             return None
-        if not (score is None or _is_number(score)):
-            return None
-        boxes.append(
-            [str(detection.get("label", "")), str(detection.get("color") or ""), score, *box]
-        )
+        label, color = str(detection.get("label", "")), str(detection.get("color") or "")
+        boxes.append([label, color, score, *box])
     return boxes
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def lacking(gallery: Samples, data: dict[str, Any]) -> list[str]:
-    """For each checkpoint that lacks images how many, in sentences."""
+def lacking(gallery: Gallery, data: dict[str, Any]) -> list[str]:
+    """Return for each checkpoint that lacks images how many, in sentences."""
     sentences = []
     for checkpoint, images in zip(data["checkpoints"], data["images"], strict=True):
-        absent = [data["missing"][image] for image in images if isinstance(image, int)]
-        absent = [reason for reason in absent if reason != LEFT_OUT]
-        if absent:
-            many = text.count(len(absent), "image")
+        reasons = [data["missing"][image] for image in images if isinstance(image, int)]
+        reasons = [reason for reason in reasons if reason != LEFT_OUT]
+        if reasons:
             where = f"{checkpoint['name']} on {gallery.board.title}"
-            sentences.append(f"{where}: {many} missing ({absent[0]})")
+            sentences.append(f"{where}: {count(len(reasons), 'image')} missing ({reasons[0]})")
     return sentences

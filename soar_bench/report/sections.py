@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from soar_bench.boards import Board, Comparison, Entrant, compare, group_seeds
+from soar_bench.boards import Board, Entrant, compare, group_seeds
 from soar_bench.boards.rows import Row
 from soar_bench.records import Run, metrics_of, primary_metric
 from soar_bench.records.model import MetricRecord, RunRecord
@@ -25,14 +25,15 @@ class Section:
     protocol: str
     #: the base first
     board: Board
-    comparison: Comparison
 
     @property
     def title(self) -> str:
+        """Names the board in headings."""
         return f"{self.suite} under {self.protocol}"
 
     @property
     def entrants(self) -> tuple[Entrant, ...]:
+        """Checkpoints of the board, the base first."""
         return self.board.entrants
 
     @property
@@ -42,7 +43,7 @@ class Section:
 
     @property
     def record(self) -> RunRecord:
-        """The first run's record: what it says of suite, protocol and evaluators holds for all."""
+        """The first run's record; its suite, protocol and evaluators are those of all."""
         return self.runs[0].record
 
     @cached_property
@@ -54,7 +55,7 @@ class Section:
     def rows(self) -> tuple[Row, ...]:
         """Every metric of every entrant, as `soar-bench compare` has it, in the metrics' order."""
         places = [name for name, _ in self.metrics]
-        return tuple(sorted(self.comparison.rows, key=lambda row: places.index(row.metric)))
+        return tuple(sorted(compare(self.board).rows, key=lambda row: places.index(row.metric)))
 
     def value(self, entrant: int, metric: str) -> Value:
         """Return an entrant's value with its interval."""
@@ -74,9 +75,8 @@ def sections_of(runs: Sequence[Run]) -> list[Section]:
 
     Boards of one name, which differ in settings or evaluators, are numbered.
     """
-    distinct = {run.folder.resolve(): run for run in runs}
     groups: dict[str, list[Run]] = {}
-    for run in distinct.values():
+    for run in {run.folder.resolve(): run for run in runs}.values():
         groups.setdefault(run.board, []).append(run)
     ordered = sorted(groups.items(), key=lambda item: (*_names(item[1][0]), item[0]))
     times = Counter(_names(group[0]) for _, group in ordered)
@@ -88,7 +88,7 @@ def sections_of(runs: Sequence[Run]) -> list[Section]:
         if times[names] > 1:
             protocol = f"{protocol} ({seen[names]})"
         board = Board.of(group_seeds(_by_step(group)))
-        sections.append(Section(f"b{number}", suite, protocol, board, compare(board)))
+        sections.append(Section(f"b{number}", suite, protocol, board))
     return sections
 
 
@@ -100,8 +100,8 @@ def training_of(run: Run) -> str:
 
 
 def training_names(runs: Sequence[Run]) -> dict[str, str]:
-    """Return what tables call each training of the runs, by :func:`training_of`. Two of one name
-    are told apart as boards do it for their last checkpoints.
+    """Return the name for tables of each training, by :func:`training_of`. Two of one name are told
+    apart as boards do it for their last checkpoints.
     """
     last: dict[str, Run] = {}
     for run in runs:
@@ -117,12 +117,10 @@ def training_names(runs: Sequence[Run]) -> dict[str, str]:
 
 def _by_step(runs: Sequence[Run]) -> list[Run]:
     """Return the trainings in the order in which they first come, their checkpoints by step."""
-    trainings = [training_of(run) for run in runs]
-    keys = [
-        (trainings.index(key), run.training["step"] if key else 0)
-        for key, run in zip(trainings, runs, strict=True)
-    ]
-    return [runs[i] for i in sorted(range(len(runs)), key=keys.__getitem__)]
+    trainings = list(dict.fromkeys(map(training_of, runs)))
+    return sorted(
+        runs, key=lambda run: (trainings.index(training_of(run)), run.training.get("step", 0))
+    )
 
 
 def ordered_metrics(run: Run) -> list[tuple[str, MetricRecord]]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from itertools import count
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
@@ -27,9 +28,8 @@ COLORS = 8
 _VARIABLES = {INK: "currentColor", GRID: "var(--grid)", PAPER: "var(--surface)"} | {
     f"#0400{i:02x}": f"var(--k{i})" for i in range(COLORS)
 }
-#: Shapes that tell series apart where colours do not: for matplotlib, and as a letter.
-MARKERS = (("o", "●"), ("s", "■"), ("^", "▲"), ("D", "◆"), ("v", "▼"), ("P", "✚"), ("X", "✖"),
-           ("*", "★"))  # fmt: skip
+#: Shapes that tell series apart where colours do not, for matplotlib, and the same as letters.
+MARKERS, LETTERS = "os^DvPX*", "●■▲◆▼✚✖★"
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
@@ -37,56 +37,51 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _LONGEST = 28
 #: Pixels of the page for a point of the figure.
 _SCALE = 1.25
+_STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True, "axes.edgecolor": INK, "axes.facecolor": "none", "axes.grid": True,
+    "axes.labelcolor": INK, "axes.linewidth": 0.8, "axes.spines.right": False,
+    "axes.spines.top": False, "axes.titlecolor": INK, "axes.titlelocation": "left",
+    "axes.titlesize": 10, "figure.facecolor": "none", "font.family": "DejaVu Sans", "font.size": 9,
+    "grid.color": GRID, "grid.linewidth": 0.8, "text.color": INK, "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "soar-bench",  # the same figure, the same bytes
+    "text.parse_math": False,  # a name with dollar signs is a name
+}  # fmt: skip
 
 
 def series_color(number: int) -> str:
-    """The stand-in colour of a series."""
+    """Return the stand-in colour of a series."""
     return f"#0400{number % COLORS:02x}"
 
 
+def series_marker(number: int) -> str:
+    """Return the shape of a series."""
+    return MARKERS[number % len(MARKERS)]
+
+
+def series_numbers(names: Iterable[str], taken: Mapping[str, int]) -> dict[str, int]:
+    """Return a series for each name: its number in ``taken``, or the lowest that is free."""
+    free = (number for number in count() if number not in taken.values())
+    return {name: taken[name] if name in taken else next(free) for name in dict.fromkeys(names)}
+
+
 def label(text: str, longest: int = _LONGEST) -> str:
-    """Text from outside as a figure's: on one line, without control characters, not too long."""
+    """Return text from outside on one line, without control characters, not too long."""
     kept = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
     kept = " ".join(kept.split())
     return kept if len(kept) <= longest else kept[: longest - 1] + "…"
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """Figures made inside look like the page."""
+def style() -> AbstractContextManager[None]:
+    """Return a block in which figures look like the page."""
     import matplotlib
 
-    with matplotlib.rc_context(
-        {
-            "axes.axisbelow": True,
-            "axes.edgecolor": INK,
-            "axes.facecolor": "none",
-            "axes.grid": True,
-            "axes.labelcolor": INK,
-            "axes.linewidth": 0.8,
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "axes.titlecolor": INK,
-            "axes.titlelocation": "left",
-            "axes.titlesize": 10,
-            "figure.facecolor": "none",
-            "font.family": "DejaVu Sans",
-            "font.size": 9,
-            "grid.color": GRID,
-            "grid.linewidth": 0.8,
-            "svg.fonttype": "none",  # text stays text
-            "svg.hashsalt": "soar-bench",  # the same figure, the same bytes
-            "text.color": INK,
-            "text.parse_math": False,  # a name with dollar signs is a name
-            "xtick.color": INK,
-            "ytick.color": INK,
-        }
-    ):
-        yield
+    return matplotlib.rc_context(_STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches."""
+    """Return an empty figure, in inches."""
     from matplotlib.figure import Figure
 
     return Figure((width, height), layout="constrained")
@@ -95,10 +90,10 @@ def new_figure(width: float, height: float) -> Figure:
 def to_svg(
     figure: Figure, prefix: str, says: str, titles: Mapping[str, str] | None = None
 ) -> Markup:
-    """The figure as an ``<svg>`` element.
+    """Return the figure as an ``<svg>`` element.
 
     ``prefix`` is unique in the page, ``says`` is read out in place of the picture, and ``titles``
-    by the ``gid`` of an artist is what shows when a pointer rests on it.
+    by the ``gid`` of an artist shows when a pointer rests on it.
     """
     titles = titles or {}
     target = io.StringIO()
@@ -115,11 +110,9 @@ def to_svg(
         _plain_style(element)
         for key, value in list(element.attrib.items()):
             value = _VARIABLES.get(value.lower(), value)
-            value = _REFERENCE.sub(rf"url(#{prefix}-\1)", value)
-            if key == f"{{{_XLINK}}}href":
-                del element.attrib[key]
-                key, value = "href", f"#{prefix}-{value[1:]}"
-            element.set(key, value)
+            element.set(key, _REFERENCE.sub(rf"url(#{prefix}-\1)", value))
+        if target_name := element.attrib.pop(f"{{{_XLINK}}}href", ""):
+            element.set("href", f"#{prefix}-{target_name[1:]}")
         if name and name in used:
             element.set("id", f"{prefix}-{name}")
         if name in titles:
@@ -138,7 +131,7 @@ def to_svg(
 
 
 def _plain_style(element: ElementTree.Element) -> None:
-    """``style="fill: none"`` as ``fill="none"``; a font in one word as its parts."""
+    """Turn ``style="fill: none"`` into ``fill="none"``; a font in one word becomes its parts."""
     for part in element.attrib.pop("style", "").split(";"):
         key, _, value = (word.strip() for word in part.partition(":"))
         if key == "font":

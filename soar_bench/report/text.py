@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from soar_bench.stats import Estimate
 
-#: What stands where there is no number.
+#: Stands where there is no number.
 NONE = "–"
 
 
@@ -21,13 +21,18 @@ class Value(NamedTuple):
         return estimate(self.estimate, self.interval)
 
 
+def as_float(value: Any) -> float:
+    """Return a JSON number as a float; NaN for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number else math.nan
+
+
 def number(value: float, sign: bool = False) -> str:
     """Return three places, or for large values as many as leave four figures."""
     if not math.isfinite(value):
         return NONE
     places = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
-    text = f"{value:+.{places}f}" if sign else f"{value:.{places}f}"
-    return text.replace("-", "−")
+    return f"{value:{'+' if sign else ''}.{places}f}".replace("-", "−")
 
 
 def interval(ends: tuple[float, float], sign: bool = False) -> str:
@@ -45,12 +50,8 @@ def estimate(value: Estimate | None, ends: tuple[float, float], sign: bool = Fal
     return f"{number(value.value, sign)} {interval(ends, sign)}".strip()
 
 
-def p_value(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
+def p_value(value: float) -> str:
+    """Return three places; a dash where it cannot be known."""
+    if not math.isfinite(value):
         return NONE
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def count(number: int, noun: str) -> str:
-    """Return ``1 prompt``, ``2 prompts``."""
-    return f"{number:,} {noun if number == 1 else noun + 's'}"

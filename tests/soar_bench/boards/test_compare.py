@@ -675,6 +675,6 @@ def test_a_pair_has_one_difference_interval_and_p_on_every_page(place, tmp_path)
     (board,) = standings(runs)
     assert f"[{row.interval[0]:+.3f}, {row.interval[1]:+.3f}]".replace("-", "−") in line.difference
     assert line.p == ("< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}")
-    assert line.test == row.test == "t"
+    assert line.row.test == row.test == "t"
     significant = row.p_value <= 0.05
     assert {r.rank for r in board.rows} == ({(1, 1), (2, 2)} if significant else {(1, 2)})

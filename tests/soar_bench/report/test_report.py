@@ -134,8 +134,8 @@ def test_wins_in_the_table_go_by_the_metrics_direction(made):
         change = np.mean([a - b for a, b in pairs])
         wins, ties, losses = wins + (change < 0), ties + (change == 0), losses + (change > 0)
     line = next(
-        one for one in words.table(board)
-        if (one.metric, one.checkpoint) == ("distance", "<b>soar</b>")
+        line for line in words.table(board)
+        if (line.row.metric, line.row.entrant) == ("distance", "<b>soar</b>")
     )  # fmt: skip
     assert (
         line.prompts == f"{wins} / {ties} / {losses}" == f"{row.wins} / {row.ties} / {row.losses}"
@@ -505,7 +505,7 @@ def test_metrics_have_the_intervals_of_their_records(tmp_path):
     folder, said = evaluated(tmp_path)
     run = hand_run(tmp_path / "r", None, 2, str(folder), said)
     board = sections_of([run])[0]
-    summary = next(one for one in words.table(board) if one.metric == "distance")
+    summary = next(line for line in words.table(board) if line.row.metric == "distance")
     distance = drawn([run])[1]
     assert distance.rows[2] == ("40", f"{summary.value} (1 unscored)")
     assert "[" in summary.value
@@ -620,8 +620,8 @@ def test_drift_is_read_from_what_the_probe_writes(tmp_path):
     (tmp_path / "list.json").write_text(json.dumps(lines))
     found = drift.read(tmp_path / "drift.csv")
     assert {rolled: list(of) for rolled, of in found.items()} == {"1": ["a"], "2": ["<i>x</i>"]}
-    points = [(p.timestep, p.ratio, p.error) for p in found["1"]["a"]]
-    assert points == [(250, 1.25, 0.1), (500, 1.5, 0.1)]
+    points = [(mark.x, mark.y, mark.interval) for mark in found["1"]["a"]]
+    assert points == [(250, 1.25, (1.15, 1.35)), (500, 1.5, (1.4, 1.6))]
     for name in ("drift.json", "list.json"):
         assert drift.read(tmp_path / name)["1"] == found["1"]
     assert drift.named([tmp_path]) == [tmp_path / "drift.csv"]
@@ -874,6 +874,6 @@ def test_the_contrast_formula_by_known_values():
 
 
 def test_samples_are_prompt_by_prompt(made):
-    found = samples.Samples.of(sections_of(made[2])[0])
+    found = samples.Gallery.of(sections_of(made[2])[0])
     order = [(s.prompt.id, s.index) for s in found.samples]
     assert order == [(f"p{p}", k) for p in range(6) for k in range(2)]
