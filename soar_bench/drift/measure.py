@@ -80,14 +80,11 @@ class Settings:
     def as_json(self, name: str, source: Source) -> dict[str, Any]:
         """Return the settings for drift.json, with the data by name and digest."""
         return {
-            "data": {"name": name, "digest": source.digest},
-            "skip": self.skip,
-            "samples": self.samples,
-            "noise_seed": self.seed,
-            "steps_rolled": list(self.lengths),
+            "data": {"name": name, "digest": source.digest}, "skip": self.skip,
+            "samples": self.samples, "noise_seed": self.seed, "steps_rolled": list(self.lengths),
             "protocol": {"name": self.protocol.name, **self.protocol.settings()},
             "version": VERSION,
-        }
+        }  # fmt: skip
 
 
 def check(checkpoint: Checkpoint, settings: Settings) -> None:
@@ -154,14 +151,12 @@ class Measurement:
             raise SoarBenchError(f"{file} is damaged ({error}): delete it") from None
 
     def _file(self, checkpoint: Checkpoint) -> Path:
+        settings = self._settings
         identity = {
-            "version": VERSION,
-            "protocol": self._settings.protocol.settings(),
-            "rolled": self._settings.lengths,
-            "seed": self._settings.seed,
-            "data": self._part.digest,
+            "version": VERSION, "protocol": settings.protocol.settings(),
+            "rolled": settings.lengths, "seed": settings.seed, "data": self._part.digest,
             "checkpoint": checkpoint.digest,
-        }
+        }  # fmt: skip
         return self._output / KEPT / f"{checkpoint.digest[:12]}-{digest_of(identity)[:12]}.npz"
 
     def _measure(self, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -195,11 +190,8 @@ class Measurement:
         return {
             "sigmas": sigmas.double().cpu().numpy(),
             "timesteps": (sigmas * model.train_timesteps).double().cpu().numpy(),
-            "rolled": np.array(settings.lengths),
-            "ideal": ideal,
-            "own": own,
-            "moved": moved,
-        }
+            "rolled": np.array(settings.lengths), "ideal": ideal, "own": own, "moved": moved,
+        }  # fmt: skip
 
     def _encode(self, checkpoint: Checkpoint) -> Encoded:
         """Return the samples as the checkpoint's frozen parts see them; the last are kept."""

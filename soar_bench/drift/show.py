@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,6 @@ from soar_bench.core.text import json_text
 from soar_bench.drift import figures
 from soar_bench.drift.figures import EXACT, DriftRow, Probe, ProbeGroup, entrants, labels, summary
 from soar_bench.stats import CONFIDENCE
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 CSV_FILE, JSON_FILE, PLOT_FILE = "drift.csv", "drift.json", "drift.png"
 SCHEMA = 1
@@ -155,19 +152,30 @@ def draw(file: Path, probes: Sequence[Probe]) -> None:
     from matplotlib.ticker import NullFormatter
 
     rolled = probes[0].rolled
-    style: dict[Any, Any] = {
+    page: dict[Any, Any] = {
         "axes.edgecolor": "black", "axes.facecolor": "white", "axes.grid": True,
         "axes.labelcolor": "black", "font.size": 9, "grid.color": "#dddddd",
         "text.color": "black", "xtick.color": "black", "ytick.color": "black",
         "text.parse_math": False,  # a name with dollar signs is a name
     }  # fmt: skip
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(page):
         figure = Figure((3.1 * len(rolled) + 1, 6), layout="constrained", facecolor="white")
         axes = figure.subplots(2, len(rolled), sharex=True, sharey="row", squeeze=False)
         for m, steps in enumerate(rolled):
             for i, entrant in enumerate(entrants(probes)):
-                dash = _DASHES[i // len(_COLORS) % len(_DASHES)]
-                _curves(axes[0, m], axes[1, m], entrant, m, _COLORS[i % len(_COLORS)], dash)
+                color, dash = _COLORS[i % len(_COLORS)], _DASHES[i // len(_COLORS) % len(_DASHES)]
+                style = {"color": color, "linestyle": dash, "linewidth": 1.4, "label": entrant.name}
+                places = list(entrant.probes[0].places(m))
+                x = entrant.probes[0].timesteps[places]
+                ratios = [summary(entrant, m, [level]) for level in places]
+                low, high = zip(*(ratio.interval() for ratio in ratios), strict=True)
+                above, below = axes[:, m]
+                above.plot(x, [ratio.value for ratio in ratios], marker=".", **style)
+                above.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+                own = np.mean([p.own[m, places].mean(axis=1) for p in entrant.probes], axis=0)
+                ideal = np.mean([p.ideal[places].mean(axis=1) for p in entrant.probes], axis=0)
+                below.plot(x, own, **style)
+                below.plot(x, ideal, dash, color=color, linewidth=0.6)
             axes[0, m].set_title(f"after {steps} step{'s' if steps > 1 else ''}")
             axes[0, m].axhline(1, color="#555555", linewidth=0.8)
             for row in axes[:, m]:
@@ -187,17 +195,3 @@ def draw(file: Path, probes: Sequence[Probe]) -> None:
         )
         with replace_atomically(file) as aside:
             figure.savefig(aside, format="png", dpi=150)
-
-
-def _curves(above: Axes, below: Axes, entrant: ProbeGroup, m: int, color: str, dash: str) -> None:
-    places = list(entrant.probes[0].places(m))
-    x = entrant.probes[0].timesteps[places]
-    ratios = [summary(entrant, m, [level]) for level in places]
-    low, high = zip(*(ratio.interval() for ratio in ratios), strict=True)
-    values = [ratio.value for ratio in ratios]
-    above.plot(x, values, dash, color=color, label=entrant.name, marker=".", linewidth=1.4)
-    above.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-    own = np.mean([probe.own[m, places].mean(axis=1) for probe in entrant.probes], axis=0)
-    ideal = np.mean([probe.ideal[places].mean(axis=1) for probe in entrant.probes], axis=0)
-    below.plot(x, own, dash, color=color, linewidth=1.4, label=entrant.name)
-    below.plot(x, ideal, dash, color=color, linewidth=0.6)

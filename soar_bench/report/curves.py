@@ -59,28 +59,19 @@ def trainings(runs: Iterable[Run]) -> tuple[list[Training], list[str]]:
     for run in trained:
         groups.setdefault((training_of(run), run.seed), []).append(run)
     logs, without = [], {}
-    for (key, _), group in groups.items():
-        log = _training(key, names[key], group)
-        if log is None:
-            without.update({run.record.checkpoint.digest: run.label for run in group})
+    for (key, seed), group in groups.items():
+        folder = next(filter(None, map(folder_of, group)), None)
+        last = max(run.training["step"] for run in group)
+        entries = read_steps(folder / METRICS_FILE) if folder else ()
+        logged = [entry for entry in entries if 0 < entry["step"] <= last]
+        if folder and logged:
+            steps = np.asarray([entry["step"] for entry in logged])
+            losses = {p: np.asarray([as_float(e.get(p)) for e in logged]) for p in LOSSES}
+            base = str(group[0].training["base"]["digest"])
+            logs.append(Training(key, names[key], seed, folder, base, last, steps, losses))
         else:
-            logs.append(log)
+            without.update({run.record.checkpoint.digest: run.label for run in group})
     return logs, list(dict.fromkeys(without.values()))
-
-
-def _training(key: str, name: str, runs: Sequence[Run]) -> Training | None:
-    """Return the log of one training and seed, by the runs of its checkpoints."""
-    folder = next(filter(None, map(folder_of, runs)), None)
-    if folder is None:
-        return None
-    last = max(run.training["step"] for run in runs)
-    logged = [line for line in read_steps(folder / METRICS_FILE) if 0 < line["step"] <= last]
-    if not logged:
-        return None
-    losses = {loss: np.asarray([as_float(line.get(loss)) for line in logged]) for loss in LOSSES}
-    steps = np.asarray([line["step"] for line in logged])
-    base = str(runs[0].training["base"]["digest"])
-    return Training(key, name, runs[0].seed, folder, base, last, steps, losses)
 
 
 def folder_of(run: Run) -> Path | None:
@@ -129,8 +120,7 @@ def figure(logs: Sequence[Training], series: Mapping[str, int]) -> Plot | None:
     parts = [p for p in LOSSES if any(np.nan_to_num(log.losses[p]).any() for log in logs)]
     if not parts:
         return None
-    with svg.style():
-        drawing = svg.new_figure(3.4 * len(parts) + 0.4, 2.7)
+    with svg.figure(3.4 * len(parts) + 0.4, 2.7) as drawing:
         all_axes = np.atleast_1d(drawing.subplots(1, len(parts), sharex=True))
         for axes, part in zip(all_axes, parts, strict=True):
             for log in logs:

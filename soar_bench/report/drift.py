@@ -1,17 +1,6 @@
 """Drift curves: how much worse a model is at its own sampler's states, by timestep.
 
-It reads what ``soar-bench drift`` writes, or any file that has its columns:
-
-``drift.csv``
-    The columns ``timestep`` (a number), ``checkpoint`` (a label) and ``ratio`` (a number, or empty
-    where it is not defined), one line a point; ``steps_rolled`` and ``ratio_se`` if there are any.
-    Other columns are passed over.
-``drift.json``
-    The same rows as a list of objects, or such a list under ``rows``. Passed over where there is a
-    ``drift.csv`` too.
-
-A file stands in a record's folder or in one above it, up to the folder that the report was asked
-for; or it is named with ``--drift``.
+docs/report.md says which files are read, and where they are looked for.
 """
 
 from __future__ import annotations
@@ -53,14 +42,14 @@ def find(folders: Iterable[Path], top: Sequence[Path]) -> list[Path]:
 
 def named(paths: Iterable[Path]) -> list[Path]:
     """Return the files that a user names, or their folders. SoarBenchError if one is not there."""
-    named_files: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         place = path.resolve()
-        files = _of(place) if place.is_dir() else [place] if place.is_file() else []
-        if not files:
+        of_path = _of(place) if place.is_dir() else [place] if place.is_file() else []
+        if not of_path:
             raise SoarBenchError(f"there is no drift.csv in {path}: run soar-bench drift first")
-        named_files += files
-    return named_files
+        files += of_path
+    return files
 
 
 def _of(folder: Path) -> list[Path]:

@@ -1,8 +1,6 @@
 """Metrics over training steps: what ``soar-bench train`` saw of its checkpoints on the way.
 
-The values are those of ``evaluations.jsonl`` in the training's folder. The records that the trainer
-left in ``results`` beside it say of which suite, protocol and evaluators they are: curves stand in
-one plot only where the records are of one board.
+docs/report.md says which values are drawn, and which of them share a plot.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from evaluators import registry
@@ -45,8 +43,6 @@ class Evaluation:
     values: Mapping[str, float]
     #: samples without a score, by metric; absent where there are none
     unscored: Mapping[str, int]
-    #: the record that has the same; None where it has gone
-    run: Run | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -55,16 +51,17 @@ class Curve:
 
     training: Training
     evaluations: Mapping[int, Evaluation]
+    #: the records that have the same; absent where they have gone
+    runs: Mapping[int, Run]
 
     @cached_property
     def intervals(self) -> Mapping[tuple[int, str], tuple[float, float]]:
         """Intervals of the values whose records can be read, by step and metric."""
         intervals = {}
-        for step, evaluation in self.evaluations.items():
+        for step, run in self.runs.items():
             with suppress(SoarBenchError):
-                if run := evaluation.run:
-                    board = Board.of([Entrant(run.name, (run,))])
-                    intervals.update({(step, m): board.interval(0, m) for m in board.metrics})
+                board = Board.of([Entrant(run.name, (run,))])
+                intervals.update({(step, m): board.interval(0, m) for m in board.metrics})
         return intervals
 
     def cell(self, step: int, metric: str) -> str:
@@ -83,9 +80,12 @@ class Curve:
 class CurveGroup:
     """Curves that may stand in one plot."""
 
-    #: a record that says what was measured; None where the records have gone
-    run: Run | None
-    curves: tuple[Curve, ...]
+    curves: list[Curve]
+
+    @property
+    def run(self) -> Run | None:
+        """A record that says what was measured; None where the records have gone."""
+        return next((run for curve in self.curves for run in curve.runs.values()), None)
 
     @property
     def evaluations(self) -> list[Evaluation]:
@@ -136,20 +136,17 @@ def _groups(logs: Sequence[Training]) -> list[CurveGroup]:
     """Return the evaluations of the trainings by board. Where a training's records have gone, its
     seeds alone are in one group.
     """
-    runs: dict[str, Run | None] = {}
-    curves_of: dict[str, list[Curve]] = {}
+    groups: dict[str, list[Curve]] = {}
     for log in logs:
         evaluations = _evaluations(log)
-        records = _records(log, evaluations)
-        by_board: dict[str, dict[int, Evaluation]] = {}
-        for step, evaluation in evaluations.items():
-            run = records.get(step)
-            key = run.board if run else f"unknown {log.key}"
-            runs.setdefault(key, run)
-            by_board.setdefault(key, {})[step] = replace(evaluation, run=run)
-        for key, part in by_board.items():
-            curves_of.setdefault(key, []).append(Curve(log, part))
-    return [CurveGroup(runs[key], tuple(group)) for key, group in curves_of.items()]
+        runs = _records(log, evaluations)
+        keys = {step: runs[step].board if step in runs else f"unknown {log.key}"
+                for step in evaluations}  # fmt: skip
+        for key in dict.fromkeys(keys.values()):
+            of_board = {step: e for step, e in evaluations.items() if keys[step] == key}
+            records = {step: run for step, run in runs.items() if step in of_board}
+            groups.setdefault(key, []).append(Curve(log, of_board, records))
+    return [CurveGroup(group) for group in groups.values()]
 
 
 def _evaluations(log: Training) -> dict[int, Evaluation]:
@@ -179,11 +176,9 @@ def _records(log: Training, evaluations: Mapping[int, Evaluation]) -> dict[int, 
     """
     fitting: dict[int, list[Run]] = {}
     for run in _runs(log):
-        if run.training:
-            same = (training_of(run), run.seed) == (log.key, log.seed)
-            step = int(run.training["step"]) if same else -1
-        else:
-            step = 0 if run.record.checkpoint.digest == log.base else -1
+        training = (training_of(run), run.seed) == (log.key, log.seed)
+        base = not run.training and run.record.checkpoint.digest == log.base
+        step = int(run.training["step"]) if training else 0 if base else -1
         metrics = run.record.metrics.items()
         recorded = Evaluation(
             {name: summary.value for name, summary in metrics if summary.value is not None},
@@ -216,13 +211,11 @@ def _built_in() -> dict[str, MetricRecord]:
 def _is_swept(group: CurveGroup, board: Section) -> bool:
     """Return whether the board's sweep over training steps has every point of the group."""
     on_board = {(training_of(run), run.training["step"]) for run in board.runs if run.training}
-    bases = {run.record.checkpoint.digest for run in board.runs if not run.training}
+    bases = {(run.record.checkpoint.digest, 0) for run in board.runs if not run.training}
     trainings = [curve.training for curve in group.curves]
-    return len({training.key for training in trainings}) == len(trainings) and all(
-        ((curve.training.key, step) in on_board if step else curve.training.base in bases)
-        for curve in group.curves
-        for step in curve.evaluations
-    )
+    points = {(c.training.key if step else c.training.base, step)
+              for c in group.curves for step in c.evaluations}  # fmt: skip
+    return len({t.key for t in trainings}) == len(trainings) and points <= on_board | bases
 
 
 def _draw(

@@ -81,8 +81,7 @@ def draw(
         return Markup("")
     shift = min(_APART, _SPREAD / len(lines)) * (places[-1] - places[0])
     titles: dict[str, str] = {}
-    with svg.style():
-        figure = svg.new_figure(*size)
+    with svg.figure(*size) as figure:
         axes = figure.subplots()
         if level is not None:
             axes.axhline(level, color=svg.INK, linewidth=0.8)

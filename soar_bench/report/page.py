@@ -87,8 +87,9 @@ def write_report(
     with folder.writing(options.output) as aside:
         data, images = _gallery(boards, aside, options, observe)
         (aside / "data").mkdir()
-        for board, (_, contents) in zip(boards, data, strict=True):
-            (aside / "data" / f"{board.key}.js").write_text(_script(board.key, contents), "utf-8")
+        for _, contents in data:
+            key = contents["key"]
+            (aside / "data" / f"{key}.js").write_text(_script(key, contents), "utf-8")
         (aside / PAGE).write_text(_render(content), "utf-8")
         for name in ("report.css", "report.js"):
             shutil.copyfile(TEMPLATES / name, aside / name)
@@ -108,8 +109,10 @@ def _content(boards: Sequence[Section], options: Options, observe: Observer) -> 
         observe("plots", number, len(boards))
     logs, without = curves.trainings(runs)
     series = curves.series_of(logs, boards)
+    suites = list(dict.fromkeys(board.suite for board in boards))
+    more = " and more" if len(suites) > 3 else ""
     return {
-        "title": options.title or _title(boards),
+        "title": options.title or f"Report: {', '.join(suites[:3])}{more}",
         "sections": sections,
         "sweeps": sweeps.protocol_sweeps(boards),
         "losses": curves.figure(logs, series),
@@ -140,11 +143,6 @@ def _drifts(boards: Sequence[Section], folders: Sequence[Path], options: Options
         for number, file in enumerate(files)
         for plot in drift.figures(drift.read(file), f"drift-{number}", series)
     ]
-
-
-def _title(boards: Sequence[Section]) -> str:
-    suites = list(dict.fromkeys(board.suite for board in boards))
-    return f"Report: {', '.join(suites[:3])}{' and more' if len(suites) > 3 else ''}"
 
 
 def _section(board: Section, cache: Path) -> dict[str, Any]:
@@ -197,11 +195,8 @@ def _render(page: dict[str, Any]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     environment.filters["count"] = count
     return encodable(environment.get_template("index.html.j2").render(page))

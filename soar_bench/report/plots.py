@@ -59,8 +59,7 @@ def values(board: Section) -> Plot:
     """Return every metric's value with its interval, a row per checkpoint."""
     metrics, entrants = board.metrics, _shown(board)
     titles: dict[str, str] = {}
-    with svg.style():
-        figure = svg.new_figure(max(3.2 * len(metrics), 4.2) + 1.2, 0.3 * len(entrants) + 0.95)
+    with svg.figure(max(3.2 * len(metrics), 4.2) + 1.2, 0.3 * len(entrants) + 0.95) as figure:
         all_axes = np.atleast_1d(figure.subplots(1, len(metrics), sharey=True))
         for number, (axes, (metric, declared)) in enumerate(zip(all_axes, metrics, strict=True)):
             for i, entrant in enumerate(entrants):
@@ -85,15 +84,16 @@ def tasks(board: Section, metric: str, declared: MetricRecord) -> Plot | None:
     if len(names) < 2:
         return None
     entrants = _shown(board)
-    values = _by_task(board, metric)
+    tables = board.board.table(metric).by_task()
+    estimates = [[tables[task].value(i) for task in names] for i in range(len(entrants))]
+    values = [[Value(e, within(e.interval(), declared)) for e in row] for row in estimates]
     if not any(value.estimate.scored for row in values for value in row):
         return None
     low, high = declared.range
     bars = low == 0.0 and high <= 1.0
     titles: dict[str, str] = {}
     width = 0.8 / len(entrants)
-    with svg.style():
-        figure = svg.new_figure(max(7.2, 0.16 * len(names) * (len(entrants) + 1.5) + 1), 2.9)
+    with svg.figure(max(7.2, 0.16 * len(names) * (len(entrants) + 1.5) + 1), 2.9) as figure:
         axes = figure.subplots()
         for i, (entrant, row) in enumerate(zip(entrants, values, strict=True)):
             for j, value in enumerate(row):
@@ -120,16 +120,6 @@ def tasks(board: Section, metric: str, declared: MetricRecord) -> Plot | None:
     return Plot(f"{metric} by task", drawing, caption, header, rows, _legend(board))
 
 
-def _by_task(board: Section, metric: str) -> list[list[Value]]:
-    """Return the means of each shown entrant by task, in the order of the tasks."""
-    tables, declared = board.board.table(metric).by_task(), board.board.metrics[metric]
-    rows = []
-    for i in range(len(_shown(board))):
-        estimates = [tables[task].value(i) for task in board.tasks]
-        rows.append([Value(e, within(e.interval(), declared)) for e in estimates])
-    return rows
-
-
 def distribution(board: Section, metric: str, declared: MetricRecord) -> Plot | None:
     """Return how the prompts' means are distributed; None where nothing is scored."""
     rows = board.board.table(metric).prompt_means()[: len(_shown(board))]
@@ -137,8 +127,7 @@ def distribution(board: Section, metric: str, declared: MetricRecord) -> Plot | 
     all_means = np.concatenate(means)
     if not all_means.size:
         return None
-    with svg.style():
-        figure = svg.new_figure(5.4, 2.7)
+    with svg.figure(5.4, 2.7) as figure:
         axes = figure.subplots()
         _histogram(axes, means, all_means)
         axes.set_xlabel(svg.label(declared.unit, 60))
@@ -162,8 +151,7 @@ def differences(board: Section, metric: str, declared: MetricRecord) -> Plot | N
         return None
     edges = _edges(np.concatenate([by_prompt for _, _, by_prompt in pairs]))
     rows = []
-    with svg.style():
-        figure = svg.new_figure(5.4, 0.72 * len(pairs) + 0.85)
+    with svg.figure(5.4, 0.72 * len(pairs) + 0.85) as figure:
         all_axes = np.atleast_1d(figure.subplots(len(pairs), 1, sharex=True, sharey=True))
         for axes, (i, name, by_prompt) in zip(all_axes, pairs, strict=True):
             share = np.histogram(by_prompt, edges)[0] / by_prompt.size

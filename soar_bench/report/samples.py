@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +84,12 @@ def choose(
 ) -> list[list[Wanted]]:
     """Return at most ``most`` images, whole samples of all boards in turn, in the given order."""
     chosen: list[list[Wanted]] = [[] for _ in boards]
-    left = most
-    for place in range(max((len(numbers) for numbers in order), default=0)):
-        for board, numbers, taken in zip(boards, order, chosen, strict=True):
-            images = board[numbers[place]] if place < len(numbers) else []
-            if len(images) > left:
+    for numbers in zip_longest(*order):
+        for board, number, taken in zip(boards, numbers, chosen, strict=True):
+            images = [] if number is None else board[number]
+            if sum(map(len, chosen)) + len(images) > most:
                 return chosen
             taken.extend(images)
-            left -= len(images)
     return chosen
 
 
@@ -121,14 +120,11 @@ def board_data(
         values.append([[_rounded(value) for value in of["value"]] for of in rows.values()])
         unscored.append([_reasons(of) for of in rows.values()])
         details.append(_details(run, rows))
-        images_of_run: list[Picture | int | None] = []
-        for s, present in enumerate(index.isin(pd.MultiIndex.from_frame(frame[_SAMPLE]))):
-            picture = picture_of.get((c, s), LEFT_OUT) if present else None
-            if isinstance(picture, str):
-                images_of_run.append(missing.setdefault(picture, len(missing)))
-            else:
-                images_of_run.append(picture)
-        images.append(images_of_run)
+        present = index.isin(pd.MultiIndex.from_frame(frame[_SAMPLE]))
+        shown = (picture_of.get((c, s), LEFT_OUT) if p else None for s, p in enumerate(present))
+        images.append(
+            [missing.setdefault(p, len(missing)) if isinstance(p, str) else p for p in shown]
+        )
     metrics = []
     for m, (name, declared) in enumerate(board.metrics):
         seen = np.asarray([value for run in values for value in run[m] if value is not None])
@@ -138,20 +134,13 @@ def board_data(
         higher = declared.higher_is_better
         metrics.append({"name": name, "unit": declared.unit, "higher": higher, "binary": binary})
     return {
-        "key": board.key,
-        "suite": board.suite,
-        "protocol": board.protocol,
-        "tasks": tasks,
-        "metrics": metrics,
-        "checkpoints": _checkpoints(board, cache),
+        "key": board.key, "suite": board.suite, "protocol": board.protocol, "tasks": tasks,
+        "metrics": metrics, "checkpoints": _checkpoints(board, cache),
         "prompts": [[name, text, tasks.index(task)] for name, (text, task) in prompts.items()],
         "samples": [[places[name], number] for name, number in gallery.keys],
-        "values": values,
-        "unscored": unscored,
-        "details": details,
-        "images": images,
+        "values": values, "unscored": unscored, "details": details, "images": images,
         "missing": list(missing),
-    }
+    }  # fmt: skip
 
 
 def _checkpoints(board: Section, cache: Path) -> list[dict[str, Any]]:

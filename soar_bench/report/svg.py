@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -73,18 +73,14 @@ def label(text: str, longest: int = _LONGEST) -> str:
     return kept if len(kept) <= longest else kept[: longest - 1] + "…"
 
 
-def style() -> AbstractContextManager[None]:
-    """Return a block in which figures look like the page."""
+@contextmanager
+def figure(width: float, height: float) -> Iterator[Figure]:
+    """Yield an empty figure, in inches, that looks like the page if it is drawn in the block."""
     import matplotlib
-
-    return matplotlib.rc_context(_STYLE)
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, in inches."""
     from matplotlib.figure import Figure
 
-    return Figure((width, height), layout="constrained")
+    with matplotlib.rc_context(_STYLE):
+        yield Figure((width, height), layout="constrained")
 
 
 def to_svg(

@@ -114,7 +114,13 @@ def findings(board: Section) -> list[tuple[str, str]]:
     """Return for each metric what came of the comparison: (metric, sentence)."""
     reference = board.entrants[0].name
     if len(board.entrants) == 1:
-        return [(row.metric, _alone(row)) for row in board.rows]
+        alone = "one checkpoint, so nothing to compare it with."
+        return [
+            (row.metric, f"{text.estimate(row.value, row.value_interval)}; {alone}")
+            if row.value.scored
+            else (row.metric, "nothing could be scored.")
+            for row in board.rows
+        ]
     sentences = []
     for metric, _ in board.metrics:
         groups: dict[str, list[Row]] = {verdict: [] for verdict in ARROWS}
@@ -124,13 +130,6 @@ def findings(board: Section) -> list[tuple[str, str]]:
         parts = [_part(verdict, group, reference) for verdict, group in groups.items() if group]
         sentences.append((metric, "; ".join(parts) + "."))
     return sentences
-
-
-def _alone(row: Row) -> str:
-    if not row.value.scored:
-        return "nothing could be scored."
-    value = text.estimate(row.value, row.value_interval)
-    return f"{value}; one checkpoint, so nothing to compare it with."
 
 
 def _part(verdict: str, rows: Sequence[Row], reference: str) -> str:
