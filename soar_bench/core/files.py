@@ -32,8 +32,7 @@ def locked(file: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[b
     """Hold a lock file for the block, so that processes do the same work one after the other.
 
     ``waiting`` is called once if another process holds it; a killed process lets it go. Yields
-    whether the lock is held: a file system without locks, or a folder that cannot be written to,
-    has none, and the block runs all the same.
+    whether the lock is held: where the file system or folder allows none, the block still runs.
     """
     from filelock import FileLock, Timeout
 
@@ -65,10 +64,8 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def _space_errors(path: Path) -> Iterator[None]:
-    """Raise the system's own error where a library's writer has another one for a full disk.
-
-    torch leaves a partial file and does not say why it failed; safetensors removes its file and
-    quotes the system.
+    """Raise the system's own error where a library has another one for a full disk: torch leaves a
+    partial file without a reason, safetensors removes its file and quotes the system.
     """
     try:
         yield
@@ -112,9 +109,9 @@ def read_json(file: Path) -> dict[str, Any]:
         raise SoarBenchError(f"{file} is damaged: it is nested too deeply") from None
     except ValueError as error:
         raise SoarBenchError(f"{file} is damaged: {error}") from None
-    if not isinstance(value, dict):
-        raise SoarBenchError(f"{file} is damaged: it holds no JSON object")
-    return value
+    if isinstance(value, dict):
+        return value
+    raise SoarBenchError(f"{file} is damaged: it holds no JSON object")
 
 
 def write_text(path: Path, text: str) -> None:

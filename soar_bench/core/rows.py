@@ -36,8 +36,8 @@ class Row:
     line: int
     #: by column or key
     values: dict[str, Any]
-    #: why the row is not whole, to follow :attr:`where` in a sentence; empty if it is. ``values``
-    #: are then the cells of a row that has too few, and nothing for any other fault
+    #: why the row is not whole, to follow :attr:`where` in a sentence; empty if it is. With one,
+    #: ``values`` are the cells of a row that has too few, else nothing
     fault: str = ""
 
     @property
@@ -53,23 +53,21 @@ def read_rows(
 
     ``column`` is a column that a table must have. ``writable`` refuses JSON values that cannot be
     written as JSON again: NaN, infinities and halves of surrogate pairs. ``suffix`` (``.jsonl``)
-    is the form of a file whose name does not say it. SoarBenchError, with file and line, at the
-    first row that is not whole and for a file that cannot be read.
+    is the form of a file without one in its name. SoarBenchError, with file and line, at the first
+    row that is not whole and for a file that cannot be read.
     """
+    table = (suffix or file.suffix.lower()) in _DELIMITERS
     for row in scan_rows(file, column, suffix):
-        if not row.fault and not row.values and (suffix or file.suffix.lower()) in _DELIMITERS:
-            continue
-        fault = row.fault or (_json_fault(row.values) if writable else "")
-        if fault:
+        if fault := row.fault or (_json_fault(row.values) if writable else ""):
             raise SoarBenchError(f"{row.where} {fault}")
-        yield row
+        if row.values or not table:
+            yield row
 
 
 def scan_rows(file: Path, column: str = "", suffix: str = "") -> Iterator[Row]:
     """Yield the rows of a file, also those that are not whole, which have a fault.
 
-    SoarBenchError for a file that cannot be read, is not UTF-8, or is no table where its name says
-    so.
+    SoarBenchError for a file that cannot be read, is not UTF-8, or is no table despite its name.
     """
     text, suffix = read_text(file), suffix or file.suffix.lower()
     if suffix in _DELIMITERS:
@@ -162,15 +160,14 @@ def _table(file: Path, text: str, column: str, delimiter: str) -> Iterator[Row]:
 
 
 def _header_fault(header: list[str], column: str) -> str:
-    if "\0" in "".join(header):
+    names = ", ".join(header)
+    if "\0" in names:
         return _NUL
     for name in header:
         if name and header.count(name) > 1:
             return f"has more than one column {name}"
-    if column and column not in header:
-        names = ", ".join(header)
-        return f"must be a header with the column {column}; its columns are {names}"
-    return ""
+    missing = f"must be a header with the column {column}; its columns are {names}"
+    return missing if column and column not in header else ""
 
 
 def _cells(header: list[str], cells: list[str]) -> tuple[dict[str, Any], str]:

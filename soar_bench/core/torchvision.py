@@ -1,13 +1,9 @@
 """torchvision beside a torch that it was not built for.
 
-The usual torchvision wheel is built for CUDA. Beside a CPU build of torch it installs, but its
-import ends with ``operator torchvision::nms does not exist``, and with it the import of every
-library that looks for it, transformers' and diffusers' models among them. What is used of it here
-needs no operator: declaring the missing names lets the import through. ``torchvision.io`` and the
-operators themselves stay broken.
-
-Nothing in the core needs torchvision. Call :func:`mend_torchvision` before importing models from
-transformers or diffusers, so that they work wherever it lies about.
+The usual torchvision wheel is built for CUDA. Beside a CPU build of torch its import ends with
+``operator torchvision::nms does not exist``, and with it the import of transformers' and diffusers'
+models. Declaring the missing names lets the import through; ``torchvision.io`` and the operators
+themselves stay broken. Call :func:`mend_torchvision` before importing such models.
 """
 
 from __future__ import annotations
@@ -24,8 +20,7 @@ _library: Any = None
 
 
 def mend_torchvision() -> bool:
-    """Makes an installed torchvision importable, and says whether that took mending; does nothing
-    where there is none.
+    """Make an installed torchvision importable, and return whether that took mending.
 
     SoarBenchError if it is broken in another way.
     """

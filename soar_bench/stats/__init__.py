@@ -20,7 +20,7 @@ from soar_bench.stats.frames import (
     pair_of,
     paired_bootstrap,
     sign_flip_p,
-)
+)  # fmt: skip
 from soar_bench.stats.layout import Layout
 from soar_bench.stats.pairs import Pair, effect_size
 from soar_bench.stats.permutation import sign_flip
@@ -31,27 +31,8 @@ from soar_bench.stats.seeds import Spread
 from soar_bench.stats.table import ScoreTable
 
 __all__ = [
-    "CONFIDENCE",
-    "Estimate",
-    "Estimates",
-    "Layout",
-    "Pair",
-    "ScoreTable",
-    "Scores",
-    "Spread",
-    "bootstrap_interval",
-    "effect_size",
-    "estimate",
-    "holm",
-    "images_needed",
-    "interval_of",
-    "mcnemar_p",
-    "over_seeds",
-    "pair_of",
-    "paired_bootstrap",
-    "prompts_needed",
-    "rank_ranges",
-    "sign_flip",
-    "sign_flip_p",
-    "welch",
-]
+    "CONFIDENCE", "Estimate", "Estimates", "Layout", "Pair", "ScoreTable", "Scores", "Spread",
+    "bootstrap_interval", "effect_size", "estimate", "holm", "images_needed", "interval_of",
+    "mcnemar_p", "over_seeds", "pair_of", "paired_bootstrap", "prompts_needed", "rank_ranges",
+    "sign_flip", "sign_flip_p", "welch",
+]  # fmt: skip

@@ -2,15 +2,14 @@
 
 The cluster bootstrap: a resample draws as many prompts as there are, with replacement, each with
 all its images (Davison and Hinkley, Bootstrap Methods and their Application, 1997, sections 3.2 and
-3.8). Plain percentiles of the resampled figures give intervals that are too narrow: they hold the
-variance (n-1)/n of the right one and know no t distribution. They are taken further out, at
+3.8). Plain percentiles are too narrow (variance times (n-1)/n, no t distribution), so they are
+taken further out, at
 
     Phi(-t s / s*)  instead of  alpha/2,
 
 where t is Student's quantile, s the clustered standard error and s* the resamples' (the expanded
 percentile interval: Hesterberg, "What Teachers Should Know about the Bootstrap", The American
-Statistician 69:371, 2015; for one task s/s* = sqrt(n/(n-1))). docs/statistics.md has the coverage
-of this, of plain percentiles, of BCa and of the analytic interval.
+Statistician 69:371, 2015; for one task s/s* = sqrt(n/(n-1))). Coverage: docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from soar_bench.stats.estimates import Estimate
+from soar_bench.stats.estimates import CONFIDENCE, Estimate
 from soar_bench.stats.layout import Clusters
 
 DRAWS = 10_000
@@ -31,7 +30,7 @@ _CHUNK = 1_000
 def interval_of(
     clusters: Clusters | None,
     estimate: Estimate,
-    level: float = 0.95,
+    level: float = CONFIDENCE,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> tuple[float, float]:

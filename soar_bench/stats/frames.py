@@ -1,8 +1,7 @@
 """The statistics on frames of one metric, as ``scores.parquet`` has them.
 
-Frames have the columns prompt_id, task, index and value (missing where unscored). Where a function
-takes a sequence, it holds the training seeds of one side. ``aggregate`` is ``mean`` or
-``task_mean``, the unweighted mean of the tasks' means.
+Frames have the columns prompt_id, task, index and value (missing where unscored); a sequence holds
+the training seeds of one side. ``aggregate`` is ``mean`` or ``task_mean``, the mean of task means.
 """
 
 from __future__ import annotations

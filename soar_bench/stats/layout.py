@@ -1,8 +1,6 @@
 """Samples grouped by prompt, and the cluster-robust estimates of many rows of scores over them.
 
-Images of one prompt are not independent, so prompts are the clusters of every variance (Cameron and
-Miller, "A Practitioner's Guide to Cluster-Robust Inference", 2015, equations 6 and 12). For a mean
-of task means, tasks are independent strata of equal weight.
+Prompts are the clusters, tasks the strata of a mean of task means: see :mod:`soar_bench.stats`.
 """
 
 from __future__ import annotations
@@ -58,10 +56,9 @@ class Layout:
 
     @classmethod
     def of(cls, tasks: np.ndarray, prompts: np.ndarray, stratified: bool) -> Layout:
-        """Return the layout of samples with these integer codes, equal ones side by side:
-        [samples].
+        """Return the layout of samples with these integer codes, equal ones adjacent: [samples].
 
-        ``stratified`` makes a stratum of each task, whose samples lie together too, and a cluster
+        ``stratified`` makes a stratum of each task, whose samples are adjacent too, and a cluster
         of each prompt in each task; otherwise there is one stratum.
         """
         change = np.diff(prompts) != 0

@@ -59,11 +59,8 @@ class Pair:
 def effect_size(difference: Estimate) -> float:
     """Return Cohen's d_z: the difference in standard deviations of the prompts' differences.
 
-    d_z = t / sqrt(n) with n prompts (Lakens 2013, Frontiers in Psychology 4:863): the mean over the
-    standard deviation where every prompt has as many images. For a mean of task means, t is the
-    stratified one. Training seeds have no part in it. NaN where the differences do not vary.
+    d_z = t / sqrt(n) with n prompts (Lakens 2013, Frontiers in Psychology 4:863), with the t of
+    prompts alone, stratified for a mean of task means. NaN where the differences do not vary.
     """
     error = difference.prompt_error
-    if not error > 0 or not difference.prompts:
-        return math.nan
-    return difference.value / error / math.sqrt(difference.prompts)
+    return difference.value / error / math.sqrt(difference.prompts) if error > 0 else math.nan

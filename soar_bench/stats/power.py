@@ -23,12 +23,11 @@ def prompts_needed(
     difference: Estimate, d: float, power: float = 0.8, level: float = 0.95
 ) -> float:
     """Return the smallest number of prompts at which a true difference ``d``, in the metric's unit,
-    is seen with probability ``power`` by a test at 1 - ``level``, with as many images per prompt,
-    the same mixture of tasks and the same training seeds as ``difference`` has.
+    is seen with probability ``power`` by a test at 1 - ``level``, with the images per prompt, the
+    mixture of tasks and the training seeds of ``difference``.
 
-    ``difference`` is that of a :class:`~soar_bench.stats.Pair`. Infinite where no number of prompts
-    is enough, because ``d`` is 0 or because of how the training seeds differ; NaN where the error
-    is not known.
+    Infinite where no number is enough, because ``d`` is 0 or because of how the training seeds
+    differ; NaN where the error is not known.
     """
     if not difference.prompt_error > 0 or math.isnan(d):
         return math.nan
@@ -42,10 +41,8 @@ def prompts_needed(
 
 
 def images_needed(difference: Estimate, d: float, power: float = 0.8, level: float = 0.95) -> float:
-    """Return the same as images of each prompt, with the same prompts.
-
-    More images lower only the part of the error that comes from which images were drawn. NaN where
-    each prompt has one, so that this part is not known.
+    """Return the same as images of each prompt, with the same prompts: more images lower only the
+    error that comes from which images were drawn. NaN where each prompt has one image.
     """
     if not difference.prompt_error > 0 or math.isnan(difference.image_error) or math.isnan(d):
         return math.nan

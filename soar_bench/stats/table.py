@@ -25,8 +25,8 @@ class ScoreTable:
     """Scores of a metric: one row per run, one column per sample; runs are grouped by entrant."""
 
     def __init__(self, layout: Layout, values: np.ndarray, owner: np.ndarray) -> None:
-        """``values`` are the runs' [runs, samples], NaN where unscored; ``owner`` says which
-        entrant each run is a seed of, ascending from 0: [runs].
+        """``values`` [runs, samples] are NaN where unscored; ``owner`` [runs] is the number of the
+        entrant that each run is a seed of, ascending from 0.
         """
         self.layout = layout
         self.owner = owner
@@ -112,10 +112,7 @@ class ScoreTable:
 
     def differences(self, base: int, others: np.ndarray) -> Estimates:
         """Return how much higher each of ``others`` is than entrant ``base`` on the samples that
-        both have, [others].
-
-        What the two share, above all how hard a prompt is, cancels; what remains is the clustered
-        error of the differences and, with several seeds, both sides' seed variance.
+        both have, [others]: the clustered error of the differences and both sides' seed variance.
         """
         return self._differences(base, others)[0]
 
