@@ -55,7 +55,7 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the rows has to know, a sentence or two each."""
+        """Notes for a reader of the rows, a sentence or two each."""
         return words.notes(self.rows, self.board.entrants, self.mismatches, self.interval)
 
     @property
@@ -77,13 +77,11 @@ class Comparison:
 
     def worse(self, metrics: Sequence[str] = (), margin: float = 0.0) -> list[Row]:
         """Return the rows, of these metrics or of all, that are significantly worse than the first
-        entrant by more than ``margin`` in the metric's own unit.
+        entrant by more than ``margin`` in the metric's own unit: see docs/ci.md.
 
-        The test is that of the verdict, against a true difference of ``margin`` to the worse side
-        instead of 0: two-sided at 1 - level with Holm's correction over all metrics of the entrant,
-        and the difference beyond the margin. Without a margin these are the rows whose verdict is
-        "worse". SoarBenchError if a metric that the first entrant has scores of has none in common
-        with another entrant, so that nothing can be said.
+        The test is that of the verdict, with Holm's correction over all metrics of the entrant,
+        against a true difference of ``margin`` to the worse side instead of 0. SoarBenchError if
+        an entrant has no score in common with the first in a metric that the first has scores of.
         """
         chosen = {(row.metric, row.entrant) for row in self.only(metrics).rows}
         worse = []
@@ -112,7 +110,7 @@ class Comparison:
         return pd.DataFrame([_record(row) for row in self.rows])
 
     def to_markdown(self) -> str:
-        """Return a Markdown table and, under it, what a reader of it has to know."""
+        """Return a Markdown table with the notes under it."""
         titles, escape = words.header(self.rows), markdown.escape
         body = [[escape(words.cells(row)[key]) for key in titles] for row in self.rows]
         right = [i for i, key in enumerate(titles) if key not in _NAMES]
@@ -192,11 +190,10 @@ def compare(
 
     Runs that differ by training seed alone become one entrant. The first is that of ``reference``;
     without it what was not trained, else the first run. ``level`` is that of intervals, and 1 -
-    level the error rate of verdicts. ``detect`` is a difference, in the metrics' own units, for
-    which the number of prompts is wanted. ``interval`` is ``analytic`` or ``bootstrap``, ``test``
-    is ``t`` or ``exact`` (sign flips of whole prompts for right and wrong). SoarBenchError unless
-    all runs were measured alike; with ``anyway``, metrics and prompts that all have are compared,
-    and every row says that they were not.
+    level the error rate of verdicts. ``detect``, in the metrics' own units, is a difference to
+    count the necessary prompts for. ``interval`` is ``analytic`` or ``bootstrap``, ``test`` is
+    ``t`` or ``exact`` (sign flips of whole prompts for right and wrong). SoarBenchError unless all
+    runs were measured alike; ``anyway`` compares the metrics and prompts that all have.
     """
     if isinstance(runs, Board):
         board = runs

@@ -1,4 +1,4 @@
-"""How much fits: batches that are too large, batches found automatically, decoded images kept."""
+"""Memory: errors of batches that are too large, automatic batch sizes, images kept decoded."""
 
 from __future__ import annotations
 

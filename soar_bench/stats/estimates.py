@@ -17,7 +17,7 @@ ROUNDING = 1e-12
 @dataclass(frozen=True)
 class Estimate:
     """A mean with its uncertainty. ``standard_error`` is NaN where it cannot be known, and 0 where
-    all prompts agree, which says nothing of prompts that were not asked: neither has an interval.
+    all prompts agree, which says nothing of other prompts: neither has an interval.
     """
 
     value: float

@@ -73,11 +73,11 @@ class Layout:
 
     def sums(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sums and counts by prompt of values [rows, samples], NaN where there is none."""
-        known = ~np.isnan(values)
+        scored = ~np.isnan(values)
         shape = len(values), len(self.prompts)
         cells = np.arange(len(values))[:, None] * shape[1] + self.prompt_of_sample()
-        sums = np.bincount(cells.ravel(), np.where(known, values, 0.0).ravel(), math.prod(shape))
-        counts = np.add.reduceat(known, self.prompts, axis=1, dtype=np.int64)
+        sums = np.bincount(cells.ravel(), np.where(scored, values, 0.0).ravel(), math.prod(shape))
+        counts = np.add.reduceat(scored, self.prompts, axis=1, dtype=np.int64)
         return sums.reshape(shape), counts
 
     def prompt_of_sample(self) -> np.ndarray:
@@ -115,10 +115,10 @@ class Layout:
                 variance = clusters / (clusters - 1) * squares / n**2.0
             variances[k] = np.where(n > 0, np.where(clusters > 1, variance, np.nan), 0.0)
             freedoms[k] = np.where(n > 0, clusters - 1.0, 0.0)
-        known = ~np.isnan(means)
-        strata = known.sum(0)
+        scored = ~np.isnan(means)
+        strata = scored.sum(0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            value = np.where(known, means, 0.0).sum(0) / strata
+            value = np.where(scored, means, 0.0).sum(0) / strata
             error = np.sqrt(variances.sum(0)) / strata
             variance = np.where(strata > 0, error**2, np.nan)
         freedom = np.where(strata > 0, welch(variances, freedoms), np.nan)
@@ -147,9 +147,9 @@ class Layout:
         if not counts.any():
             return None
         sums = np.where(np.abs(sums) <= ROUNDING * scale * counts, 0.0, sums)
-        known = ~np.isnan(values)
-        prompts = self.prompt_of_sample()[known]
-        deviations = values[known] - (sums / np.maximum(counts, 1))[prompts]
+        scored = ~np.isnan(values)
+        prompts = self.prompt_of_sample()[scored]
+        deviations = values[scored] - (sums / np.maximum(counts, 1))[prompts]
         squares = np.bincount(prompts, deviations**2, len(counts))
         strata = np.repeat(np.arange(len(self.strata)), [s.stop - s.start for s in self.strata])
         kept = counts > 0

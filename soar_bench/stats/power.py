@@ -1,4 +1,4 @@
-"""How many prompts, or images of each, it takes to see a difference.
+"""Numbers of prompts, or of images of each, that it takes to see a difference.
 
 The power of a two-sided t-test whose true difference is d: t has then a noncentral t distribution
 with noncentrality d / s.e. (Cohen, Statistical Power Analysis, 2nd ed., chapter 2; Miller, arXiv

@@ -112,10 +112,10 @@ def _union(
     lengths = [0 if run is None else len(run.value) for run in runs]
     cells = np.repeat(np.arange(len(runs)), lengths) * len(first) + codes
     values = np.concatenate([run.value for run in present])
-    known = ~np.isnan(values)
+    scored = ~np.isnan(values)
     size = len(runs) * len(first)
-    sums = np.bincount(cells[known], weights=values[known], minlength=size)
-    counts = np.bincount(cells[known], minlength=size)
+    sums = np.bincount(cells[scored], weights=values[scored], minlength=size)
+    counts = np.bincount(cells[scored], minlength=size)
     means = np.divide(sums, counts, out=np.full(size, math.nan), where=counts > 0)
     task, prompt_id, index = (column[first] for column in columns)
     return task, prompt_id, index, means.reshape(len(runs), len(first))

@@ -11,7 +11,7 @@ from soar_bench.stats.estimates import welch
 
 @dataclass(frozen=True)
 class Spread:
-    """What training seeds add to the values of groups of runs. Every array is [groups]."""
+    """Variation that training seeds add to values of groups of runs. Every array is [groups]."""
 
     #: runs with a value
     seeds: np.ndarray
@@ -26,13 +26,13 @@ class Spread:
     @classmethod
     def of(cls, values: np.ndarray, group: np.ndarray, groups: int) -> Spread:
         """Return the spread of values, NaN where a run has none, by each run's group: [runs]."""
-        known = ~np.isnan(values)
-        seeds = np.bincount(group, known, groups)
-        sums = np.bincount(group, np.where(known, values, 0.0), groups)
+        scored = ~np.isnan(values)
+        seeds = np.bincount(group, scored, groups)
+        sums = np.bincount(group, np.where(scored, values, 0.0), groups)
         several = seeds > 1
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = sums / seeds
-            squares = np.bincount(group, np.where(known, values - mean[group], 0.0) ** 2, groups)
+            squares = np.bincount(group, np.where(scored, values - mean[group], 0.0) ** 2, groups)
             deviation = np.where(several, np.sqrt(squares / (seeds - 1)), np.nan)
             variance = np.where(several, deviation**2 / seeds, 0.0)
         return cls(seeds.astype(int), mean, deviation, variance, np.where(several, seeds - 1, 0.0))

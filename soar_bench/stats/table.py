@@ -41,9 +41,9 @@ class ScoreTable:
             self.values = np.array([np.nanmean(part, 0) for part in np.split(values, rows[1:])])
         sums, self._counts = layout.sums(self.values)
         self._means, self._residuals = layout.residuals(sums, self._counts)
-        known = np.abs(values[~np.isnan(values)])
-        self._scale = float(known.max()) if known.size else 0.0
-        self._complete = ~np.isnan(self.values).any(1)
+        self._scale = float(np.abs(values[~np.isnan(values)]).max(initial=0.0))
+        self._scored = ~np.isnan(self.values)
+        self._complete = self._scored.all(1)
         self.spread = Spread.of(runs.value, owner, len(rows))
         self.scored = np.bincount(owner, runs.scored, len(rows)).astype(int)
         self.unscored = np.bincount(owner, minlength=len(rows)) * layout.samples - self.scored
@@ -141,23 +141,21 @@ class ScoreTable:
 
     def _common_spreads(self, base: int, others: np.ndarray) -> list[Spread]:
         """Return what the seeds of ``base`` and of ``others`` add on the samples that both have."""
-        known = ~np.isnan(self.values)
         base_runs = self.run_values[self.owner == base]
-        masked = np.where(known[others][:, None], base_runs, np.nan)
+        masked = np.where(self._scored[others][:, None], base_runs, np.nan)
         values = self.layout.estimate(masked.reshape(-1, self.layout.samples)).value
         groups = np.repeat(np.arange(len(others)), len(base_runs))
         base_spread = Spread.of(values, groups, len(others))
         place = np.full(len(self.values), -1)
         place[others] = np.arange(len(others))
         rows = np.flatnonzero(place[self.owner] >= 0)
-        masked = np.where(known[base], self.run_values[rows], np.nan)
+        masked = np.where(self._scored[base], self.run_values[rows], np.nan)
         values = self.layout.estimate(masked).value
         return [base_spread, Spread.of(values, place[self.owner[rows]], len(others))]
 
     def unpaired(self, base: int, others: np.ndarray) -> np.ndarray:
         """Return how many samples only one of the two has scored, for each of ``others``."""
-        known = ~np.isnan(self.values)
-        counts: np.ndarray = (known[others] != known[base]).sum(1)
+        counts: np.ndarray = (self._scored[others] != self._scored[base]).sum(1)
         return counts
 
     def p_values(self, base: int, others: np.ndarray, differences: Estimates) -> np.ndarray:
