@@ -120,6 +120,14 @@ def find(name: str) -> Entry:
     return entry
 
 
+def is_local(name: str) -> bool:
+    """Whether a name is that of a file or a module, and not of anything installed as an evaluator.
+
+    EvaluatorError if there is no such evaluator.
+    """
+    return find(name).origin == _LOCAL
+
+
 def resolve(evaluator: str | Evaluator) -> Evaluator:
     """Return an evaluator by its name, or the object itself; EvaluatorError if it is broken."""
     if isinstance(evaluator, str):
@@ -187,7 +195,7 @@ def cannot_run(evaluator: Evaluator) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plug-in may fail in any way
-        return f"its check() fails: {_say(error)}"
+        return f"its check() fails: {describe_error(error)}"
     return ""
 
 
@@ -213,7 +221,7 @@ def _one_by_one() -> list[Entry]:
             plugged_in += [_entry(p) for p in distribution.entry_points.select(group=GROUP)]
         except Exception as error:
             name = str(distribution.name)
-            problem = f"cannot be found: its entry_points.txt is damaged ({_say(error)})"
+            problem = f"cannot be found: its entry_points.txt is damaged ({describe_error(error)})"
             plugged_in.append(Entry(name, "entry_points.txt", f"package {name}", problem))
     return list(dict.fromkeys(plugged_in))
 
@@ -345,10 +353,10 @@ def _reported(entry: Entry, what: str) -> Iterator[None]:
     except EvaluatorError as error:
         raise EvaluatorError(f"{entry}: {error}") from error
     except BaseException as error:  # a plug-in may fail in any way, with SystemExit too
-        raise EvaluatorError(f"{entry} {what}: {_say(error)}") from error
+        raise EvaluatorError(f"{entry} {what}: {describe_error(error)}") from error
 
 
-def _say(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return the error in one line, with the place in the plug-in's code where it was raised."""
     text = " ".join(str(error).split())
     line = f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -6,8 +6,10 @@ and device, and the random number generators. Imports no torch until an evaluato
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,7 +110,7 @@ class Scorer:
             batch = fresh[start : start + self.batch_size]
             try:
                 with preserved_torch_state(self.device), torch.inference_mode():
-                    scores = self.evaluator.score(batch)
+                    results += score_batch(self.evaluator, batch)
             except Exception as error:
                 if out_of_memory(error):
                     error.add_note(
@@ -116,27 +118,67 @@ class Scorer:
                         f"batch_size than {self.batch_size}"
                     )
                 raise
-            check_scores(self.evaluator, scores, len(batch))
-            results += scores
         return results
 
 
-def check_scores(evaluator: Evaluator, results: Sequence[Mapping[str, Score]], count: int) -> None:
-    """Raise EvaluatorError unless ``count`` samples have a score of each metric, within range."""
-    names = {m.name for m in evaluator.metrics}
-    if len(results) != count or any(set(scores) != names for scores in results):
-        raise EvaluatorError(
+class BrokenContract(EvaluatorError):
+    """What an evaluator returned is not what it declares."""
+
+
+def score_batch(evaluator: Evaluator, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+    """Return the scores of a batch, in plain types: Python floats, JSON values in the details.
+
+    Harmless forms are accepted: a generator of samples' scores, a number in place of a Score, NumPy
+    scalars and arrays. BrokenContract for everything else that is not one score of each metric for
+    each sample, within the metric's range. Errors of the evaluator itself pass through.
+    """
+    results: Any = evaluator.score(samples)
+    if isinstance(results, Iterable) and not isinstance(results, str | Mapping):
+        results = list(results)
+    names = {metric.name for metric in evaluator.metrics}
+    if (
+        not isinstance(results, list)
+        or len(results) != len(samples)
+        or any(not isinstance(scores, Mapping) or set(scores) != names for scores in results)
+    ):
+        raise BrokenContract(
             f"the evaluator {evaluator.name} did not return one score of each of its metrics "
             f"({', '.join(sorted(names))}) for each sample: report this to its author"
         )
-    for metric in evaluator.metrics:
-        low, high = metric.range
-        for value in (scores[metric.name].value for scores in results):
-            if value is not None and not low <= value <= high:
-                raise EvaluatorError(
-                    f"the evaluator {evaluator.name} gave {metric.name} = {value}, outside its "
-                    f"range {metric.range}: report this to its author"
-                )
+    return [{m.name: _plain(evaluator, m, scores[m.name]) for m in evaluator.metrics}
+            for scores in results]  # fmt: skip
+
+
+def _plain(evaluator: Evaluator, metric: Metric, score: Any) -> Score:
+    """Return one score in plain types, within its range."""
+    if isinstance(score, int | float | np.integer | np.floating):
+        score = SimpleNamespace(value=score, unscored="", details={})
+    try:
+        value, unscored, details = score.value, score.unscored, score.details
+        if value is not None:
+            value = float(value)
+        if not isinstance(unscored, str) or not isinstance(details, Mapping):
+            raise TypeError("a reason is a text and details are a mapping")
+        details = json.loads(json.dumps(dict(details), default=_json))
+        plain = Score(value, unscored, details)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BrokenContract(
+            f"the evaluator {evaluator.name} gave {metric.name} = {score!r:.80}, which is no score "
+            f"({error}): report this to its author"
+        ) from None
+    if value is not None and not metric.range[0] <= value <= metric.range[1]:
+        raise BrokenContract(
+            f"the evaluator {evaluator.name} gave {metric.name} = {value}, outside its "
+            f"range {metric.range}: report this to its author"
+        )
+    return plain
+
+
+def _json(value: Any) -> Any:
+    """Return a NumPy scalar or array as JSON can hold it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"details are JSON types, not {type(value).__name__}")
 
 
 def to_samples(

@@ -7,6 +7,7 @@ record and its cache are only read. A stopped rerun goes on; a finished one is m
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from evaluators import registry
 from soar_bench.checkpoints import hub
 from soar_bench.checkpoints.types import IN_MEMORY
 from soar_bench.core.differences import differences
@@ -58,8 +60,12 @@ def plan_again(
     results: Path | None = None,
     device: str | None = None,
     batch_size: int | None = None,
+    evaluators: Sequence[str] = (),
 ) -> Again:
     """Resolve what a record names, and compare it with what is here.
+
+    A record is data: a file or module that it names as an evaluator is run only where
+    ``evaluators`` repeats it.
 
     ``results`` is where records are, so that the rerun does not stand among them; device and batch
     size are the recorded ones by default. SoarBenchError if the record is of images from elsewhere
@@ -77,6 +83,12 @@ def plan_again(
     from soar_bench.evaluation import Options
 
     record = run.record
+    for evaluator in record.evaluators.values():
+        if registry.is_local(evaluator.given) and evaluator.given not in evaluators:
+            raise SoarBenchError(
+                f"the record names code of its own as an evaluator ({evaluator.given}): look at "
+                f"it, and run the same command with --evaluators {shlex.quote(evaluator.given)}"
+            )
     recorded, suite, made = record.checkpoint, record.suite, record.made
     base = recorded.base.name if recorded.base else None
     checkpoint = resolve(_named(recorded), base)

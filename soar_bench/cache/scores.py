@@ -1,9 +1,9 @@
 """Scores on disk, kept as they are made, named by what decides them.
 
 One folder for an evaluator (its versions and weights) and a set of images, in it one file for each
-process that wrote, so that processes never write into each other's lines. A line is one sample. A
-line that is not whole, because a process was killed while it wrote, is passed over: its sample is
-scored again.
+process that wrote, so that processes never write into each other's lines. A line is one sample and
+ends with a digest of itself. A line that is not whole or was changed, or whose scores are not of
+the evaluator's metrics and within their ranges, is passed over: its sample is scored again.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from soar_bench.core.digests import digest_of
 from soar_bench.core.files import write_text
 
 Scores = dict[str, Score]
+#: smallest and largest value of each metric of an evaluator
+Ranges = Mapping[str, tuple[float, float]]
 
 
 class Journal:
     """The scores of one evaluator for one set of images, by sample key."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ranges: Ranges) -> None:
         self.folder = folder
         self._scores: dict[str, Scores] = {}
         self._file = folder / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
@@ -35,18 +37,20 @@ class Journal:
             for line in file.read_text("utf-8", errors="replace").split("\n"):
                 with suppress(ValueError, KeyError, TypeError, AttributeError):
                     entry = json.loads(line)
-                    self._scores[entry["key"]] = {
-                        name: Score(s["value"], s["unscored"], s["details"])
-                        for name, s in entry["scores"].items()
-                    }
+                    digest = entry.pop("digest")
+                    scores = {name: Score(**score) for name, score in entry["scores"].items()}
+                    if digest == _digest(entry) and _within(scores, ranges):
+                        self._scores[entry["key"]] = scores
 
     @classmethod
-    def of(cls, cache: Path, evaluator: str, identity: Mapping[str, Any], name: str) -> Journal:
+    def of(
+        cls, cache: Path, evaluator: str, identity: Mapping[str, Any], name: str, ranges: Ranges
+    ) -> Journal:
         """The journal in a cache of an evaluator whose values ``identity`` decides, for the images
         of that name.
         """
         digest = digest_of([evaluator, dict(identity)])
-        return cls(cache / "scores" / f"{evaluator}-{digest[:16]}" / name)
+        return cls(cache / "scores" / f"{evaluator}-{digest[:16]}" / name, ranges)
 
     def get(self, key: str) -> Scores | None:
         return self._scores.get(key)
@@ -80,4 +84,17 @@ def _line(key: str, scores: Scores) -> str:
         name: {"value": s.value, "unscored": s.unscored, "details": dict(s.details)}
         for name, s in scores.items()
     }
-    return json.dumps({"key": key, "scores": plain}) + "\n"
+    entry = {"key": key, "scores": plain}
+    return json.dumps({**entry, "digest": _digest(entry)}) + "\n"
+
+
+def _digest(entry: Mapping[str, Any]) -> str:
+    return digest_of(entry)[:16]
+
+
+def _within(scores: Scores, ranges: Ranges) -> bool:
+    """Whether these are scores of these metrics, within their ranges."""
+    return scores.keys() == ranges.keys() and all(
+        score.value is None or ranges[name][0] <= score.value <= ranges[name][1]
+        for name, score in scores.items()
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from soar_bench.cli.common import CACHE, RESULTS, terminate_as_interrupt
+from soar_bench.cli.common import CACHE, RESULTS, files_or_names, terminate_as_interrupt
 
 app = typer.Typer(help="List, show, verify and delete the records of runs.", no_args_is_help=True)
 
@@ -152,6 +152,13 @@ def rerun(
     batch_size: int | None = typer.Option(
         None, min=1, help="Images generated at once.  [default: the recorded]"
     ),
+    evaluator: list[str] = typer.Option(
+        [],
+        "--evaluator",
+        "--evaluators",
+        help="Files or modules that the record names as evaluators and that may be run, separated "
+        "by commas.  [default: none]",
+    ),
     anyway: bool = typer.Option(
         False, "--anyway", help="Go on where the checkpoint or the suite has changed since."
     ),
@@ -172,7 +179,12 @@ def rerun(
     terminate_as_interrupt()
     recorded = select(results, run).whole()
     again = reruns.plan_again(
-        recorded, output, results=results, device=device, batch_size=batch_size
+        recorded,
+        output,
+        results=results,
+        device=device,
+        batch_size=batch_size,
+        evaluators=files_or_names(evaluator),
     )
     for sentence in (*again.others, *again.changes):
         typer.echo(f"differs: {sentence}", err=True)

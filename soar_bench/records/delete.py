@@ -93,7 +93,7 @@ def _needs(
     if store := store_of(entry.run, cache):
         evaluators = entry.run.record.evaluators.items()
         journals = [
-            Journal.of(cache, n, e.decides, store.folder.name).folder for n, e in evaluators
+            Journal.of(cache, n, e.decides, store.folder.name, {}).folder for n, e in evaluators
         ]
         yield store, {store.file(s): s for s in samples_of(entry.run.scores())}, journals
 

@@ -63,7 +63,8 @@ class Judge:
                 for m in self.evaluator.metrics
             },
         }
-        return Journal.of(cache, self.name, deciding, images)
+        ranges = {metric.name: metric.range for metric in self.evaluator.metrics}
+        return Journal.of(cache, self.name, deciding, images, ranges)
 
 
 def resolve_judges(

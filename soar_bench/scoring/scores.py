@@ -7,6 +7,9 @@ stopped in between and however many processes share it.
 
 from __future__ import annotations
 
+import copy
+import errno
+import os
 import time
 import typing
 from collections.abc import Callable, Sequence
@@ -16,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluators.scorer import check_scores
+from evaluators.registry import describe_error
+from evaluators.scorer import BrokenContract, score_batch
 from evaluators.types import Evaluator, Sample, Score
 from soar_bench.cache.images import ImageGone
 from soar_bench.cache.scores import Journal, Scores
-from soar_bench.core.digests import digest_of
+from soar_bench.core.digests import digest_of, file_digest
 from soar_bench.core.distributed import ALONE, Group
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.memory import image_budget, out_of_memory, release
@@ -68,8 +72,17 @@ class Judged:
 
 
 def sample_key(sample: PlannedSample, image_digest: str) -> str:
-    """Digest of what a score depends on besides the evaluator: pixels, prompt and metadata."""
-    return digest_of([image_digest, sample.prompt.text, dict(sample.prompt.metadata)])
+    """Digest of what a score depends on besides the evaluator: pixels, prompt and metadata, and the
+    content of files that the metadata names (a reference image, a mask).
+    """
+    metadata = dict(sample.prompt.metadata)
+    files = {
+        name: file_digest(Path(value))
+        for name, value in metadata.items()
+        if isinstance(value, str) and "." in value and os.path.isfile(value)  # noqa: PTH113
+    }
+    parts = [image_digest, sample.prompt.text, metadata]
+    return digest_of([*parts, files] if files else parts)
 
 
 def score_samples(
@@ -165,12 +178,13 @@ def _score_batches(
         except ImageGone:
             gone += planned
             continue
-        to_judge = [
-            Sample(image, sample.prompt.text, sample.prompt.metadata)
-            for image, sample in zip(images, planned, strict=True)
-        ]
         for t, turn in enumerate(turns):
             if each[t]:
+                # Copies of the metadata: an evaluator that writes into it changes no other's score.
+                to_judge = [
+                    Sample(image, sample.prompt.text, copy.deepcopy(dict(sample.prompt.metadata)))
+                    for image, sample in zip(images, planned, strict=True)
+                ]
                 turn.add([keys[i] for i in batch], to_judge)
                 done[t] += len(batch)
                 observe(turn.judge.name, done[t], totals[t])
@@ -208,8 +222,7 @@ class _Turn:
         """
         clock = time.monotonic()
         if self._loaded is None:
-            self._loaded = self.judge.fresh()
-            self._loaded.load(self.device, self.judge.dtype)
+            self._loaded = self._load()
         lacking = {i for i, key in enumerate(keys) if self.journal.get(key) is None}
         results, errors = _try(self._loaded, samples)
         nothing_yet = len(self.new) == len(self.failed)
@@ -223,6 +236,21 @@ class _Turn:
         self.failed |= {keys[i] for i in lacking & set(errors)}
         self.seconds += time.monotonic() - clock
 
+    def _load(self) -> Evaluator:
+        """Return an evaluator in memory. SoarBenchError if loading fails, whatever it raises."""
+        evaluator = self.judge.fresh()
+        try:
+            evaluator.load(self.device, self.judge.dtype)
+        except SoarBenchError:
+            raise
+        except (Exception, SystemExit) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise SoarBenchError(
+                f"the evaluator {self.judge.name} cannot be loaded: {describe_error(error)}"
+            ) from error
+        return evaluator
+
     def end(self, group: Group) -> None:
         """Let the evaluator go, and collect what all processes have of it."""
         self._loaded = None
@@ -234,19 +262,18 @@ class _Turn:
 
 def _try(
     evaluator: Evaluator, samples: Sequence[Sample]
-) -> tuple[list[Scores], dict[int, Exception]]:
+) -> tuple[list[Scores], dict[int, BaseException]]:
     """The scores of a batch, and by position the errors of those on which the evaluator failed.
 
     Where a batch fails its samples are tried one by one; where it does not fit into memory, by
     halves.
     """
     try:
-        results = evaluator.score(samples)
-    except Exception as error:
+        return score_batch(evaluator, samples), {}
+    except BrokenContract:
+        raise
+    except (Exception, SystemExit) as error:  # some libraries call exit on bad input
         failure = error
-    else:
-        check_scores(evaluator, results, len(samples))
-        return results, {}
     if out_of_memory(failure) and len(samples) > 1:
         failure.__traceback__ = None  # which holds what filled the memory
         release()
@@ -257,7 +284,7 @@ def _try(
         reason = f"the evaluator failed: {_say(failure)}"
         return [{m.name: Score(None, reason) for m in evaluator.metrics}], {0: failure}
     scores: list[Scores] = []
-    errors: dict[int, Exception] = {}
+    errors: dict[int, BaseException] = {}
     for start in range(0, len(samples), step):
         part, wrong = _try(evaluator, samples[start : start + step])
         scores += part
@@ -265,7 +292,7 @@ def _try(
     return scores, errors
 
 
-def _say(error: Exception) -> str:
+def _say(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
 
 
@@ -283,6 +310,8 @@ class _Decoded:
         clock = time.monotonic()
         with ThreadPoolExecutor(_DECODERS) as pool:
             images = list(pool.map(self._decode, samples))
+        for image in images:
+            image.setflags(write=False)  # all evaluators see the same array
         self.seconds += time.monotonic() - clock
         return images
 

@@ -288,8 +288,8 @@ def test_text_with_line_separators_survives_the_journal(tmp_path):
     from soar_bench.cache.scores import Journal
 
     text = "a\u2028b\u0085c\nd"
-    Journal(tmp_path).add([("k", {"m": Score(1.0, details={"text": text})})])
-    (score,) = Journal(tmp_path).get("k").values()
+    Journal(tmp_path, {"m": (0.0, 1.0)}).add([("k", {"m": Score(1.0, details={"text": text})})])
+    (score,) = Journal(tmp_path, {"m": (0.0, 1.0)}).get("k").values()
     assert score.details["text"] == text
 
 

@@ -58,6 +58,7 @@ def rerun(tmp_path):
     app = typer.Typer()
     app.command()(command)
     places = ["--results", str(tmp_path / "results"), "--output", str(tmp_path / "reruns")]
+    places += ["--evaluators", str(tmp_path / "my judge.py")]
 
     def go(run, *options):
         done = CliRunner().invoke(app, [str(run.folder), *places, *options])
@@ -66,6 +67,27 @@ def rerun(tmp_path):
         return done.exit_code, done.stdout, done.stderr
 
     return go
+
+
+def test_code_that_a_record_names_runs_only_where_it_is_repeated(original, tmp_path):
+    """A record may come from a stranger."""
+    judge = tmp_path / "my judge.py"
+    judge.write_text(EVALUATOR + f"\nopen({str(tmp_path / 'ran')!r}, 'w')\n")
+    for given in (str(judge), f"{judge}:Brightness", "strange.module:Judge"):
+        part = original.record.evaluators["brightness"].model_copy(update={"given": given})
+        strange = original.record.model_copy(update={"evaluators": {"brightness": part}})
+        run = dataclasses.replace(original, record=strange)
+        with pytest.raises(SoarBenchError, match=r"names code of its own .* --evaluators "):
+            plan_again(run, tmp_path / "reruns")
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(SoarBenchError, match="names code of its own"):
+        plan_again(original, tmp_path / "reruns", evaluators=["shapes-geneval"])
+    plan_again(original, tmp_path / "reruns", evaluators=[str(judge)])
+    assert (tmp_path / "ran").exists()
+
+
+def judges(run):
+    return [evaluator.given for evaluator in run.record.evaluators.values()]
 
 
 def files_in(folder):
@@ -113,7 +135,7 @@ def test_a_stopped_rerun_goes_on(original, tmp_path):
             raise KeyboardInterrupt
 
     def again():
-        found = plan_again(original, tmp_path / "reruns")
+        found = plan_again(original, tmp_path / "reruns", evaluators=judges(original))
         start(found)
         return found
 
@@ -219,7 +241,7 @@ def test_a_hub_checkpoint_is_asked_for_at_the_recorded_commit(original, tmp_path
     base = {"name": "org/base", "digest": "b"}
     said["checkpoint"] |= {"name": "org/model@main/lora", "revision": "c0ffee", "base": base}
     run = dataclasses.replace(original, record=RunRecord.model_validate(said))
-    plan_again(run, tmp_path / "out")
+    plan_again(run, tmp_path / "out", evaluators=judges(run))
     assert asked == [("org/model@c0ffee/lora", "org/base")]
 
 

@@ -228,15 +228,15 @@ def test_a_batch_that_lacks_one_score_is_scored_as_it_was_and_keeps_the_others(e
 
 
 def test_journals_of_several_processes_are_one(tmp_path):
-    one, two = Journal(tmp_path), Journal(tmp_path)
+    one, two = Journal(tmp_path, {"m": (0.0, 1.0)}), Journal(tmp_path, {"m": (0.0, 1.0)})
     one.add([("k1", {"m": Score(1.0)})])
     two.add([("k2", {"m": Score(None, "no text")})])
-    again = Journal(tmp_path)
+    again = Journal(tmp_path, {"m": (0.0, 1.0)})
     assert again.get("k1") == {"m": Score(1.0)}
     assert again.get("k2") == {"m": Score(None, "no text")}
     again.forget(["k1"])
-    assert Journal(tmp_path).get("k1") is None
-    assert Journal(tmp_path).get("k2") == {"m": Score(None, "no text")}
+    assert Journal(tmp_path, {"m": (0.0, 1.0)}).get("k1") is None
+    assert Journal(tmp_path, {"m": (0.0, 1.0)}).get("k2") == {"m": Score(None, "no text")}
     assert len(list(tmp_path.glob("*.jsonl"))) == 1
 
 
