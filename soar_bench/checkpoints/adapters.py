@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from soar_bench.checkpoints.lora_files import as_diffusers, wide
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import read_json
 from soar_bench.core.text import first_few
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.models import empty_model, pipeline_class
-from soar_bench.pipelines.weights import convert_first, read_header
+from soar_bench.pipelines.weights import check_stored, convert_first, read_header
 
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"
@@ -94,13 +95,16 @@ def bring(assembled: Any, pipeline: Pipeline, weights: Path, dtype: Any = None) 
         if weights.is_dir():
             _bring_peft(models[pipeline.denoiser], weights)
         else:
-            assembled.load_lora_weights(
-                str(weights.parent),
-                weight_name=weights.name,
-                adapter_name=_NAME,
-                local_files_only=True,
-                use_safetensors=True,
-            )
+            with as_diffusers(pipeline, weights) as (file, alphas):
+                assembled.load_lora_weights(
+                    str(file.parent),
+                    weight_name=file.name,
+                    adapter_name=_NAME,
+                    local_files_only=True,
+                    use_safetensors=True,
+                )
+            for component, model in models.items():
+                _scale(model, component, alphas)
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise SoarBenchError(
@@ -120,6 +124,15 @@ def bring(assembled: Any, pipeline: Pipeline, weights: Path, dtype: Any = None) 
     if wanted != found:
         faults = sorted(wanted ^ found)
         raise SoarBenchError(f"{weights} does not fit {pipeline.folder}: {first_few(faults)}")
+
+
+def _scale(model: Any, component: str, alphas: Mapping[str, float]) -> None:
+    """Set the scale of every layer whose alpha diffusers did not take from the file."""
+    for module, layer, _ in _layers(model):
+        alpha = alphas.get(f"{component}.{module}", alphas.get(component))
+        if alpha is not None:
+            layer.lora_alpha[_NAME] = alpha
+            layer.scaling[_NAME] = alpha / layer.r[_NAME]
 
 
 def base_of(weights: Path) -> str:
@@ -156,9 +169,9 @@ def _read_peft(pipeline: Pipeline, folder: Path) -> dict[str, Any]:
     if not file.is_file():
         others = sorted(folder.glob("adapter_model.*"))
         raise convert_first(others[0]) if others else SoarBenchError(f"{file} is missing")
-    read_header(file)
+    check_stored(read_header(file).dtypes, file)
     tensors = {
-        f"{pipeline.denoiser}.{name.removeprefix('base_model.model.')}": tensor
+        f"{pipeline.denoiser}.{name.removeprefix('base_model.model.')}": wide(tensor)
         for name, tensor in load_file(file).items()
     }
     return _only_lora(folder, tensors, (_A, _B, *_MAGNITUDE))
@@ -194,15 +207,16 @@ def _read_diffusers(pipeline: Pipeline, file: Path) -> dict[str, Any]:
     if issubclass(found, StableDiffusionXLLoraLoaderMixin):
         extra["unet_config"] = empty_model(pipeline, pipeline.denoiser).config
     try:
-        tensors, *_ = found.lora_state_dict(
-            str(file.parent),
-            weight_name=file.name,
-            local_files_only=True,
-            use_safetensors=True,
-            return_lora_metadata=True,
-            return_alphas=True,
-            **extra,
-        )
+        with as_diffusers(pipeline, file) as (place, _alphas):
+            tensors, *_ = found.lora_state_dict(
+                str(place.parent),
+                weight_name=place.name,
+                local_files_only=True,
+                use_safetensors=True,
+                return_lora_metadata=True,
+                return_alphas=True,
+                **extra,
+            )
         whole = _peft_names(pipeline, file, tensors)
     except (ValueError, KeyError, RuntimeError, AttributeError, IndexError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -283,9 +297,12 @@ def _check_places(
         layer = layers[component].get(module)
         place = getattr(layer, "weight", None)
         a, b = tensors[name], tensors[_other(name)]
-        if place is None:
+        if place is None or place.ndim < 2:
             missing.append(f"{component}.{module}")
-        elif (b.shape[0], a.shape[1], a.shape[0]) != (place.shape[0], place.shape[1], b.shape[1]):
+        elif min(a.ndim, b.ndim) < 2 or a.shape[0] != b.shape[1]:
+            shapes = " and ".join("x".join(map(str, half.shape)) for half in (a, b))
+            wrong.append(f"{component}.{module} has matrices of {shapes}, which have no product")
+        elif (b.shape[0], a.shape[1]) != place.shape[:2]:
             wrong.append(
                 f"{component}.{module} is {place.shape[0]}x{place.shape[1]}, its matrices make "
                 f"{b.shape[0]}x{a.shape[1]}"

@@ -170,11 +170,10 @@ def read_header(file: Path) -> Header:
     return Header(shapes, dtypes, metadata)
 
 
-def check_stored(dtypes: Mapping[str, str], place: Path) -> None:
-    """Raise SoarBenchError if tensors are not a model's weights as they are.
+def check_values(dtypes: Mapping[str, str], place: Path) -> None:
+    """Raise SoarBenchError if tensors are integers, or 8-bit floats with scales beside them.
 
-    Integers, and 8-bit floats with scales beside them, are other values than a model's; a wrapper
-    puts its name before every tensor's.
+    By themselves they are other values than the model's.
     """
     faults = [
         name
@@ -187,6 +186,14 @@ def check_stored(dtypes: Mapping[str, str], place: Path) -> None:
             f"({first_few(sorted(faults))}): use the weights in float32, bfloat16 or float16 that "
             "they were made from"
         )
+
+
+def check_stored(dtypes: Mapping[str, str], place: Path) -> None:
+    """Raise SoarBenchError if tensors are not a model's weights, by values and names, as they are.
+
+    A wrapper puts its own name before every tensor's.
+    """
+    check_values(dtypes, place)
     prefixes = {match[0] for name in dtypes if (match := _WRAPPED.match(name))}
     if prefixes and all(map(_WRAPPED.match, dtypes)):
         raise SoarBenchError(
