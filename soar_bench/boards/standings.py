@@ -86,14 +86,12 @@ class Leaderboard:
     @property
     def published(self) -> tuple[published.Column, ...]:
         """Columns of the paper's table that belong beside this board; often none."""
-        if self.imported or self.suite.source:
-            return ()
-        return published.columns_beside(self.suite.name, self.protocol.name)
+        measured = not self.imported and not self.suite.source
+        return published.columns_beside(self.suite.name, self.protocol.name) if measured else ()
 
 
 def standings(runs: Sequence[Run]) -> list[Leaderboard]:
-    """Return the leaderboard of each board of runs, in the order of their names. The order of
-    ``runs`` does not matter.
+    """Return the leaderboard of each board, by name, whatever the order of ``runs``.
 
     SoarBenchError if scores cannot be read, or two checkpoints are of one training and seed.
     """
@@ -102,17 +100,15 @@ def standings(runs: Sequence[Run]) -> list[Leaderboard]:
         groups.setdefault(run.board, []).append(run)
     boards = [_leaderboard(key, group) for key, group in groups.items()]
     boards.sort(key=lambda b: (b.suite.name, b.protocol.name, b.suite.images_per_prompt, b.id))
-    imported = [board for board in boards if board.rows[0].tool]
-    return [_with_imported(board, imported) for board in boards]
-
-
-def _with_imported(board: Leaderboard, imported: Sequence[Leaderboard]) -> Leaderboard:
-    """Return the board with imported rows of its prompts beside it."""
-    if board.imported:
-        return board
-    suite = board.suite
-    same = [o for o in imported if (o.suite.name, o.suite.digest) == (suite.name, suite.digest)]
-    return replace(board, beside=tuple(row for other in same for row in other.rows))
+    beside: dict[tuple[str, str], tuple[Standing, ...]] = {}  # imported rows by suite
+    for board in boards:
+        if board.rows[0].tool:
+            key = (board.suite.name, board.suite.digest)
+            beside[key] = beside.get(key, ()) + board.rows
+    return [
+        b if b.imported else replace(b, beside=beside.get((b.suite.name, b.suite.digest), ()))
+        for b in boards
+    ]
 
 
 def _leaderboard(identity: str, runs: Sequence[Run]) -> Leaderboard:

@@ -89,8 +89,7 @@ def versions() -> dict[str, str]:
 def stamp(file: Path) -> list[int]:
     """Return numbers that change when a file does: size, times of change, inode; follows links.
 
-    The time of modification alone can be set, and archives unpack files with times that were made
-    equal; the time of the last change of the inode (``ctime``) cannot.
+    The time of modification can be set, as archives do; that of the inode (``ctime``) cannot.
     """
     status = file.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
@@ -134,12 +133,12 @@ def remember(subject: str, files: Iterable[Path], find_out: Callable[[], str], *
     Answers are kept under :func:`home`, or in this process where that cannot be written to. Two
     processes may ask at once: files appear whole, and both answers are the same.
     """
-    cache, state = _cache(subject), _state(files := sorted(files), *more)
-    answer = cache.get(subject, state)
+    state = _state(files := sorted(files), *more)
+    answer = _cache(subject).get(subject, state)
     if answer is None:
         answer = find_out()
         if _state(files, *more) == state:
-            _keep(cache, subject, state, answer)
+            _keep(subject, state, answer)
     return answer
 
 
@@ -155,7 +154,7 @@ def known_digest(file: Path) -> str | None:
 
 def remember_digest(file: Path, digest: str) -> None:
     """Remember the SHA-256 of a file that was just written."""
-    _keep(_cache(_subject(file)), _subject(file), _state([file]), digest)
+    _keep(_subject(file), _state([file]), digest)
 
 
 #: Caches that could not be written, by file, so that this process at least remembers them.
@@ -176,7 +175,8 @@ def _cache(subject: str) -> StampCache:
     return _unsaved.get(file) or StampCache(file)
 
 
-def _keep(cache: StampCache, subject: str, state: Any, answer: str) -> None:
+def _keep(subject: str, state: Any, answer: str) -> None:
+    cache = _cache(subject)
     cache.put(subject, state, answer)
     try:
         cache.save()

@@ -10,12 +10,11 @@ import numpy as np
 def holm(p_values: Sequence[float] | np.ndarray) -> list[float]:
     """Return p-values corrected so that the chance of any false positive among them is bounded.
 
-    Holm's step-down method: the k-th smallest of m is multiplied by m - k + 1, none may be smaller
-    than the one before it, none exceeds 1 (Holm 1979, Scandinavian Journal of Statistics 6:65). It
-    holds whatever the dependence between the tests. NaN is no test: it stays and does not count.
+    Holm's step-down method, for tests of any dependence: the k-th smallest of m is multiplied by
+    m - k + 1, none is smaller than the one before it, none exceeds 1 (Holm 1979, Scandinavian
+    Journal of Statistics 6:65). NaN is no test: it stays and does not count.
     """
-    corrected: list[float] = holm_array(np.asarray(p_values, dtype=float)).tolist()
-    return corrected
+    return list(map(float, holm_array(np.asarray(p_values, dtype=float))))
 
 
 def holm_array(p_values: np.ndarray) -> np.ndarray:

@@ -1,10 +1,9 @@
 """Exact tests of paired scores: sign flips by prompt, and McNemar's test.
 
-If both checkpoints are alike, each prompt's difference is as likely as its negative. The p-value is
-the share of all 2^n ways to flip the signs of n prompts' differences in which the metric differs at
-least as much, in either direction, as it does (Fisher 1935; Good, Permutation, Parametric and
-Bootstrap Tests of Hypotheses, 3rd ed., section 3.2). Prompts are flipped whole, so that images of
-one prompt may depend on each other. In a mean of task means each prompt has its task's weight.
+If both checkpoints are alike, each prompt's difference is as likely as its negative. p is the share
+of all 2^n flips of n prompts' differences in which the metric differs at least as much, in either
+direction (Fisher 1935; Good, Permutation, Parametric and Bootstrap Tests of Hypotheses, 3rd ed.,
+section 3.2). Prompts are flipped whole; in a mean of task means each has its task's weight.
 """
 
 from __future__ import annotations
@@ -82,8 +81,8 @@ def _exact(sums: np.ndarray, images: np.ndarray, bound: float) -> float | None:
 
 
 def _of_whole_numbers(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the values that flipped ``sums``, whole numbers other than 0, can add up to, and their
-    shares: one convolution per prompt.
+    """Return the totals of all flips of ``sums``, whole numbers other than 0, and their shares: one
+    convolution per prompt.
     """
     sizes = np.abs(sums).astype(np.int64)
     most = int(sizes.sum())

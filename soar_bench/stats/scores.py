@@ -54,7 +54,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Aligned:
-    """The samples that any of several runs has, sorted for their layout."""
+    """Samples that any of several runs has, sorted for their layout."""
 
     layout: Layout
     #: number of each sample's task in ``task_names``, [samples]
