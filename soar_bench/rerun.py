@@ -62,7 +62,7 @@ def plan_again(
     batch_size: int | None = None,
     evaluators: Sequence[str] = (),
 ) -> Again:
-    """Resolve what a record names, and compare it with what is here.
+    """Resolve the names in a record, and compare them with what is here.
 
     A record is data: a file or module that it names as an evaluator is run only where
     ``evaluators`` repeats it.
@@ -164,7 +164,7 @@ def _score_command(run: Run) -> str:
 
 
 def start(again: Again) -> None:
-    """Remove what a finished rerun left; what a stopped one left stays."""
+    """Remove the folder of a finished rerun; a stopped one's stays."""
     if any(again.options.results.rglob(RUN_FILE)):
         shutil.rmtree(again.options.results.parent)
 
@@ -177,7 +177,7 @@ class MetricDifference:
     #: scores within the tolerance, of all samples that both have
     equal: int
     samples: int
-    #: of two scores, and what it may be
+    #: of two scores, and its bound
     greatest_difference: float
     allowed_difference: float
     #: samples scored in one and unscored in the other
@@ -282,17 +282,17 @@ def lines(compared: RerunComparison) -> Iterator[str]:
         yield f"samples: {compared.unmatched} are in only one of the two"
     for metric in compared.metrics:
         unscored = metric.unscored_differs
+        recorded, again = (
+            "no value" if value is None else f"{value:.6f}"
+            for value in (metric.recorded, metric.again)
+        )
         yield (
-            f"{metric.metric}: {_number(metric.recorded)} recorded, {_number(metric.again)} made "
-            f"again; {metric.equal} of {metric.samples} scores are equal; greatest difference "
+            f"{metric.metric}: {recorded} recorded, {again} made again; {metric.equal} of "
+            f"{metric.samples} scores are equal; greatest difference "
             f"{metric.greatest_difference:.3g} ({metric.allowed_difference:.3g} is allowed)"
             + (f"; {unscored} are unscored in one of the two" if unscored else "")
         )
     yield "the record was made again" if compared.same else "the record was NOT made again"
-
-
-def _number(value: float | None) -> str:
-    return "no value" if value is None else f"{value:.6f}"
 
 
 def make(

@@ -34,17 +34,16 @@ Say = Callable[[str], None]
 
 
 class Source:
-    """The pinned addresses; a mirror is another one."""
+    """Source of files: the pinned addresses, or in a subclass a mirror."""
 
     def bring(self, item: Item, part: Path, size: int | None) -> str:
-        """Bring the file, of so many bytes where that is known, into ``part``.
-
-        Returns the SHA-256 that the source vouches for, or nothing. FetchError if it cannot.
+        """Bring the file of ``size`` bytes, None if unknown, into ``part``; return the SHA-256 that
+        the source vouches for, or nothing. FetchError if it cannot.
         """
         return download.download(item.file.url, part, size, item.label)
 
     def size(self, item: Item) -> int | None:
-        """Return the bytes of a file whose size is not pinned; None if nobody says before it comes.
+        """Return the bytes of a file whose size is not pinned; None where no server says.
 
         Unreachable if nobody answers.
         """
@@ -89,9 +88,9 @@ class Plan:
 
 
 def plan(sets: Sequence[FileSet], source: Source | None, say: Say = lambda sentence: None) -> Plan:
-    """Compare the sets with what is in the home. Reads files whose digest is not recorded.
+    """Compare the sets with the home; read files whose digest is not recorded.
 
-    Without a source nothing is asked for the sizes that are not pinned.
+    Without a source, sizes that are not pinned stay unknown.
     """
     present: list[Item] = []
     missing: list[Missing] = []
@@ -113,7 +112,7 @@ def plan(sets: Sequence[FileSet], source: Source | None, say: Say = lambda sente
 
 
 def _remember(item: Item, say: Say) -> None:
-    """Record a file that is right; a home that only others may write to stays as it is."""
+    """Record a file that is right, unless only others may write to the home."""
     if item.is_recorded() and item.pinned:
         return
     try:

@@ -65,7 +65,7 @@ class FolderMirror(Source):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._digest = cache(digest_file)  # what an index says of a file is only a hint
+        self._digest = cache(digest_file)  # an index may be wrong about a file
 
     def bring(self, item: Item, part: Path, size: int | None) -> str:
         file, digest = self._find(item)
@@ -84,18 +84,19 @@ class FolderMirror(Source):
         return next(((f / item.file.path).stat().st_size for f in self._folders(item)), None)
 
     def _find(self, item: Item) -> tuple[Path, str]:
-        """Return the file, and the digest that the mirror vouches for where no other is known."""
+        """Return the file, and the digest that the mirror vouches for where none is pinned."""
         if item.pinned:
             for file in self._candidates(item):
                 if self._digest(file).startswith(item.pinned):
                     return file, ""
             lacking = f"{item.label} (SHA-256 {item.pinned[:12]}…)"
         else:
-            for folder in self._folders(item):
+            for folder in (folders := self._folders(item)):
                 index = str(folder / DIGESTS_FILE)
                 if digest := _vouched(recorded(folder), index).get(item.file.path):
                     return folder / item.file.path, digest
-                raise _unvouched(item, index)
+            if folders:
+                raise _unvouched(item, str(folders[0] / DIGESTS_FILE))
             lacking = f"{item.set.place}/{item.file.path}"
         raise NotThere(
             f"the mirror {self.root} has no {lacking}: complete it, or fetch without --mirror"

@@ -11,8 +11,7 @@
 docs/records.md describes both files.
 """
 
-from soar_bench.core.text import json_text
-from soar_bench.records.model import IMAGES, IMPORTED, RunDraft, RunRecord
+from soar_bench.records.model import IMAGES, RunDraft, RunRecord
 from soar_bench.records.run import (
     COLUMNS,
     RUN_FILE,
@@ -31,14 +30,12 @@ from soar_bench.records.run import (
 __all__ = [
     "COLUMNS",
     "IMAGES",
-    "IMPORTED",
     "RUN_FILE",
     "SCORES_FILE",
     "Run",
     "RunDraft",
     "RunRecord",
     "folder_of",
-    "json_text",
     "metrics_of",
     "primary_metric",
     "read_run",

@@ -45,7 +45,7 @@ class Entry:
 
 
 def look(folder: Path) -> Entry:
-    """Return what a record's folder holds. Never fails."""
+    """Return the record in a folder, broken or not. Never fails."""
     run, fault = None, ""
     try:
         run = read_run(folder)

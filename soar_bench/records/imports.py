@@ -87,12 +87,11 @@ def import_results(
 
 
 def notes(run: Run) -> list[str]:
-    """Return what a user should know of an import, in sentences."""
+    """Return sentences about an import for its user."""
     story: Any = run.record.checkpoint.story["imported"]
     suite = run.record.suite
-    sentences = [
-        f"{story['tool']}: {story['lines']} lines, {suite.prompts} prompts of {suite.name}"
-    ]
+    lines, prompts = story["lines"], suite.prompts
+    sentences = [f"{story['tool']}: {lines} lines, {prompts} prompts of {suite.name}"]
     if suite.name.startswith(_OWN):
         unfetched = [name for name in FETCHED if not prompt_sets.is_fetched(name)]
         more = f" (not fetched: {', '.join(unfetched)})" if unfetched else ""
@@ -104,13 +103,16 @@ def notes(run: Run) -> list[str]:
         )
     if story["left_out"]:
         sentences.append(f"note: left out: {', '.join(story['left_out'])}")
-    for theirs, ours in story["scores"].items():
-        if ours["factor"] != 1:
-            sentences.append(f"note: {theirs} times {ours['factor']:g} is {ours['metric']}")
-    for metric, summary in run.record.metrics.items():
-        if summary.unscored:
-            sentences.append(f"note: {metric} has {summary.unscored} unscored samples")
-    return sentences
+    sentences += [
+        f"note: {name} times {score['factor']:g} is {score['metric']}"
+        for name, score in story["scores"].items()
+        if score["factor"] != 1
+    ]
+    return sentences + [
+        f"note: {metric} has {summary.unscored} unscored samples"
+        for metric, summary in run.record.metrics.items()
+        if summary.unscored
+    ]
 
 
 def _suite(file: Path, images: Sequence[ImageResult], name: str | None) -> tuple[Suite, bool]:
@@ -148,20 +150,16 @@ def _suite(file: Path, images: Sequence[ImageResult], name: str | None) -> tuple
 
 def _distinct(suite: Suite) -> Suite:
     """Return the suite. SoarBenchError if two of its prompts have one text."""
-    times = Counter(prompt.text.strip() for prompt in suite.prompts)
-    twice = next((text for text, count in times.items() if count > 1), None)
-    if twice is not None:
-        raise SoarBenchError(f"{suite.name} has two prompts {twice[:80]!r}: name another suite")
+    for text, times in Counter(prompt.text.strip() for prompt in suite.prompts).items():
+        if times > 1:
+            raise SoarBenchError(f"{suite.name} has two prompts {text[:80]!r}: name another suite")
     return suite
 
 
 def _meanings(tool: Tool, images: Sequence[ImageResult]) -> dict[str, Meaning]:
     """Return the metric of each score, by the tool's name; an unknown one keeps its name."""
     names = dict.fromkeys(name for image in images for name in image.values)
-    return {
-        name: tool.meanings.get(name, Meaning(name, "as the tool gives it", _UNBOUNDED))
-        for name in names
-    }
+    return {n: tool.meanings.get(n, Meaning(n, "as the tool gives it", _UNBOUNDED)) for n in names}
 
 
 def _table(

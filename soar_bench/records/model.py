@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SCHEMA = 2
 #: Form of a checkpoint that is images from elsewhere.
 IMAGES = "images"
-#: Key of a checkpoint's story that says how images from elsewhere were found.
+#: Key of a checkpoint's story with the origin of images from elsewhere.
 IMPORTED = "imported"
 
 _EXTRA = ConfigDict(extra="allow", strict=True)
@@ -82,7 +82,7 @@ class _Settings(TypedDict, total=False):
 
 
 class _Named(TypedDict, total=False):
-    """A base, data or, for images from elsewhere, the tool whose results were imported."""
+    """Base, data or, for images from elsewhere, the tool whose results were imported."""
 
     __pydantic_config__ = _EXTRA  # type: ignore[misc]
 
@@ -92,7 +92,7 @@ class _Named(TypedDict, total=False):
 
 
 class Story(TypedDict, total=False):
-    """What the trainer wrote into ``checkpoint.json``, or how images from elsewhere were found."""
+    """The trainer's part of ``checkpoint.json``, or the origin of images from elsewhere."""
 
     __pydantic_config__ = _EXTRA  # type: ignore[misc]
 
@@ -135,8 +135,8 @@ class CheckpointRecord(_Part):
     revision: Text
     """Commit of a hub repository; empty for others."""
     story: Story
-    """What the trainer wrote into ``checkpoint.json``; empty for what was not trained here. For
-    images, the one key ``imported``: how they were found."""
+    """The trainer's part of ``checkpoint.json``; empty for what was not trained here. Of images
+    from elsewhere the one key ``imported``: their origin."""
 
     @property
     def tool(self) -> str:
@@ -186,7 +186,7 @@ class MetricRecord(_Part):
     """Declaration of a metric."""
 
     unit: Text
-    """What one value counts."""
+    """Unit of a value."""
     range: Bounds
     """Smallest and largest possible value; infinite where there is no bound (null in the file)."""
     higher_is_better: bool
@@ -196,7 +196,7 @@ class MetricRecord(_Part):
     source: Text
     """Paper and official implementation."""
     aggregate: Literal["mean", "task_mean"]
-    """How samples become one number."""
+    """Mean of all samples, or unweighted mean of the tasks' means."""
 
     @classmethod
     def of(cls, metric: Metric) -> MetricRecord:
@@ -212,7 +212,7 @@ class EvaluatorRecord(_Part):
     version: Text
     """Version of the package it comes from; empty for a file."""
     identity: dict[Text, Text]
-    """What besides the metrics' versions decides its values: digests of weights, engines."""
+    """Everything besides the metrics' versions that decides its values: weights, engines."""
     metrics: dict[Text, MetricRecord] = Field(min_length=1)
     """Its metrics by name."""
 
@@ -286,7 +286,7 @@ class ScoresRecord(_Part):
 
 
 class RunDraft(_Part):
-    """A record before its scores are written: all but ``scores`` and ``schema``."""
+    """Record before its scores are written: all but ``scores`` and ``schema``."""
 
     checkpoint: CheckpointRecord
     suite: SuiteRecord
@@ -350,7 +350,7 @@ class RunRecord(RunDraft):
 
 
 def fault(error: ValidationError) -> str:
-    """Return what is wrong with a record, as the end of a sentence that begins with its file."""
+    """Return the fault of a record, as the end of a sentence that begins with its file."""
     errors: list[Any] = list(error.errors(include_url=False))
     paths = [".".join(str(key) for key in e["loc"] if key != "[key]") for e in errors]
     lacking = [e["msg"] if e["type"] == "lacking" else path

@@ -49,7 +49,7 @@ _LONGEST = 120
 
 def training_key(story: Mapping[str, Any], with_step: bool = True) -> str:
     """Return the key that checkpoints of one training have in common whatever their seed and, if
-    not ``with_step``, whatever their step. ``story`` is what the trainer wrote.
+    not ``with_step``, whatever their step. ``story`` is the trainer's part of ``checkpoint.json``.
     """
     config = {name: value for name, value in story["config"].items() if name != "seed"}
     names = ("name", "method", "step") if with_step else ("name", "method")
@@ -140,7 +140,7 @@ class Run:
 
     @property
     def training(self) -> Story:
-        """What the trainer wrote; empty for what was not trained here."""
+        """The trainer's part of ``checkpoint.json``; empty for what was not trained here."""
         return {} if self.imported else self.record.checkpoint.story
 
     @property
@@ -170,8 +170,7 @@ class Run:
 def folder_of(results: Path, record: RunDraft) -> Path:
     """Return results/SUITE/PROTOCOL/LABEL-DIGEST.
 
-    The digest is one of what decides the numbers, so that a run that is made again replaces its
-    older record.
+    The digest is :meth:`RunDraft.key`, so that a run that is made again replaces its older record.
     """
     name = f"{_plain(record.checkpoint.label)}-{record.key()[:8]}"
     return results / _plain(record.suite.name) / _plain(record.protocol.name) / name
@@ -210,9 +209,8 @@ def write_run(results: Path, record: RunDraft, scores: pd.DataFrame) -> Run:
 
 
 def score_frame(rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return rows with the keys :data:`COLUMNS` as a table with the columns' types.
-
-    It takes any text: halves of surrogate pairs, which UTF-8 does not have, become their escape.
+    """Return rows with the keys :data:`COLUMNS` as a table with the columns' types; halves of
+    surrogate pairs, which UTF-8 does not have, become their escape.
     """
     frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
     for column in frame.columns.difference(["index", "value"]):

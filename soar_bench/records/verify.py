@@ -41,7 +41,7 @@ class Finding:
     run: str
     check: str
     state: State
-    #: what is wrong, or why it was not checked
+    #: faults, or why it was not checked
     text: str = ""
 
 
@@ -83,9 +83,9 @@ def _samples(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     """Every planned sample stands exactly once per metric, with one text, noise and image."""
     suite = run.record.suite
     declared = [name for name, _ in metrics_of(run)]
-    strange = sorted(set(scores["metric"]) - set(declared))
-    if strange:
-        yield f"scores of {', '.join(strange)}, which no evaluator of the record gives"
+    undeclared = sorted(set(scores["metric"]) - set(declared))
+    if undeclared:
+        yield f"scores of {', '.join(undeclared)}, which no evaluator of the record gives"
     prompts = scores["prompt_id"].nunique()
     if prompts != suite.prompts:
         yield f"{prompts} prompts, not {suite.prompts}"
@@ -96,10 +96,10 @@ def _samples(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
         yield from _differences("samples", planned, scores)
     for metric in declared:
         rows = scores.loc[scores["metric"] == metric, ["prompt_id", "index"]]
-        twice = int(rows.duplicated().sum())
-        lacking = len(samples - set(rows.itertuples(index=False, name=None)))
-        if twice or lacking:
-            yield f"{metric}: {lacking} samples are missing, {twice} stand there again"
+        repeated = int(rows.duplicated().sum())
+        missing = len(samples - set(rows.itertuples(index=False, name=None)))
+        if repeated or missing:
+            yield f"{metric}: {missing} samples are missing, {repeated} stand there again"
     columns = ["prompt", "task", "noise", "image"]
     values = scores.groupby(["prompt_id", "index"])[columns].nunique()
     for column in values.columns[(values != 1).any()]:
@@ -240,9 +240,9 @@ def _differences(
 ) -> Iterator[str]:
     columns = ["prompt_id", "index", *columns]
     samples = set(scores[columns].itertuples(index=False, name=None))
-    lacking, strange = len(planned - samples), len(samples - planned)
-    if lacking or strange:
-        yield f"{lacking} {noun} are missing, {strange} are there that should not be"
+    missing, unplanned = len(planned - samples), len(samples - planned)
+    if missing or unplanned:
+        yield f"{missing} {noun} are missing, {unplanned} are there that should not be"
 
 
 def _some(values: Sequence[Any] | pd.Series[Any]) -> str:

@@ -919,6 +919,15 @@ def test_a_file_that_nobody_vouches_for_is_refused(mirrored, run, tmp_path):
     assert mirrored.unknown.missing()
 
 
+def test_a_second_copy_in_the_mirror_that_is_vouched_for_is_taken(mirrored, run):
+    """The copy at the first place has no entry in an index; the one at the second has."""
+    first = mirrored.place / "weights" / "unknown"
+    shutil.copytree(first, mirrored.place / "unknown")
+    (first / "digests.json").unlink()
+    assert run("unknown", "--mirror", mirrored.place)[0] == 0
+    assert mirrored.unknown.digests()
+
+
 def test_a_mirrors_damaged_file_of_unknown_digest_is_refused(mirrored, run):
     (mirrored.place / "weights" / "unknown" / "u.bin").write_bytes(b"damaged")
     code, said = run("unknown", "--mirror", mirrored.place)

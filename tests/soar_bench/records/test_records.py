@@ -14,13 +14,13 @@ import pytest
 from records_by_hand import SETTINGS, few_scores, record, row, write_run
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import json_text
 from soar_bench.output.leaderboard import leaderboard
 from soar_bench.records import (
     RUN_FILE,
     SCORES_FILE,
     RunDraft,
     folder_of,
-    json_text,
     read_run,
     read_runs,
     run_folders,
