@@ -5,7 +5,6 @@ Errors of a device that is out of memory pass through.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from soar_bench.drift.samples import Encoded
+    from soar_bench.scoring.scores import Observer
     from training.data import Source
     from training.objectives import Velocity
 
@@ -41,9 +41,6 @@ _SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 _OTHERWISE = ("use_dynamic_shifting", "stochastic_sampling", "invert_sigmas")
 #: The arrays of a probe that are kept.
 _ARRAYS = ("sigmas", "timesteps", "ideal", "own", "moved")
-
-#: Called with what is being done, samples done and samples in all.
-Observer = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from soar_bench.report import svg, text
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 #: How far lines are drawn apart, and all of them at most, of the width: intervals stand side by
 #: side, not on top of each other.
@@ -76,6 +72,8 @@ def draw(
     """Return the drawing of lines, with ``labels`` of both axes and a horizontal line at ``level``;
     empty where no line has a mark. ``key`` and ``says`` are those of :func:`svg.to_svg`.
     """
+    from matplotlib.ticker import MaxNLocator
+
     places = places_of(lines)
     if not places:
         return Markup("")
@@ -99,18 +97,11 @@ def draw(
                 inside = svg.PAPER if mark.hollow else color
                 axes.plot(x, mark.y, marker, color=color, markerfacecolor=inside, markersize=5,
                           gid=gid)  # fmt: skip
-        _name_places(axes, places)
+        gaps = [after - before for before, after in pairwise(places)]
+        if all(gap > _CLOSE * (places[-1] - places[0]) for gap in gaps):
+            axes.set_xticks(places, [f"{place:g}" for place in places])
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
         axes.set_xlabel(labels[0])
         axes.set_ylabel(svg.label(labels[1]))
         return svg.to_svg(figure, key, says, titles)
-
-
-def _name_places(axes: Axes, places: Sequence[float]) -> None:
-    """Name every place on the axis if there is room for their names."""
-    from matplotlib.ticker import MaxNLocator
-
-    gaps = [after - before for before, after in pairwise(places)]
-    if all(gap > _CLOSE * (places[-1] - places[0]) for gap in gaps):
-        axes.set_xticks(places, [f"{place:g}" for place in places])
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,15 +29,13 @@ from soar_bench.report import (
 from soar_bench.report.plots import Plot
 from soar_bench.report.samples import Gallery
 from soar_bench.report.sections import Section, sections_of
+from soar_bench.scoring.scores import Observer
 from soar_bench.stats import CONFIDENCE
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "index.html"
 #: Without a limit a large board would fill the disk.
 MOST_IMAGES = 10_000
-
-#: Called with a stage's name, how much of it is done, and of how much.
-Observer = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,8 @@ def board_data(
     for c, (run, frame) in enumerate(zip(board.runs, gallery.frames, strict=True)):
         rows = {m: _aligned(frame, m, index) for m, _ in board.metrics}
         values.append([[_rounded(value) for value in of["value"]] for of in rows.values()])
-        unscored.append([_reasons(of) for of in rows.values()])
+        reasons = [enumerate(of["unscored"]) for of in rows.values()]
+        unscored.append([{str(s): r for s, r in of if isinstance(r, str) and r} for of in reasons])
         details.append(_details(run, rows))
         present = index.isin(pd.MultiIndex.from_frame(frame[_SAMPLE]))
         shown = (picture_of.get((c, s), LEFT_OUT) if p else None for s, p in enumerate(present))
@@ -166,11 +167,6 @@ def _aligned(frame: pd.DataFrame, metric: str, index: pd.MultiIndex) -> pd.DataF
 def _rounded(value: float) -> float | None:
     """Return a score with nine figures: more than float32 has, so that ties stay what they are."""
     return float(f"{value:.9g}") if math.isfinite(value) else None
-
-
-def _reasons(rows: pd.DataFrame) -> dict[str, str]:
-    reasons = enumerate(rows["unscored"])
-    return {str(s): reason for s, reason in reasons if isinstance(reason, str) and reason}
 
 
 def _details(run: Run, by_metric: dict[str, pd.DataFrame]) -> dict[str, dict[str, Any]]:
