@@ -37,6 +37,8 @@ from soar_bench.records.model import (
 RUN_FILE = "run.json"
 SCORES_FILE = "scores.parquet"
 
+#: A file of more rows is no run's, but may fill the memory.
+_MAX_ROWS = 10_000_000
 #: Columns of scores.parquet; :meth:`Run.scores` describes them.
 COLUMNS = (
     "prompt_id", "index", "task", "prompt", "noise",
@@ -79,9 +81,15 @@ class Run:
 
         SoarBenchError unless the file is the one that the record was written with.
         """
+        from pyarrow.parquet import ParquetFile
+
         file = self.folder / SCORES_FILE
         content = self._score_bytes()
         try:
+            # A small file may hold very many rows.
+            rows = ParquetFile(io.BytesIO(content)).metadata.num_rows
+            if rows > _MAX_ROWS:
+                raise ValueError(f"it has {rows:,} rows, more than {_MAX_ROWS:,}")
             frame = pd.read_parquet(io.BytesIO(content))
         except (OSError, ValueError) as error:
             raise SoarBenchError(f"{file} cannot be read ({error}): run that eval again") from None

@@ -34,6 +34,8 @@ LISTS = (
 _FILE_COLUMNS = ("file", "file_name", "image", "path")
 _PROMPT_COLUMNS = ("prompt", "text")
 
+#: Indices are below this, as int64 holds them.
+_MAX_INDEX = 10**18
 _GENEVAL_RECORD = "metadata.jsonl"
 _GENEVAL_SAMPLES = "samples"
 _GENEVAL_OVERVIEW = "grid.png"
@@ -99,7 +101,8 @@ def open_folder(folder: Path, prompts: Path | None = None) -> FolderImages:
             "choose one with --prompts"
         )
     if listed:
-        layout, rows = listed[0].name, list(_listed(listed[0]))
+        layout = listed[0].name
+        rows = list(_listed(listed[0] if prompts else _own(folder, listed[0])))
     elif any(
         (record.parent / _GENEVAL_SAMPLES).is_dir()
         for record in folder.glob(f"*/{_GENEVAL_RECORD}")
@@ -141,6 +144,13 @@ def _find_images(folder: Path) -> list[str]:
             if not name.startswith(".") and file.suffix.lower() in _SUFFIXES + _OTHER_SUFFIXES:
                 images.append(file.relative_to(folder).as_posix())
     return sorted(images)
+
+
+def _own(folder: Path, file: Path) -> Path:
+    """Return a file of the folder. SoarBenchError if a link leads out of the folder."""
+    if file.resolve().is_relative_to(folder.resolve()):
+        return file
+    raise SoarBenchError(f"{file} is a link out of {folder}: links are not followed, copy it there")
 
 
 # Layouts
@@ -190,15 +200,16 @@ def _pop_identity(record: dict[str, Any], where: str) -> tuple[str | None, int |
         raise SoarBenchError(f"{where}: id must be a text or a whole number, not {id!r}")
     if isinstance(index, str) and _is_number(index):
         index = int(index)
-    if index is not None and (isinstance(index, bool) or not isinstance(index, int) or index < 0):
-        raise SoarBenchError(f"{where}: index must be a whole number from 0, not {index!r}")
+    whole = isinstance(index, int) and not isinstance(index, bool)
+    if index is not None and not (whole and 0 <= index < _MAX_INDEX):
+        raise SoarBenchError(f"{where}: index must be a whole number from 0, not {index!r:.40}")
     return (None if id is None else str(id)), index
 
 
 def _geneval(folder: Path, images: Sequence[str]) -> Iterator[_Row]:
     """Yield the rows of GenEval's layout: one folder per prompt, with numbered images."""
     for record_file in sorted(folder.glob(f"*/{_GENEVAL_RECORD}")):
-        where = str(record_file)
+        where = str(_own(folder, record_file))
         lines = sum(1 for _ in scan_rows(record_file))
         if lines != 1:
             raise SoarBenchError(f"{where} must hold one line of JSON; it has {lines}")
@@ -221,7 +232,7 @@ def _geneval(folder: Path, images: Sequence[str]) -> Iterator[_Row]:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) < len(str(_MAX_INDEX))
 
 
 def _check_geneval_record(record: Mapping[str, Any], where: str) -> None:
@@ -259,7 +270,7 @@ def _texts(folder: Path, images: Sequence[str]) -> Iterator[_Row]:
     if alone:
         raise SoarBenchError(f"{len(alone)} texts in {folder} have no image: {_few(alone)}")
     for text_file, image in image_of.items():
-        text = read_text(folder / text_file).strip()
+        text = read_text(_own(folder, folder / text_file)).strip()
         if not text:
             raise SoarBenchError(f"{folder / text_file} is empty: it must hold the prompt")
         yield _Row(str(folder / text_file), image, text, {})
@@ -291,7 +302,7 @@ def _check_files(folder: Path, rows: Sequence[_Row], images: Sequence[str]) -> N
     for row in rows:
         path = Path(row.file)
         inside = not path.is_absolute() and ".." not in path.parts and "\0" not in row.file
-        if inside and not (folder / path).is_file():
+        if inside and not os.path.isfile(folder / path):  # noqa: PTH113  False for too long a name
             missing.append(row.file)
             continue
         file = (root / path).resolve() if inside else root
@@ -309,7 +320,7 @@ def _check_files(folder: Path, rows: Sequence[_Row], images: Sequence[str]) -> N
         raise SoarBenchError(
             f"{len(missing)} of {len(rows)} rows have no image in {folder}: {_few(missing)}"
         )
-    stray = [image for image in images if (root / image).resolve() not in row_of]
+    stray = [image for image in images if Path(os.path.realpath(root / image)) not in row_of]
     if stray:
         raise SoarBenchError(
             f"{len(stray)} of {len(images)} images in {folder} have no prompt: {_few(stray)}"

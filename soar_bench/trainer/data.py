@@ -63,8 +63,10 @@ def open_data(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None = N
     """
     kind, colon, number = name.partition(":")
     if kind in DISTRIBUTIONS:
-        if colon and not (number.isdecimal() and int(number) > 0):
-            raise SoarBenchError(f"{name!r} needs a positive number after the colon")
+        if colon and not (number.isdecimal() and len(number) < 10 and int(number) > 0):
+            raise SoarBenchError(
+                f"{name!r:.60} needs a positive number of less than ten digits after the colon"
+            )
         return ShapesSource(DISTRIBUTIONS[kind], int(number) if colon else DEFAULT_COUNT)
     if not Path(name).exists() and not name.endswith(".tar"):
         raise SoarBenchError(

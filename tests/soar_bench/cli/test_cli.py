@@ -148,6 +148,7 @@ def test_help_answers_at_once():
         (["train", "sft", "--base", "nowhere", "--data", "x"], ["no pipeline folder", "'nowhere'"]),
         (["train", "sft", "--base", "shapes", "--data", "nowhere"], ["no training data 'nowhere'"]),
         (["train", "sft", "--base", "shapes", "--data", "shapes-clean:x"], ["positive number"]),
+        (["data", "check", "shapes-clean:" + "9" * 5000], ["positive number"]),
         (["train", "sft", "--base", "shapes", "--set", "stepz=3"], ["did you mean steps"]),
         (["train", "sft", "--base", "shapes", "--set", "steps=["], ["the value is not YAML"]),
         (["train", "sft", "--base", "shapes", "--set", "base=[a]"], ["'base' is ['a']"]),

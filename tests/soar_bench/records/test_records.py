@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -172,6 +173,21 @@ def test_scores_that_are_not_those_of_the_record_are_refused_until_written_again
             read()
     again = write_run(tmp_path / "results", record(), few_scores(0.25, 0.5, None))
     assert again.scores()["value"].tolist()[:2] == [0.25, 0.5]
+
+
+def test_a_small_file_of_very_many_scores_is_refused_before_they_fill_the_memory(run):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    many = pa.array([0], pa.int8()).take(pa.array([0] * 1_000_000))
+    with pq.ParquetWriter(run.folder / SCORES_FILE, pa.schema([("index", pa.int8())])) as writer:
+        for _ in range(11):
+            writer.write_table(pa.table({"index": many}))
+    told = json.loads((run.folder / RUN_FILE).read_text())
+    told["scores"]["sha256"] = hashlib.sha256((run.folder / SCORES_FILE).read_bytes()).hexdigest()
+    (run.folder / RUN_FILE).write_text(json.dumps(told))
+    with pytest.raises(SoarBenchError, match="11,000,000 rows, more than 10,000,000"):
+        read_run(run.folder).scores()
 
 
 @pytest.mark.parametrize("lost", [RUN_FILE, SCORES_FILE])

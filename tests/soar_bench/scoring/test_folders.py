@@ -527,3 +527,39 @@ def test_damaged_exif_turns_nothing_and_a_phones_pair_of_pictures_is_its_first(t
         assert image.format == "MPO"
     assert read_pixels(tmp_path / "c.jpg")[1] == "JPEG"
     np.testing.assert_array_equal(read(tmp_path / "c.jpg"), read(tmp_path / "b.jpg"))
+
+
+def test_no_text_is_read_through_a_link_out_of_the_folder(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text('{"prompt": "a secret", "tag": "x", "file": "a.png"}')
+    for layout, link in (
+        ("beside", "a.txt"),
+        ("list", "metadata.jsonl"),
+        ("geneval", "00000/metadata.jsonl"),
+    ):
+        folder = tmp_path / layout
+        (folder / "00000" / "samples").mkdir(parents=True)
+        save(folder / ("00000/samples/0000.png" if layout == "geneval" else "a.png"))
+        (folder / link).symlink_to(secret)
+        with pytest.raises(SoarBenchError, match=rf"{link} is a link out of .*{layout}"):
+            open_folder(folder)
+
+
+def test_a_circle_of_links_or_too_long_a_name_is_no_image(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("b.png")
+    (tmp_path / "metadata.csv").write_text("file,prompt\na.png,x\n")
+    with pytest.raises(SoarBenchError, match=r"1 of 2 images .* have no prompt: b\.png"):
+        open_folder(tmp_path)
+    (tmp_path / "metadata.csv").write_text(f"file,prompt\na.png,x\n{'b' * 3000}.png,x\n")
+    with pytest.raises(SoarBenchError, match="1 of 2 rows have no image"):
+        open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("digits", [30, 5000])
+def test_an_index_that_no_column_holds_is_refused_with_its_line(digits, tmp_path):
+    save(tmp_path / "a.png")
+    rows = ["file,prompt,id,index", f"a.png,x,1,{'9' * digits}"]
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    with pytest.raises(SoarBenchError, match="line 2: index must be a whole number from 0"):
+        open_folder(tmp_path)
