@@ -30,7 +30,7 @@ from soar_bench.records.provenance import made_by
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.images import ImageSet
 from soar_bench.scoring.plan import Options, Plan, prepare, prepare_images, problems
-from soar_bench.scoring.scores import BATCH, Judged, Observer, score_samples
+from soar_bench.scoring.scores import BATCH, Observer, score_samples
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import default_protocol, get_protocol, override
 from soar_bench.suites.types import Protocol, Suite
@@ -42,7 +42,7 @@ __all__ = ["Options", "Plan", "evaluate", "prepare", "prepare_images", "problems
 
 #: Called with a sentence for a person.
 Note = Callable[[str], None]
-#: Images that vanish while they are scored are made again so many times.
+#: How often images that vanish while they are scored are made.
 _ATTEMPTS = 3
 
 
@@ -53,95 +53,75 @@ def run(
     note: Note = lambda words: None,
     group: Group = ALONE,
 ) -> Run:
-    """Generate and score what is missing, and write the record.
+    """Generate what is missing, score what is missing, and write the record.
 
     With several processes each calls this with the same plan; the main one writes, all return the
     record.
     """
     if plan.problems:
         raise SoarBenchError("; ".join(plan.problems.values()))
-    started = datetime.now(UTC)
+    started, source, force = datetime.now(UTC), plan.source, options.force
     # where nothing is left to do, torch need not be asked for a device
     idle = plan.idle and options.device == AUTO
     device = group.device("cpu" if idle else choose(options.device))
-    made, judged = _make_and_score(plan, options, device, observe, note, group)
+
+    generated, batch_size, at_once = 0, options.batch_size, options.batch_size or BATCH
+    seconds: dict[str, float] = {}
+    for _ in range(_ATTEMPTS):
+        if isinstance(source, Generation):
+            clock, at_once = time.monotonic(), BATCH
+            made = source.make(options.batch_size, device, force, group, observe, note)
+            generated, batch_size = generated + made.images, made.batch_size
+            passed = seconds.get("generate", 0.0) + time.monotonic() - clock
+            seconds["generate"] = round(passed, 3)
+        judged = score_samples(
+            plan.judges, plan.samples, source, options.cache, at_once, device, force, observe, group
+        )
+        if not judged.gone:
+            break
+        force = False
+        note(f"{len(judged.gone)} images have gone or are damaged: making them again")
+    else:
+        raise ImageGone(
+            f"images keep vanishing from {source.folder}: see what deletes or damages them, "
+            "and run the same command again"
+        )
     if not group.main:
         return read_run(Path(group.share("")))
-    scores = score_table(plan.samples, judged, plan.source.noise)
-    record = draft(plan.source, plan.judges, scores)
-    finished = None
-    if not made["generated"] and not any(judged.scored.values()):
-        finished = _same(options, record, scores)
+
+    scores = score_table(plan.samples, judged, source.noise)
+    record = draft(source, plan.judges, scores)
+    anew = generated or any(judged.scored.values())
+    finished = None if anew else _finished(options.results, record, scores)
     if finished is None:
-        made["seconds"] |= judged.seconds
-        made |= {"scored": judged.scored, "failed": judged.failed, "processes": group.size}
-        made_record = made_by(started, device, memory=peak(device), **made)
-        record = record.model_copy(update={"made": made_record})
-        if isinstance(plan.source, ImageSet):
-            plan.source.write_files(folder_of(options.results, record))
+        provenance = made_by(
+            started,
+            device,
+            memory=peak(device),
+            seconds=seconds | judged.seconds,
+            generated=generated,
+            batch_size=batch_size,
+            scored=judged.scored,
+            failed=judged.failed,
+            processes=group.size,
+        )
+        record = record.model_copy(update={"made": provenance})
+        if isinstance(source, ImageSet):
+            source.write_files(folder_of(options.results, record))
         finished = write_run(options.results, record, scores)
     group.share(str(finished.folder))
     return finished
 
 
-def _make_and_score(
-    plan: Plan, options: Options, device: str, observe: Observer, note: Note, group: Group
-) -> tuple[dict[str, Any], Judged]:
-    """What was generated, as the record has it, and the scores of all samples."""
-    source, force = plan.source, options.force
-    made: dict[str, Any] = {"generated": 0, "batch_size": options.batch_size, "seconds": {}}
-    at_once, seconds = options.batch_size or BATCH, 0.0
-    for _ in range(_ATTEMPTS):
-        if isinstance(source, Generation):
-            clock = time.monotonic()
-            images = source.make(
-                batch_size=options.batch_size,
-                device=device,
-                force=force,
-                group=group,
-                observe=observe,
-                note=note,
-            )
-            seconds += time.monotonic() - clock
-            made["generated"] += images.images
-            made |= {"batch_size": images.batch_size, "seconds": {"generate": round(seconds, 3)}}
-            at_once = BATCH
-        judged = score_samples(
-            plan.judges,
-            plan.samples,
-            source,
-            options.cache,
-            source.name,
-            batch_size=at_once,
-            device=device,
-            force=force,
-            observe=observe,
-            group=group,
-        )
-        if not judged.gone:
-            return made, judged
-        force = False
-        note(f"{len(judged.gone)} images have gone or are damaged: making them again")
-    assert isinstance(source, Generation)
-    raise ImageGone(
-        f"images keep vanishing from {source.store.folder}: see what deletes or damages them, "
-        "and run the same command again"
-    )
-
-
-def _same(options: Options, record: RunDraft, scores: pd.DataFrame) -> Run | None:
-    """The record that is there, if it says the same: it still knows when the work was done."""
+def _finished(results: Path, record: RunDraft, scores: pd.DataFrame) -> Run | None:
+    """Return the earlier record if it says the same: it knows when the work was done."""
     try:
-        old = read_run(folder_of(options.results, record))
-        if not old.scores().equals(scores):
-            return None
+        old = read_run(folder_of(results, record))
+        same = old.scores().equals(scores)
     except SoarBenchError:  # none, or damaged
         return None
-    same = all(getattr(old.record, name) == part for name, part in record if name != "made")
+    same = same and all(getattr(old.record, name) == v for name, v in record if name != "made")
     return old if same else None
-
-
-# The same for Python
 
 
 def evaluate(
@@ -178,11 +158,11 @@ def evaluate(
         evaluators: names or :class:`evaluators.Evaluator` objects; by default the suite's.
         base: the pipeline that a transformer or a LoRA stands on, where it does not say.
         protocol: named settings; by default the suite's.
-        steps: sampler steps, in place of the protocol's.
-        guidance: guidance scale, in place of the protocol's; 1 is none.
-        resolution: side of the images in pixels, in place of the protocol's.
-        max_sequence_length: tokens of a prompt that a T5 encoder sees, in place of the protocol's.
-        dtype: precision of the model: float32, bfloat16 or float16, in place of the protocol's.
+        steps: sampler steps; this and the next four replace the protocol's.
+        guidance: guidance scale; 1 is none.
+        resolution: side of the images in pixels.
+        max_sequence_length: tokens of a prompt that a T5 encoder sees.
+        dtype: precision of the model: float32, bfloat16 or float16.
         images_per_prompt: by default the suite's.
         seed: seed of the initial noise; by default the suite's.
         label: name for tables; by default the checkpoint's.
@@ -198,15 +178,11 @@ def evaluate(
         SoarBenchError: in one sentence, before anything is made, for everything that is wrong with
             these arguments.
     """
-    of_suite = suite if isinstance(suite, Suite) else get_suite(str(suite))
-    if seed is not None:
-        of_suite = replace(of_suite, seed=seed)
-    if protocol is None:
-        protocol = default_protocol(of_suite)
-    elif isinstance(protocol, str):
-        protocol = get_protocol(protocol)
+    suite = suite if isinstance(suite, Suite) else get_suite(str(suite))
+    suite = suite if seed is None else replace(suite, seed=seed)
+    protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     protocol = override(
-        protocol,
+        protocol or default_protocol(suite),
         steps=steps,
         guidance=guidance,
         resolution=resolution,
@@ -217,22 +193,23 @@ def evaluate(
         checkpoint = resolve(str(checkpoint), None if base is None else str(base))
     elif not isinstance(checkpoint, Checkpoint):
         checkpoint = from_memory(checkpoint)
-    if label:
-        checkpoint = replace(checkpoint, label=label)
+    checkpoint = replace(checkpoint, label=label) if label else checkpoint
     if checkpoint.loaded is not None and device == AUTO:
         device = str(checkpoint.loaded.pipeline.device)
+    chosen = None if evaluators is None else _listed(evaluators)
+    at_once: int | None = None if batch_size == AUTO else batch_size  # type: ignore[assignment]
     options = Options(
         Path(results),
         Path(cache),
         images_per_prompt,
-        None if evaluators is None else _listed(evaluators),
-        None if batch_size == AUTO else batch_size,  # type: ignore[arg-type]
+        chosen,
+        at_once,
         device,
         evaluator_dtype,
         force,
     )
     with nullcontext() if checkpoint.loaded is None else preserved_torch_state():
-        return _run_quietly(prepare(checkpoint, of_suite, protocol, options), options, progress)
+        return _run_quietly(prepare(checkpoint, suite, protocol, options), options, progress)
 
 
 def score(
@@ -268,11 +245,12 @@ def score(
     options = Options(
         Path(results),
         Path(cache),
-        evaluators=_listed(evaluators),
-        batch_size=batch_size,
-        device=device,
-        evaluator_dtype=evaluator_dtype,
-        force=force,
+        None,
+        _listed(evaluators),
+        batch_size,
+        device,
+        evaluator_dtype,
+        force,
     )
     observe = progress or (lambda stage, done, total: None)
     plan = prepare_images(images, options, prompts, metadata, label, suite, observe)

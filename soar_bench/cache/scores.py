@@ -1,4 +1,4 @@
-"""Scores on disk, kept as they are made, named by what decides them.
+"""Scores on disk, kept as they are made.
 
 One folder for an evaluator (its versions and weights) and a set of images, in it one file for each
 process that wrote, so that processes never write into each other's lines. A line is one sample and
@@ -65,9 +65,9 @@ class Journal:
             stream.write("\n" + "".join(_line(key, scores) for key, scores in entries))
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Removes scores from disk too, and leaves one file of the others."""
-        unwanted = set(keys)
-        self._scores = {k: scores for k, scores in self._scores.items() if k not in unwanted}
+        """Remove scores from disk too, and leave one file of the others."""
+        gone = set(keys)
+        self._scores = {key: scores for key, scores in self._scores.items() if key not in gone}
         old = self._files()
         if self._scores:
             write_text(self._file, "".join(_line(*entry) for entry in self._scores.items()))

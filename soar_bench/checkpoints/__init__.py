@@ -1,20 +1,22 @@
-"""From what a user types to weights that can be judged, with their identity and their story.
+"""From a name to weights that can be judged, with their digest and the story of their training.
 
-:func:`resolve` checks everything that can be checked without loading weights. What it finds is
-remembered (:mod:`soar_bench.core.digests`): for a checkpoint that has not changed it
-reads no weights and imports no torch.
+:func:`resolve` checks everything that can be checked without loading weights. Its findings are
+cached (:mod:`soar_bench.core.digests`): a checkpoint that has not changed is not read again, and no
+torch imported.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from soar_bench.checkpoints import hub
 from soar_bench.checkpoints.adapters import base_of, check_adapter
 from soar_bench.checkpoints.fit import check_denoiser_folder, check_denoiser_shapes
-from soar_bench.checkpoints.forms import Found, find
+from soar_bench.checkpoints.forms import Located, find
 from soar_bench.checkpoints.single_file import converted, converted_shapes, in_diffusers_names
 from soar_bench.checkpoints.types import Checkpoint
 from soar_bench.core.digests import (
@@ -44,49 +46,38 @@ __all__ = ["EMBEDDED", "Checkpoint", "digest_pipeline", "image_size", "pipeline_
 
 
 def resolve(name: str, base: str | None = None) -> Checkpoint:
-    """The checkpoint of that name, checked against the base it stands on.
+    """Return the checkpoint of that name, checked against the base it stands on.
 
-    ``name`` is an embedded base, a file, a folder, or a hub id of which the repository is in the
-    hub's cache here. ``base`` names a pipeline for weights that are none themselves; a pipeline
-    leaves it unused. SoarBenchError if there is no such checkpoint, or it cannot be judged.
+    ``name`` is an embedded base, a file, a folder, or a hub id in the hub's cache. ``base`` names
+    the pipeline that weights stand on. SoarBenchError if there is none that can be judged.
     """
-    found = find(name)
+    located = find(name)
     try:
-        if found.kind == "pipeline":
-            return _pipeline(name, found)
-        if found.kind == "trained":
-            return _trained(name, found, base)
-        return _untold(name, found, base)
+        if located.kind == "pipeline":
+            folder = located.path
+            check_pipeline(folder)
+            digest = digest_pipeline(folder)
+            return Checkpoint(
+                located.label, name, "pipeline", folder, digest, revision=located.revision
+            )
+        if located.kind == "trained":
+            return _trained(name, located, base)
+        return _untold(name, located, base)
     except TrainingError as error:
         raise SoarBenchError(str(error)) from None
 
 
 def image_size(checkpoint: Checkpoint, protocol: Protocol) -> int:
-    """Return the side of the square images in pixels: the protocol's, or the pipeline's own.
-
-    SoarBenchError if the pipeline cannot make images of that size, or has no default.
-    """
+    """Return the images' side in pixels: see :func:`soar_bench.pipelines.sizes.image_size`."""
     return sizes.image_size(Pipeline(checkpoint.pipeline), protocol.resolution, checkpoint.name)
 
 
-def _pipeline(name: str, found: Found) -> Checkpoint:
-    check_pipeline(found.path)
-    return Checkpoint(
-        label=found.label,
-        name=name,
-        form="pipeline",
-        pipeline=found.path,
-        digest=digest_pipeline(found.path),
-        revision=found.revision,
-    )
-
-
-def _base(name: str, base: str | None) -> Checkpoint:
-    """The pipeline that weights stand on."""
+def _base(name: str, base: str | None, hint: str = "") -> Checkpoint:
+    """Return the pipeline that weights stand on."""
     if not base:
         raise SoarBenchError(
-            f"{name} holds no whole pipeline: name the one it was trained from with --base (a "
-            "folder, an embedded base or a hub id)"
+            f"{name} holds no whole pipeline{hint}: name the one it was trained from with --base "
+            "(a folder, an embedded base or a hub id)"
         )
     if find(base).kind != "pipeline":
         raise SoarBenchError(
@@ -95,8 +86,8 @@ def _base(name: str, base: str | None) -> Checkpoint:
     return resolve(base)
 
 
-def _trained(name: str, found: Found, base: str | None) -> Checkpoint:
-    folder = found.path
+def _trained(name: str, located: Located, base: str | None) -> Checkpoint:
+    folder = located.path
     story = read_checkpoint(folder)
     adapter = (folder / ADAPTER).is_dir()
     weights = folder / (ADAPTER if adapter else TRANSFORMER)
@@ -115,54 +106,59 @@ def _trained(name: str, found: Found, base: str | None) -> Checkpoint:
             "base, or name it with --base"
         )
     form, place = ("lora", files[0]) if adapter else ("transformer", weights)
-    label = f"{story['name']}-seed{story['seed']}"
-    return _standing_on(stands_on, name, found, form, place, label=label, story=story)
+    located = replace(located, label=f"{story['name']}-seed{story['seed']}")
+    return _standing_on(stands_on, name, located, form, place, story)
 
 
-def _untold(name: str, found: Found, base: str | None) -> Checkpoint:
-    """Weights of a transformer or a LoRA, which do not say how they were made."""
-    if found.kind == "lora":
-        base = base or _own_base(name, base_of(found.path))
-    elif found.path.is_dir():
-        for file in model_files(found.path).files:
+def _untold(name: str, located: Located, base: str | None) -> Checkpoint:
+    """Return the checkpoint of a transformer or a LoRA that does not say how it was made."""
+    hint = ""
+    if located.kind == "lora":
+        if not base and (own := base_of(located.path)):
+            here = own in EMBEDDED or Path(own).exists()
+            repository = None if here else hub.parse(own)
+            here = here or (repository is not None and hub.is_here(repository))
+            base, hint = (own, "") if here else (None, f" (it names {own}, which is not here)")
+    elif located.path.is_dir():
+        for file in model_files(located.path).files:
             read_header(file)
-    return _standing_on(_base(name, base), name, found, found.kind, found.path)
+    return _standing_on(_base(name, base, hint), name, located, located.kind, located.path)
 
 
 def _standing_on(
-    base: Checkpoint, name: str, found: Found, form: str, weights: Path, **story: Any
+    base: Checkpoint, name: str, located: Located, form: str, weights: Path, story: Any = None
 ) -> Checkpoint:
-    """The checkpoint of weights, once they fit their base."""
+    """Return the checkpoint of weights, once they fit their base."""
     fitting = _fitting_folder if weights.is_dir() else _fitting_file
+    parts = (_fitting_adapter if form == "lora" else fitting)(weights, base)
+    digest, stands_on = digest_of({"pipeline": base.digest, **parts}), (base.name, base.digest)
     return Checkpoint(
-        **{"label": found.label, **story},
-        name=name,
-        form=form,
-        pipeline=base.pipeline,
-        digest=(_fitting_adapter if form == "lora" else fitting)(weights, base),
-        base=(base.name, base.digest),
-        weights=weights,
-        revision=found.revision,
+        located.label,
+        name,
+        form,
+        base.pipeline,
+        digest,
+        stands_on,
+        weights,
+        located.revision,
+        story or {},
     )
 
 
-def _fitting_folder(folder: Path, base: Checkpoint) -> str:
-    """The digest of a transformer's folder on its base, once it fits."""
-    pipeline = Pipeline(base.pipeline)
-    weights = model_files(folder)
+def _fitting_folder(folder: Path, base: Checkpoint) -> dict[str, Any]:
+    """Return the digest of a transformer's folder, once it fits its base."""
+    pipeline, weights = Pipeline(base.pipeline), model_files(folder)
 
     def check() -> str:
         check_denoiser_folder(pipeline, folder, weights.files)
         return "fits"
 
-    files = [*weights.files, folder / "config.json"]
-    subject = f"fit of {folder.resolve()} on {base.pipeline.resolve()}"
-    remember(subject, files, check, base.digest, versions())
-    return _on(base, transformer=_digest(folder, weights.files))
+    _remember_fit("fit of", folder, base, [*weights.files, folder / "config.json"], check)
+    return {"transformer": _digest(folder, weights.files)}
 
 
-def _fitting_file(file: Path, base: Checkpoint) -> str:
-    """The same for a single file."""
+def _fitting_file(file: Path, base: Checkpoint) -> dict[str, Any]:
+    """Return the digest of a transformer's single file, once it fits its base."""
     pipeline = Pipeline(base.pipeline)
 
     def check() -> str:
@@ -172,48 +168,31 @@ def _fitting_file(file: Path, base: Checkpoint) -> str:
         check_denoiser_shapes(pipeline, converted_shapes(pipeline, file), file)
         return digest_tensors(converted(pipeline, file))
 
-    subject = f"fit of {file.resolve()} on {base.pipeline.resolve()}"
-    return _on(base, transformer=remember(subject, [file], check, base.digest, versions()))
+    return {"transformer": _remember_fit("fit of", file, base, [file], check)}
 
 
-def _fitting_adapter(weights: Path, base: Checkpoint) -> str:
-    """The digest of an adapter's folder or file on its base, once it fits and changes something."""
-    pipeline = Pipeline(base.pipeline)
+def _fitting_adapter(weights: Path, base: Checkpoint) -> dict[str, Any]:
+    """Return the digest and settings of an adapter, once it fits its base and changes something."""
 
     def check() -> str:
-        adapter = check_adapter(pipeline, weights)
-        identity = {
-            "lora": digest_tensors(adapter.tensors),
-            "settings": {"scale": dict(adapter.scales)},
-        }
-        return json.dumps(identity, sort_keys=True)
+        adapter = check_adapter(Pipeline(base.pipeline), weights)
+        scales = {"scale": dict(adapter.scales)}
+        parts = {"lora": digest_tensors(adapter.tensors), "settings": scales}
+        return json.dumps(parts, sort_keys=True)
 
     files = sorted(weights.glob("adapter_*")) if weights.is_dir() else [weights]
-    subject = f"adapter {weights.resolve()} on {base.pipeline.resolve()}"
-    return _on(base, **json.loads(remember(subject, files, check, base.digest, versions())))
+    parts: dict[str, Any] = json.loads(_remember_fit("adapter", weights, base, files, check))
+    return parts
 
 
-def _own_base(name: str, base: str) -> str:
-    """The base that an adapter names itself, if it is here."""
-    here = base in EMBEDDED or (base and Path(base).exists())
-    if here:
-        return base
-    repository = hub.parse(base)
-    if repository is not None and hub.is_here(repository):
-        return base
-    words = f" (it names {base}, which is not here)" if base else ""
-    raise SoarBenchError(
-        f"{name} holds no whole pipeline{words}: name the one it was trained from with --base (a "
-        "folder, an embedded base or a hub id)"
-    )
+def _remember_fit(
+    kind: str, weights: Path, base: Checkpoint, files: Sequence[Path], check: Callable[[], str]
+) -> str:
+    subject = f"{kind} {weights.resolve()} on {base.pipeline.resolve()}"
+    return remember(subject, files, check, base.digest, versions())
 
 
-def _digest(weights: Path, files: Any) -> str:
-    """SHA-256 of weights as they lie in files."""
+def _digest(weights: Path, files: Sequence[Path]) -> str:
+    """Return the SHA-256 of weights as they lie in files."""
     subject = f"digest of the weights {weights.resolve()}"
     return remember(subject, files, lambda: digest_weights(files))
-
-
-def _on(base: Checkpoint, **parts: Any) -> str:
-    """The digest of weights together with the pipeline they stand on."""
-    return digest_of({"pipeline": base.digest, **parts})

@@ -1,8 +1,9 @@
-"""Whether a transformer's own weights fit the pipeline they are brought to; reads headers only."""
+"""Checks that a transformer's own weights fit their pipeline; headers only are read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import read_json
 from soar_bench.core.text import first_few
-from soar_bench.pipelines import Pipeline
+from soar_bench.pipelines.folder import Pipeline, plain
 from soar_bench.pipelines.models import (
     Shapes,
     check_settings,
@@ -18,7 +19,6 @@ from soar_bench.pipelines.models import (
     empty,
     empty_model,
     model_class,
-    plain,
     shapes_in,
 )
 
@@ -54,29 +54,21 @@ def check_denoiser_shapes(pipeline: Pipeline, shapes: Shapes, place: Path) -> No
     faults.refuse(f"{place} does not fit its base {pipeline.folder}")
 
 
-class OneFileFolder:
-    """A model's folder made of links to one file and to the pipeline's settings, while in use."""
-
-    def __init__(self, pipeline: Pipeline, file: Path) -> None:
-        self._pipeline, self._file = pipeline, file
-        self._place = TemporaryDirectory(prefix="soar-bench-")
-
-    def __enter__(self) -> Path:
-        folder = Path(self._place.name)
-        settings = self._pipeline.folder / self._pipeline.denoiser / "config.json"
+@contextmanager
+def one_file_folder(pipeline: Pipeline, file: Path) -> Iterator[Path]:
+    """Yield a model's folder made of links to one file and to the pipeline's settings."""
+    with TemporaryDirectory(prefix="soar-bench-") as place:
+        folder = Path(place)
+        settings = pipeline.folder / pipeline.denoiser / "config.json"
         (folder / "config.json").symlink_to(settings.resolve())
-        (folder / "diffusion_pytorch_model.safetensors").symlink_to(self._file.resolve())
-        return folder
-
-    def __exit__(self, *_: object) -> None:
-        self._place.cleanup()
+        (folder / "diffusion_pytorch_model.safetensors").symlink_to(file.resolve())
+        yield folder
 
 
 def _settings(cls: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """Settings with the class's defaults filled in, without notes on who saved them."""
+    """Return settings with the class's defaults filled in."""
     return plain(dict(empty(cls, config).config))
 
 
 def _listed(value: Any) -> Any:
-    """JSON knows no tuples."""
-    return list(value) if isinstance(value, tuple) else value
+    return list(value) if isinstance(value, tuple) else value  # JSON knows no tuples

@@ -1,9 +1,9 @@
-"""What lies at a name: which form of checkpoint, found by its files alone. Imports no torch."""
+"""The form of a checkpoint, seen from its files alone. Imports no torch."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from soar_bench.checkpoints import hub
@@ -20,7 +20,7 @@ from soar_bench.pipelines import EMBEDDED, INDEX, pipeline_folder
 from soar_bench.pipelines.weights import OTHER_FORMATS, convert_first, read_header
 from training.checkpoint import CHECKPOINT_FILE, latest_checkpoint
 
-#: Names of folders and files that say what is in them and not whose it is.
+#: Generic names of folders and files, which do not tell one checkpoint from another.
 _GENERIC = re.compile(
     r"transformer|unet|lora|checkpoint[-_]?\d*|(global_?)?step[-_]?\d+|adapter(_model)?|model"
     r"|weights|final|last|best|pytorch_lora_weights|diffusion_pytorch_model(\.\w+)?"
@@ -30,8 +30,8 @@ _INSIDE = ("lora", "transformer", "unet")
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies at a name."""
+class Located:
+    """A checkpoint's files and form."""
 
     #: ``pipeline``, ``trained`` (by soar-bench), ``transformer`` or ``lora``
     kind: str
@@ -42,10 +42,10 @@ class Found:
     revision: str = ""
 
 
-def find(name: str) -> Found:
-    """SoarBenchError if there is nothing, or nothing that can be judged."""
+def find(name: str) -> Located:
+    """Return the checkpoint of that name. SoarBenchError if there is none that can be judged."""
     if name in EMBEDDED:
-        return Found("pipeline", pipeline_folder(name), name)
+        return Located("pipeline", pipeline_folder(name), name)
     path = Path(name)
     if path.exists():
         return _at(path, _label(path))
@@ -61,27 +61,24 @@ def find(name: str) -> Found:
     label = repository.repo.rpartition("/")[2]
     if repository.inside:
         label += "-" + Path(repository.inside).stem
-    found = _at(place, label)
-    return Found(found.kind, found.path, label, commit)
+    return replace(_at(place, label), revision=commit)
 
 
-def _at(path: Path, label: str) -> Found:
+def _at(path: Path, label: str) -> Located:
     if path.is_file():
         return _file(path, label)
     if not path.is_dir():
         raise SoarBenchError(f"{path} is neither a file nor a folder")
     if (path / INDEX).exists():
-        return Found("pipeline", path, label)
-    if (path / CHECKPOINT_FILE).exists():
-        return Found("trained", path, label)
-    latest = latest_checkpoint(path)
-    if latest is not None:
-        return Found("trained", latest, label)
+        return Located("pipeline", path, label)
+    trained = path if (path / CHECKPOINT_FILE).exists() else latest_checkpoint(path)
+    if trained is not None:
+        return Located("trained", trained, label)
     for folder in (path, *(path / inside for inside in _INSIDE)):
         if (folder / PEFT_CONFIG).exists():
-            return Found("lora", folder, label)
+            return Located("lora", folder, label)
         if (folder / "config.json").exists():
-            return Found("transformer", folder, label)
+            return Located("transformer", folder, label)
     if (path / DIFFUSERS_WEIGHTS).exists():
         return _file(path / DIFFUSERS_WEIGHTS, label)
     files = sorted(path.glob("*.safetensors"))
@@ -100,21 +97,19 @@ def _at(path: Path, label: str) -> Found:
     )
 
 
-def _file(file: Path, label: str) -> Found:
+def _file(file: Path, label: str) -> Located:
     if file.suffix != ".safetensors":
         if file.suffix in OTHER_FORMATS:
             raise convert_first(file)
         raise SoarBenchError(f"{file} is no safetensors file: only those and folders can be judged")
     if file.name == PEFT_WEIGHTS and (file.parent / PEFT_CONFIG).exists():
-        return Found("lora", file.parent, label)
-    names = read_header(file).shapes
-    if any(is_lora_name(name) for name in names):
-        return Found("lora", file, label)
-    return Found("transformer", file, label)
+        return Located("lora", file.parent, label)
+    lora = any(map(is_lora_name, read_header(file).shapes))
+    return Located("lora" if lora else "transformer", file, label)
 
 
 def _label(path: Path) -> str:
-    """The name, with those of the folders above as long as it says nothing by itself."""
+    """Return the name, with those of the folders above as long as it is a generic one."""
     path = path.resolve()
     words = [path.stem if path.is_file() else path.name]
     for folder in path.parents:

@@ -18,15 +18,12 @@ from soar_bench.core.digests import digest_tensors
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.pipelines.folder import Pipeline, digest_with
 
-#: What changes finished images; left out, as where a pipeline is loaded.
+#: Components that change finished images; left out, as where a pipeline is loaded.
 _AFTERWORK = ("safety_checker", "watermark")
 
 
 class Loaded:
-    """A pipeline object, and a folder with its settings and vocabularies but no weights.
-
-    The folder is removed with this object.
-    """
+    """A pipeline in memory, and its folder without weights, which is removed with this object."""
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
@@ -38,9 +35,8 @@ class Loaded:
 def from_memory(pipeline: Any) -> Checkpoint:
     """Return a diffusers pipeline as a checkpoint, identified by a digest of its weights.
 
-    The digest is that of the folder that its ``save_pretrained`` writes before it is first called
-    (tokenizers save how they were called last). SoarBenchError if it makes
-    no images from text, or if its parts are moved about while it works (offloading).
+    The digest is that of the folder that ``save_pretrained`` writes before the pipeline's first
+    call. SoarBenchError if it makes no images from text, or is offloaded.
     """
     from diffusers import DiffusionPipeline
     from torch.nn import Module
@@ -62,22 +58,15 @@ def from_memory(pipeline: Any) -> Checkpoint:
     folder = Pipeline(loaded.folder)
     weights = {name: digest_tensors(_saved_tensors(models[name])) for name in folder.models()}
     name = Path(str(pipeline.config.get("_name_or_path") or kind.__name__)).name
-    return Checkpoint(
-        label=name,
-        name=f"{name} {IN_MEMORY}",
-        form="pipeline",
-        pipeline=loaded.folder,
-        digest=digest_with(folder, weights),
-        loaded=loaded,
-    )
+    digest = digest_with(folder, weights)
+    return Checkpoint(name, f"{name} {IN_MEMORY}", "pipeline", loaded.folder, digest, loaded=loaded)
 
 
 @contextmanager
 def borrowed(pipeline: Any, device: str, dtype: Any, vae_dtype: Any) -> Iterator[Any]:
     """Yield a pipeline over the same models, on a device, in a precision and evaluation mode.
 
-    Afterwards the models hold the very tensors that they held before, and ``pipeline`` itself is
-    not touched at all.
+    Afterwards the models hold the same tensors as before; ``pipeline`` itself is not touched.
     """
     from torch.nn import Module
 
@@ -98,7 +87,7 @@ def borrowed(pipeline: Any, device: str, dtype: Any, vae_dtype: Any) -> Iterator
 
 @contextmanager
 def _placed(model: Any, device: str, dtype: Any) -> Iterator[None]:
-    """A model elsewhere for a while. One of that precision keeps parts that are in another."""
+    """Move a model for the block. One of that precision keeps its parts in other precisions."""
     attributes = dict(vars(model))
     modes = [(part, part.training) for part in model.modules()]
     tensors = [(tensor, tensor.data) for tensor in chain(model.parameters(), model.buffers())]
@@ -118,7 +107,7 @@ def _placed(model: Any, device: str, dtype: Any) -> Iterator[None]:
 
 
 def _write_settings(pipeline: Any, folder: Path) -> None:
-    """Write what ``save_pretrained`` would, without weights."""
+    """Write the files of ``save_pretrained``, without weights."""
     from transformers import PreTrainedModel
 
     pipeline.save_config(folder)
@@ -128,19 +117,19 @@ def _write_settings(pipeline: Any, folder: Path) -> None:
         part.mkdir()
         if hasattr(component, "save_config"):
             component.save_config(part)
-        elif not isinstance(component, PreTrainedModel):
-            component = copy.deepcopy(component)
-            if (backend := getattr(component, "backend_tokenizer", None)) is not None:
-                backend.no_padding()  # as before its first call
-                backend.no_truncation()
-            component.save_pretrained(part)
-        else:
+        elif isinstance(component, PreTrainedModel):
             config = copy.deepcopy(component.config)
             config.dtype = str(component.dtype).removeprefix("torch.")
             config.architectures = [type(component).__name__]
             config.save_pretrained(part)
             if component.can_generate():
                 component.generation_config.save_pretrained(part)
+        else:
+            component = copy.deepcopy(component)
+            if (backend := getattr(component, "backend_tokenizer", None)) is not None:
+                backend.no_padding()  # as before its first call
+                backend.no_truncation()
+            component.save_pretrained(part)
 
 
 def _saved_tensors(model: Any) -> dict[str, Any]:

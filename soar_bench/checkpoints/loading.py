@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from soar_bench.checkpoints.adapters import bring, read_adapter
-from soar_bench.checkpoints.fit import OneFileFolder
+from soar_bench.checkpoints.fit import one_file_folder
 from soar_bench.checkpoints.single_file import converted, in_diffusers_names
 from soar_bench.checkpoints.types import Checkpoint
 from soar_bench.pipelines import Pipeline
@@ -17,11 +17,7 @@ from soar_bench.pipelines.models import load_errors, model_class, quieten
 def load(
     checkpoint: Checkpoint, dtype: Any, vae_dtype: Any, parts: Collection[str] | None = None
 ) -> Any:
-    """Load the checkpoint's pipeline on the CPU, in evaluation mode, without gradients.
-
-    ``parts`` are the components to load, with None in the others' place; by default all. SD's
-    safety checker and SDXL's watermark are left out: they change finished images.
-    """
+    """Load the checkpoint's pipeline, as :func:`soar_bench.pipelines.loading.load_pipeline`."""
     quieten()
     pipeline, components = Pipeline(checkpoint.pipeline), {}
     with_denoiser = parts is None or pipeline.denoiser in parts
@@ -47,13 +43,13 @@ def changes_text(checkpoint: Checkpoint) -> bool:
 
 
 def _denoiser(checkpoint: Checkpoint, pipeline: Pipeline, dtype: Any) -> Any:
-    """The checkpoint's own transformer or unet."""
+    """Load the checkpoint's own transformer or unet."""
     weights = checkpoint.weights
     assert weights is not None
     if weights.is_dir():
         return load_model(pipeline, pipeline.denoiser, weights, dtype)
     if in_diffusers_names(pipeline, weights):
-        with OneFileFolder(pipeline, weights) as folder:
+        with one_file_folder(pipeline, weights) as folder:
             return load_model(pipeline, pipeline.denoiser, folder, dtype)
     return model_class(pipeline, pipeline.denoiser).from_single_file(
         converted(pipeline, weights),

@@ -12,7 +12,7 @@ from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import first_few
-from soar_bench.pipelines import Pipeline
+from soar_bench.pipelines.folder import Pipeline, plain
 from soar_bench.pipelines.models import empty_model, model_class, shapes_of
 from soar_bench.pipelines.weights import check_stored, read_header
 
@@ -33,7 +33,7 @@ def in_diffusers_names(pipeline: Pipeline, file: Path) -> bool:
 
 
 def converted_shapes(pipeline: Pipeline, file: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of an original file's denoiser once it is converted; reads its header."""
+    """Return names and shapes of an original file's denoiser once converted; reads its header."""
     import torch
 
     header = read_header(file)
@@ -66,7 +66,7 @@ def _is_surplus(pipeline: Pipeline, file: Path, tensors: dict[str, Any], name: s
 
 
 def converted(pipeline: Pipeline, file: Path) -> dict[str, Any]:
-    """The denoiser's tensors of an original file, under diffusers' names."""
+    """Return the denoiser's tensors of an original file, under diffusers' names."""
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as opened:
@@ -75,30 +75,29 @@ def converted(pipeline: Pipeline, file: Path) -> dict[str, Any]:
 
 
 def _denoiser_names(names: Any) -> list[str]:
-    """The denoiser's, where a file holds other parts as well."""
+    """Return the names of the denoiser's tensors, where a file holds other parts as well."""
     names = sorted(names)
-    parts = [name for name in names if name.startswith(_ORIGINAL)]
-    return parts or names
+    return [name for name in names if name.startswith(_ORIGINAL)] or names
 
 
 def _convert(pipeline: Pipeline, file: Path, tensors: dict[str, Any]) -> dict[str, Any]:
-    """Renames with diffusers' own table for the class."""
+    """Rename tensors with diffusers' own table for the class."""
     loaders = importlib.import_module("diffusers.loaders.single_file_model")
-    found = model_class(pipeline, pipeline.denoiser)
-    name = loaders._get_single_file_loadable_mapping_class(found)
+    cls = model_class(pipeline, pipeline.denoiser)
+    name = loaders._get_single_file_loadable_mapping_class(cls)
     if name is None:
         raise SoarBenchError(
-            f"{file} is not a {found.__name__} in diffusers' names, and diffusers cannot convert "
+            f"{file} is not a {cls.__name__} in diffusers' names, and diffusers cannot convert "
             "other names for that class: convert it to a diffusers folder"
         )
     rename = loaders.SINGLE_FILE_LOADABLE_CLASSES[name]["checkpoint_mapping_fn"]
-    config = {k: v for k, v in pipeline.config(pipeline.denoiser).items() if k[:1] != "_"}
+    config = plain(pipeline.config(pipeline.denoiser))
     try:
         renamed = rename(config=config, checkpoint=dict(tensors))
     except (KeyError, IndexError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         lack = f" (it lacks {error.args[0]})" if isinstance(error, KeyError) else ""
         raise SoarBenchError(
-            f"{file} is not the {found.__name__} of {pipeline.folder}, neither in diffusers' names "
+            f"{file} is not the {cls.__name__} of {pipeline.folder}, neither in diffusers' names "
             f"nor in the original ones{lack}: name the base it was trained from with --base"
         ) from None
     return dict(renamed)

@@ -1,4 +1,4 @@
-"""What a checkpoint is. Imports no torch."""
+"""The noun checkpoint. Imports no torch."""
 
 from __future__ import annotations
 

@@ -54,14 +54,11 @@ class Pipeline:
     @property
     def components(self) -> dict[str, tuple[str, str]]:
         """Library and class of every component that is loaded, by name."""
+        entries = {n: v for n, v in self.index.items() if n[:1] != "_" and n not in _NOT_LOADED}
         return {
             name: (str(value[0]), str(value[1]))
-            for name, value in self.index.items()
-            if not name.startswith("_")
-            and isinstance(value, list)
-            and len(value) == 2
-            and value[0] is not None
-            and name not in _NOT_LOADED
+            for name, value in entries.items()
+            if isinstance(value, list) and len(value) == 2 and value[0] is not None
         }
 
     @property
@@ -81,16 +78,12 @@ class Pipeline:
         return [name for name in self.components if (self.folder / name / "config.json").is_file()]
 
     def files(self) -> list[Path]:
-        """Every file that decides the images: settings, vocabularies, and the weights that are
-        loaded. SoarBenchError if weights are missing.
-        """
-        files = self.settings_files()
-        for name in self.models():
-            files += self.weight_files(name).files
-        return files
+        """Return every file that decides the images. SoarBenchError if weights are missing."""
+        weights = (self.weight_files(name).files for name in self.models())
+        return [*self.settings_files(), *chain(*weights)]
 
     def settings_files(self) -> list[Path]:
-        """Those of them that hold no weights."""
+        """Return the settings and vocabularies of every component."""
         files = [self.folder / INDEX]
         for name in self.components:
             part = self.folder / name
@@ -104,20 +97,18 @@ class Pipeline:
 
 
 def _counts(file: Path, folder: Path) -> bool:
-    """Whether a file that holds no weights is part of what a component is."""
-    name = file.relative_to(folder).as_posix()
-    if any(part.startswith(".") for part in name.split("/")) or ".safetensors" in file.name:
-        return False
-    weights = file.suffix in OTHER_FORMATS or ".bin.index." in file.name
-    return not weights and file.suffix != ".md"
+    """Whether a component's file is one of its settings or vocabularies."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    weights = ".safetensors" in file.name or ".bin.index." in file.name
+    return not hidden and not weights and file.suffix not in OTHER_FORMATS | {".md"}
 
 
 def digest_pipeline(folder: Path) -> str:
-    """Return the SHA-256 of a pipeline: every component's tensors, settings and vocabularies.
+    """Return the SHA-256 of a pipeline: tensors, settings and vocabularies of every component that
+    model_index.json names.
 
-    Only components that model_index.json names count, and of their weights only those that are
-    loaded. Keys of settings that begin with an underscore only tell who saved them, and do not
-    count. SoarBenchError if a file is damaged.
+    Keys of settings that begin with an underscore only tell who saved them, and do not count.
+    SoarBenchError if a file is damaged.
     """
     pipeline = Pipeline(folder)
 
@@ -137,12 +128,9 @@ def digest_with(pipeline: Pipeline, weights: Mapping[str, str]) -> str:
         name = file.relative_to(pipeline.folder).as_posix()
         if file.suffix == ".json" and "tokenizer" not in name:
             try:
-                settings = json.loads(file.read_text("utf-8"))
+                parts[name] = plain(json.loads(file.read_text("utf-8")))
             except (ValueError, RecursionError) as error:
                 raise SoarBenchError(f"{file} is damaged: {error}") from None
-            if isinstance(settings, dict):
-                settings = {k: v for k, v in settings.items() if not k.startswith("_")}
-            parts[name] = settings
         else:
             parts[name] = hashlib.sha256(file.read_bytes()).hexdigest()
     if pipeline.class_name != _FIRST_CLASS:
@@ -150,11 +138,15 @@ def digest_with(pipeline: Pipeline, weights: Mapping[str, str]) -> str:
     return digest_of(parts)
 
 
-def pipeline_folder(name: str) -> Path:
-    """Return the folder of a pipeline given by name or path, looked at but not checked.
+def plain(settings: Any) -> Any:
+    """Return settings without the keys that only tell who saved them."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: value for key, value in settings.items() if not key.startswith("_")}
 
-    SoarBenchError if it is none.
-    """
+
+def pipeline_folder(name: str) -> Path:
+    """Return the folder of a pipeline by name or path. SoarBenchError if it is none."""
     folder = EMBEDDED.get(name, Path(name))
     if not folder.is_dir():
         if name in EMBEDDED:

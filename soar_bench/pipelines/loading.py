@@ -24,9 +24,8 @@ def load_pipeline(
 
     ``parts`` are the components to load, with None in the others' place; by default all.
     ``dtype`` is that of weights, by default float32, ``vae_dtype`` that of the autoencoder.
-    ``components`` are models that stand in place of the folder's own. SD's safety checker and
-    SDXL's watermark are left out: they change finished images. SoarBenchError, which calls the
-    pipeline by ``name``, if loading fails.
+    ``components`` replace models of the folder. SD's safety checker and SDXL's watermark, which
+    change finished images, are left out. SoarBenchError, with ``name``, if loading fails.
     """
     import torch
 
@@ -47,9 +46,8 @@ def load_pipeline(
             elif part in pipeline.models():
                 precision = vae_dtype if part == "vae" and vae_dtype else dtype
                 loaded[part] = load_model(pipeline, part, folder / part, precision)
-        assembled = cls.from_pretrained(
-            folder, local_files_only=True, **loaded | _without_afterwork(cls)
-        )
+        loaded |= _without_afterwork(cls)
+        assembled = cls.from_pretrained(folder, local_files_only=True, **loaded)
     assembled.set_progress_bar_config(disable=True)
     freeze(assembled)
     return assembled
@@ -66,25 +64,17 @@ def freeze(assembled: Any) -> None:
 
 def load_model(pipeline: Pipeline, component: str, folder: Path, dtype: Any) -> Any:
     """Load a model of the component's class from a folder."""
+    variant = model_files(folder).variant or None
     return model_class(pipeline, component).from_pretrained(
-        folder,
-        variant=model_files(folder).variant or None,
-        dtype=dtype,
-        local_files_only=True,
-        use_safetensors=True,
+        folder, variant=variant, dtype=dtype, local_files_only=True, use_safetensors=True
     )
 
 
 def _asks_for_width(pipeline: Pipeline, parts: Collection[str]) -> bool:
-    """Whether text is embedded by an SD3 pipeline without a T5 encoder: it takes the width of a
-    token from the transformer.
-    """
-    return (
-        pipeline.class_name == "StableDiffusion3Pipeline"
-        and "text_encoder_3" not in pipeline.components
-        and "text_encoder" in parts
-        and "transformer" not in parts
-    )
+    """Whether SD3 without a T5 encoder embeds text: its transformer says how wide a token is."""
+    sd3 = pipeline.class_name == "StableDiffusion3Pipeline"
+    alone = "text_encoder" in parts and "transformer" not in parts
+    return sd3 and alone and "text_encoder_3" not in pipeline.components
 
 
 def _without_afterwork(cls: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from soar_bench.core.digests import remember, versions
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import first_few
 from soar_bench.core.torchvision import mend_torchvision
-from soar_bench.pipelines.folder import Pipeline
+from soar_bench.pipelines.folder import Pipeline, plain
 from soar_bench.pipelines.weights import check_stored, read_header
 
 #: Arguments that a text-to-image call has, and those that only other pipelines' calls have.
@@ -74,10 +74,7 @@ def _libraries() -> tuple[Any, Any]:
 
 
 def pipeline_class(pipeline: Pipeline) -> Any:
-    """Return the class of diffusers.
-
-    SoarBenchError if there is none, or if it makes no images from text.
-    """
+    """Return the class of diffusers. SoarBenchError if it is none that makes images from text."""
     diffusers, _ = _libraries()
     from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 
@@ -89,11 +86,8 @@ def pipeline_class(pipeline: Pipeline) -> Any:
             "have: install the version it was saved with"
         )
     call = inspect.signature(cls.__call__).parameters
-    foreign = [p for p in _FOREIGN if p in call]
-    if "image" in call and cls not in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values():
-        foreign.append("image")
-    if "controlnet" in pipeline.components:
-        foreign.append("controlnet")
+    foreign = any(p in call for p in _FOREIGN) or "controlnet" in pipeline.components
+    foreign |= "image" in call and cls not in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
     if foreign or not all(p in call for p in _NEEDED):
         raise SoarBenchError(
             f"{pipeline.folder} holds a {name}, which does not make images from text alone"
@@ -134,14 +128,9 @@ def empty(cls: Any, config: dict[str, Any]) -> Any:
     try:
         with torch.device("meta"):
             return make()
-    except (RuntimeError, NotImplementedError):  # a model that looks at values while it is made
+    except RuntimeError:  # a model that looks at values while it is made
         with init_empty_weights():
             return make()
-
-
-def plain(config: dict[str, Any]) -> dict[str, Any]:
-    """Settings without the keys that only tell who saved them."""
-    return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
@@ -190,15 +179,12 @@ class Faults:
 
     def refuse(self, subject: str) -> None:
         """Raise SoarBenchError if there are any; ``subject`` begins the sentence."""
-        words = [
-            f"{verb} {first_few(names)}"
-            for verb, names in (
-                ("it lacks", self.missing),
-                ("it has a shape wrong:", self.misshapen),
-                ("it has tensors that have no place:", self.unexpected),
-            )
-            if names
-        ]
+        faults = {
+            "it lacks": self.missing,
+            "it has a shape wrong:": self.misshapen,
+            "it has tensors that have no place:": self.unexpected,
+        }
+        words = [f"{verb} {first_few(names)}" for verb, names in faults.items() if names]
         if words:
             raise SoarBenchError(f"{subject}: {'; '.join(words)}")
 
@@ -210,22 +196,19 @@ def compare(model: Any, shapes: Shapes) -> Faults:
         model._fix_state_dict_keys_on_load(actual)
     expected = shapes_of(model)
     ignored = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
-    extra = sorted(set(actual) - set(expected))
+    extra = sorted(actual.keys() - expected)
+    shared = sorted(name for name in expected.keys() & actual if actual[name] != expected[name])
     return Faults(
-        sorted(set(expected) - set(actual)),
+        sorted(expected.keys() - actual),
         [name for name in extra if not any(re.search(pattern, name) for pattern in ignored)],
-        [
-            _misshapen(name, actual[name], expected[name])
-            for name in sorted(set(expected) & set(actual))
-            if actual[name] != expected[name]
-        ],
+        [_misshapen(name, actual[name], expected[name]) for name in shared],
     )
 
 
 def check_pipeline(folder: Path) -> None:
     """Raise SoarBenchError unless diffusers can make images from text with the folder's files.
 
-    Loads no weights; a folder that was right is not looked at again until it changes.
+    Reads headers, no weights, and only where files changed since the last check.
     """
     pipeline = Pipeline(folder)
     name, files = pipeline.class_name, pipeline.files()
@@ -258,9 +241,7 @@ def check_component(pipeline: Pipeline, component: str) -> None:
 
 
 def _as_transformers_loads(cls: Any, folder: Path, variant: str) -> Faults:
-    """Compare weights with a model of transformers, whose loader knows which names changed or are
-    shared; it reads headers only.
-    """
+    """Compare weights with a model of transformers by its own loader, which reads headers only."""
     with load_errors(str(folder)):
         _, info = cls.from_pretrained(
             folder,

@@ -7,24 +7,15 @@ from typing import Any
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.pipelines.folder import Pipeline
 
-#: Side of the default latents in pipelines whose settings do not say it.
-_DEFAULT_LATENTS = {
-    "FluxPipeline": 128,
-    "ChromaPipeline": 128,
-    "QwenImagePipeline": 128,
-    "StableDiffusion3Pipeline": 128,
-    "StableDiffusionXLPipeline": 128,
-    "StableDiffusionPipeline": 64,
-}
 #: Pipelines that put two by two latents together before the transformer sees them.
 _PACKED = ("FluxPipeline", "ChromaPipeline", "QwenImagePipeline")
+#: Side of the default latents in pipelines whose settings do not say it.
+_DEFAULT_LATENTS = {"StableDiffusion3Pipeline": 128, "StableDiffusionXLPipeline": 128}
+_DEFAULT_LATENTS |= {"StableDiffusionPipeline": 64} | dict.fromkeys(_PACKED, 128)
 
 
 def size_limits(pipeline: Pipeline) -> tuple[int, int | None]:
-    """Return the pixels that a square image's side is a multiple of, and the largest side.
-
-    The largest is None where the settings set no limit.
-    """
+    """Return the pixels that an image's side is a multiple of, and the largest side or None."""
     name, scale = pipeline.class_name, _vae_scale(pipeline)
     if name in _PACKED:
         return 2 * scale, None
@@ -33,9 +24,8 @@ def size_limits(pipeline: Pipeline) -> tuple[int, int | None]:
     config = pipeline.config("transformer")
     patch = config.get("patch_size", 1)
     step = scale * patch if isinstance(patch, int) else scale
-    if name == "StableDiffusion3Pipeline":
-        return step, step * int(config.get("pos_embed_max_size", 96))
-    return step, None
+    sd3 = name == "StableDiffusion3Pipeline"
+    return step, step * int(config.get("pos_embed_max_size", 96)) if sd3 else None
 
 
 def image_size(pipeline: Pipeline, resolution: int | None, name: str) -> int:
@@ -44,25 +34,26 @@ def image_size(pipeline: Pipeline, resolution: int | None, name: str) -> int:
     ``name`` stands for the pipeline in errors. SoarBenchError if the pipeline cannot make images of
     that size, or has no default.
     """
+    side = _default_size(pipeline, name) if resolution is None else resolution
     step, largest = size_limits(pipeline)
-    side = resolution
-    if side is None:
-        class_name = pipeline.class_name
-        sample = None
-        if class_name not in _PACKED:
-            sample = pipeline.config(pipeline.denoiser).get("sample_size")
-        sample = sample or _DEFAULT_LATENTS.get(class_name)
-        if not isinstance(sample, int):
-            raise SoarBenchError(
-                f"{name} does not say how large its images are: name it with --resolution"
-            )
-        side = _vae_scale(pipeline) * sample
     if side < step or side % step or (largest is not None and side > largest):
         limit = f" up to {largest}" if largest is not None else ""
         raise SoarBenchError(
             f"{name} makes images whose side is a multiple of {step}{limit} pixels, not {side}"
         )
     return side
+
+
+def _default_size(pipeline: Pipeline, name: str) -> int:
+    latents = None
+    if pipeline.class_name not in _PACKED:
+        latents = pipeline.config(pipeline.denoiser).get("sample_size")
+    latents = latents or _DEFAULT_LATENTS.get(pipeline.class_name)
+    if not isinstance(latents, int):
+        raise SoarBenchError(
+            f"{name} does not say how large its images are: name it with --resolution"
+        )
+    return _vae_scale(pipeline) * latents
 
 
 def _vae_scale(pipeline: Pipeline) -> int:

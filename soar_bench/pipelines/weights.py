@@ -87,8 +87,7 @@ def model_files(folder: Path) -> WeightFiles:
     """
     for stem in _STEMS:
         for variant in ("", *_variants(folder, stem)):
-            files = _of_variant(folder, stem, variant)
-            if files:
+            if files := _of_variant(folder, stem, variant):
                 return WeightFiles(files, variant)
     others = sorted(f for f in folder.glob("*") if f.suffix in OTHER_FORMATS)
     if others:
@@ -98,9 +97,9 @@ def model_files(folder: Path) -> WeightFiles:
 
 def _variants(folder: Path, stem: str) -> list[str]:
     """Variants in the folder, fp16 first."""
-    names = [file.name for file in folder.glob(f"{stem}*")]
-    patterns = (rf"{stem}\.(\w+)\.safetensors", rf"{stem}\.safetensors\.index\.(\w+)\.json")
-    variants = {m[1] for name in names for p in patterns if (m := re.fullmatch(p, name))}
+    pattern = re.compile(rf"{stem}\.(?:(\w+)\.safetensors|safetensors\.index\.(\w+)\.json)")
+    matches = [pattern.fullmatch(file.name) for file in folder.glob(f"{stem}*")]
+    variants = {match[1] or match[2] for match in matches if match}
     return sorted(variants, key=lambda variant: (variant != "fp16", variant))
 
 

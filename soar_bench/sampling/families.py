@@ -1,6 +1,6 @@
 """What differs between kinds of pipelines: where noise goes in, and how text is embedded once.
 
-A pipeline that is not listed is called with prompts as text and one random generator a sample.
+A pipeline that is not listed is called with prompts as text and one random generator per sample.
 """
 
 from __future__ import annotations
@@ -19,31 +19,50 @@ class Family:
 
     #: components that only embed text, which leave memory before images are made
     text: tuple[str, ...]
-    #: (pipeline, texts, tokens) -> an embedding a text
+    #: (pipeline, texts, tokens) -> an embedding per text
     embed: Callable[[Any, list[str], int], list[dict[str, Any]]]
     #: (pipeline, the batch's embeddings, the empty text's) -> arguments of the pipeline's call
     arguments: Callable[[Any, Sequence[Embedding], Embedding], dict[str, Any]]
 
 
+def _by_text(prompts: Any, pooled: Any) -> list[dict[str, Any]]:
+    return [{"prompt": p, "pooled": q} for p, q in zip(prompts, pooled, strict=True)]
+
+
 def _embed_sd3(pipeline: Any, texts: list[str], tokens: int) -> list[dict[str, Any]]:
     from training.encoders import encode_prompts
 
-    found, pooled = encode_prompts(pipeline, texts, tokens)
-    return [{"prompt": one, "pooled": two} for one, two in zip(found, pooled, strict=True)]
-
-
-def _sd3(_pipeline: Any, batch: Sequence[Embedding], empty: Embedding) -> dict[str, Any]:
-    return {
-        "prompt_embeds": _stack(batch, "prompt"),
-        "pooled_prompt_embeds": _stack(batch, "pooled"),
-        "negative_prompt_embeds": _repeat(empty["prompt"], len(batch)),
-        "negative_pooled_prompt_embeds": _repeat(empty["pooled"], len(batch)),
-    }
+    return _by_text(*encode_prompts(pipeline, texts, tokens))
 
 
 def _embed_sdxl(pipeline: Any, texts: list[str], _tokens: int) -> list[dict[str, Any]]:
-    found, _, pooled, _ = pipeline.encode_prompt(texts, do_classifier_free_guidance=False)
-    return [{"prompt": one, "pooled": two} for one, two in zip(found, pooled, strict=True)]
+    prompts, _, pooled, _ = pipeline.encode_prompt(texts, do_classifier_free_guidance=False)
+    return _by_text(prompts, pooled)
+
+
+def _embed_flux(pipeline: Any, texts: list[str], tokens: int) -> list[dict[str, Any]]:
+    prompts, pooled, _ = pipeline.encode_prompt(texts, None, max_sequence_length=tokens)
+    return _by_text(prompts, pooled)
+
+
+def _flux(_pipeline: Any, batch: Sequence[Embedding], _empty: Embedding) -> dict[str, Any]:
+    """FLUX takes guidance as a number and knows no negative prompt."""
+    import torch
+
+    return {
+        "prompt_embeds": torch.stack([embedding["prompt"] for embedding in batch]),
+        "pooled_prompt_embeds": torch.stack([embedding["pooled"] for embedding in batch]),
+    }
+
+
+def _sd3(pipeline: Any, batch: Sequence[Embedding], empty: Embedding) -> dict[str, Any]:
+    def repeat(value: Any) -> Any:
+        return value.expand(len(batch), *value.shape)
+
+    return _flux(pipeline, batch, empty) | {
+        "negative_prompt_embeds": repeat(empty["prompt"]),
+        "negative_pooled_prompt_embeds": repeat(empty["pooled"]),
+    }
 
 
 def _sdxl(pipeline: Any, batch: Sequence[Embedding], empty: Embedding) -> dict[str, Any]:
@@ -52,69 +71,25 @@ def _sdxl(pipeline: Any, batch: Sequence[Embedding], empty: Embedding) -> dict[s
     return _sd3(pipeline, batch, empty)
 
 
-def _embed_flux(pipeline: Any, texts: list[str], tokens: int) -> list[dict[str, Any]]:
-    found, pooled, _ = pipeline.encode_prompt(texts, None, max_sequence_length=tokens)
-    return [{"prompt": one, "pooled": two} for one, two in zip(found, pooled, strict=True)]
-
-
-def _flux(_pipeline: Any, batch: Sequence[Embedding], _empty: Embedding) -> dict[str, Any]:
-    """FLUX takes guidance as a number and knows no negative prompt."""
-    return {
-        "prompt_embeds": _stack(batch, "prompt"),
-        "pooled_prompt_embeds": _stack(batch, "pooled"),
-    }
-
-
-def _stack(batch: Sequence[Embedding], name: str) -> Any:
-    import torch
-
-    return torch.stack([one[name] for one in batch])
-
-
-def _repeat(value: Any, times: int) -> Any:
-    return value.expand(times, *value.shape)
-
-
+_TWO_ENCODERS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+_THREE_ENCODERS = (*_TWO_ENCODERS, "text_encoder_3", "tokenizer_3")
 FAMILIES: dict[str, Family] = {
-    "StableDiffusion3Pipeline": Family(
-        (
-            "text_encoder",
-            "text_encoder_2",
-            "text_encoder_3",
-            "tokenizer",
-            "tokenizer_2",
-            "tokenizer_3",
-        ),
-        _embed_sd3,
-        _sd3,
-    ),
-    "StableDiffusionXLPipeline": Family(
-        ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"), _embed_sdxl, _sdxl
-    ),
-    "FluxPipeline": Family(
-        ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"), _embed_flux, _flux
-    ),
+    "StableDiffusion3Pipeline": Family(_THREE_ENCODERS, _embed_sd3, _sd3),
+    "StableDiffusionXLPipeline": Family(_TWO_ENCODERS, _embed_sdxl, _sdxl),
+    "FluxPipeline": Family(_TWO_ENCODERS, _embed_flux, _flux),
 }
 
 #: Pipelines whose call takes standard normal latents [B, C, h, w].
-_PLAIN_LATENTS = frozenset(
-    {
-        "StableDiffusion3Pipeline",
-        "StableDiffusionPipeline",
-        "StableDiffusionXLPipeline",
-        "LatentConsistencyModelPipeline",
-        "PixArtAlphaPipeline",
-        "PixArtSigmaPipeline",
-        "HunyuanDiTPipeline",
-        "AuraFlowPipeline",
-        "KolorsPipeline",
-    }
-)
+_PLAIN_LATENTS = (
+    "StableDiffusionPipeline StableDiffusionXLPipeline StableDiffusion3Pipeline "
+    "PixArtAlphaPipeline PixArtSigmaPipeline HunyuanDiTPipeline AuraFlowPipeline KolorsPipeline "
+    "LatentConsistencyModelPipeline"
+).split()
 
 
 def latent_shape(name: str, channels: int, side: int) -> tuple[int, int, int] | None:
-    """[C, h, w] of one sample's noise in a pipeline of that class, given its denoiser's input
-    channels and the latents' side; None where the pipeline has to draw it itself.
+    """Return a sample's [C, h, w] from the denoiser's input channels and the latents' side; None
+    where the pipeline has to draw noise itself.
     """
     if name in _PLAIN_LATENTS:
         return channels, side, side
@@ -123,8 +98,8 @@ def latent_shape(name: str, channels: int, side: int) -> tuple[int, int, int] | 
     return None
 
 
-def as_taken(name: str, noise: Any) -> Any:
-    """Noise [B, C, h, w] as the pipeline's call takes it: FLUX as [B, h/2 * w/2, C * 4]."""
+def packed(name: str, noise: Any) -> Any:
+    """Return noise [B, C, h, w] as the pipeline's call takes it: FLUX as [B, h/2 * w/2, C * 4]."""
     if name != "FluxPipeline":
         return noise
     b, c, h, w = noise.shape

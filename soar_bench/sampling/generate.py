@@ -1,19 +1,18 @@
 """Images from a checkpoint: every planned sample that is missing, and only those.
 
 The plan is cut into batches once, by position. A batch that lacks an image is made as a whole, and
-what it lacked is saved: so an image comes out of the same batch whether or not the work was stopped
-in between and however many processes share it, and is the same to the last bit on the same machine.
+the lacking ones are saved: an image comes out of the same batch, the same to the last bit, whether
+or not the work was stopped and however many processes share it.
 """
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,27 +24,21 @@ from soar_bench.core.memory import USUAL_BATCH, Peak, out_of_memory, release
 from soar_bench.sampling.noise import noise_key
 from soar_bench.suites.types import PlannedSample, Protocol, Suite, plan
 
+if TYPE_CHECKING:
+    from soar_bench.sampling.sampler import Sampler
+
 #: Texts embedded together, in the suite's order: apart from the batch size, so that this does not
 #: change an embedding's rounding.
 EMBEDDED_TOGETHER = 32
 
 
-class Sampler(typing.Protocol):
-    """What makes images; :class:`soar_bench.sampling.sampler.Sampler` is the real one."""
-
-    @property
-    def embeds(self) -> bool: ...
-    def embed(self, texts: Sequence[str]) -> None: ...
-    def sample(self, samples: Sequence[PlannedSample], seed: int) -> np.ndarray: ...
-
-
 @dataclass(frozen=True)
 class Made:
-    """How much was made."""
+    """Outcome of generation."""
 
     #: images that were missing and are there now
     images: int
-    #: images made at once, as asked for or found; None if it was to be found and nothing was made
+    #: images made at once, as set or found to fit; None if nothing was made and none was set
     batch_size: int | None
 
 
@@ -61,18 +54,15 @@ class Generation:
 
     @cached_property
     def samples(self) -> list[PlannedSample]:
-        """All samples, in order."""
         return plan(self.suite, self.images_per_prompt)
 
     @cached_property
     def store(self) -> ImageStore:
-        """The images that are there."""
         settings = self.protocol.settings()
         return ImageStore.of(self.cache, self.checkpoint.digest, settings, self.suite.seed)
 
     @property
     def folder(self) -> Path:
-        """Folder of the images."""
         return self.store.folder
 
     @property
@@ -95,7 +85,6 @@ class Generation:
 
     def make(
         self,
-        *,
         batch_size: int | None = USUAL_BATCH,
         device: str = "cpu",
         force: bool = False,
@@ -103,33 +92,21 @@ class Generation:
         observe: Callable[[str, int, int], None] = lambda stage, done, total: None,
         note: Callable[[str], None] = lambda words: None,
     ) -> Made:
-        """Make the samples that the store lacks, or all of them by ``force``.
-
-        The result counts the images of all processes.
-        """
-        if not group.share(force or bool(self.store.missing(self.samples))):
+        """Make missing samples, or all by ``force``; the result counts those of all processes."""
+        store, seed = self.store, self.suite.seed
+        if not group.share(force or bool(store.missing(self.samples))):
             return Made(0, batch_size)
         from soar_bench.sampling.sampler import Sampler
 
         waiting = partial(note, "waiting for another soar-bench that makes the same images")
-        sampler = Sampler(self.checkpoint, self.protocol, device)
-        with self.store.lock(waiting) if group.main else nullcontext():
+        show = partial(observe, "generate")
+        with store.lock(waiting) if group.main else nullcontext():
             if force and group.main:
-                self.store.remove(self.samples)
-            try:
+                store.remove(self.samples)
+            with closing(Sampler(self.checkpoint, self.protocol, device)) as sampler:
                 made = generate(
-                    sampler,
-                    self.samples,
-                    self.store,
-                    self.suite.seed,
-                    batch_size=batch_size,
-                    device=device,
-                    group=group,
-                    observe=partial(observe, "generate"),
-                    note=note,
+                    sampler, self.samples, store, seed, batch_size, device, group, show, note
                 )
-            finally:
-                sampler.close()
             return Made(sum(group.gather(made.images)), made.batch_size)
 
     def _present(self, sample: PlannedSample, image: Any) -> Any:
@@ -147,17 +124,16 @@ def generate(
     samples: Sequence[PlannedSample],
     store: ImageStore,
     seed: int,
-    *,
     batch_size: int | None = USUAL_BATCH,
     device: str = "cpu",
     group: Group = ALONE,
     observe: Callable[[int, int], None] = lambda done, total: None,
     note: Callable[[str], None] = lambda words: None,
 ) -> Made:
-    """Makes what ``store`` lacks of ``samples``, the whole plan; ``seed`` is the suite's.
+    """Make what ``store`` lacks of ``samples``, the whole plan; ``seed`` is the suite's.
 
-    ``batch_size`` None finds one that fits. ``observe`` hears of this process's share, ``note`` of
-    what a person should know. SoarBenchError if not even one image fits into memory.
+    ``batch_size`` None finds one that fits. ``observe`` hears of this process's share, ``note``
+    takes sentences for a person. SoarBenchError if not even one image fits into memory.
     """
     missing = set(group.share([i for i, s in enumerate(samples) if store.digest(s) is None]))
     if not missing:
@@ -177,11 +153,12 @@ def generate(
     mine = group.mine([batch for batch in batches if not missing.isdisjoint(batch)])
     if batch_size is not None:
         _embed(sampler, samples, {i for batch in mine for i in batch})
-    shrinking = _Shrinking(sampler, seed, limit, note)
     total = sum(i in missing for batch in mine for i in batch)
-    done = 0
+    done, fitting = 0, limit
     for batch in mine:
-        images = shrinking.sample([samples[i] for i in batch])
+        images, fitting = _sample_in_parts(
+            sampler, [samples[i] for i in batch], seed, fitting, note
+        )
         for i, image in zip(batch, images, strict=True):
             if i in missing:
                 store.add(samples[i], image)
@@ -190,55 +167,51 @@ def generate(
     return Made(done, limit)
 
 
-def _embed(sampler: Sampler, samples: Sequence[PlannedSample], wanted: set[int]) -> None:
-    """Embeds the texts of the wanted samples, together with their neighbours in the suite."""
+def _embed(sampler: Sampler, samples: Sequence[PlannedSample], positions: set[int]) -> None:
+    """Embed the texts of the samples at these positions, with their neighbours in the suite."""
     if not sampler.embeds:
         return
     texts = [*dict.fromkeys(sample.prompt.text for sample in samples if sample.prompt.text), ""]
-    needed = {samples[i].prompt.text for i in wanted} | {""}
+    needed = {samples[i].prompt.text for i in positions} | {""}
     for start in range(0, len(texts), EMBEDDED_TOGETHER):
         chunk = texts[start : start + EMBEDDED_TOGETHER]
         if not needed.isdisjoint(chunk):
             sampler.embed(chunk)
 
 
-class _Shrinking:
-    """Makes batches in parts that fit into memory, which it learns once."""
-
-    def __init__(
-        self, sampler: Sampler, seed: int, limit: int, note: Callable[[str], None]
-    ) -> None:
-        self._sampler, self._seed, self._limit, self._note = sampler, seed, limit, note
-
-    def sample(self, batch: Sequence[PlannedSample]) -> np.ndarray:
-        """uint8 RGB [B, H, W, 3]."""
-        parts: list[np.ndarray] = []
-        start = 0
-        while start < len(batch):
-            part = batch[start : start + self._limit]
-            images = self._try(part)
-            if images is None:
-                self._limit = -(-len(part) // 2)
-                release()
-                self._note(
-                    f"{len(part)} images at once do not fit into memory: going on with "
-                    f"{self._limit}"
-                )
-                continue
+def _sample_in_parts(
+    sampler: Sampler,
+    batch: Sequence[PlannedSample],
+    seed: int,
+    limit: int,
+    note: Callable[[str], None],
+) -> tuple[np.ndarray, int]:
+    """Return uint8 RGB [B, H, W, 3], and how many images fit into memory, at most ``limit``."""
+    parts: list[np.ndarray] = []
+    start = 0
+    while start < len(batch):
+        part = batch[start : start + limit]
+        images = _try(sampler, part, seed)
+        if images is None:
+            limit = -(-len(part) // 2)
+            release()
+            note(f"{len(part)} images at once do not fit into memory: going on with {limit}")
+        else:
             parts.append(images)
             start += len(part)
-        return np.concatenate(parts)
+    return np.concatenate(parts), limit
 
-    def _try(self, part: Sequence[PlannedSample]) -> np.ndarray | None:
-        """The images, or None if they did not fit; what they took is free again on return."""
-        try:
-            return self._sampler.sample(part, self._seed)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            if len(part) == 1:
-                raise SoarBenchError(
-                    "not even one image fits into memory: close what else uses the device, or "
-                    "choose a smaller --resolution or --dtype bfloat16"
-                ) from None
-            return None
+
+def _try(sampler: Sampler, part: Sequence[PlannedSample], seed: int) -> np.ndarray | None:
+    """Return the images, or None if they do not fit; what they took is free again on return."""
+    try:
+        return sampler.sample(part, seed)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    if len(part) == 1:
+        raise SoarBenchError(
+            "not even one image fits into memory: close what else uses the device, or choose a "
+            "smaller --resolution or --dtype bfloat16"
+        )
+    return None

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def noise_key(suite_seed: int, prompt_id: str, index: int) -> int:
-    """A 128-bit key for the sample."""
+    """Return a 128-bit key of the sample."""
     text = f"{suite_seed}\n{index}\n{prompt_id}"
     return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:16], "big")
 
@@ -20,6 +20,6 @@ def noise_key(suite_seed: int, prompt_id: str, index: int) -> int:
 def initial_noise(
     suite_seed: int, prompt_id: str, index: int, shape: tuple[int, int, int]
 ) -> np.ndarray:
-    """Standard normal noise of a latent's shape [C, h, w], float32."""
+    """Return standard normal noise of a latent's shape [C, h, w], float32."""
     generator = np.random.Generator(np.random.Philox(key=noise_key(suite_seed, prompt_id, index)))
     return generator.standard_normal(shape, dtype=np.float32)

@@ -18,22 +18,20 @@ import numpy as np
 from soar_bench.checkpoints import Checkpoint, image_size
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.pipelines import Pipeline
-from soar_bench.sampling.families import FAMILIES, as_taken, latent_shape
+from soar_bench.sampling.families import FAMILIES, latent_shape, packed
 from soar_bench.sampling.noise import initial_noise, noise_key
 from soar_bench.suites.types import PlannedSample, Protocol
 
 
 class Sampler:
-    """One checkpoint under one protocol on one device. Loads nothing until it is asked for images
-    or embeddings. Errors of a device that is out of memory pass through.
-    """
+    """One checkpoint under one protocol on one device, loaded when images are asked for."""
 
     def __init__(self, checkpoint: Checkpoint, protocol: Protocol, device: str) -> None:
         self._checkpoint, self._protocol, self._device = checkpoint, protocol, device
         self._class_name = Pipeline(checkpoint.pipeline).class_name
         self._family = FAMILIES.get(self._class_name)
         self._embeddings: dict[str, dict[str, Any]] = {}
-        #: the pipeline's half in memory, and which
+        #: the half of the pipeline in memory, and its name
         self._loaded: Any = None
         self._half = ""
         #: ends the loan of a pipeline in memory
@@ -45,20 +43,20 @@ class Sampler:
         return self._family is not None
 
     def embed(self, texts: Sequence[str]) -> None:
-        """Embeds these texts as one batch and keeps the result on the CPU."""
+        """Embed these texts as one batch and keep the result on the CPU."""
         if self._family is None or all(text in self._embeddings for text in texts):
             return
         pipeline = self._need("text")
         tokens = self._protocol.max_sequence_length
         with self._no_gradients():
-            found = self._family.embed(pipeline, list(texts), tokens)
-        for text, embedding in zip(texts, found, strict=True):
+            embeddings = self._family.embed(pipeline, list(texts), tokens)
+        for text, embedding in zip(texts, embeddings, strict=True):
             self._embeddings[text] = {
                 name: value.to("cpu", self._dtype, copy=True) for name, value in embedding.items()
             }
 
     def sample(self, samples: Sequence[PlannedSample], seed: int) -> np.ndarray:
-        """The images of these samples as one batch, uint8 RGB [B, H, W, 3].
+        """Make the images of these samples as one batch, uint8 RGB [B, H, W, 3].
 
         ``seed`` is the suite's. Where :attr:`embeds`, the samples' texts and the empty one have to
         be embedded before. SoarBenchError if an image holds values that are not numbers.
@@ -75,7 +73,7 @@ class Sampler:
         return np.rint(images * 255).astype(np.uint8)
 
     def close(self) -> None:
-        """Gives the memory of weights and embeddings back."""
+        """Free the memory of weights and embeddings."""
         self._embeddings.clear()
         self._let_go()
 
@@ -91,9 +89,9 @@ class Sampler:
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        """What the protocol says, as far as the pipeline's call knows it."""
+        """Settings of the protocol that the pipeline's call takes."""
         call = inspect.signature(type(self._loaded).__call__).parameters
-        wanted: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "num_inference_steps": self._protocol.steps,
             "guidance_scale": self._protocol.guidance,
             "height": self._side,
@@ -102,8 +100,8 @@ class Sampler:
             "use_resolution_binning": False,
         }
         if self._family is None:  # otherwise the text is embedded already
-            wanted["max_sequence_length"] = self._protocol.max_sequence_length
-        return {"output_type": "np"} | {k: v for k, v in wanted.items() if k in call}
+            settings["max_sequence_length"] = self._protocol.max_sequence_length
+        return {"output_type": "np"} | {k: v for k, v in settings.items() if k in call}
 
     def _words(self, pipeline: Any, samples: Sequence[PlannedSample]) -> dict[str, Any]:
         if self._family is None:
@@ -115,46 +113,38 @@ class Sampler:
         return {name: value.to(self._device) for name, value in embedding.items()}
 
     def _noise(self, pipeline: Any, samples: Sequence[PlannedSample], seed: int) -> dict[str, Any]:
-        """Latents where the call takes them, and a generator a sample for whatever else is drawn:
+        """Latents where the call takes them, and a generator per sample for everything else:
         both decided by the sample alone, and drawn on the CPU.
         """
         import torch
 
-        drawn: dict[str, Any] = {
-            "generator": [
-                torch.Generator("cpu").manual_seed(
-                    noise_key(seed, sample.prompt.id, sample.index) % 2**63
-                )
-                for sample in samples
-            ]
-        }
+        keys = [noise_key(seed, sample.prompt.id, sample.index) for sample in samples]
+        generators = [torch.Generator("cpu").manual_seed(key % 2**63) for key in keys]
+        drawn: dict[str, Any] = {"generator": generators}
         denoiser = getattr(pipeline, Pipeline(self._checkpoint.pipeline).denoiser)
         scale = getattr(pipeline, "vae_scale_factor", 1)
         channels = getattr(denoiser.config, "in_channels", 0)
         shape = latent_shape(self._class_name, channels, self._side // scale)
         if shape is not None:
             noise = [initial_noise(seed, s.prompt.id, s.index, shape) for s in samples]
-            latents = as_taken(self._class_name, torch.from_numpy(np.stack(noise)))
+            latents = packed(self._class_name, torch.from_numpy(np.stack(noise)))
             drawn["latents"] = latents.to(self._device, self._dtype)
         return drawn
 
     def _need(self, half: str) -> Any:
-        """The half of the pipeline that embeds text or makes images; the other one leaves memory.
+        """Return the half that embeds text or makes images; the other one leaves memory.
 
-        Both are one where text is not embedded beforehand, or where an adapter changes text
-        encoders, since it is brought onto all it changes at once.
+        Both are one where text is not embedded beforehand, or an adapter changes text encoders.
         """
         if self._one_half:
             half = "whole"
         if self._half != half:
             self._let_go()
-            components = Pipeline(self._checkpoint.pipeline).components
-            text = self._family.text if self._family is not None else ()
-            parts = {
-                "whole": None,
-                "text": [name for name in components if name in text],
-                "image": [name for name in components if name not in text],
-            }[half]
+            parts = None
+            if half != "whole" and self._family is not None:
+                components = Pipeline(self._checkpoint.pipeline).components
+                text = self._family.text
+                parts = [name for name in components if (name in text) == (half == "text")]
             self._loaded, self._half = self._load(parts), half
         return self._loaded
 
@@ -177,7 +167,7 @@ class Sampler:
     def _no_gradients(self) -> Any:
         import torch
 
-        # What a model keeps from inference mode would be of no use to its owner's training.
+        # A model that is lent goes back to training, for which inference tensors are no use.
         return torch.no_grad() if self._checkpoint.loaded else torch.inference_mode()
 
     @cached_property
@@ -200,7 +190,7 @@ class Sampler:
 
 
 def _decode_in_own_precision(vae: Any) -> None:
-    """Lets a VAE take latents of another precision than its own, as pipelines hand them over."""
+    """Let a VAE take latents of another precision than its own, as pipelines hand them over."""
     decode = vae.decode
 
     def decode_cast(latents: Any, *arguments: Any, **settings: Any) -> Any:

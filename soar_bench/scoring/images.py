@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from evaluators.scorer import for_each, to_samples
 from soar_bench.checkpoints.types import IN_MEMORY
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.files import replace_atomically
+from soar_bench.core.files import write_text
 from soar_bench.core.images import digest_image, read_pixels
 from soar_bench.scoring.folders import FolderImages, listed_images, open_folder
 from soar_bench.suites.types import PlannedSample
@@ -31,7 +32,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds, read through."""
+    """Facts of an image that was read."""
 
     #: of its pixels
     digest: str
@@ -61,20 +62,10 @@ class ImageSet:
         suite: str | None = None,
         observe: Callable[[int, int], None] = lambda done, total: None,
     ) -> ImageSet:
-        """Read every image.
+        """Read every image; the arguments are those of :func:`soar_bench.evaluation.score`.
 
-        Args:
-            images: a folder; a list of files; or PIL images, uint8 arrays or a batch as
-                :func:`evaluators.scorer.to_samples` takes them.
-            prompts: for a folder, a file that lists images and prompts, where the folder does not
-                hold one; otherwise one text for all images, or one for each.
-            metadata: of the prompts; one for all images or one for each, not for a folder.
-            label: name for tables; by default the folder's.
-            suite: name of the prompts; by default after their digest.
-            observe: called with images read, and images in all.
-
-        Raises:
-            SoarBenchError: names images that cannot be scored, or have no prompt.
+        ``observe`` is called with images read, and images in all. SoarBenchError names images that
+        cannot be scored, or have no prompt.
         """
         read, arrays = _opened(images, prompts, metadata)
         if arrays:
@@ -90,7 +81,6 @@ class ImageSet:
 
     @property
     def folder(self) -> Path:
-        """Folder of the images."""
         return self.images.folder
 
     @property
@@ -100,7 +90,7 @@ class ImageSet:
         return f"images-{digest_of(place)[:16]}"
 
     def digest_all(self) -> str:
-        """Identifies the images and their order."""
+        """Return a digest of the images and their order."""
         return digest_of([content.digest for content in self.contents])
 
     def digest(self, sample: PlannedSample) -> str:
@@ -129,15 +119,14 @@ class ImageSet:
 
     def describe(self) -> Iterator[str]:
         """The images in sentences, for a person."""
-        samples = self.samples
-        kinds = sorted({content.format for content in self.contents})
-        sizes = sorted({content.size for content in self.contents})
-        size = sizes[0] if len(sizes) == 1 else f"{len(sizes)} sizes"
+        kinds = ", ".join(sorted({content.format for content in self.contents}))
+        sizes = {content.size for content in self.contents}
+        size = sizes.pop() if len(sizes) == 1 else f"{len(sizes)} sizes"
         yield (
-            f"{self.label} on {self.suite}: {len(samples)} images ({', '.join(kinds)}, {size}) of "
+            f"{self.label} on {self.suite}: {len(self.samples)} images ({kinds}, {size}) of "
             f"{len(self.images.prompts)} prompts ({self.images.layout})"
         )
-        counts = Counter(sample.prompt.id for sample in samples).values()
+        counts = Counter(sample.prompt.id for sample in self.samples).values()
         if min(counts) != max(counts):
             yield (
                 f"note: prompts have {min(counts)} to {max(counts)} images, so they do not count "
@@ -149,16 +138,11 @@ class ImageSet:
 
     def write_files(self, folder: Path) -> None:
         """Write which file each sample was."""
-        with (
-            replace_atomically(folder / FILES_FILE) as aside,
-            aside.open("w", encoding="utf-8", newline="") as stream,
-        ):
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(("prompt_id", "index", "file", "image"))
-            writer.writerows(
-                (sample.prompt.id, sample.index, file, content.digest)
-                for sample, file, content in self._rows()
-            )
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("prompt_id", "index", "file", "image"))
+        writer.writerows((s.prompt.id, s.index, file, c.digest) for s, file, c in self._rows())
+        write_text(folder / FILES_FILE, text.getvalue())
 
     def _rows(self) -> Iterator[tuple[PlannedSample, str, Content]]:
         return zip(self.samples, self.images.files, self.contents, strict=True)
@@ -199,35 +183,34 @@ def _opened(
 
 def _read_all(files: Sequence[Path], observe: Callable[[int, int], None]) -> tuple[Content, ...]:
     contents: list[Content] = []
-    wrong: list[str] = []
+    faults: list[str] = []
     with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
         try:
             for done, content in enumerate(pool.map(_read, files), start=1):
                 if isinstance(content, Content):
                     contents.append(content)
                 else:
-                    wrong.append(content)
+                    faults.append(content)
                 observe(done, len(files))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    if len(wrong) == 1:
-        raise SoarBenchError(wrong[0])
-    if wrong:
-        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    if len(faults) == 1:
+        raise SoarBenchError(faults[0])
+    if faults:
+        more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise SoarBenchError(
-            f"{len(wrong)} images cannot be scored: {'; '.join(wrong[:_SHOWN])}{more}"
+            f"{len(faults)} images cannot be scored: {'; '.join(faults[:_SHOWN])}{more}"
         )
     return tuple(contents)
 
 
 def _read(file: Path) -> Content | str:
-    """What a file holds, or what is wrong with it."""
+    """Return the facts of an image, or why it cannot be scored."""
     try:
-        image, kind = read_pixels(file)
+        return _content(*read_pixels(file))
     except SoarBenchError as error:
         return str(error)
-    return _content(image, kind)
 
 
 def _content(image: np.ndarray, kind: str) -> Content:

@@ -29,9 +29,8 @@ class Judge:
 
     @classmethod
     def of(cls, evaluator: str | Evaluator, dtype: str | None = None) -> Judge:
-        """Resolve a name or an object. An evaluator without that precision works in its own.
+        """Resolve a name or an object, which is copied; without that precision it works in its own.
 
-        An object is copied before it is loaded, so that the caller's stays as it is.
         EvaluatorError if there is no such evaluator, or it is broken.
         """
         entry, fresh = registry.source(evaluator)
@@ -50,20 +49,16 @@ class Judge:
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """What decides its values besides the metrics' versions."""
+        """Settings that decide its values besides the metrics' versions."""
         other = {} if self.dtype == self.evaluator.dtypes[0] else {"dtype": self.dtype}
         return self.evaluator.identity() | other
 
     def journal(self, cache: Path, images: str) -> Journal:
         """The scores that it has given to the images of that name."""
-        deciding = {
-            "identity": self.identity,
-            "metrics": {
-                m.name: {"version": m.version, "aggregate": m.aggregate}
-                for m in self.evaluator.metrics
-            },
-        }
-        ranges = {metric.name: metric.range for metric in self.evaluator.metrics}
+        metrics = self.evaluator.metrics
+        versions = {m.name: {"version": m.version, "aggregate": m.aggregate} for m in metrics}
+        deciding = {"identity": self.identity, "metrics": versions}
+        ranges = {metric.name: metric.range for metric in metrics}
         return Journal.of(cache, self.name, deciding, images, ranges)
 
 
@@ -73,7 +68,7 @@ def resolve_judges(
     """Resolve evaluators, each once. SoarBenchError if two give one metric."""
     distinct: list[str | Evaluator] = []
     for evaluator in evaluators:
-        if not any(evaluator is other or evaluator == other for other in distinct):
+        if evaluator not in distinct:
             distinct.append(evaluator)
     judges = tuple(Judge.of(evaluator, dtype) for evaluator in distinct)
     owner: dict[str, Judge] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,7 @@ from soar_bench.suites.types import PlannedSample, Protocol, Suite
 
 @dataclass(frozen=True)
 class Options:
-    """How to run. The evaluators' precision is recorded; nothing else here changes a number beyond
-    floating-point rounding.
-    """
+    """How to run. Of these only the precision of evaluators changes numbers; it is recorded."""
 
     results: Path
     #: where images and scores are kept between runs
@@ -70,8 +68,9 @@ class Plan:
 
 
 def prepare(checkpoint: Checkpoint, suite: Suite, protocol: Protocol, options: Options) -> Plan:
-    """Check everything that can be checked before the expensive work begins, and compare the plan
-    with what is there. Evaluators that cannot run are among ``Plan.problems``.
+    """Check everything before the expensive work begins, and see what is missing.
+
+    Evaluators that cannot run are among ``Plan.problems``.
     """
     image_size(checkpoint, protocol)
     judges = resolve_judges(options.evaluators or suite.evaluators, options.evaluator_dtype)
@@ -90,9 +89,7 @@ def prepare_images(
     suite: str | None = None,
     observe: Observer = lambda stage, done, total: None,
 ) -> Plan:
-    """The same for images from elsewhere, all of which are read through: see
-    :meth:`soar_bench.scoring.images.ImageSet.read`.
-    """
+    """Plan the scores of images from elsewhere, which are read by :meth:`ImageSet.read`."""
     if not options.evaluators:
         raise SoarBenchError(
             f"name what is to judge with --evaluators (known: {', '.join(registry.names())})"
@@ -118,19 +115,13 @@ def _make_folders(options: Options) -> None:
 
 
 def _compared(source: Generation | ImageSet, judges: tuple[Judge, ...], options: Options) -> Plan:
-    """The plan, once it is known what is there. SoarBenchError if the device is not here."""
-    to_generate: list[PlannedSample] = []
-    keys = []
-    for sample in source.samples:
-        digest: str | None
-        if isinstance(source, Generation):
-            digest = None if options.force else source.store.digest(sample)
-        else:
-            digest = source.digest(sample)
-        if digest is None:
-            to_generate.append(sample)
-        else:
-            keys.append(sample_key(sample, digest))
+    """Return the plan of what is missing. SoarBenchError if the device is not here."""
+    digest: Callable[[PlannedSample], str | None] = source.digest
+    if isinstance(source, Generation):
+        digest = (lambda sample: None) if options.force else source.store.digest
+    digests = [(sample, digest(sample)) for sample in source.samples]
+    to_generate = [sample for sample, pixels in digests if pixels is None]
+    keys = [sample_key(sample, pixels) for sample, pixels in digests if pixels is not None]
     to_score = {}
     for judge in judges:
         lacking = len(keys)
@@ -145,23 +136,17 @@ def _compared(source: Generation | ImageSet, judges: tuple[Judge, ...], options:
 
 
 def problems(plans: Sequence[Plan]) -> list[str]:
-    """Why the plans cannot start, each reason once; one command fetches all weights."""
-    reasons = {name: reason for plan in plans for name, reason in plan.problems.items()}
-    weights = {
-        judge.given: [w.name for w in judge.evaluator.weights if w.missing()]
-        for plan in plans
-        for judge in plan.judges
-        if judge.problem
-    }
+    """Return why the plans cannot start, each reason once; one command fetches all weights."""
+    judges = {judge.given: judge for plan in plans for judge in plan.judges if judge.problem}
     sets: dict[str, None] = {}
     others = []
-    for name, reason in reasons.items():
-        missing = weights[name]
-        if missing and f"soar-bench fetch {missing[0]}" in reason:
+    for judge in judges.values():
+        missing = [weights.name for weights in judge.evaluator.weights if weights.missing()]
+        if missing and f"soar-bench fetch {missing[0]}" in judge.problem:
             sets |= dict.fromkeys(missing)
         else:
-            others.append(reason)
-    if len(reasons) == 1 or not sets:
-        return list(dict.fromkeys(reasons.values()))
+            others.append(judge.problem)
+    if len(judges) == 1 or not sets:
+        return list(dict.fromkeys(judge.problem for judge in judges.values()))
     fetch = f"weights are missing: run `soar-bench fetch {' '.join(sets)}`"
     return [fetch, *dict.fromkeys(others)]

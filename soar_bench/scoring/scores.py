@@ -1,8 +1,6 @@
-"""Scores of samples: what is missing is computed, in batches that do not depend on what is.
+"""Scores of samples that have none, in the batches of :mod:`soar_bench.sampling.generate`.
 
-The plan is cut into batches once, by position. A batch that lacks a score is scored as a whole, and
-only what it lacked is kept: so a score comes out of the same batch whether or not the work was
-stopped in between and however many processes share it.
+A batch that lacks a score is scored as a whole, and only the lacking scores are kept.
 """
 
 from __future__ import annotations
@@ -41,16 +39,18 @@ _DECODERS = 8
 Observer = Callable[[str, int, int], None]
 
 
-class Pictures(typing.Protocol):
-    """Source of the samples' images."""
+class ImageSource(typing.Protocol):
+    """Source of the samples' images. Both methods raise ImageGone where an image is not there."""
+
+    @property
+    def name(self) -> str:
+        """Name of the images' journals in the cache."""
 
     def digest(self, sample: PlannedSample) -> str:
-        """Digest of its pixels (:func:`soar_bench.core.images.digest_image`); ImageGone if it is
-        not there.
-        """
+        """Digest of its pixels (:func:`soar_bench.core.images.digest_image`)."""
 
     def pixels(self, sample: PlannedSample) -> np.ndarray:
-        """uint8 RGB [H, W, 3], of exactly that digest; ImageGone if it is not there any more."""
+        """uint8 RGB [H, W, 3], of exactly that digest."""
 
 
 @dataclass(frozen=True)
@@ -88,34 +88,32 @@ def sample_key(sample: PlannedSample, image_digest: str) -> str:
 def score_samples(
     judges: Sequence[Judge],
     samples: Sequence[PlannedSample],
-    pictures: Pictures,
+    source: ImageSource,
     cache: Path,
-    images: str,
-    *,
     batch_size: int = BATCH,
     device: str = "cpu",
     force: bool = False,
     observe: Observer = lambda stage, done, total: None,
     group: Group = ALONE,
 ) -> Judged:
-    """Score what is missing; ``images`` names the images' journals in the cache.
+    """Score what is missing.
 
     Evaluators that share a model see every batch one after another, so that what they share is done
     once; the others are in memory one at a time.
     """
-    digests, gone = group.share(_digests(samples, pictures))
+    digests, gone = group.share(_digests(samples, source))
     if gone:
         return Judged(gone=gone)
     keys = [sample_key(sample, digest) for sample, digest in zip(samples, digests, strict=True)]
-    decoded = _Decoded(pictures, image_budget(group.local_size))
+    decoded = _Decoded(source, image_budget(group.local_size))
     turns: dict[str, _Turn] = {}
     for together in sharing(judges):
         if force:
-            for judge in together:
-                if group.main:
-                    judge.journal(cache, images).forget(keys)
-                group.gather(None)
-        at_work = [_Turn(judge, judge.journal(cache, images), device) for judge in together]
+            if group.main:
+                for judge in together:
+                    judge.journal(cache, source.name).forget(keys)
+            group.gather(None)
+        at_work = [_Turn(judge, judge.journal(cache, source.name), device) for judge in together]
         lost = _score_batches(at_work, samples, keys, decoded, batch_size, group, observe)
         gone = [sample for part in group.gather(lost) for sample in part]
         if gone:
@@ -123,29 +121,27 @@ def score_samples(
         for turn in at_work:
             turn.end(group)
             turns[turn.judge.name] = turn
-    reading = max(group.gather(decoded.seconds))
-    names = [judge.name for judge in judges]  # in the order they were named
+    turns = {judge.name: turns[judge.name] for judge in judges}  # in the order they were named
+    seconds = {"decode": max(group.gather(decoded.seconds))}
+    seconds |= {name: turn.seconds for name, turn in turns.items()}
+    failed = {name: sum(key in turn.failed for key in keys) for name, turn in turns.items()}
     return Judged(
         digests,
-        {name: turns[name].scores(keys) for name in names},
-        {"decode": round(reading, 3)} | {name: round(turns[name].seconds, 3) for name in names},
-        {name: sum(key in turns[name].new for key in keys) for name in names},
-        {
-            name: failed
-            for name in names
-            if (failed := sum(key in turns[name].failed for key in keys))
-        },
+        {name: turn.scores(keys) for name, turn in turns.items()},
+        {stage: round(spent, 3) for stage, spent in seconds.items()},
+        {name: sum(key in turn.new for key in keys) for name, turn in turns.items()},
+        {name: count for name, count in failed.items() if count},
     )
 
 
 def _digests(
-    samples: Sequence[PlannedSample], pictures: Pictures
+    samples: Sequence[PlannedSample], source: ImageSource
 ) -> tuple[list[str], list[PlannedSample]]:
-    """The digests of all images, and the samples that have none."""
+    """Return the digests of all images, and the samples that have none."""
     digests, gone = [], []
     for sample in samples:
         try:
-            digests.append(pictures.digest(sample))
+            digests.append(source.digest(sample))
         except ImageGone:
             gone.append(sample)
     return digests, gone
@@ -160,13 +156,11 @@ def _score_batches(
     group: Group,
     observe: Observer,
 ) -> list[PlannedSample]:
-    """Score what this process has to; return samples whose image has gone."""
+    """Score this process's share; return samples whose image has gone."""
     starts = range(0, len(keys), batch_size)
     batches = [range(i, min(i + batch_size, len(keys))) for i in starts]
     # The main process decides: another may already see scores that were written meanwhile.
-    lacking = group.share(
-        [[turn.lacks([keys[i] for i in batch]) for turn in turns] for batch in batches]
-    )
+    lacking = group.share([[t.lacks([keys[i] for i in b]) for t in turns] for b in batches])
     mine = group.mine([(b, each) for b, each in zip(batches, lacking, strict=True) if any(each)])
     totals = [sum(len(batch) for batch, each in mine if each[t]) for t in range(len(turns))]
     done = [0] * len(turns)
@@ -198,9 +192,9 @@ class _Turn:
     judge: Judge
     journal: Journal
     device: str
-    #: spent scoring, loading included
+    #: of scoring, loading included
     seconds: float = 0.0
-    #: by key: what was scored here, samples without a score because the evaluator failed included
+    #: by key: scores made here; a sample on which the evaluator failed is among them, unscored
     new: dict[str, Scores] = field(default_factory=dict)
     #: keys of the samples on which the evaluator failed
     failed: set[str] = field(default_factory=set)
@@ -212,8 +206,8 @@ class _Turn:
         return any(self.journal.get(key) is None for key in keys)
 
     def scores(self, keys: Sequence[str]) -> list[Scores]:
-        """The scores of each sample: of this run, otherwise kept from an earlier one."""
-        scores = [self.new.get(key) or self.journal.get(key) for key in keys]
+        """Return the scores of each sample, made here or kept from an earlier run."""
+        scores = (self.new.get(key) or self.journal.get(key) for key in keys)
         return [of_sample for of_sample in scores if of_sample is not None]
 
     def add(self, keys: Sequence[str], samples: Sequence[Sample]) -> None:
@@ -252,7 +246,7 @@ class _Turn:
         return evaluator
 
     def end(self, group: Group) -> None:
-        """Let the evaluator go, and collect what all processes have of it."""
+        """Let the evaluator go, and collect the results of all processes."""
         self._loaded = None
         for new, failed, seconds in group.gather((self.new, self.failed, self.seconds)):
             self.new |= new
@@ -263,10 +257,9 @@ class _Turn:
 def _try(
     evaluator: Evaluator, samples: Sequence[Sample]
 ) -> tuple[list[Scores], dict[int, BaseException]]:
-    """The scores of a batch, and by position the errors of those on which the evaluator failed.
+    """Return the scores of a batch, and errors by position of the sample.
 
-    Where a batch fails its samples are tried one by one; where it does not fit into memory, by
-    halves.
+    A batch that fails is tried one by one, one that does not fit into memory by halves.
     """
     try:
         return score_batch(evaluator, samples), {}
@@ -274,21 +267,20 @@ def _try(
         raise
     except (Exception, SystemExit) as error:  # some libraries call exit on bad input
         failure = error
-    if out_of_memory(failure) and len(samples) > 1:
+    if len(samples) == 1:
+        reason = f"the evaluator failed: {_say(failure)}"
+        return [{m.name: Score(None, reason) for m in evaluator.metrics}], {0: failure}
+    step = 1
+    if out_of_memory(failure):
         failure.__traceback__ = None  # which holds what filled the memory
         release()
         step = -(-len(samples) // 2)
-    elif len(samples) > 1:
-        step = 1
-    else:
-        reason = f"the evaluator failed: {_say(failure)}"
-        return [{m.name: Score(None, reason) for m in evaluator.metrics}], {0: failure}
     scores: list[Scores] = []
     errors: dict[int, BaseException] = {}
     for start in range(0, len(samples), step):
-        part, wrong = _try(evaluator, samples[start : start + step])
+        part, failures = _try(evaluator, samples[start : start + step])
         scores += part
-        errors |= {start + i: error for i, error in wrong.items()}
+        errors |= {start + i: error for i, error in failures.items()}
     return scores, errors
 
 
@@ -297,16 +289,15 @@ def _say(error: BaseException) -> str:
 
 
 class _Decoded:
-    """Images decoded once for all evaluators, as far as they fit into a number of bytes."""
+    """Images decoded once for all evaluators, as far as they fit into ``budget`` bytes."""
 
-    def __init__(self, pictures: Pictures, budget: int) -> None:
-        self._pictures, self._left = pictures, budget
+    def __init__(self, source: ImageSource, budget: int) -> None:
+        self._source, self._left = source, budget
         self._kept: dict[tuple[str, int], np.ndarray] = {}
-        #: spent reading and decoding
         self.seconds = 0.0
 
     def batch(self, samples: Sequence[PlannedSample]) -> list[np.ndarray]:
-        """uint8 RGB [H, W, 3] of each sample."""
+        """Return uint8 RGB [H, W, 3] of each sample."""
         clock = time.monotonic()
         with ThreadPoolExecutor(_DECODERS) as pool:
             images = list(pool.map(self._decode, samples))
@@ -319,7 +310,7 @@ class _Decoded:
         key = (sample.prompt.id, sample.index)
         image = self._kept.get(key)
         if image is None:
-            image = self._pictures.pixels(sample)
+            image = self._source.pixels(sample)
             if image.nbytes <= self._left:
                 self._left -= image.nbytes
                 self._kept[key] = image

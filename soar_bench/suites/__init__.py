@@ -19,39 +19,18 @@ SUITES: dict[str, Callable[[], Suite]] = {
     "shapes-signs": shapes_suites.shapes_signs,
 }
 
+#: Evaluators, images per prompt and description. Published numbers of ``ocr`` are of PaddleOCR's
+#: reading; the published file of ``drawbench`` repeats each prompt five times.
+_FETCHED: dict[str, tuple[tuple[str, ...], int, str]] = {
+    "geneval": (("geneval",), 4, "GenEval: are the objects, counts, colours and positions right?"),
+    "ocr": (("ocr-paddle",), 1, "Flow-GRPO's test set: is the quoted text on the image?"),
+    "drawbench": (PREFERENCE, 5, "DrawBench's 200 prompts under the preference scorers"),
+    "pickscore": (PREFERENCE, 1, "Pick-a-Pic's test prompts under the preference scorers"),
+}
 #: Suites whose prompts are fetched (see :mod:`soar_bench.suites.prompts`), without them.
 FETCHED: dict[str, Suite] = {
-    s.name: s
-    for s in (
-        Suite(
-            name="geneval",
-            description="GenEval: are the objects, counts, colours and positions right?",
-            prompts=(),
-            evaluators=("geneval",),
-            images_per_prompt=4,
-        ),
-        Suite(
-            name="ocr",
-            description="Flow-GRPO's test set: is the quoted text on the image?",
-            prompts=(),
-            evaluators=("ocr-paddle",),  # whose reading the published numbers are of
-            images_per_prompt=1,
-        ),
-        Suite(
-            name="drawbench",
-            description="DrawBench's 200 prompts under the preference scorers",
-            prompts=(),
-            evaluators=PREFERENCE,
-            images_per_prompt=5,  # as often as the published file repeats each prompt
-        ),
-        Suite(
-            name="pickscore",
-            description="Pick-a-Pic's test prompts under the preference scorers",
-            prompts=(),
-            evaluators=PREFERENCE,
-            images_per_prompt=1,
-        ),
-    )
+    name: Suite(name, description, (), evaluators, images_per_prompt=images)
+    for name, (evaluators, images, description) in _FETCHED.items()
 }
 
 
@@ -63,8 +42,7 @@ def names() -> list[str]:
 def get_suite(name_or_file: str, seed: int | None = None) -> Suite:
     """Return a suite with its prompts, by its name or from a file of prompts.
 
-    ``seed`` replaces the suite's own. SoarBenchError if there is no such suite or file, if its
-    prompts have not been fetched, or if a file is not as it should be.
+    ``seed`` replaces the suite's own. SoarBenchError if prompts are absent, damaged or not fetched.
     """
     suite = declared(name_or_file)
     if name_or_file in FETCHED:
@@ -73,10 +51,7 @@ def get_suite(name_or_file: str, seed: int | None = None) -> Suite:
 
 
 def declared(name: str) -> Suite:
-    """Return a suite without a look at fetched files: one that is fetched has no prompts.
-
-    ``name`` is a suite's, or a file of prompts. SoarBenchError if it is neither.
-    """
+    """Return a suite by name or file, a fetched one without prompts. SoarBenchError if none."""
     if name in FETCHED:
         return FETCHED[name]
     if name in SUITES:

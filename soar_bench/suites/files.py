@@ -50,25 +50,16 @@ def read_suite(name: str) -> Suite:
     file = Path(name)
     if not file.stem.isprintable():  # it becomes the suite's name
         raise SoarBenchError(f"the name of {name!r} cannot be shown: rename the file")
-    rows = read_rows(file, column="prompt")
-    records = [_record(row.where, _values(row)) for row in rows]
+    records = [_record(row.where, _values(row)) for row in read_rows(file, column="prompt")]
     if not records:
         raise SoarBenchError(f"{file} holds no prompts")
     evaluators, images = _evaluators(records)
     prompts, repeats = _prompts(file.stem, records)
+    images = repeats if repeats > 1 else images
     description = f"{len(prompts)} prompts from {name}"
-    if repeats > 1:
-        images = repeats
-    elif len(prompts) < len(records):
+    if repeats == 1 and len(prompts) < len(records):
         description += f"; {len(records) - len(prompts)} lines that repeat others do not count"
-    return Suite(
-        name=file.stem,
-        description=description,
-        prompts=prompts,
-        evaluators=evaluators,
-        images_per_prompt=images,
-        source=name,
-    )
+    return Suite(file.stem, description, prompts, evaluators, images_per_prompt=images, source=name)
 
 
 def _prompts(stem: str, records: Sequence[_Record]) -> tuple[tuple[Prompt, ...], int]:

@@ -28,14 +28,10 @@ def is_fetched(name: str) -> bool:
 
 
 def read(name: str) -> tuple[Prompt, ...]:
-    """Return the prompts of a set.
+    """Return the prompts of a set. SoarBenchError if its file is absent or not the published one.
 
-    GenEval's file has one JSON record per line, which becomes the metadata; the number in an id is
-    that of GenEval's own folder (``00000`` to ``00552``). The others have one prompt per line. A
-    line that repeats another is the same prompt, at its first place: DrawBench's file has each of
-    its 200 prompts five times, which only asks for five images of it.
-
-    SoarBenchError if the file is not here or is not the published one.
+    A line is a prompt; a repeated line is one prompt at its first place. GenEval's file has JSON
+    records, which become the metadata; the number in an id is that of GenEval's own folder.
     """
     (item,) = PROMPT_SETS[name].items
     if not item.target.is_file():

@@ -27,45 +27,25 @@ SHAPES_PROTOCOL = Protocol(
 #: and its VAE has float32 weights. It calls the pipeline under autocast, though, which computes
 #: the VAE's convolutions in bfloat16.
 SOAR_PAPER_PROTOCOL = Protocol(
-    name="soar-paper",
-    steps=40,
-    guidance=4.5,
-    resolution=512,
-    max_sequence_length=256,
-    dtype="bfloat16",
-    vae_dtype="float32",
+    "soar-paper", steps=40, guidance=4.5, resolution=512, max_sequence_length=256, dtype="bfloat16"
 )
 
 #: Defaults of djghosh13/geneval's generation/diffusers_generate.py, which loads the whole pipeline
 #: in float16 and passes no size. Its models read 77 tokens; a pipeline with a T5 encoder gets
 #: Stable Diffusion 3's default of 256.
 GENEVAL_OFFICIAL_PROTOCOL = Protocol(
-    name="geneval-official",
-    steps=50,
-    guidance=9.0,
-    resolution=None,
-    max_sequence_length=256,
-    dtype="float16",
-    vae_dtype="float16",
+    "geneval-official", 50, 9.0, None, max_sequence_length=256, dtype="float16", vae_dtype="float16"
 )
 
 #: Evaluation in yifan123/flow_grpo's scripts/train_sd3.py with its configurations for SD3.5-M
 #: (config/grpo.py; fp16 from config/base.py). The text encoders are cast to float16, the
 #: transformer computes under float16 autocast over float32 weights, the VAE is left in float32.
 FLOW_GRPO_PROTOCOL = Protocol(
-    name="flow-grpo",
-    steps=40,
-    guidance=4.5,
-    resolution=512,
-    max_sequence_length=128,
-    dtype="float16",
-    vae_dtype="float32",
+    "flow-grpo", steps=40, guidance=4.5, resolution=512, max_sequence_length=128, dtype="float16"
 )
 
-PROTOCOLS: dict[str, Protocol] = {
-    p.name: p
-    for p in (SHAPES_PROTOCOL, SOAR_PAPER_PROTOCOL, GENEVAL_OFFICIAL_PROTOCOL, FLOW_GRPO_PROTOCOL)
-}
+_NAMED = (SHAPES_PROTOCOL, SOAR_PAPER_PROTOCOL, GENEVAL_OFFICIAL_PROTOCOL, FLOW_GRPO_PROTOCOL)
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _NAMED}
 
 #: Where each protocol comes from, for tables.
 ABOUT: dict[str, str] = {
@@ -84,17 +64,13 @@ DEFAULT_PROTOCOL: dict[str, str] = {
 #: Every setting, in the order of tables.
 SETTINGS = tuple(f.name for f in fields(Protocol) if f.name != "name")
 _LEAST = {"steps": 1, "resolution": 8, "max_sequence_length": 1}
-_CHOICES = {
-    "dtype": ("float32", "bfloat16", "float16"),
-    "vae_dtype": ("float32", "bfloat16", "float16"),
-    "noise": ("philox-1",),
-}
+_PRECISIONS = ("float32", "bfloat16", "float16")
+_CHOICES = {"dtype": _PRECISIONS, "vae_dtype": _PRECISIONS, "noise": ("philox-1",)}
 
 
 def default_protocol(suite: Suite) -> Protocol:
-    """Return the protocol that a suite is evaluated under unless another is named.
-
-    For a suite from a file that is the paper's, or the embedded world's if its evaluator judges it.
+    """Return a suite's default protocol: for a file the paper's, or the embedded world's if its
+    evaluator judges it.
     """
     if suite.source:
         return SHAPES_PROTOCOL if "shapes-geneval" in suite.evaluators else SOAR_PAPER_PROTOCOL
@@ -102,10 +78,9 @@ def default_protocol(suite: Suite) -> Protocol:
 
 
 def get_protocol(name: str) -> Protocol:
-    """Return a protocol by name, with other settings if the name lists some.
+    """Return a protocol by name, as ``soar-paper+steps=20+guidance=7``.
 
-    ``soar-paper+steps=20+guidance=7`` is such a name. SoarBenchError for an unknown protocol,
-    setting or value.
+    SoarBenchError for an unknown protocol, setting or value.
     """
     base, *changes = re.split(r"\+(?=[^+=]*=)", name)  # not the plus of a number such as 1e+02
     if base not in PROTOCOLS:
@@ -121,10 +96,9 @@ def get_protocol(name: str) -> Protocol:
 
 
 def override(protocol: Protocol, **changes: Any) -> Protocol:
-    """Return a protocol with other settings, which its name then lists; None changes nothing.
+    """Return a protocol with other settings, which its name lists; None changes nothing.
 
-    The same settings over a named protocol have the same name, in whichever order they were
-    changed. SoarBenchError for an unknown setting or value.
+    The name does not depend on the order of changes. SoarBenchError for a wrong setting or value.
     """
     settings = {key: check(key, value) for key, value in changes.items() if value is not None}
     base = PROTOCOLS.get(protocol.name.split("+")[0])
@@ -149,10 +123,7 @@ def sweep(
 
 
 def from_settings(name: str, settings: Mapping[str, Any]) -> Protocol:
-    """Return the protocol of a record, from its name and its :meth:`Protocol.settings`.
-
-    SoarBenchError names a setting that is missing, unknown or out of range.
-    """
+    """Return a record's protocol. SoarBenchError names a setting that is missing or not allowed."""
     missing = [key for key in SETTINGS if key not in settings]
     if missing:
         raise SoarBenchError(f"the protocol {name!r} lacks {', '.join(missing)}")

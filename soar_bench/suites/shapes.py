@@ -41,6 +41,12 @@ def _prompts(chosen: list[Metadata]) -> tuple[Prompt, ...]:
     return tuple(prompts)
 
 
+def _suite(
+    name: str, description: str, chosen: list[Metadata], seed: int, judge: str = "shapes-geneval"
+) -> Suite:
+    return Suite(name, description, _prompts(chosen), (judge, "shapes-clipscore"), seed)
+
+
 def shapes() -> Suite:
     """Return the test suite: GenEval's six tasks."""
     rng = random.Random("soar-bench suite shapes, version 1")
@@ -48,37 +54,22 @@ def shapes() -> Suite:
     for tag in TASKS:
         share = 0.5 if tag in ("position", "color_attr") else 0.3
         chosen += _choose(rng, tag, 40, share, _TEST_LEAD_INS)
-    return Suite(
-        name="shapes",
-        description="GenEval's six tasks in the embedded world, with held-out combinations",
-        prompts=_prompts(chosen),
-        evaluators=("shapes-geneval", "shapes-clipscore"),
-        seed=2026,
-    )
+    description = "GenEval's six tasks in the embedded world, with held-out combinations"
+    return _suite("shapes", description, chosen, seed=2026)
 
 
 def shapes_dev() -> Suite:
     """Return the suite that settings are chosen on."""
     rng = random.Random("soar-bench suite shapes-dev, version 1")
     chosen = [m for tag in TASKS for m in _choose(rng, tag, 30, 0.0, _DEVELOPMENT_LEAD_INS)]
-    return Suite(
-        name="shapes-dev",
-        description="for choosing settings: other prompts and noise than shapes, nothing held out",
-        prompts=_prompts(chosen),
-        evaluators=("shapes-geneval", "shapes-clipscore"),
-        seed=1,
-    )
+    description = "for choosing settings: other prompts and noise than shapes, nothing held out"
+    return _suite("shapes-dev", description, chosen, seed=1)
 
 
 def shapes_signs() -> Suite:
     """Return the suite of signs, which an OCR evaluator judges."""
     rng = random.Random("soar-bench suite shapes-signs, version 1")
-    seen = [w for w in WORDS if w not in captions.HELD_OUT_WORDS]
+    seen = [word for word in WORDS if word not in captions.HELD_OUT_WORDS]
     words = [*sorted(captions.HELD_OUT_WORDS), *rng.sample(seen, 20)]
-    return Suite(
-        name="shapes-signs",
-        description="signs with words of three letters, a third of them never seen in training",
-        prompts=_prompts([captions.sign(word) for word in words]),
-        evaluators=("ocr", "shapes-clipscore"),
-        seed=2027,
-    )
+    description = "signs with words of three letters, a third of them never seen in training"
+    return _suite("shapes-signs", description, [captions.sign(w) for w in words], 2027, judge="ocr")

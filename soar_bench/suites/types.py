@@ -41,9 +41,8 @@ class Suite:
 
     def digest(self) -> str:
         """Return the SHA-256 of prompts, metadata and seed; not of the number of images."""
-        return digest_of(
-            {"seed": self.seed, "prompts": [[p.id, p.text, dict(p.metadata)] for p in self.prompts]}
-        )
+        prompts = [[p.id, p.text, dict(p.metadata)] for p in self.prompts]
+        return digest_of({"seed": self.seed, "prompts": prompts})
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,7 @@ class PlannedSample:
 
 
 def plan(suite: Suite, images_per_prompt: int) -> list[PlannedSample]:
-    """Return every sample of the suite, all first images before all second ones.
-
-    A run that is stopped then has one image of every prompt rather than four of a few.
+    """Return every sample, all first images before all second ones: a run that is stopped then has
+    one image of every prompt rather than four of a few.
     """
     return [PlannedSample(p, i) for i in range(images_per_prompt) for p in suite.prompts]

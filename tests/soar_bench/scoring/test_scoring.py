@@ -48,6 +48,8 @@ SAMPLES = [PlannedSample(Prompt(f"p{i}", f"prompt {i}"), 0) for i in range(5)]
 class Grey:
     """Images of one grey each, and how often each was decoded."""
 
+    name = "images"
+
     def __init__(self):
         self.decoded: list[str] = []
 
@@ -65,7 +67,7 @@ class Grey:
 def work(cache: Path, evaluators, pictures=None, samples=SAMPLES, dtype=None, **options):
     judges = resolve_judges(evaluators, dtype)
     options = {"batch_size": 3, **options}
-    return score_samples(judges, samples, pictures or Grey(), cache, "images", **options)
+    return score_samples(judges, samples, pictures or Grey(), cache, **options)
 
 
 def recorders(events, names, kind=Recorder):
