@@ -8,10 +8,10 @@ interruption.
 from __future__ import annotations
 
 import errno
-import sys
 from typing import Any
 
 import typer
+from typer import Option
 from typer.core import TyperGroup
 
 from soar_bench.cli import (
@@ -32,6 +32,7 @@ from soar_bench.cli import (
     suites,
     train,
 )
+from soar_bench.cli.common import fail
 
 
 class _Groups(TyperGroup):
@@ -92,16 +93,11 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(
+    version: bool = Option(
         False, "--version", callback=_version, is_eager=True, help="Show the version."
     ),
 ) -> None:
     pass
-
-
-def _fail(message: str, code: int) -> None:
-    typer.echo(f"soar-bench: {message}", err=True)
-    sys.exit(code)
 
 
 def main(command: typer.Typer = app) -> None:
@@ -111,15 +107,15 @@ def main(command: typer.Typer = app) -> None:
         command()
     except SystemExit as end:  # typer ends with one, always
         if end.code == _INTERRUPTED:
-            _fail(interrupted, _INTERRUPTED)
+            fail(interrupted, _INTERRUPTED)
         raise
     except KeyboardInterrupt:  # before typer has begun, or after it has ended
-        _fail(interrupted, _INTERRUPTED)
+        fail(interrupted, _INTERRUPTED)
     except Exception as error:
         message, code = _explain(error)
         if message is None:
             raise
-        _fail(message, code)
+        fail(message, code)
 
 
 def _explain(error: Exception) -> tuple[str | None, int]:

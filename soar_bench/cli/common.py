@@ -1,38 +1,35 @@
-"""What several commands share: options, lists in options, signals, and the end of a run."""
+"""Options, lists in options, signals and output that several commands share."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
-from enum import StrEnum
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import typer
+from typer import Option
 
 if TYPE_CHECKING:
     from soar_bench.core.distributed import Group
     from soar_bench.evaluation import Options, Plan
-    from soar_bench.records import Run
 
+Precision = Literal["float32", "bfloat16", "float16"]
 
-class Precision(StrEnum):
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-BASE = typer.Option(
+BASE = Option(
     None, help="Pipeline that a transformer or a LoRA stands on.  [default: the one it names]"
 )
-DTYPE = typer.Option(None, help="Precision of the model.  [default: the protocol's]")
-EVALUATOR_DTYPE = typer.Option(
-    Precision.float32,
-    help="Precision of the learned evaluators; any but float32 makes another board.",
+DTYPE = Option(None, help="Precision of the model.  [default: the protocol's]")
+RESOLUTION = Option(None, min=8, help="Side of the images in pixels.  [default: the protocol's]")
+EVALUATOR_DTYPE = Option(
+    "float32", help="Precision of the learned evaluators; any but float32 makes another board."
 )
-DEVICE = typer.Option("auto", help="Device to run on: auto, cpu, cuda or mps.")
-RESULTS = typer.Option(Path("results"), help="Folder of the records.")
-CACHE = typer.Option(Path("outputs/cache"), help="Folder of images and scores.")
+DEVICE = Option("auto", help="Device to run on: auto, cpu, cuda or mps.")
+RESULTS = Option(Path("results"), help="Folder of the records.")
+CACHE = Option(Path("outputs/cache"), help="Folder of images and scores.")
+DRY_RUN = Option(False, "--dry-run", help="Check everything and show the plan.")
+AS_JSON = Option(False, "--json", help="Print JSON.")
 
 Number = TypeVar("Number", int, float)
 
@@ -44,9 +41,8 @@ def split(values: Sequence[str]) -> list[str]:
 
 def files_or_names(values: Sequence[str]) -> list[str]:
     """Split the values as :func:`split` does, but keep the path of an existing file whole."""
-    return [
-        name for value in values for name in ([value] if Path(value).is_file() else split([value]))
-    ]
+    parts = ([value] if Path(value).is_file() else split([value]) for value in values)
+    return [name for names in parts for name in names]
 
 
 def numbers(option: str, text: str, kind: type[Number], least: Number) -> list[Number]:
@@ -66,6 +62,25 @@ def terminate_as_interrupt() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def echo_lines(lines: Iterable[object], err: bool = False) -> None:
+    """Print lines as they come."""
+    for line in lines:
+        typer.echo(line, err=err)
+
+
+def echo_json(value: Any) -> None:
+    """Print a value as the JSON that records are written in."""
+    from soar_bench.core.text import json_text
+
+    typer.echo(json_text(value), nl=False)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """End the command with a sentence on the error stream and an exit code."""
+    typer.echo(f"soar-bench: {message}", err=True)
+    sys.exit(code)
+
+
 def carry_out(
     plans: Sequence[Plan], options: Options, group: Group, *, dry_run: bool, as_json: bool
 ) -> None:
@@ -73,21 +88,22 @@ def carry_out(
 
     SoarBenchError if an evaluator cannot run here. Exit code 1 if one failed on samples.
     """
+    from itertools import islice
+
     from rich.console import Console
 
     from soar_bench.core.distributed import leave
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.progress import stages
-    from soar_bench.core.text import json_text
     from soar_bench.evaluation import problems, run
     from soar_bench.output.plan import plan_record, show_plans
+    from soar_bench.output.runs import unscored_reasons
     from soar_bench.output.tables import run_table
 
-    if group.main:
-        if dry_run and as_json:
-            typer.echo(json_text(plan_record(plans)), nl=False)
-        else:
-            show_plans(plans, Console(stderr=True))
+    if group.main and dry_run and as_json:
+        echo_json(plan_record(plans))
+    elif group.main:
+        show_plans(plans, Console(stderr=True))
     if reasons := problems(plans):
         raise SoarBenchError("nothing was started: " + "; ".join(reasons))
     if dry_run:
@@ -100,41 +116,22 @@ def carry_out(
     if not group.main:
         return
     if as_json:
-        typer.echo(
-            json_text([{"folder": str(r.folder), **r.record.as_json()} for r in runs]), nl=False
-        )
+        echo_json([{"folder": str(run.folder), **run.record.as_json()} for run in runs])
     else:
         Console().print(run_table(runs))
-        for line in [line for finished in runs for line in _reasons(finished)]:
-            typer.echo(line, err=True)
-        for finished in runs:
-            typer.echo(finished.folder)
-    _complain(runs)
-
-
-def _reasons(run: Run) -> list[str]:
-    """Why samples of images from elsewhere are unscored, the most frequent reasons first."""
-    from collections import Counter
-
-    lines = []
-    for metric, scores in run.scores().groupby("metric", sort=False) if run.imported else ():
-        counts = Counter(reason for reason in scores["unscored"] if reason)
-        for reason, count in counts.most_common(5):
-            lines.append(f"{metric}: {count} unscored: {reason}")
-    return lines
-
-
-def _complain(runs: Sequence[Run]) -> None:
-    """Exit code 1 with a sentence if an evaluator failed on samples of these runs."""
+        for finished in runs:  # images from elsewhere may lack what an evaluator needs
+            by_metric = unscored_reasons(finished.scores()) if finished.imported else {}
+            for metric, counts in by_metric.items():
+                for reason, count in islice(counts.items(), 5):  # the most frequent first
+                    typer.echo(f"{metric}: {count} unscored: {reason}", err=True)
+        echo_lines(finished.folder for finished in runs)
     failed = {
-        f"{name} failed on {count} of the samples of {run.folder}"
-        for run in runs
-        for name, count in run.record.made.failed.items()
+        f"{name} failed on {count} of the samples of {finished.folder}"
+        for finished in runs
+        for name, count in finished.record.made.failed.items()
     }
     if failed:
-        typer.echo(
-            f"soar-bench: {'; '.join(sorted(failed))}: they are unscored, the reason is in the "
-            "record, and the same command tries them again",
-            err=True,
+        fail(
+            f"{'; '.join(sorted(failed))}: they are unscored, the reason is in the record, and the "
+            "same command tries them again"
         )
-        raise typer.Exit(1)

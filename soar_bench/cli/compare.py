@@ -2,78 +2,55 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import typer
+from typer import Argument, Option
 
-from soar_bench.cli.common import split
-
-
-class Format(StrEnum):
-    terminal = "terminal"
-    markdown = "markdown"
-    csv = "csv"
-    latex = "latex"
-    json = "json"
-
-
-class Interval(StrEnum):
-    analytic = "analytic"
-    bootstrap = "bootstrap"
-
-
-class Test(StrEnum):
-    t = "t"
-    exact = "exact"
-
-
-class FailIf(StrEnum):
-    worse = "worse"
-
+from soar_bench.cli.common import echo_lines, split
 
 #: Exit code of ``--fail-if worse`` where something is.
 WORSE = 3
 
 
 def compare(
-    runs: list[str] = typer.Argument(
+    runs: list[str] = Argument(
         help="Runs (folder, id or label) or folders of runs; the first is the baseline."
     ),
-    form: Format = typer.Option(Format.terminal, "--format", help="Format of the table."),
-    metric: list[str] = typer.Option(
+    form: Literal["terminal", "markdown", "csv", "latex", "json"] = Option(
+        "terminal", "--format", help="Format of the table."
+    ),
+    metric: list[str] = Option(
         [], help="Metric to show; may be repeated. p stays corrected for all.  [default: all]"
     ),
-    level: float = typer.Option(
+    level: float = Option(
         0.95, help="Confidence level of the intervals; verdicts err at 1 - level."
     ),
-    detect: float | None = typer.Option(
+    detect: float | None = Option(
         None, help="Difference for which to say how many prompts it takes.  [default: none]"
     ),
-    interval: Interval = typer.Option(
-        Interval.analytic,
+    interval: Literal["analytic", "bootstrap"] = Option(
+        "analytic",
         help="Interval by t or by resampling prompts; with several seeds always by t.",
     ),
-    anyway: bool = typer.Option(
+    anyway: bool = Option(
         False, "--anyway", help="Compare what runs measured differently have in common."
     ),
-    test: Test = typer.Option(
-        Test.t,
+    test: Literal["t", "exact"] = Option(
+        "t",
         help="Test of each pair: t as on every page; exact is sign flips of prompts for scores of "
         "right and wrong.",
     ),
-    fail_if: FailIf | None = typer.Option(
+    fail_if: Literal["worse"] | None = Option(
         None,
         help="Exit with code 3 if a metric (of --metric, or any) is significantly worse than the "
         "first run's.  [default: exit with 0]",
     ),
-    margin: float = typer.Option(
-        0.0,
-        help="With --fail-if: in the metric's own unit, how much worse is not yet a failure.",
+    margin: float = Option(
+        0.0, help="With --fail-if: in the metric's own unit, how much worse is not yet a failure."
     ),
-    results: Path = typer.Option(
-        Path("results"), help="Folder in which ids and labels are looked up."
-    ),
+    results: Path = Option(Path("results"), help="Folder in which ids and labels are looked up."),
 ) -> None:
     """Compare checkpoints on the same prompts and noise.
 
@@ -95,11 +72,9 @@ def compare(
     if margin and fail_if is None:
         raise SoarBenchError("--margin is that of --fail-if worse: give both or neither")
     board = board_of(select_entrants([find(run, results) for run in runs], anyway))
-    whole = compare_board(
-        board, level=level, detect=detect, interval=interval.value, test=test.value
-    )
+    whole = compare_board(board, level=level, detect=detect, interval=interval, test=test)
     comparison = whole.only(split(metric))
-    if form is Format.terminal:
+    if form == "terminal":
         from rich.console import Console
 
         from soar_bench.output.tables import comparison_table
@@ -109,13 +84,11 @@ def compare(
         for sentence in comparison.notes:
             console.print(sentence, markup=False, style="dim")
     else:
-        typer.echo(getattr(comparison, f"to_{form.value}")(), nl=False)
-    if form is Format.csv:  # a table of numbers has no room for sentences
-        for sentence in comparison.mismatches:
-            typer.echo(f"soar-bench: {line(sentence)}", err=True)
-    if fail_if is FailIf.worse:
-        worse = whole.worse(split(metric), margin)
-        for row in worse:
-            typer.echo(f"soar-bench: {worse_than(row, comparison.reference, margin)}", err=True)
-        if worse:
-            raise typer.Exit(WORSE)
+        typer.echo(getattr(comparison, f"to_{form}")(), nl=False)
+    if form == "csv":  # a table of numbers has no room for sentences
+        echo_lines((f"soar-bench: {line(text)}" for text in comparison.mismatches), err=True)
+    worse = whole.worse(split(metric), margin) if fail_if else []
+    for row in worse:
+        typer.echo(f"soar-bench: {worse_than(row, comparison.reference, margin)}", err=True)
+    if worse:
+        raise typer.Exit(WORSE)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import typer
+from typer import Option
+
+from soar_bench.cli.common import AS_JSON, fail
 
 
 def doctor(
-    device: str = typer.Option("cpu", help="Device for the golden check: cpu, cuda or mps."),
-    golden: bool = typer.Option(
+    device: str = Option("cpu", help="Device for the golden check: cpu, cuda or mps."),
+    golden: bool = Option(
         True, "--golden/--no-golden", help="Score packaged images with tiny weights."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: bool = AS_JSON,
 ) -> None:
     """Check packages, weights and evaluators on this machine.
 
@@ -26,17 +29,12 @@ def doctor(
     from soar_bench.doctor import State, examine
     from soar_bench.output.tables import doctor_tables
 
-    quiet = Console(stderr=True)
-    with quiet.status("looking") as status:
-        findings = list(examine(device, golden, lambda what: status.update(f"looking at {what}")))
+    with Console(stderr=True).status("looking") as status:
+        findings = list(examine(device, golden, lambda name: status.update(f"looking at {name}")))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        console = Console()
-        for table in doctor_tables(findings):
-            console.print(table)
-    broken = [finding for finding in findings if finding.state is State.broken]
+        Console().print(*doctor_tables(findings))
+    broken = [f"{f.section} {f.name}" for f in findings if f.state is State.broken]
     if broken:
-        names = ", ".join(f"{f.section} {f.name}" for f in broken)
-        typer.echo(f"soar-bench: broken here: {names}", err=True)
-        raise typer.Exit(1)
+        fail(f"broken here: {', '.join(broken)}")

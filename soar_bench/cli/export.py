@@ -6,29 +6,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from typer import Argument, Option
 
-from soar_bench.cli.common import RESULTS
+from soar_bench.cli.common import RESULTS, echo_lines
 
 if TYPE_CHECKING:
     from soar_bench.records import Run
 
 app = typer.Typer(help="Write runs for other programs.", no_args_is_help=True)
 
-_RUNS = "Runs: id, folder, label, or a part of the path that only one has."
-_OUTPUT = typer.Option(..., help="File to write.")
-_FORCE = typer.Option(False, "--force", help="Replace an existing file.")
+_RUNS = Argument(help="Runs: id, folder, label, or a part of the path that only one has.")
+_OUTPUT = Option(..., help="File to write.")
+_FORCE = Option(False, "--force", help="Replace an existing file.")
 
 
 @app.command()
 def card(
-    runs: list[str] = typer.Argument(help=_RUNS),
-    output: Path = typer.Option(
+    runs: list[str] = _RUNS,
+    output: Path = Option(
         Path("README.md"), help="Model card; an existing one is kept and its results updated."
     ),
-    name: str = typer.Option("", help="Name of the model in the index.  [default: the card's]"),
-    source_url: str = typer.Option(
-        "", help="URL at which the records can be read.  [default: none]"
-    ),
+    name: str = Option("", help="Name of the model in the index.  [default: the card's]"),
+    source_url: str = Option("", help="URL at which the records can be read.  [default: none]"),
     results: Path = RESULTS,
 ) -> None:
     """Put the values of one checkpoint into a Hugging Face model card.
@@ -36,29 +35,24 @@ def card(
     All other text and metadata of the card stay as they are.
     """
     from soar_bench.core.errors import SoarBenchError
-    from soar_bench.core.files import replace_atomically
+    from soar_bench.core.files import write_text
     from soar_bench.records.export import card as text_of
 
-    found = _select(results, runs)
+    runs_of_card = _select(results, runs)
     try:
-        there = output.read_bytes().decode("utf-8-sig") if output.exists() else ""
+        present = output.read_bytes().decode("utf-8-sig") if output.exists() else ""
+        text = text_of(runs_of_card, present, name, source_url)
     except UnicodeDecodeError:
         raise SoarBenchError(f"{output} is no text in UTF-8: name another --output") from None
-    try:
-        text = text_of(found, there, name, source_url)
     except SoarBenchError as error:
         raise SoarBenchError(f"{output}: {error}") from None
-    with replace_atomically(output) as aside:
-        aside.write_bytes(text.encode("utf-8"))
+    write_text(output, text)
     typer.echo(output)
 
 
 @app.command()
 def csv(
-    runs: list[str] = typer.Argument(help=_RUNS),
-    output: Path = _OUTPUT,
-    force: bool = _FORCE,
-    results: Path = RESULTS,
+    runs: list[str] = _RUNS, output: Path = _OUTPUT, force: bool = _FORCE, results: Path = RESULTS
 ) -> None:
     """Write a CSV table with one line per sample and metric."""
     _samples(runs, "csv", output, force, results)
@@ -66,10 +60,7 @@ def csv(
 
 @app.command()
 def parquet(
-    runs: list[str] = typer.Argument(help=_RUNS),
-    output: Path = _OUTPUT,
-    force: bool = _FORCE,
-    results: Path = RESULTS,
+    runs: list[str] = _RUNS, output: Path = _OUTPUT, force: bool = _FORCE, results: Path = RESULTS
 ) -> None:
     """Write the same table as Parquet, which keeps the column types."""
     _samples(runs, "parquet", output, force, results)
@@ -91,12 +82,12 @@ def _select(results: Path, names: list[str]) -> list[Run]:
 
 
 def import_(
-    file: Path = typer.Argument(help="Results of another tool, one image per line."),
-    label: str = typer.Option(..., help="Name of the images in tables."),
-    tool: str | None = typer.Option(
+    file: Path = Argument(help="Results of another tool, one image per line."),
+    label: str = Option(..., help="Name of the images in tables."),
+    tool: str | None = Option(
         None, help="Tool: geneval or diffusion-nft.  [default: by the first line]"
     ),
-    suite: str | None = typer.Option(
+    suite: str | None = Option(
         None, help="Suite of the prompts.  [default: the one that has them]"
     ),
     results: Path = RESULTS,
@@ -108,6 +99,5 @@ def import_(
     from soar_bench.records.imports import import_results, notes
 
     imported = import_results(file, label, tool, suite, results)
-    for sentence in notes(imported):
-        typer.echo(sentence, err=True)
+    echo_lines(notes(imported), err=True)
     typer.echo(imported.folder)

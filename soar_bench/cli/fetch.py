@@ -5,28 +5,30 @@ from __future__ import annotations
 from typing import NoReturn
 
 import typer
+from typer import Argument, Option
+
+from soar_bench.cli.common import echo_lines, fail
 
 
 def fetch(
-    names: list[str] = typer.Argument(
-        None,
-        help="Weights, evaluators or prompt sets.  [default: list what can be fetched]",
+    names: list[str] = Argument(
+        None, help="Weights, evaluators or prompt sets.  [default: list what can be fetched]"
     ),
-    suite: list[str] = typer.Option(
+    suite: list[str] = Option(
         [], help="Suite whose prompts and weights to fetch.  [default: none]"
     ),
-    everything: bool = typer.Option(False, "--all", help="Fetch all weights and prompt sets."),
-    checkpoint: list[str] = typer.Option(
+    everything: bool = Option(False, "--all", help="Fetch all weights and prompt sets."),
+    checkpoint: list[str] = Option(
         [],
         metavar="ID",
         help="Checkpoint of the Hugging Face hub, org/name or org/name@revision.  [default: none]",
     ),
-    mirror: str | None = typer.Option(
+    mirror: str | None = Option(
         None,
         metavar="FOLDER|ADDRESS",
         help="Copy to take the files from.  [default: where they are published]",
     ),
-    offline: bool = typer.Option(
+    offline: bool = Option(
         False, "--offline", help="Use no network; verify the files here and list what is missing."
     ),
 ) -> None:
@@ -50,7 +52,8 @@ def fetch(
     for name in suite:
         sets += file_sets.of_suite(name, suites.declared(name).evaluators)
     sets = file_sets.distinct([*sets, *(file_sets.everything() if everything else [])])
-    if not (names or suite or everything or checkpoint):
+    no_sets = not (names or suite or everything)
+    if no_sets and not checkpoint:
         if mirror is not None:
             raise SoarBenchError("say what to take from the mirror: names, --suite or --all")
         Console().print(listing(file_sets.everything(), _say))
@@ -59,7 +62,7 @@ def fetch(
 
     offline = offline or download.offline()
     _checkpoints(checkpoint, offline)
-    if checkpoint and not (names or suite or everything):
+    if no_sets:
         return
     source: fetching.Source | None = None if offline else fetching.Source()
     if mirror is not None:
@@ -68,19 +71,14 @@ def fetch(
             raise SoarBenchError("a mirror's address needs the network: drop --offline")
 
     plan = fetching.plan(sets, source, _say)
-    for item in plan.present:
-        typer.echo(f"{item.label}: here and whole")
+    echo_lines(f"{item.label}: here and whole" for item in plan.present)
     if not plan.missing:
         typer.echo("Nothing to fetch.")
         return
-    for line in plan.summary():
-        typer.echo(line)
+    echo_lines(plan.summary())
     if source is None:
         absent = " ".join(dict.fromkeys(missing.item.set.name for missing in plan.missing))
-        _fail(
-            f"offline, so nothing was fetched: run `soar-bench fetch {absent}` where there is "
-            "internet, and bring the files here with --mirror"
-        )
+        _fail_offline(absent, "the files here with --mirror")
     download.check_space(home(), plan.needed)
     failures, untried = [], len(plan.missing)
     for item, failure in fetching.fetch(plan, source, _say):
@@ -88,12 +86,11 @@ def fetch(
         if failure is None:
             typer.echo(f"{item.label}: fetched")
         else:
-            failures.append(str(failure))
+            failures.append(f"soar-bench: {failure}")
     if failures:
-        *before, last = failures
-        for words in before:
-            _say(f"soar-bench: {words}")
-        _fail(last + (f" (files that were not tried then: {untried})" if untried else ""))
+        failures[-1] += f" (files that were not tried then: {untried})" if untried else ""
+        echo_lines(failures, err=True)
+        raise typer.Exit(1)
 
 
 def _checkpoints(names: list[str], offline: bool) -> None:
@@ -109,10 +106,7 @@ def _checkpoints(names: list[str], offline: bool) -> None:
     absent = [hub_id for hub_id in ids if offline and not hub.is_here(hub_id)]
     if absent:
         options = " ".join(f"--checkpoint {hub_id}" for hub_id in absent)
-        _fail(
-            f"offline, so nothing was fetched: run `soar-bench fetch {options}` where there is "
-            "internet, and bring the hub's cache here (the folder that HF_HUB_CACHE names)"
-        )
+        _fail_offline(options, "the hub's cache here (the folder that HF_HUB_CACHE names)")
     for hub_id in ids:
         if offline:
             typer.echo(f"{hub_id}: here ({hub.find(hub_id)[0]})")
@@ -122,10 +116,12 @@ def _checkpoints(names: list[str], offline: bool) -> None:
         typer.echo(f"{hub_id}: fetched ({hub.fetch(plan)})")
 
 
-def _say(words: str) -> None:
-    typer.echo(words, err=True)
+def _say(sentence: str) -> None:
+    typer.echo(sentence, err=True)
 
 
-def _fail(words: str) -> NoReturn:
-    _say(f"soar-bench: {words}")
-    raise typer.Exit(1)
+def _fail_offline(arguments: str, files: str) -> NoReturn:
+    fail(
+        f"offline, so nothing was fetched: run `soar-bench fetch {arguments}` where there is "
+        f"internet, and bring {files}"
+    )

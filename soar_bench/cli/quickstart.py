@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
+from typer import Option
 
 
 def quickstart(
-    output: Path = typer.Option(
-        Path("outputs/quickstart"), help="Folder for everything that is made."
-    ),
-    steps: int = typer.Option(200, min=1, help="Optimizer steps of SFT and of SOAR."),
-    images: int = typer.Option(1, min=1, help="Images per prompt."),
-    seed: int = typer.Option(0, min=0, help="Training seed."),
+    output: Path = Option(Path("outputs/quickstart"), help="Folder for everything that is made."),
+    steps: int = Option(200, min=1, help="Optimizer steps of SFT and of SOAR."),
+    images: int = Option(1, min=1, help="Images per prompt."),
+    seed: int = Option(0, min=0, help="Training seed."),
 ) -> None:
     """Train SFT and SOAR on a CPU in minutes, evaluate and compare."""
     from soar_bench.core.progress import stages

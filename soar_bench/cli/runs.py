@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
+from typer import Argument, Option
 
-from soar_bench.cli.common import CACHE, RESULTS, files_or_names, terminate_as_interrupt
+from soar_bench.cli import common
+from soar_bench.cli.common import AS_JSON, CACHE, RESULTS, echo_json, echo_lines
 
 app = typer.Typer(help="List, show, verify and delete the records of runs.", no_args_is_help=True)
 
@@ -16,67 +18,60 @@ _RUN = "A run: its id, its folder, its label, or a part of its path that only it
 @app.command("list")
 def listing(
     results: Path = RESULTS,
-    suite: str | None = typer.Option(None, help="Suite whose runs to list.  [default: all]"),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    suite: str | None = Option(None, help="Suite whose runs to list.  [default: all]"),
+    as_json: bool = AS_JSON,
 ) -> None:
     """List the runs, one per line; exit code 1 if a record is broken."""
     import sys
 
-    from soar_bench.core.text import json_text
-    from soar_bench.output import runs as run_view
+    from rich.console import Console
+
+    from soar_bench.output import runs as pages
     from soar_bench.records.folders import survey
 
-    entries = [
-        entry
-        for entry in survey(results)
-        if suite is None or entry.run is None or entry.run.record.suite.name == suite
-    ]
+    entries = survey(results)
+    if suite is not None:
+        entries = [e for e in entries if e.run is None or e.run.record.suite.name == suite]
     if as_json:
-        typer.echo(json_text(run_view.rows_json(entries)), nl=False)
+        echo_json(pages.rows_json(entries))
     elif not sys.stdout.isatty():
-        for line in run_view.plain(entries):
-            typer.echo(line)
+        echo_lines(pages.plain(entries))
     else:
-        from rich.console import Console
-
-        Console().print(run_view.table(entries))
-    faults = run_view.faults(entries)
-    for fault in faults:
-        typer.echo(f"broken: {fault}", err=True)
+        Console().print(pages.table(entries))
+    faults = [f"broken: {entry.fault}" for entry in entries if entry.fault]
+    echo_lines(faults, err=True)
     if faults:
         raise typer.Exit(1)
 
 
 @app.command()
 def show(
-    run: str = typer.Argument(help=_RUN),
+    run: str = Argument(help=_RUN),
     results: Path = RESULTS,
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_json: bool = AS_JSON,
 ) -> None:
     """Show a record: checkpoint, settings, evaluators and values."""
-    from soar_bench.core.text import json_text
-    from soar_bench.output import runs as run_view
+    from soar_bench.output import runs as pages
     from soar_bench.records.folders import select
 
     entry = select(results, run)
     scores = entry.run.scores() if entry.run and not entry.fault else None
     if as_json:
-        typer.echo(json_text(run_view.page_json(entry, scores)), nl=False)
+        echo_json(pages.page_json(entry, scores))
     elif entry.run is not None:
-        for line in run_view.page(entry, entry.run, scores):
-            typer.echo(line)
+        echo_lines(pages.page(entry, entry.run, scores))
     entry.whole()
 
 
 @app.command()
 def delete(
-    runs: list[str] = typer.Argument(help=_RUN),
-    images: bool = typer.Option(
+    runs: list[str] = Argument(help=_RUN),
+    images: bool = Option(
         False,
         "--images",
         help="Also delete cached images and scores that no other record here needs.",
     ),
-    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask for confirmation."),
+    yes: bool = Option(False, "--yes", "-y", help="Do not ask for confirmation."),
     results: Path = RESULTS,
     cache: Path = CACHE,
 ) -> None:
@@ -91,8 +86,7 @@ def delete(
     selected = [select(results, run) for run in runs]
     entries = list({entry.folder.resolve(): entry for entry in selected}.values())
     cached = only_needed_by(entries, survey(results), cache) if images else []
-    for entry in entries:
-        typer.echo(f"to delete: {entry.folder}", err=True)
+    echo_lines((f"to delete: {entry.folder}" for entry in entries), err=True)
     if images:
         count = sum(len(part.images) for part in cached)
         typer.echo(f"to delete: {count} images in {cache}, and their scores", err=True)
@@ -112,10 +106,10 @@ def delete(
 
 @app.command()
 def verify(
-    runs: list[str] | None = typer.Argument(None, help=f"{_RUN}  [default: all]"),
+    runs: list[str] | None = Argument(None, help=f"{_RUN}  [default: all]"),
     results: Path = RESULTS,
     cache: Path = CACHE,
-    as_json: bool = typer.Option(False, "--json", help="Print every check as JSON."),
+    as_json: bool = Option(False, "--json", help="Print every check as JSON."),
 ) -> None:
     """Check records against scores, suite, noise and images.
 
@@ -123,8 +117,7 @@ def verify(
     """
     from dataclasses import asdict
 
-    from soar_bench.core.text import json_text
-    from soar_bench.output import runs as run_view
+    from soar_bench.output import runs as pages
     from soar_bench.records.folders import select, survey
     from soar_bench.records.verify import verify as check
 
@@ -132,37 +125,34 @@ def verify(
     findings = {entry.id: check(entry, cache) for entry in entries}
     together = [finding for of_entry in findings.values() for finding in of_entry]
     if as_json:
-        typer.echo(json_text([asdict(finding) for finding in together]), nl=False)
+        echo_json([asdict(finding) for finding in together])
     else:
-        for line in run_view.findings(entries, findings):
-            typer.echo(line)
+        echo_lines(pages.findings(entries, findings))
     if any(finding.state == "wrong" for finding in together):
         raise typer.Exit(1)
 
 
 def rerun(
-    run: str = typer.Argument(help=_RUN),
+    run: str = Argument(help=_RUN),
     results: Path = RESULTS,
-    output: Path = typer.Option(
-        Path("outputs/reruns"), help="Folder for the images and the new record."
-    ),
-    device: str | None = typer.Option(
+    output: Path = Option(Path("outputs/reruns"), help="Folder for the images and the new record."),
+    device: str | None = Option(
         None, help="Device: auto, cpu, cuda or mps.  [default: the recorded]"
     ),
-    batch_size: int | None = typer.Option(
+    batch_size: int | None = Option(
         None, min=1, help="Images generated at once.  [default: the recorded]"
     ),
-    evaluator: list[str] = typer.Option(
+    evaluator: list[str] = Option(
         [],
         "--evaluator",
         "--evaluators",
         help="Files or modules that the record names as evaluators and that may be run, separated "
         "by commas.  [default: none]",
     ),
-    anyway: bool = typer.Option(
+    anyway: bool = Option(
         False, "--anyway", help="Go on where the checkpoint or the suite has changed since."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
+    as_json: bool = Option(False, "--json", help="Print the comparison as JSON."),
 ) -> None:
     """Make a run again from its record and say what differs.
 
@@ -173,10 +163,9 @@ def rerun(
     from soar_bench import rerun as reruns
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.progress import stages
-    from soar_bench.core.text import json_text
     from soar_bench.records.folders import select
 
-    terminate_as_interrupt()
+    common.terminate_as_interrupt()
     recorded = select(results, run).whole()
     again = reruns.plan_again(
         recorded,
@@ -184,10 +173,9 @@ def rerun(
         results=results,
         device=device,
         batch_size=batch_size,
-        evaluators=files_or_names(evaluator),
+        evaluators=common.files_or_names(evaluator),
     )
-    for sentence in (*again.others, *again.changes):
-        typer.echo(f"differs: {sentence}", err=True)
+    echo_lines((f"differs: {text}" for text in (*again.others, *again.changes)), err=True)
     if again.others and not anyway:
         raise SoarBenchError(
             f"{'; '.join(again.others)}: bring back what the record names, or see what comes of "
@@ -197,10 +185,8 @@ def rerun(
     with stages() as progress:
         compared = reruns.make(again, progress, progress.note)
     if as_json:
-        typer.echo(json_text(compared.as_json()), nl=False)
+        echo_json(compared.as_json())
     else:
-        for line in reruns.lines(compared):
-            typer.echo(line)
-        typer.echo(compared.made.folder)
+        echo_lines([*reruns.lines(compared), compared.made.folder])
     if not compared.same:
         raise typer.Exit(1)

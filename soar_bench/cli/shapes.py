@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import typer
+from typer import Argument, Option
 
 app = typer.Typer(help="Show or export the embedded world.", no_args_is_help=True)
 
 
-class World(StrEnum):
-    clean = "shapes-clean"
-    broad = "shapes-broad"
-
-
 @app.command()
 def render(
-    output: Path = typer.Argument(
+    output: Path = Argument(
         help="New folder for images and metadata.jsonl, or a .png for a sheet of images."
     ),
-    world: World = typer.Option(World.clean, help="Distribution of the examples."),
-    count: int = typer.Option(64, min=1, help="Number of examples."),
-    seed: int = typer.Option(
+    world: Literal["shapes-clean", "shapes-broad"] = Option(
+        "shapes-clean", help="Distribution of the examples."
+    ),
+    count: int = Option(64, min=1, help="Number of examples."),
+    seed: int = Option(
         0, min=0, help="Seed of the examples; each depends on the seed and its number alone."
     ),
 ) -> None:
@@ -31,5 +29,5 @@ def render(
     from soar_bench.shapes.world import DISTRIBUTIONS
 
     write = write_sheet if output.suffix == ".png" else write_folder
-    write(output, DISTRIBUTIONS[world.value], seed, count)
+    write(output, DISTRIBUTIONS[world], seed, count)
     typer.echo(output)

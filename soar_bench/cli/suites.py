@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import typer
+from typer import Argument, Option
 
 
 def suites(
-    names: list[str] = typer.Argument(
+    names: list[str] = Argument(
         None,
         metavar="NAME|FILE",
         help="Suites or files of prompts to show in full.  [default: list all suites]",
     ),
-    as_json: bool = typer.Option(
+    as_json: bool = Option(
         False, "--json", help="Print JSON; for a named suite, with all its prompts."
     ),
 ) -> None:

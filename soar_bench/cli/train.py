@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import typer
+from typer import Argument, Option
 
-from soar_bench.cli.common import numbers
-
-
-class Method(StrEnum):
-    sft = "sft"
-    soar = "soar"
+from soar_bench.cli.common import echo_lines, numbers
 
 
 def _help_settings(show: bool) -> None:
@@ -21,50 +17,47 @@ def _help_settings(show: bool) -> None:
         from soar_bench.trainer.config import Config
         from soar_bench.trainer.settings import help_lines
 
-        for line in help_lines(Config, RECIPE):
-            typer.echo(line)
+        echo_lines(help_lines(Config, RECIPE))
         raise typer.Exit
 
 
 def train(
-    method: Method = typer.Argument(help="Objective."),
-    config: Path | None = typer.Option(
+    method: Literal["sft", "soar"] = Argument(help="Objective."),
+    config: Path | None = Option(
         None, help="YAML file of settings (see configs/).  [default: none]"
     ),
-    base: str | None = typer.Option(
+    base: str | None = Option(
         None, help="Pipeline to start from: a folder, or `shapes`.  [default: the config's]"
     ),
-    data: str | None = typer.Option(
+    data: str | None = Option(
         None,
         help="A folder, .jsonl, .csv, .tar, or shapes-clean[:COUNT]: see docs/data.md.  "
         "[default: shapes-clean for `shapes`]",
     ),
-    output: Path | None = typer.Option(
+    output: Path | None = Option(
         None,
         help="Folder of the run; {seed} stands for the seed.  [default: "
         "outputs/train/NAME-seedSEED]",
     ),
-    name: str | None = typer.Option(None, help="Name of the run in tables.  [default: the method]"),
-    steps: int | None = typer.Option(
-        None, help="Optimizer steps.  [default: 5000; 200 for `shapes`]"
-    ),
-    batch_size: int | None = typer.Option(
+    name: str | None = Option(None, help="Name of the run in tables.  [default: the method]"),
+    steps: int | None = Option(None, help="Optimizer steps.  [default: 5000; 200 for `shapes`]"),
+    batch_size: int | None = Option(
         None, help="Samples per micro-batch and process.  [default: 4; 16 for `shapes`]"
     ),
-    seed: int | None = typer.Option(None, help="Seed of the training.  [default: 42]"),
-    seeds: str = typer.Option(
+    seed: int | None = Option(None, help="Seed of the training.  [default: 42]"),
+    seeds: str = Option(
         "", help="Seeds to train one after the other, as 0,1,2.  [default: --seed alone]"
     ),
-    assignments: list[str] = typer.Option(
+    assignments: list[str] = Option(
         [],
         "--set",
         metavar="NAME=VALUE",
         help="Any other setting, such as soar.guidance=3.  [default: as --help-settings says]",
     ),
-    dry_run: bool = typer.Option(
+    dry_run: bool = Option(
         False, "--dry-run", help="Check everything and show what would be trained."
     ),
-    help_settings: bool = typer.Option(
+    help_settings: bool = Option(
         False,
         "--help-settings",
         callback=_help_settings,
@@ -79,23 +72,18 @@ def train(
     from soar_bench.trainer.run import check
     from soar_bench.trainer.run import train as run
 
-    several: list[int | None] = [*dict.fromkeys(numbers("--seeds", seeds, int, 0))]
-    if several and seed is not None:
+    seed_list: list[int | None] = [*dict.fromkeys(numbers("--seeds", seeds, int, 0))]
+    if seed_list and seed is not None:
         raise typer.BadParameter("give --seed or --seeds, not both")
-    options = {
-        "method": method.value,
-        "base": base,
-        "data": data,
-        "name": name,
-        "steps": steps,
-        "batch_size": batch_size,
-        "output": output,
-    }
-    configs = [load_config(config, {**options, "seed": s}, assignments) for s in several or [seed]]
+    names = {"method": method, "base": base, "data": data, "output": output, "name": name}
+    options = {**names, "steps": steps, "batch_size": batch_size}
+    configs = [
+        load_config(config, {**options, "seed": s}, assignments) for s in seed_list or [seed]
+    ]
     if len({c.output for c in configs}) < len(configs):
+        folder = configs[0].output
         raise typer.BadParameter(
-            f"{configs[0].output} is one folder for several seeds: put {{seed}} in the output's "
-            "name"
+            f"{folder} is one folder for several seeds: put {{seed}} in the output's name"
         )
     main = described().main
     if dry_run:
@@ -104,18 +92,16 @@ def train(
             with stages(quiet=not main) as show:  # of runs that differ by seed and output alone
                 plan = check(settings, like=plan, progress=show)
             if main:
-                for line in plan.lines():
-                    typer.echo(line)
+                echo_lines(plan.lines())
         return
     from soar_bench.trainer.watch import callbacks_of
+    from training.parallel import leave
 
     for settings in configs[1:]:
         callbacks_of(settings)  # all are checked before the first is trained
     for settings in configs:
         with stages(quiet=not main) as show:
-            last = run(settings, progress=show, note=show.note)
+            folder = run(settings, progress=show, note=show.note)
         if main:
-            typer.echo(last)
-    from training.parallel import leave
-
+            typer.echo(folder)
     leave()

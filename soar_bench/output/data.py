@@ -33,11 +33,7 @@ def check(name: str, images: Images, progress: Progress | None = None) -> dict[s
 
 
 def stats(
-    name: str,
-    images: Images,
-    resolution: int,
-    batch_size: int,
-    progress: Progress | None = None,
+    name: str, images: Images, resolution: int, batch_size: int, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Counts, sizes in pixels, aspect ratios (width / height), the buckets that training at
     ``resolution`` would have, lengths of captions, duplicates. Broken records are counted only.

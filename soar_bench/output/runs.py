@@ -62,11 +62,6 @@ def plain(entries: Sequence[Entry]) -> Iterator[str]:
         yield "\t".join(_line("" if row[name] is None else str(row[name])) for name in HEADER)
 
 
-def faults(entries: Sequence[Entry]) -> list[str]:
-    """Return why records are broken, a sentence each."""
-    return [entry.fault for entry in entries if entry.fault]
-
-
 def rows_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Return the list for a program: the fields of :data:`HEADER`, ``folder`` and ``fault``."""
     rows = []
@@ -148,7 +143,7 @@ def page_json(entry: Entry, scores: pd.DataFrame | None) -> dict[str, Any]:
         "folder": str(entry.folder),
         "fault": entry.fault,
         "record": entry.run.record.as_json() if entry.run else None,
-        "unscored": None if scores is None else _reasons(scores),
+        "unscored": None if scores is None else unscored_reasons(scores),
     }
 
 
@@ -208,7 +203,7 @@ def _metrics(run: Run) -> Iterator[str]:
 def _unscored(scores: pd.DataFrame | None) -> Iterator[str]:
     if scores is None:
         return
-    reasons = _reasons(scores)
+    reasons = unscored_reasons(scores)
     for metric, counts in reasons.items():
         for reason, count in counts.items():
             yield f"unscored {metric}: {count} × {_line(reason)}"
@@ -216,7 +211,7 @@ def _unscored(scores: pd.DataFrame | None) -> Iterator[str]:
         yield ""
 
 
-def _reasons(scores: pd.DataFrame) -> dict[str, dict[str, int]]:
+def unscored_reasons(scores: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Return, by metric, why samples are unscored and how many, the most frequent reason first."""
     unscored = scores[scores["unscored"] != ""]
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from enum import StrEnum
 
 import pytest
 
@@ -129,9 +130,8 @@ def test_an_override_that_is_no_setting_or_value_is_refused():
 
 
 def test_a_precision_given_as_an_option_of_the_command_line_is_recorded_as_text():
-    from soar_bench.cli.common import Precision
-
-    protocol = override(get_protocol("soar-paper"), dtype=Precision.float16)
+    precision = StrEnum("Precision", "float16")
+    protocol = override(get_protocol("soar-paper"), dtype=precision.float16)
     assert protocol.name == "soar-paper+dtype=float16" and type(protocol.dtype) is str
 
 
