@@ -14,7 +14,7 @@ from soar_bench.trainer.data import open_data
 from training.cache import Cache
 from training.data.checking import Progress, inspect
 from training.data.order import BucketOrder
-from training.data.records import Listing, Source, caption_of, key_of, size_of
+from training.data.records import Fault, Listing, Source, caption_of, key_of, size_of
 from training.data.views import bucket_of, bucket_sizes
 from training.types import Images
 
@@ -22,21 +22,18 @@ from training.types import Images
 def check(name: str, images: Images, progress: Progress | None = None) -> dict[str, Any]:
     """Read every record: their number, and ``broken``, each with ``where`` and ``what``."""
     source, _ = _read(name, images, progress)
-    faults = source.faults if isinstance(source, Listing) else []
-    return {
-        "data": encodable(name),
-        "records": len(source) + len(faults),
-        "whole": len(source),
-        "digest": source.digest,
-        "broken": [{"where": encodable(f.where), "what": encodable(f.what)} for f in faults],
-    }
+    broken = [{"where": encodable(f.where), "what": encodable(f.what)} for f in _faults(source)]
+    whole = len(source)
+    records = whole + len(broken)
+    report = {"data": encodable(name), "records": records, "whole": whole, "digest": source.digest}
+    return report | {"broken": broken}
 
 
 def stats(
     name: str, images: Images, resolution: int, batch_size: int, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Counts, sizes in pixels, aspect ratios (width / height), the buckets that training at
-    ``resolution`` would have, lengths of captions, duplicates. Broken records are counted only.
+    """Return counts, sizes in pixels, aspect ratios (width / height), the buckets of training at
+    ``resolution``, lengths of captions and duplicates. Broken records are counted only.
     """
     source, sizes = _read(name, images, progress)
     count = len(source)
@@ -48,7 +45,7 @@ def stats(
     return {
         "data": encodable(name),
         "records": count,
-        "broken": len(source.faults) if isinstance(source, Listing) else 0,
+        "broken": len(_faults(source)),
         "width": _range(sizes[:, 0]),
         "height": _range(sizes[:, 1]),
         "aspect": _range(sizes[:, 0] / sizes[:, 1]),
@@ -61,8 +58,7 @@ def stats(
         "resolution": resolution,
         "batch": batch_size,
         "buckets": [
-            {"width": w, "height": h, "images": counts[number]}
-            for number, (w, h) in enumerate(buckets)
+            {"width": w, "height": h, "images": counts[i]} for i, (w, h) in enumerate(buckets)
         ],
         "bucket_batches": order.steps(batch_size),
         "bucket_repeats": order.repeated(batch_size),
@@ -70,7 +66,7 @@ def stats(
 
 
 def _read(name: str, images: Images, progress: Progress | None) -> tuple[Source, np.ndarray]:
-    """The records that can be read, with the sizes of their images: int [N, 2]."""
+    """Return the records that can be read, with the sizes of their images: int [N, 2]."""
     source = open_data(name, images.model_copy(update={"on_broken": "drop"}))
     if not isinstance(source, Listing):
         return source, np.array([size_of(source, i) for i in range(len(source))])
@@ -81,13 +77,17 @@ def _read(name: str, images: Images, progress: Progress | None) -> tuple[Source,
     return readable, np.delete(findings.sizes, list(findings.faults), axis=0)
 
 
+def _faults(source: Source) -> Sequence[Fault]:
+    return source.faults if isinstance(source, Listing) else []
+
+
 def _range(values: Sequence[float] | np.ndarray) -> dict[str, float]:
     points = np.percentile(values, [0, 50, 100]).tolist()
     return dict(zip(("min", "median", "max"), points, strict=True))
 
 
 def check_lines(report: dict[str, Any]) -> Iterator[str]:
-    """The check for a person."""
+    """Yield the lines of a check for a person."""
     for fault in report["broken"]:
         yield f"{fault['where']} {fault['what']}"
     broken = len(report["broken"])
@@ -95,20 +95,19 @@ def check_lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"{report['data']}: {report['records']} records, {verdict}"
 
 
+_RANGES = {
+    "width": "width", "height": "height", "width / height": "aspect",
+    "caption characters": "caption_characters", "caption words": "caption_words",
+}  # fmt: skip
+
+
 def stats_lines(report: dict[str, Any]) -> Iterator[str]:
-    """The statistics for a person."""
-    yield f"records            {report['records']}" + (
-        f", and {report['broken']} broken" if report["broken"] else ""
-    )
+    """Yield the lines of statistics for a person."""
+    broken = f", and {report['broken']} broken" if report["broken"] else ""
+    yield f"records            {report['records']}{broken}"
     yield f"distinct images    {report['images_distinct']}"
     yield f"distinct captions  {report['captions_distinct']}, {report['captions_empty']} empty"
-    for label, name in (
-        ("width", "width"),
-        ("height", "height"),
-        ("width / height", "aspect"),
-        ("caption characters", "caption_characters"),
-        ("caption words", "caption_words"),
-    ):
+    for label, name in _RANGES.items():
         r = report[name]
         yield f"{label:<18} {r['min']:g} to {r['max']:.4g}, median {r['median']:.4g}"
     side = report["resolution"]
@@ -123,7 +122,7 @@ def stats_lines(report: dict[str, Any]) -> Iterator[str]:
 
 
 def cache_lines(folder: Path) -> Iterator[str]:
-    """Count and size of a cache of encodings: one line per kind."""
+    """Yield count and size of a cache of encodings: one line per kind."""
     files: Counter[str] = Counter()
     size: Counter[str] = Counter()
     for kind, file in Cache(folder).shards():
@@ -131,4 +130,4 @@ def cache_lines(folder: Path) -> Iterator[str]:
         size[kind] += file.stat().st_size
     for kind in files:
         yield f"{kind:<8} {files[kind]:>8} files {size[kind] / 1e6:>12.1f} MB"
-    yield f"{folder}: {sum(files.values())} files, {sum(size.values()) / 1e6:.1f} MB"
+    yield f"{folder}: {files.total()} files, {size.total() / 1e6:.1f} MB"

@@ -22,16 +22,14 @@ def show_plans(plans: Sequence[Plan], console: Console) -> None:
         console.print(_table(generated))
     for plan in plans:
         if isinstance(plan.source, ImageSet):
-            counts = (
-                f"{name}: {count} of {len(plan.samples)} images to score"
-                for name, count in plan.to_score.items()
-            )
+            images = f"of {len(plan.samples)} images to score"
+            counts = (f"{name}: {count} {images}" for name, count in plan.to_score.items())
             for line in (*plan.source.describe(), *counts):
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(plans: Sequence[Plan]) -> Table:
-    """One row per run: what is there, what is to be made and scored."""
+    """Return one row per run: what is here, what is to be made and scored."""
     table = Table(box=None, pad_edge=False, title="plan", title_justify="left")
     for name in ("checkpoint", "suite", "protocol"):
         table.add_column(name, overflow="fold")
@@ -41,14 +39,9 @@ def _table(plans: Sequence[Plan]) -> Table:
         total, missing = len(plan.samples), len(plan.to_generate)
         making = f"{missing} of {total}" if missing else f"0 (all {total} here)"
         scoring = ", ".join(f"{name} {count}" for name, count in plan.to_score.items() if count)
-        parts = subject(plan.source)
-        table.add_row(
-            escape(parts["checkpoint"]["label"]),
-            escape(parts["suite"]["name"]),
-            escape(parts["protocol"]["name"]),
-            making,
-            escape(scoring) or "nothing",
-        )
+        checkpoint, suite, protocol = subject(plan.source).values()
+        names = (checkpoint["label"], suite["name"], protocol["name"])
+        table.add_row(*map(escape, names), making, escape(scoring) or "nothing")
     return table
 
 
@@ -61,7 +54,7 @@ _SHOWN = {
 
 
 def plan_record(plans: Sequence[Plan]) -> list[dict[str, Any]]:
-    """The plans for a program."""
+    """Return the plans in JSON's types."""
     return [
         {
             **{

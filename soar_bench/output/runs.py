@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from rich.console import JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -23,29 +24,22 @@ _COUNTED = ("n", "unscored")
 
 def table(entries: Sequence[Entry]) -> Table:
     """Return one row per run with its primary metric; a broken one says so instead."""
-    shown = Table(box=None, pad_edge=False)
-    for name in ("run", "checkpoint", "suite", "protocol", "metric", "value ± s.e.", "n",
-                 "unscored", "date"):  # fmt: skip
-        shown.add_column(
-            name,
-            justify="right" if name in _COUNTED else "left",
-            overflow="fold",
-            no_wrap=name in ("run", "value ± s.e.", *_COUNTED),
-        )
+    result = Table(box=None, pad_edge=False)
+    for name in (*HEADER[:5], "value ± s.e.", *HEADER[7:]):
+        justify: JustifyMethod = "right" if name in _COUNTED else "left"
+        no_wrap = name in ("run", "value ± s.e.", *_COUNTED)
+        result.add_column(name, justify=justify, overflow="fold", no_wrap=no_wrap)
     for entry in entries:
         if entry.run is None or entry.fault:
             protocol, suite = entry.folder.parent, entry.folder.parent.parent
             names = (entry.id, entry.label, suite.name, protocol.name)
-            shown.add_row(*map(escape, names), "[red]broken[/]")
+            result.add_row(*map(escape, names), "[red]broken[/]")
             continue
         row = _row(entry, entry.run)
+        names = tuple(escape(str(row[name])) for name in HEADER[:5])
         value = _with_error(row["value"], row["standard error"])
-        shown.add_row(
-            *(escape(str(row[name])) for name in HEADER[:5]),
-            value,
-            *(str(row[name]) for name in HEADER[7:]),
-        )
-    return shown
+        result.add_row(*names, value, *(str(row[name]) for name in HEADER[7:]))
+    return result
 
 
 def plain(entries: Sequence[Entry]) -> Iterator[str]:
@@ -66,10 +60,8 @@ def rows_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Return the list for a program: the fields of :data:`HEADER`, ``folder`` and ``fault``."""
     rows = []
     for entry in entries:
-        row: dict[str, Any] = dict.fromkeys(HEADER)
-        row |= {"run": entry.id, "checkpoint": entry.label}
-        if entry.run is not None:
-            row |= _row(entry, entry.run)
+        row = dict.fromkeys(HEADER) | {"run": entry.id, "checkpoint": entry.label}
+        row |= _row(entry, entry.run) if entry.run else {}
         row |= {"folder": str(entry.folder), "fault": entry.fault}
         rows.append({key.replace(" ", "_"): value for key, value in row.items()})
     return rows
@@ -79,18 +71,11 @@ def _row(entry: Entry, run: Run) -> dict[str, Any]:
     record = run.record
     metric, _ = primary_metric(run)
     summary = record.metrics.get(metric)
-    return {
-        "run": entry.id,
-        "checkpoint": run.label,
-        "suite": record.suite.name,
-        "protocol": record.protocol.name,
-        "metric": metric,
-        "value": summary.value if summary else None,
-        "standard error": summary.standard_error if summary else None,
-        "n": summary.scored if summary else "",
-        "unscored": summary.unscored if summary else "",
-        "date": record.made.finished[:10],
-    }
+    numbers = (None, None, "", "")
+    if summary:
+        numbers = (summary.value, summary.standard_error, summary.scored, summary.unscored)
+    names = (entry.id, run.label, record.suite.name, record.protocol.name, metric)
+    return dict(zip(HEADER, (*names, *numbers, record.made.finished[:10]), strict=True))
 
 
 def _line(text: str) -> str:
@@ -138,13 +123,10 @@ def page(entry: Entry, run: Run, scores: pd.DataFrame | None) -> Iterator[str]:
 
 def page_json(entry: Entry, scores: pd.DataFrame | None) -> dict[str, Any]:
     """Return the same for a program."""
-    return {
-        "id": entry.id,
-        "folder": str(entry.folder),
-        "fault": entry.fault,
-        "record": entry.run.record.as_json() if entry.run else None,
-        "unscored": None if scores is None else unscored_reasons(scores),
-    }
+    record = entry.run.record.as_json() if entry.run else None
+    unscored = None if scores is None else unscored_reasons(scores)
+    content = {"id": entry.id, "folder": str(entry.folder), "fault": entry.fault}
+    return {**content, "record": record, "unscored": unscored}
 
 
 def findings(entries: Sequence[Entry], checked: Mapping[str, Sequence[Finding]]) -> Iterator[str]:
@@ -171,15 +153,13 @@ def _training(run: Run) -> Iterator[str]:
 
 def _evaluators(evaluators: Mapping[str, EvaluatorRecord]) -> Iterator[str]:
     for name, evaluator in evaluators.items():
-        of = f" {evaluator.version}" if evaluator.version else ""
-        given = f", given as {evaluator.given}" if evaluator.given != name else ""
-        yield f"evaluator {name}{of}{given}"
+        version = f" {evaluator.version}" if evaluator.version else ""
+        alias = f", given as {evaluator.given}" if evaluator.given != name else ""
+        yield f"evaluator {name}{version}{alias}"
         for metric, declared in evaluator.metrics.items():
             better = "higher" if declared.higher_is_better else "lower"
-            yield (
-                f"  {metric}: {declared.unit}, {better} is better, version "
-                f"{declared.version}; {declared.source}"
-            )
+            unit = f"{declared.unit}, {better} is better"
+            yield f"  {metric}: {unit}, version {declared.version}; {declared.source}"
         for key, value in evaluator.identity.items():
             yield f"  {key}  {value}"
         yield ""
@@ -201,9 +181,7 @@ def _metrics(run: Run) -> Iterator[str]:
 
 
 def _unscored(scores: pd.DataFrame | None) -> Iterator[str]:
-    if scores is None:
-        return
-    reasons = unscored_reasons(scores)
+    reasons = {} if scores is None else unscored_reasons(scores)
     for metric, counts in reasons.items():
         for reason, count in counts.items():
             yield f"unscored {metric}: {count} × {_line(reason)}"
@@ -222,9 +200,9 @@ def unscored_reasons(scores: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 def _made(made: MadeRecord) -> Iterator[str]:
     yield f"made {made.started or '?'} to {made.finished or '?'}"
-    for key, value in sorted(made.model_dump(exclude_unset=True).items()):
-        if key not in ("started", "finished"):
-            yield f"  {key:10}  {_settings(value) if isinstance(value, dict) else value}"
+    details = made.model_dump(exclude_unset=True, exclude={"started", "finished"})
+    for key, value in sorted(details.items()):
+        yield f"  {key:10}  {_settings(value)}"
 
 
 def _settings(settings: Any) -> str:

@@ -17,7 +17,7 @@ from soar_bench.core.text import printable
 from soar_bench.suites import FETCHED, declared, get_suite
 from soar_bench.suites.prompts import is_fetched
 from soar_bench.suites.protocols import ABOUT, PROTOCOLS, SETTINGS, default_protocol
-from soar_bench.suites.types import Prompt, Protocol, Suite
+from soar_bench.suites.types import Protocol, Suite
 
 _FIRST_PROMPTS = 5  # prompts shown on a suite's page
 _INDENT = " " * 14  # width of the labels on the page
@@ -27,14 +27,14 @@ _INDENT = " " * 14  # width of the labels on the page
 class Row:
     """A suite and the state of its prompts on this machine."""
 
+    #: the name or file that the user typed
     name: str
-    """The name or file that the user typed."""
+    #: without prompts unless ``state`` is ``here``
     suite: Suite
-    """The suite; it has no prompts unless ``state`` is ``here``."""
+    #: ``here``, ``not fetched`` or ``damaged``
     state: str
-    """``here``, ``not fetched`` or ``damaged``."""
+    #: why the prompts are damaged; empty otherwise
     reason: str = ""
-    """Why the prompts are damaged; empty otherwise."""
 
     @property
     def prompts(self) -> str:
@@ -66,13 +66,9 @@ def suites_table(rows: Sequence[Row]) -> Table:
     table.add_column("evaluators, and what is asked", overflow="fold")
     for row in rows:
         colour, text = ("red", row.reason) if row.reason else ("dim", row.suite.description)
-        table.add_row(
-            escape(row.name),
-            row.prompts,
-            str(row.suite.images_per_prompt),
-            row.protocol.name,
-            f"{', '.join(row.suite.evaluators)}\n[{colour}]{escape(text)}[/]",
-        )
+        about = f"{', '.join(row.suite.evaluators)}\n[{colour}]{escape(text)}[/]"
+        images = str(row.suite.images_per_prompt)
+        table.add_row(escape(row.name), row.prompts, images, row.protocol.name, about)
     return table
 
 
@@ -83,28 +79,23 @@ def protocols_table() -> Table:
     for column in ("steps", "guidance", "pixels", "tokens"):
         table.add_column(column, no_wrap=True, justify="right")
     table.add_column("precision, and source", overflow="fold")
-    for protocol in PROTOCOLS.values():
-        table.add_row(
-            protocol.name,
-            str(protocol.steps),
-            f"{protocol.guidance:g}",
-            _pixels(protocol),
-            str(protocol.max_sequence_length),
-            f"{_precision(protocol)}\n[dim]{escape(ABOUT[protocol.name])}[/]",
-        )
+    for p in PROTOCOLS.values():
+        about = f"{_precision(p)}\n[dim]{escape(ABOUT[p.name])}[/]"
+        numbers = (str(p.steps), f"{p.guidance:g}", _pixels(p), str(p.max_sequence_length))
+        table.add_row(p.name, *numbers, about)
     return table
 
 
 def page(row: Row, width: int | None = None) -> Iterator[str]:
     """Yield the lines that describe one suite, broken at ``width`` columns unless it is None."""
+    if width is None:
+        yield from _page(row)
+        return
+    wrapper = textwrap.TextWrapper(
+        max(width, 40), subsequent_indent=_INDENT, break_on_hyphens=False, break_long_words=False
+    )
     for line in _page(row):
-        if width is None:
-            yield line
-        else:
-            yield from textwrap.wrap(
-                line, max(width, 40), subsequent_indent=_INDENT, drop_whitespace=True,
-                break_on_hyphens=False, break_long_words=False,
-            )  # fmt: skip
+        yield from wrapper.wrap(line)
 
 
 def _page(row: Row) -> Iterator[str]:
@@ -113,26 +104,22 @@ def _page(row: Row) -> Iterator[str]:
     yield f"  asks        {printable(suite.description)}"
     if suite.source:
         yield f"  file        {printable(suite.source)}"
-    yield f"  prompts     {row.prompts}" + (
-        f": run `soar-bench fetch --suite {row.name}`" if row.state == "not fetched" else ""
-    )
+    fetch = f": run `soar-bench fetch --suite {row.name}`" if row.state == "not fetched" else ""
+    yield f"  prompts     {row.prompts}{fetch}"
     if row.reason:
         yield f"{_INDENT}{row.reason}"
     images = suite.images_per_prompt
-    yield f"  images      {images} a prompt" + (
-        f", {images * len(suite.prompts)} in all" if suite.prompts else ""
-    )
+    total = f", {images * len(suite.prompts)} in all" if suite.prompts else ""
+    yield f"  images      {images} a prompt{total}"
     yield f"  evaluators  {', '.join(suite.evaluators)}"
     yield f"  protocol    {protocol.name}: {_summary(protocol)}"
     yield f"  seed        {suite.seed}"
     if not suite.prompts:
         return
     yield f"  digest      {suite.digest()}"
-    tasks = _tasks(suite)
+    tasks = [f"{printable(task) or '(none)'} {n}" for task, n in _tasks(suite).items()]
     if tasks:
-        yield "  tasks       " + ", ".join(
-            f"{printable(t) or '(none)'} {n}" for t, n in tasks.items()
-        )
+        yield f"  tasks       {', '.join(tasks)}"
     yield "  first prompts"
     for prompt in suite.prompts[:_FIRST_PROMPTS]:
         yield f"    {printable(prompt.id)}  {printable(prompt.text)}"
@@ -174,7 +161,10 @@ def as_json(row: Row, prompts: bool = False) -> dict[str, Any]:
         "tasks": _tasks(suite) if here else None,
     }
     if prompts:
-        record["prompt_list"] = [_prompt_json(p) for p in suite.prompts] if here else None
+        listed = [
+            {"id": p.id, "prompt": p.text, "metadata": dict(p.metadata)} for p in suite.prompts
+        ]
+        record["prompt_list"] = listed if here else None
     return record
 
 
@@ -185,10 +175,6 @@ def protocols_json() -> list[dict[str, Any]]:
     ]
 
 
-def _prompt_json(prompt: Prompt) -> dict[str, Any]:
-    return {"id": prompt.id, "prompt": prompt.text, "metadata": dict(prompt.metadata)}
-
-
 def _tasks(suite: Suite) -> dict[str, int]:
     """Return the number of prompts per task, in suite order; empty if no prompt has a task."""
     tasks = Counter(p.task for p in suite.prompts)
@@ -197,10 +183,8 @@ def _tasks(suite: Suite) -> dict[str, int]:
 
 def _summary(protocol: Protocol) -> str:
     size = "the pipeline's own size" if protocol.resolution is None else f"{_pixels(protocol)} px"
-    return (
-        f"{protocol.steps} steps, guidance {protocol.guidance:g}, {size}, "
-        f"{protocol.max_sequence_length} tokens, {_precision(protocol)}"
-    )
+    sampler = f"{protocol.steps} steps, guidance {protocol.guidance:g}, {size}"
+    return f"{sampler}, {protocol.max_sequence_length} tokens, {_precision(protocol)}"
 
 
 def _pixels(protocol: Protocol) -> str:

@@ -19,9 +19,7 @@ from soar_bench.records import Run
 
 
 def run_table(runs: Sequence[Run]) -> Table:
-    """One row a run and metric: value ± standard error, samples, unscored. Suite and protocol stand
-    above the table if all runs have the same.
-    """
+    """Return one row per run and metric, under the suite and protocol if all runs have the same."""
     places = [f"{r.record.suite.name} under {r.record.protocol.name}" for r in runs]
     common = len(set(places)) == 1
     table = Table(title=escape(places[0]) if common else None, title_justify="left")
@@ -34,14 +32,9 @@ def run_table(runs: Sequence[Run]) -> Table:
         board = Board.of([Entrant(run.name, (run,))])
         for name in board.metrics:
             value = board.value(0, name)
-            table.add_row(
-                escape(run.label),
-                *([] if common else [escape(place)]),
-                escape(name),
-                format_value(value),
-                str(value.scored),
-                str(value.unscored),
-            )
+            names = [run.label, name] if common else [run.label, place, name]
+            numbers = (format_value(value), str(value.scored), str(value.unscored))
+            table.add_row(*map(escape, names), *numbers)
     return table
 
 
@@ -52,8 +45,8 @@ _STYLES = {BETTER: "green", WORSE: "red"}
 
 
 def comparison_table(rows: Sequence[Row], width: int = 80) -> Text:
-    """The rows of a comparison: under each metric's name, numbers in columns and, below each, what
-    they say in words, wrapped at ``width`` characters.
+    """Return the rows of a comparison: under each metric's name, numbers in columns and, below
+    each, the same in words, wrapped at ``width`` characters.
     """
     titles = header(rows)
     columns = ("checkpoint", "value", "difference", "p")
@@ -102,35 +95,33 @@ def doctor_tables(findings: Sequence[Finding]) -> list[Table]:
     golden = {f.name: f for f in findings if f.section == "golden"}
     tables = []
     for section in dict.fromkeys(f.section for f in findings if f.section != "golden"):
+        checked = section == "evaluators" and bool(golden)
         table = Table(box=None, pad_edge=False, title=section, title_justify="left")
-        judged = section == "evaluators" and bool(golden)
-        table.show_header = judged
-        table.add_column("", no_wrap=True)
-        table.add_column("", no_wrap=True)
-        if judged:
-            table.add_column("golden", no_wrap=True)
+        table.show_header = checked
+        for title in ("", "", *(["golden"] if checked else [])):
+            table.add_column(title, no_wrap=True)
         table.add_column("", overflow="fold")
-        shown = [f for f in findings if f.section == section]
-        together = [f for f in shown if f.state == "absent" and section in ("packages", "weights")]
-        for finding in (f for f in shown if f not in together):
-            row = [_state(finding), escape(finding.name)]
-            text = escape(finding.text)
-            if judged:
-                check = golden.get(finding.name)
+        by_command: dict[str, list[str]] = {}
+        for finding in (f for f in findings if f.section == section):
+            name, text = finding.name, finding.text
+            if finding.state == "absent" and section in ("packages", "weights"):
+                command = text.partition(": pip")[2] if section == "packages" else ""
+                by_command.setdefault(command, []).append(name)
+                continue
+            row = [_state(finding), escape(name)]
+            if checked:
+                check = golden.get(name)
                 row.append("" if check is None or check.state == "absent" else _state(check))
-                if check is not None and check.state == "broken":
-                    text += f"; {escape(check.text)}"
-            table.add_row(*row, text)
-        if together and section == "weights":
-            names = " ".join(finding.name for finding in together)
-            table.add_row(_state(together[0]), "", escape(f"soar-bench fetch {names}"))
-        elif together:
-            by_command: dict[str, list[str]] = {}
-            for finding in together:
-                by_command.setdefault(finding.text.partition(": pip")[2], []).append(finding.name)
-            for command, packages in by_command.items():
-                install = f": pip{command}" if command else ""
-                table.add_row(_state(together[0]), "", escape(", ".join(packages) + install))
+                text += f"; {check.text}" if check and check.state == "broken" else ""
+            table.add_row(*row, escape(text))
+        for command, names in by_command.items():
+            install = f": pip{command}" if command else ""
+            text = (
+                ", ".join(names) + install
+                if section == "packages"
+                else f"soar-bench fetch {' '.join(names)}"
+            )
+            table.add_row(f"[{_COLORS['absent']}]absent[/]", "", escape(text))
         tables.append(table)
     return tables
 
