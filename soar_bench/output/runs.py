@@ -36,9 +36,9 @@ def table(entries: Sequence[Entry]) -> Table:
             result.add_row(*map(escape, names), "[red]broken[/]")
             continue
         row = _row(entry, entry.run)
-        names = tuple(escape(str(row[name])) for name in HEADER[:5])
         value = _with_error(row["value"], row["standard error"])
-        result.add_row(*names, value, *(str(row[name]) for name in HEADER[7:]))
+        first = (escape(str(row[name])) for name in HEADER[:5])
+        result.add_row(*first, value, *(str(row[name]) for name in HEADER[7:]))
     return result
 
 
@@ -71,7 +71,7 @@ def _row(entry: Entry, run: Run) -> dict[str, Any]:
     record = run.record
     metric, _ = primary_metric(run)
     summary = record.metrics.get(metric)
-    numbers = (None, None, "", "")
+    numbers: tuple[object, ...] = (None, None, "", "")
     if summary:
         numbers = (summary.value, summary.standard_error, summary.scored, summary.unscored)
     names = (entry.id, run.label, record.suite.name, record.protocol.name, metric)

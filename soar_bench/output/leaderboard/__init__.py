@@ -34,12 +34,10 @@ def load(results: Path) -> list[ScoredRun]:
             runs.append(scored)
         except SoarBenchError as error:
             broken.append(str(error))
+    if len(broken) > 1:
+        raise SoarBenchError(f"{len(broken)} records are broken: {'; '.join(broken)}")
     if broken:
-        raise SoarBenchError(
-            broken[0]
-            if len(broken) == 1
-            else f"{len(broken)} records are broken: {'; '.join(broken)}"
-        )
+        raise SoarBenchError(broken[0])
     if not runs:
         raise SoarBenchError(f"there are no runs in {results}: run soar-bench eval first")
     return runs
@@ -55,14 +53,9 @@ def leaderboard(runs: Sequence[Run], results: Path, page: Path, form: Form = "md
 
 def render(boards: Sequence[Leaderboard], results: Path, page: Path, form: Form = "md") -> str:
     """Return the text of the page with these boards."""
+    from soar_bench.output.leaderboard import csv_table, html_page, markdown_page
+
     if form == "csv":
-        from soar_bench.output.leaderboard.csv_table import table_of
-
-        return table_of(boards, page)
-    if form == "html":
-        from soar_bench.output.leaderboard import html_page
-
-        return html_page.page_of(boards, results, page)
-    from soar_bench.output.leaderboard import markdown_page
-
-    return markdown_page.page_of(boards, results, page)
+        return csv_table.table_of(boards, page)
+    page_of = html_page.page_of if form == "html" else markdown_page.page_of
+    return page_of(boards, results, page)

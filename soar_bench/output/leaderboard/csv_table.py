@@ -1,4 +1,4 @@
-"""The leaderboard as one table in CSV: a line a checkpoint and metric."""
+"""The leaderboard as one table in CSV: one line per checkpoint and metric."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.boards import published
-from soar_bench.boards.standings import Cell, Leaderboard, Standing
+from soar_bench.boards.standings import Figure, Leaderboard, Standing
 from soar_bench.output.leaderboard import words
 
 #: ``source`` is measured, imported or published; only measured lines of one ``board`` are
@@ -25,59 +25,39 @@ COLUMNS = (
 
 
 def table_of(boards: Sequence[Leaderboard], page: Path) -> str:
-    """The file's text, with the header :data:`COLUMNS` and empty fields for what is not known."""
+    """Return the file's text, with the header :data:`COLUMNS` and empty fields for the unknown."""
     target = io.StringIO()
     writer = csv.DictWriter(target, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for board in boards:
         for row in board.rows:
-            for metric, cell in row.cells.items():
-                writer.writerow(_line(board, row, metric, cell, page))
-    for line in _published():
-        writer.writerow(line)
+            writer.writerows(_line(board, row, metric, page) for metric in row.cells)
+    writer.writerows(_published())
     return target.getvalue()
 
 
-def _line(board: Leaderboard, row: Standing, metric: str, cell: Cell, page: Path) -> dict[str, Any]:
-    declared = board.metrics[metric]
+def _line(board: Leaderboard, row: Standing, metric: str, page: Path) -> dict[str, Any]:
+    suite, declared, cell = board.suite, board.metrics[metric], row.cells[metric]
     ranked = metric == board.primary
-    best, worst = row.rank if ranked and row.rank else ("", "")
-    line = {
-        "source": "imported" if row.tool else "measured",
-        "suite": board.suite.name,
-        "protocol": board.protocol.name,
-        "images_per_prompt": board.suite.images_per_prompt,
-        "board": board.id[:12],
-        "checkpoint": row.name,
-        "metric": metric,
-        "unit": declared.unit,
-        "higher_is_better": declared.higher_is_better,
-        "ranked_by": ranked,
-        "rank_best": best,
-        "rank_worst": worst,
-        "value": _plain(cell.value.value),
-        "low": _plain(cell.value.low),
-        "high": _plain(cell.value.high),
-        "standard_error": _plain(cell.value.standard_error),
-        "n": cell.value.scored,
-        "unscored": cell.value.unscored,
-        "prompts": cell.value.prompts,
-        "seeds": len(row.runs),
-        "seed_deviation": _plain(cell.seed_deviation),
-        "date": row.date,
-        "records": " ".join(words.relative(run.folder, page) for run in row.runs),
-    }
-    if cell.difference is not None:
-        line |= {
-            "difference": _plain(cell.difference.value),
-            "difference_low": _plain(cell.difference.low),
-            "difference_high": _plain(cell.difference.high),
-        }
-    return line
+    source = "imported" if row.tool else "measured"
+    place = (source, suite.name, board.protocol.name, suite.images_per_prompt, board.id[:12])
+    name = (row.name, metric, declared.unit, declared.higher_is_better, ranked)
+    rank = row.rank if ranked and row.rank else ("", "")
+    value, seeds = cell.value, (len(row.runs), _plain(cell.seed_deviation))
+    counts = (value.scored, value.unscored, value.prompts)
+    records = " ".join(words.relative(run.folder, page) for run in row.runs)
+    cells = (*place, *name, *rank, *_interval(value), _plain(value.standard_error), *counts, *seeds)
+    return dict(zip(COLUMNS, (*cells, *_interval(cell.difference), row.date, records), strict=True))
+
+
+def _interval(figure: Figure | None) -> tuple[str, str, str]:
+    if figure is None:
+        return "", "", ""
+    return _plain(figure.value), _plain(figure.low), _plain(figure.high)
 
 
 def _plain(number: float) -> str:
-    """Six digits: what differs behind them is rounding of another processor."""
+    """Return six digits: the rest is rounding, which differs between processors."""
     return "" if math.isnan(number) else f"{number:.6g}"
 
 

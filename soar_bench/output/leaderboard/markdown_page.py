@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from soar_bench.boards import published
 from soar_bench.boards.standings import Figure, Leaderboard, Standing
 from soar_bench.core.markdown import escape, table
 from soar_bench.output.leaderboard import words
@@ -15,14 +14,15 @@ _WIDTH = 100
 
 
 def page_of(boards: Sequence[Leaderboard], results: Path, page: Path) -> str:
-    """The page's text; links to the records are relative to ``page``."""
-    where = escape(words.relative(results, page))
-    made = f"Made from the records in {where} by `soar-bench leaderboard`; do not edit."
+    """Return the page's text; links to the records are relative to ``page``."""
+    folder = escape(words.relative(results, page))
+    made = f"Made from the records in {folder} by `soar-bench leaderboard`; do not edit."
     parts = [f"# {words.TITLE}\n", _wrapped(f"{made} {words.ABOUT[0]}")]
     parts += map(_wrapped, words.ABOUT[1:])
     for board in boards:
         parts += _board(board, page)
-    return "\n".join([*parts, *_published()])
+    parts += [f"## {words.PUBLISHED_TITLE}\n", _wrapped(words.PUBLISHED_ABOUT), _plain(words.PAPER)]
+    return "\n".join([*parts, f"{words.PUBLISHED_ONE_REWARD}\n", _plain(words.REWARDS)])
 
 
 def _wrapped(text: str) -> str:
@@ -49,34 +49,27 @@ def _board(board: Leaderboard, page: Path) -> list[str]:
     if board.beside:
         parts += [f"{words.IMPORTED_BESIDE}\n", _imported(board, page)]
     if board.published:
-        text = table(*_escaped(words.published_table(board.published, published.TABLE)))
-        parts += [f"{words.PUBLISHED_BESIDE}\n", text]
+        parts += [f"{words.PUBLISHED_BESIDE}\n", _plain(words.published_table(board.published))]
     return parts
 
 
 def _others(board: Leaderboard) -> str:
-    header = ["checkpoint"]
+    header, rows = ["checkpoint"], [[escape(row.name)] for row in board.rows]
     for name in words.others(board):
         header.append(f"{escape(name)} {words.arrow(board, name)}")
         header += ["difference"] if board.has_base else []
-    rows = []
-    for row in board.rows:
-        cells = [escape(row.name)]
-        for name in words.others(board):
-            cell = row.cells[name]
-            cells.append(_with_unscored(cell.value))
-            cells += [_difference(cell.difference)] if board.has_base else []
-        rows.append(cells)
+        for cells, row in zip(rows, board.rows, strict=True):
+            cells.append(_with_unscored(row.cells[name].value))
+            cells += [_difference(row.cells[name].difference)] if board.has_base else []
     return table(header, rows)
 
 
 def _by_task(board: Leaderboard) -> str:
-    header = ["checkpoint", *(escape(task) for task in board.tasks)]
     rows = [
         [escape(row.name), *(words.value(row.tasks[task]) for task in board.tasks)]
         for row in board.rows
     ]
-    return table(header, rows)
+    return table(["checkpoint", *map(escape, board.tasks)], rows)
 
 
 def _imported(board: Leaderboard, page: Path) -> str:
@@ -85,34 +78,18 @@ def _imported(board: Leaderboard, page: Path) -> str:
     for row in board.beside:
         cells = [_with_unscored(row.cells[n].value) if n in row.cells else "-" for n in names]
         rows.append([escape(row.name), *cells, row.date or "-", _links(row, page)])
-    return table(["checkpoint", *(escape(name) for name in names), "date", "records"], rows)
+    return table(["checkpoint", *map(escape, names), "date", "records"], rows)
 
 
-def _published() -> list[str]:
-    return [
-        f"## {words.PUBLISHED_TITLE}\n",
-        _wrapped(words.PUBLISHED_ABOUT),
-        table(*_escaped(words.published_table(published.COLUMNS, published.TABLE))),
-        f"{words.PUBLISHED_ONE_REWARD}\n",
-        table(*_escaped(words.published_table(_REWARDS, published.FOR_ONE_REWARD))),
-    ]
-
-
-_REWARDS = tuple(
-    column
-    for column in published.COLUMNS
-    if any(column.name in row.values for row in published.FOR_ONE_REWARD)
-)
-
-
-def _escaped(table_of: tuple[list[str], list[list[str]]]) -> tuple[list[str], list[list[str]]]:
-    header, rows = table_of
-    return [escape(text) for text in header], [[escape(text) for text in row] for row in rows]
+def _plain(header_and_rows: tuple[list[str], list[list[str]]]) -> str:
+    header, rows = header_and_rows
+    return table(
+        [escape(text) for text in header], [[escape(text) for text in row] for row in rows]
+    )
 
 
 def _with_unscored(figure: Figure) -> str:
-    more = f" (+{figure.unscored} unscored)" if figure.unscored else ""
-    return words.value(figure) + more
+    return words.value(figure) + (f" (+{figure.unscored} unscored)" if figure.unscored else "")
 
 
 def _difference(figure: Figure | None) -> str:

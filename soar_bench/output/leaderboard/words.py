@@ -1,12 +1,11 @@
-"""What every form of the leaderboard says in the same words. Text here is not escaped."""
+"""Words and numbers that every form of the leaderboard shares, not escaped."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from soar_bench.boards import published
 from soar_bench.boards.standings import Figure, Leaderboard, Standing
@@ -43,19 +42,14 @@ def title(board: Leaderboard) -> str:
 
 
 def facts(board: Leaderboard) -> str:
-    """What all rows of the board share, in a sentence or two."""
-    suite = board.suite
+    """Return the facts that all rows of the board share, in a sentence or two."""
+    suite, settings = board.suite, dict(board.protocol.settings)
+    if settings.get("vae_dtype") == settings.get("dtype"):
+        settings.pop("vae_dtype", None)
+    values = ", ".join(f"{key} {value}" for key, value in sorted(settings.items()))
     seed = "" if suite.seed is None else f", seed {suite.seed}"
-    settings = ", ".join(f"{key} {value}" for key, value in _shown(board.protocol.settings))
-    images = suite.images_per_prompt
-    each = f"{images} image{'' if images == 1 else 's'} each"
-    return f"{suite.prompts} prompts, {each}{seed}; {settings}. Ranked by {board.primary}."
-
-
-def _shown(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Settings by name; the precision of decoding only where it is another than the rest's."""
-    same = settings.get("vae_dtype") == settings.get("dtype")
-    return [(k, v) for k, v in sorted(settings.items()) if not (same and k == "vae_dtype")]
+    images = f"{suite.images_per_prompt} image{'' if suite.images_per_prompt == 1 else 's'} each"
+    return f"{suite.prompts} prompts, {images}{seed}; {values}. Ranked by {board.primary}."
 
 
 def arrow(board: Leaderboard, metric: str) -> str:
@@ -63,7 +57,7 @@ def arrow(board: Leaderboard, metric: str) -> str:
 
 
 def others(board: Leaderboard) -> list[str]:
-    """The metrics that rows are not ranked by."""
+    """Return the metrics that rows are not ranked by."""
     return [name for name in board.metrics if name != board.primary]
 
 
@@ -74,33 +68,31 @@ def rank(row: Standing) -> str:
     return str(best) if best == worst else f"{best}-{worst}"
 
 
-def value(figure: Figure) -> str:
-    """The value with its interval; a dash where nothing is scored."""
-    if math.isnan(figure.value):
+def value(figure: Figure | None, form: str = ".3f") -> str:
+    """Return a number with its interval; a dash where nothing is scored."""
+    if figure is None or math.isnan(figure.value):
         return "-"
-    interval = "" if math.isnan(figure.low) else f" [{figure.low:.3f}, {figure.high:.3f}]"
-    return f"{figure.value:.3f}{interval}"
+    interval = "" if math.isnan(figure.low) else f" [{figure.low:{form}}, {figure.high:{form}}]"
+    return f"{figure.value:{form}}{interval}"
 
 
 def difference(figure: Figure | None) -> str:
-    if figure is None or math.isnan(figure.value):
-        return "-"
-    interval = "" if math.isnan(figure.low) else f" [{figure.low:+.3f}, {figure.high:+.3f}]"
-    return f"{figure.value:+.3f}{interval}"
+    """Return a difference, with its sign, as :func:`value` does."""
+    return value(figure, "+.3f")
 
 
 def stands_out(figure: Figure | None) -> bool:
-    """Whether the interval excludes zero."""
+    """Return whether the interval excludes zero."""
     return figure is not None and (figure.low > 0 or figure.high < 0)
 
 
 def relative(path: Path, page: Path) -> str:
-    """The path as a link from the page."""
+    """Return the path as a link from the page."""
     return Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()
 
 
 def links(row: Standing, page: Path) -> list[tuple[str, str]]:
-    """The text and target of a link to each record of a row."""
+    """Return the text and target of a link to each record of a row."""
     return [
         ("run" if run.seed is None else f"seed {run.seed}", relative(run.folder, page))
         for run in row.runs
@@ -108,16 +100,26 @@ def links(row: Standing, page: Path) -> list[tuple[str, str]]:
 
 
 def published_table(
-    columns: Sequence[published.Column], rows: Sequence[published.PublishedRow]
+    columns: Sequence[published.Column],
+    rows: Sequence[published.PublishedRow] = published.TABLE,
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of published numbers; rows that have none of the columns are left out."""
+    """Return header and rows of published numbers, without rows that have none of the columns."""
     iterations = any(row.iterations for row in rows)
     header = ["model", *(["iterations"] if iterations else []), *(c.name for c in columns)]
     body = []
     for row in rows:
-        numbers = [
-            f"{row.values[c.name]:.{c.digits}f}" if c.name in row.values else "-" for c in columns
-        ]
-        if any(number != "-" for number in numbers):
+        if any(c.name in row.values for c in columns):
+            values = row.values
+            numbers = [
+                f"{values[c.name]:.{c.digits}f}" if c.name in values else "-" for c in columns
+            ]
             body.append([row.model, *([row.iterations or "-"] if iterations else []), *numbers])
     return header, body
+
+
+#: The paper's table, and that of runs which train for one reward alone.
+PAPER = published_table(published.COLUMNS)
+REWARDS = published_table(
+    [c for c in published.COLUMNS if any(c.name in row.values for row in published.FOR_ONE_REWARD)],
+    published.FOR_ONE_REWARD,
+)
