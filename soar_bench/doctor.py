@@ -1,4 +1,4 @@
-"""``soar-bench doctor``: what this machine can run, on one screen."""
+"""Examination of a machine, for ``soar-bench doctor``."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from evaluators import catalogue, registry
 from evaluators.types import EvaluatorError
 from evaluators.weights import Weights, WeightsMissing
+from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import home
+from soar_bench.core.torchvision import mend_torchvision
 
 
 class State(StrEnum):
-    """State that a line of the report tells."""
+    """State of one line of the report."""
 
     ok = "ok"
     #: not here, which stops only what needs it
@@ -59,12 +62,7 @@ _PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("image-reward", "nothing (it does not import beside transformers 5)", ""),
 )
 #: Modules of packages that may be installed and yet not import.
-_MODULES = {
-    "open-clip-torch": "open_clip",
-    "wandb": "wandb",
-    "torchao": "torchao",
-    "deepspeed": "deepspeed",
-}
+_MODULES = {"open-clip-torch": "open_clip"} | {n: n for n in ("wandb", "torchao", "deepspeed")}
 _CV2 = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
 
 
@@ -76,7 +74,7 @@ def _version(package: str) -> str | None:
 
 
 def examine(
-    device: str = "cpu", golden: bool = True, observe: Callable[[str], None] = lambda what: None
+    device: str = "cpu", golden: bool = True, observe: Callable[[str], None] = lambda name: None
 ) -> Iterator[Finding]:
     """Yield the findings. ``observe`` is called with the name of what is examined next."""
     observe("the machine")
@@ -92,52 +90,57 @@ def examine(
 
 
 def _machine(device: str) -> Iterator[Finding]:
-    section = "machine"
-    yield Finding(section, "python", State.ok, f"{platform.python_version()} ({sys.executable})")
     import torch
 
-    yield Finding(
-        section, "torch", State.ok, f"{torch.__version__}, {torch.get_num_threads()} threads"
-    )
+    finding = partial(Finding, "machine")
+    yield finding("python", State.ok, f"{platform.python_version()} ({sys.executable})")
+    yield finding("torch", State.ok, f"{torch.__version__}, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-        yield Finding(section, "cuda", State.ok, names)
+        yield finding("cuda", State.ok, names)
     else:
-        yield Finding(section, "cuda", State.absent, "no GPU that this torch can use")
+        yield finding("cuda", State.absent, "no GPU that this torch can use")
     if device != "cpu":
         from soar_bench.core.devices import choose
-        from soar_bench.core.errors import SoarBenchError
 
         try:
             choose(device)
-            yield Finding(section, "device", State.ok, device)
+            yield finding("device", State.ok, device)
         except SoarBenchError as error:
-            yield Finding(section, "device", State.broken, str(error))
-    yield Finding(section, "home", State.ok, f"{home()} (SOAR_BENCH_HOME)")
+            yield finding("device", State.broken, str(error))
+    yield finding("home", State.ok, f"{home()} (SOAR_BENCH_HOME)")
 
 
 def _packages() -> Iterator[Finding]:
-    section = "packages"
     for package, use, extra in _PACKAGES:
         number = _version(package)
         if number is None:
             install = f": pip install 'soar-bench[{extra}]'" if extra else ""
-            yield Finding(section, package, State.absent, f"for {use}{install}")
-        elif package == "torchvision":
-            yield _torchvision(number)
-        elif package == "mmcv" and _at_least(number, (2, 2)):
-            text = f"{number}: mmdet 3.3.0 needs one below 2.2"
-            yield Finding(section, package, State.broken, text)
-        elif package in _MODULES and (error := _import_error(_MODULES[package])):
-            text = f"{number} does not import ({error}): pip install -U 'soar-bench[{extra}]'"
-            yield Finding(section, package, State.broken, text)
+            yield Finding("packages", package, State.absent, f"for {use}{install}")
         else:
-            yield Finding(section, package, State.ok, f"{number}; for {use}")
+            yield Finding("packages", package, *_installed(package, number, use, extra))
     opencv = {name: number for name in _CV2 if (number := _version(name))}
     if len(set(opencv.values())) > 1:  # of one version, each has what is used here
         wheels = ", ".join(f"{name} {number}" for name, number in opencv.items())
         text = f"{wheels} overwrite each other's cv2: keep one of them, or all at one version"
-        yield Finding(section, "opencv", State.broken, text)
+        yield Finding("packages", "opencv", State.broken, text)
+
+
+def _installed(package: str, number: str, use: str, extra: str) -> tuple[State, str]:
+    """Return the state of a package that is installed, and the text that says so."""
+    if package == "torchvision":
+        try:
+            mended = mend_torchvision()
+        except SoarBenchError as error:
+            return State.broken, f"{number}: {error}"
+        text = "built for another torch; mended for what is needed" if mended else "imports"
+        return State.ok, f"{number}; {text}"
+    if package == "mmcv" and tuple(map(int, number.split(".")[:2])) >= (2, 2):
+        return State.broken, f"{number}: mmdet 3.3.0 needs one below 2.2"
+    if package in _MODULES and (error := _import_error(_MODULES[package])):
+        install = f"pip install -U 'soar-bench[{extra}]'"
+        return State.broken, f"{number} does not import ({error}): {install}"
+    return State.ok, f"{number}; for {use}"
 
 
 def _import_error(module: str) -> str:
@@ -154,82 +157,58 @@ def _import_error(module: str) -> str:
     return (done.stderr.strip().splitlines() or ["no reason given"])[-1] if done.returncode else ""
 
 
-def _at_least(number: str, least: tuple[int, int]) -> bool:
-    major, minor = (int(part) for part in number.split(".")[:2])
-    return (major, minor) >= least
-
-
-def _torchvision(number: str) -> Finding:
-    from soar_bench.core.errors import SoarBenchError
-    from soar_bench.core.torchvision import mend_torchvision
-
-    try:
-        mended = mend_torchvision()
-    except SoarBenchError as error:
-        return Finding("packages", "torchvision", State.broken, f"{number}: {error}")
-    text = "built for another torch; mended for what is needed" if mended else "imports"
-    return Finding("packages", "torchvision", State.ok, f"{number}; {text}")
-
-
 def _weights(weights: Weights) -> Finding:
-    missing = weights.missing()
-    if missing:
+    finding = partial(Finding, "weights", weights.name)
+    if missing := weights.missing():
         some = "" if len(missing) == len(weights.files) else " in part"
-        text = f"not here{some}: soar-bench fetch {weights.name}"
-        return Finding("weights", weights.name, State.absent, text)
+        return finding(State.absent, f"not here{some}: soar-bench fetch {weights.name}")
     try:
         digest = weights.digest()
     except EvaluatorError as error:
-        return Finding("weights", weights.name, State.broken, str(error))
+        return finding(State.broken, str(error))
     size = sum((weights.folder / f.path).stat().st_size for f in weights.files)
-    return Finding("weights", weights.name, State.ok, f"{size / 1e6:,.1f} MB, digest {digest[:12]}")
+    return finding(State.ok, f"{size / 1e6:,.1f} MB, digest {digest[:12]}")
 
 
 def _evaluator(name: str, device: str, golden: bool) -> Iterator[Finding]:
     """Yield whether an evaluator can run here, and whether it computes its recorded values."""
+    finding = partial(Finding, "evaluators", name)
     try:
         evaluator = registry.create(name)
         try:
             evaluator.check()
-            yield Finding("evaluators", name, State.ok, "can run here")
+            yield finding(State.ok, "can run here")
         except WeightsMissing:  # one command for all its sets
-            lacking = [weights.name for weights in evaluator.weights if weights.missing()]
-            text = f"soar-bench fetch {' '.join(lacking)}"
-            yield Finding("evaluators", name, State.absent, text)
+            missing = [weights.name for weights in evaluator.weights if weights.missing()]
+            yield finding(State.absent, f"soar-bench fetch {' '.join(missing)}")
     except EvaluatorError as error:
-        yield Finding("evaluators", name, State.absent, str(error))
+        yield finding(State.absent, str(error))
     except Exception as error:  # a plug-in may fail in any way, and stops nothing else
-        text = f"its check() fails: {type(error).__name__}: {error}"
-        yield Finding("evaluators", name, State.broken, text)
+        yield finding(State.broken, f"its check() fails: {type(error).__name__}: {error}")
     if golden:
-        yield from _golden(name, device)
+        from evaluators.golden.cases import TINY
+
+        if name in TINY:
+            yield Finding("golden", name, *_golden(name, device))
 
 
-def _golden(name: str, device: str) -> Iterator[Finding]:
+def _golden(name: str, device: str) -> tuple[State, str]:
     from evaluators.golden.cases import TINY, difference, expected, measure
 
-    if name not in TINY:
-        return
     recorded = expected().get(name)
     if recorded is None:
-        yield Finding("golden", name, State.absent, "no values are recorded")
-        return
+        return State.absent, "no values are recorded"
     with tempfile.TemporaryDirectory() as folder:
         try:
             evaluator = TINY[name](Path(folder))
             try:
                 evaluator.check()
             except EvaluatorError as error:  # a package that is not here is no fault
-                yield Finding("golden", name, State.absent, str(error))
-                return
+                return State.absent, str(error)
             values = measure(evaluator, device)
         except Exception as error:  # whatever a broken library does is a finding
             reason = (str(error).splitlines() or [""])[0]
-            text = f"does not run: {type(error).__name__}: {reason}"
-            yield Finding("golden", name, State.broken, text)
-            return
-    wrong = difference(evaluator.metrics, values, recorded)
-    if wrong:
-        yield Finding("golden", name, State.broken, f"{wrong}: this machine computes otherwise")
-    else:
-        yield Finding("golden", name, State.ok, "gives the recorded values")
+            return State.broken, f"does not run: {type(error).__name__}: {reason}"
+    if wrong := difference(evaluator.metrics, values, recorded):
+        return State.broken, f"{wrong}: this machine computes otherwise"
+    return State.ok, "gives the recorded values"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,7 @@ _SHOWN = ("single_object", "counting", "colors", "two_object", "position", "colo
 
 @dataclass(frozen=True)
 class Result:
-    """What the quickstart made."""
+    """Results of the quickstart."""
 
     comparisons: tuple[Comparison, ...]
     leaderboard: Path
@@ -43,26 +45,23 @@ class Result:
 
 
 def quickstart(output: Path, steps: int, images: int, seed: int, show: Stages) -> Result:
-    """Trains SFT and SOAR from the embedded base and compares the three on the same noise.
+    """Train SFT and SOAR from the embedded base and compare the three on the same noise.
 
-    Everything lands in ``output``; what is there already is not made again.
+    Everything is written to ``output``; what exists there is not made again.
     """
     checkpoints = [resolve("shapes"), *(_train(m, output, steps, seed, show) for m in METHODS)]
     options = Options(output / "results", output / "cache", images_per_prompt=images)
-    runs: list[Run] = []
+    runs: dict[str, list[Run]] = {}
     for name in SUITES:
         suite = get_suite(name)
         for checkpoint in checkpoints:
-            work = prepare(checkpoint, suite, SHAPES_PROTOCOL, options)
-            label = f"{checkpoint.label} on {name}"
-            runs.append(run(work, options, partial(_named, show, label)))
+            plan = prepare(checkpoint, suite, SHAPES_PROTOCOL, options)
+            observe = partial(_named, show, f"{checkpoint.label} on {name}")
+            runs.setdefault(name, []).append(run(plan, options, observe))
     page = output / "leaderboard.md"
-    write_text(page, leaderboard(runs, output / "results", page))
-    comparisons = tuple(
-        compare([r for r in runs if r.record.suite.name == name]) for name in SUITES
-    )
+    write_text(page, leaderboard([*chain(*runs.values())], output / "results", page))
     picture = _picture(output, checkpoints, runs, options)
-    return Result(comparisons, page, picture)
+    return Result(tuple(compare(of_suite) for of_suite in runs.values()), page, picture)
 
 
 def _named(
@@ -72,23 +71,17 @@ def _named(
 
 
 def _train(method: str, output: Path, steps: int, seed: int, show: Stages) -> Checkpoint:
-    settings = {
-        "method": method,
-        "base": "shapes",
-        "output": output / "train" / f"{method}-{steps}-seed{seed}",
-        "cache": output / "cache" / "encodings",
-        "steps": steps,
-        "save_every": steps,
-        "seed": seed,
-    }
+    folder = output / "train" / f"{method}-{steps}-seed{seed}"
+    run_settings = {"method": method, "base": "shapes", "output": folder, "seed": seed}
+    limits = {"steps": steps, "save_every": steps, "cache": output / "cache" / "encodings"}
     progress = partial(_named, show, method)
-    return resolve(str(train(load_config(None, settings), progress=progress)))
+    return resolve(str(train(load_config(None, run_settings | limits), progress=progress)))
 
 
 def _picture(
-    output: Path, checkpoints: Sequence[Checkpoint], runs: Sequence[Run], options: Options
+    output: Path, checkpoints: Sequence[Checkpoint], runs: dict[str, list[Run]], options: Options
 ) -> Path:
-    """A grid of the first image of a prompt of each kind, a column a checkpoint."""
+    """Draw the first image of a prompt of each kind, with one column per checkpoint."""
     images, correct, prompts = [], [], []
     for name, metric in SUITES.items():
         suite = get_suite(name)
@@ -96,7 +89,9 @@ def _picture(
             for prompt in [p for p in suite.prompts if p.task == task][:1]:
                 prompts.append(prompt.text)
                 images.append([_image(c, suite, prompt, options) for c in checkpoints])
-                correct.append([_right(runs, c, suite, prompt, metric) for c in checkpoints])
+                correct.append(
+                    [_right(of_checkpoint, prompt, metric) for of_checkpoint in runs[name]]
+                )
     file = output / "grid.png"
     with replace_atomically(file) as aside:
         columns = ["base", *(method.upper() for method in METHODS)]
@@ -113,31 +108,25 @@ def _image(checkpoint: Checkpoint, suite: Suite, prompt: Prompt, options: Option
     return image
 
 
-def _right(
-    runs: Sequence[Run], checkpoint: Checkpoint, suite: Suite, prompt: Prompt, metric: str
-) -> bool | None:
-    """Whether the sample has the metric's full score; None where it has no score."""
-    of_both = (checkpoint.digest, suite.name)
-    for judged in runs:
-        if (judged.record.checkpoint.digest, judged.record.suite.name) == of_both:
-            scores = judged.scores().set_index(["metric", "prompt_id", "index"])["value"]
-            value = float(scores.loc[(metric, prompt.id, 0)])
-            return None if value != value else value == 1
-    return None
+def _right(judged: Run, prompt: Prompt, metric: str) -> bool | None:
+    """Return whether the first image has the metric's full score; None where it has no score."""
+    scores = judged.scores().set_index(["metric", "prompt_id", "index"])["value"]
+    value = float(scores.loc[(metric, prompt.id, 0)])
+    return None if math.isnan(value) else value == 1
 
 
 def words(result: Result) -> str:
-    """What was measured, for someone who reads nothing else."""
+    """Return the measured numbers, for someone who reads nothing else."""
     lines = []
     for comparison in result.comparisons:
         for metric in comparison.board.metrics:
             of_metric = [row for row in comparison.rows if row.metric == metric]
             values = ", ".join(f"{row.entrant} {format_value(row.value)}" for row in of_metric)
             lines.append(f"{metric} (n = {of_metric[0].value.scored}): {values}")
-            lines += [
-                f"  {row.entrant} against {of_metric[0].entrant}: "
-                f"{format_difference(row.difference, row.interval)}, "
-                f"corrected p {format_p(row.p_corrected)}: {row.verdict}"
-                for row in of_metric[1:]
-            ]
+            for row in of_metric[1:]:
+                difference = format_difference(row.difference, row.interval)
+                verdict = f"corrected p {format_p(row.p_corrected)}: {row.verdict}"
+                lines.append(
+                    f"  {row.entrant} against {comparison.reference}: {difference}, {verdict}"
+                )
     return "\n".join(lines)
