@@ -15,20 +15,17 @@ from typer import Option
 from typer.core import TyperGroup
 
 from soar_bench.cli import (
-    board,
     compare,
     data,
-    doctor,
     drift,
     evaluate,
     evaluators,
     export,
     fetch,
-    quickstart,
     report,
     runs,
-    score,
     shapes,
+    start,
     suites,
     train,
 )
@@ -61,15 +58,15 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 _SET_UP, _TRAIN, _SCORE, _COMPARE, _MANAGE = "Set up", "Train", "Score", "Compare", "Manage"
-app.command("quickstart", rich_help_panel=_SET_UP)(quickstart.quickstart)
-app.command("doctor", rich_help_panel=_SET_UP)(doctor.doctor)
+app.command("quickstart", rich_help_panel=_SET_UP)(start.quickstart)
+app.command("doctor", rich_help_panel=_SET_UP)(start.doctor)
 app.command("fetch", rich_help_panel=_SET_UP)(fetch.fetch)
 app.command("train", rich_help_panel=_TRAIN)(train.train)
 app.command("eval", rich_help_panel=_SCORE)(evaluate.evaluate)
-app.command("score", rich_help_panel=_SCORE)(score.score)
+app.command("score", rich_help_panel=_SCORE)(evaluate.score)
 app.command("suites", rich_help_panel=_SCORE)(suites.suites)
 app.command("compare", rich_help_panel=_COMPARE)(compare.compare)
-app.command("leaderboard", rich_help_panel=_COMPARE)(board.leaderboard)
+app.command("leaderboard", rich_help_panel=_COMPARE)(compare.leaderboard)
 app.command("report", rich_help_panel=_COMPARE)(report.report)
 app.command("drift", rich_help_panel=_COMPARE)(drift.drift)
 app.command("rerun", rich_help_panel=_MANAGE)(runs.rerun)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from soar_bench.boards import compare, group_seeds
 from soar_bench.boards.rows import verdict
 from soar_bench.boards.standings import standings
-from soar_bench.cli.board import leaderboard as command
+from soar_bench.cli.compare import leaderboard as command
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.markdown import escape, table
 from soar_bench.output.leaderboard import FORMS, leaderboard, load
