@@ -137,9 +137,9 @@ def _installed(package: str, number: str, use: str, extra: str) -> tuple[State, 
         return State.ok, f"{number}; {text}"
     if package == "mmcv" and tuple(map(int, number.split(".")[:2])) >= (2, 2):
         return State.broken, f"{number}: mmdet 3.3.0 needs one below 2.2"
-    if package in _MODULES and (error := _import_error(_MODULES[package])):
+    if package in _MODULES and (reason := _import_error(_MODULES[package])):
         install = f"pip install -U 'soar-bench[{extra}]'"
-        return State.broken, f"{number} does not import ({error}): {install}"
+        return State.broken, f"{number} does not import ({reason}): {install}"
     return State.ok, f"{number}; for {use}"
 
 
