@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from soar_bench.core.differences import differences
-from soar_bench.core.files import write_text
+from soar_bench.core.files import check_writable, write_text
 from training.checkpoint import checkpoint_folder, checkpoints, write_checkpoint
 from training.data import Source
 from training.encoders import TrainingPipeline
@@ -85,9 +85,10 @@ class Run:
         return {"settings": settings, "base": self.base.digest, "data": self.source.digest}
 
     def check(self) -> None:
-        """Raise TrainingError if the output folder is another run's."""
+        """Raise an error if the output folder is another run's, or nothing can be written to it."""
         file = self.output / CONFIG_FILE
         if not file.exists():
+            check_writable(self.output)
             return
         try:
             recorded = json.loads(file.read_text("utf-8"))

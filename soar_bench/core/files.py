@@ -99,6 +99,18 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Raise SoarBenchError unless a folder can be made or written to; nothing is left there."""
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=place):
+            pass
+    except OSError as error:
+        raise SoarBenchError(
+            f"nothing can be written to {folder}: {error.strerror}; name another folder"
+        ) from None
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Return the JSON object in a file. SoarBenchError if the file is absent or something else."""
     try:

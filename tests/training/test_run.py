@@ -46,6 +46,28 @@ def evaluations(config):
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/x"])
+def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path, place):
+    from soar_bench.core.errors import SoarBenchError
+    from soar_bench.trainer.run import check
+    from training.types import Config
+
+    (tmp_path / "file").write_text("")
+    output = tmp_path / place
+    config = Config(
+        method="sft",
+        base="shapes",
+        data="shapes-clean:4",
+        steps=2,
+        batch_size=2,
+        output=output,
+        resolution=64,
+    )
+    with pytest.raises(SoarBenchError, match=f"nothing can be written to {output}: .*; name"):
+        check(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 EVERY = {"every": 2, "suite": "shapes"}
 
 
