@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,16 +150,12 @@ def score_batch(evaluator: Evaluator, samples: Sequence[Sample]) -> list[dict[st
 
 def _plain(evaluator: Evaluator, metric: Metric, score: Any) -> Score:
     """Return one score in plain types, within its range."""
-    if isinstance(score, int | float | np.integer | np.floating):
-        score = SimpleNamespace(value=score, unscored="", details={})
     try:
-        value, unscored, details = score.value, score.unscored, score.details
-        if value is not None:
-            value = float(value)
-        if not isinstance(unscored, str) or not isinstance(details, Mapping):
-            raise TypeError("a reason is a text and details are a mapping")
-        details = json.loads(json.dumps(dict(details), default=_json))
-        plain = Score(value, unscored, details)
+        if isinstance(score, int | float | np.integer | np.floating):
+            score = Score(float(score))
+        details = json.dumps(dict(score.details), default=lambda value: value.tolist())
+        value = None if score.value is None else float(score.value)
+        plain = Score(value, score.unscored + "", json.loads(details))
     except (AttributeError, TypeError, ValueError) as error:
         raise BrokenContract(
             f"the evaluator {evaluator.name} gave {metric.name} = {score!r:.80}, which is no score "
@@ -172,13 +167,6 @@ def _plain(evaluator: Evaluator, metric: Metric, score: Any) -> Score:
             f"range {metric.range}: report this to its author"
         )
     return plain
-
-
-def _json(value: Any) -> Any:
-    """Return a NumPy scalar or array as JSON can hold it."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"details are JSON types, not {type(value).__name__}")
 
 
 def to_samples(
