@@ -121,10 +121,7 @@ def find(name: str) -> Entry:
 
 
 def is_local(name: str) -> bool:
-    """Whether a name is that of a file or a module, and not of anything installed as an evaluator.
-
-    EvaluatorError if there is no such evaluator.
-    """
+    """Whether a name is that of a file or a module. EvaluatorError if there is none."""
     return find(name).origin == _LOCAL
 
 

@@ -121,15 +121,14 @@ class Scorer:
 
 
 class BrokenContract(EvaluatorError):
-    """What an evaluator returned is not what it declares."""
+    """An evaluator returned something else than it declares."""
 
 
 def score_batch(evaluator: Evaluator, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-    """Return the scores of a batch, in plain types: Python floats, JSON values in the details.
+    """Return the scores of a batch in plain types; takes generators, numbers and NumPy scalars too.
 
-    Harmless forms are accepted: a generator of samples' scores, a number in place of a Score, NumPy
-    scalars and arrays. BrokenContract for everything else that is not one score of each metric for
-    each sample, within the metric's range. Errors of the evaluator itself pass through.
+    BrokenContract for what is not one score of each metric for each sample, within the metric's
+    range. Errors of the evaluator itself pass through.
     """
     results: Any = evaluator.score(samples)
     if isinstance(results, Iterable) and not isinstance(results, str | Mapping):
@@ -144,8 +143,8 @@ def score_batch(evaluator: Evaluator, samples: Sequence[Sample]) -> list[dict[st
             f"the evaluator {evaluator.name} did not return one score of each of its metrics "
             f"({', '.join(sorted(names))}) for each sample: report this to its author"
         )
-    return [{m.name: _plain(evaluator, m, scores[m.name]) for m in evaluator.metrics}
-            for scores in results]  # fmt: skip
+    metrics = evaluator.metrics
+    return [{m.name: _plain(evaluator, m, scores[m.name]) for m in metrics} for scores in results]
 
 
 def _plain(evaluator: Evaluator, metric: Metric, score: Any) -> Score:

@@ -32,7 +32,7 @@ _PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter does, whatever its layout."""
+    """Tensors and scales of an adapter, whatever its layout."""
 
     #: by ``component.module.lora_A.weight`` and the like
     tensors: Mapping[str, Any]
@@ -110,19 +110,19 @@ def bring(assembled: Any, pipeline: Pipeline, weights: Path, dtype: Any = None) 
         raise SoarBenchError(
             f"{weights} cannot be brought onto {pipeline.folder}: {reason}"
         ) from None
-    found: set[str] = set()
+    loaded: set[str] = set()
     for component, model in models.items():
         for module, layer, _ in _layers(model):
             if layer.disable_adapters or _NAME not in layer.active_adapters:
                 raise SoarBenchError(f"{weights} was brought onto {component} but is not active")
-            found |= {f"{component}.{module}{_A}", f"{component}.{module}{_B}"}
+            loaded |= {f"{component}.{module}{_A}", f"{component}.{module}{_B}"}
             if dtype is not None:
                 for held in (layer.lora_A, layer.lora_B, layer.lora_magnitude_vector):
                     if _NAME in held:
                         held[_NAME].to(dtype)
-    wanted = {name for name in read_adapter(pipeline, weights) if name.endswith((_A, _B))}
-    if wanted != found:
-        faults = sorted(wanted ^ found)
+    expected = {name for name in read_adapter(pipeline, weights) if name.endswith((_A, _B))}
+    if expected != loaded:
+        faults = sorted(expected ^ loaded)
         raise SoarBenchError(f"{weights} does not fit {pipeline.folder}: {first_few(faults)}")
 
 
@@ -200,15 +200,15 @@ def _read_diffusers(pipeline: Pipeline, file: Path) -> dict[str, Any]:
             f"{file} is a DoRA or LoKr adapter, of which diffusers would load a part or none: save "
             "it in peft's layout, or merge it into a transformer"
         )
-    found = pipeline_class(pipeline)
-    if not hasattr(found, "lora_state_dict"):
+    kind = pipeline_class(pipeline)
+    if not hasattr(kind, "lora_state_dict"):
         raise SoarBenchError(f"diffusers loads no LoRA onto a {pipeline.class_name}")
     extra = {}
-    if issubclass(found, StableDiffusionXLLoraLoaderMixin):
+    if issubclass(kind, StableDiffusionXLLoraLoaderMixin):
         extra["unet_config"] = empty_model(pipeline, pipeline.denoiser).config
     try:
         with as_diffusers(pipeline, file) as (place, _alphas):
-            tensors, *_ = found.lora_state_dict(
+            tensors, *_ = kind.lora_state_dict(
                 str(place.parent),
                 weight_name=place.name,
                 local_files_only=True,

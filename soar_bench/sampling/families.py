@@ -1,4 +1,4 @@
-"""What differs between kinds of pipelines: where noise goes in, and how text is embedded once.
+"""Differences between kinds of pipelines: where noise goes in, and how text is embedded once.
 
 A pipeline that is not listed is called with prompts as text and one random generator per sample.
 """
