@@ -184,7 +184,7 @@ def test_the_last_record_of_a_suite_takes_its_empty_folders_along(command, place
 def journal_of(run, cache):
     store = ImageStore.of(cache, run.record.checkpoint.digest, SETTINGS, SUITE.seed)
     judge = run.record.evaluators["judge"].decides
-    journal = Journal.of(cache, "judge", judge, store.folder.name)
+    journal = Journal.of(cache, "judge", judge, store.folder.name, {})
     journal.add([("key", {})])
     return journal.folder
 
