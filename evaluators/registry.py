@@ -53,6 +53,7 @@ BUILT_IN: dict[str, str] = {
     "clipscore": "evaluators.clipscore:ClipScore",
     "clipscore-no-antialias": "evaluators.clipscore:clipscore_no_antialias",
     "clipscore-processor": "evaluators.clipscore:clipscore_processor",
+    "picture-statistics": "evaluators.statistics:PictureStatistics",
     "shapes-geneval": "evaluators.geneval.shapes:ShapesGenEval",
     "shapes-clipscore": "evaluators.shapes.clipscore:ShapesClipScore",
 }

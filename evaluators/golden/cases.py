@@ -158,7 +158,7 @@ TINY: Mapping[str, Callable[[Path], Evaluator]] = {
     **{
         name: partial(_as_it_is, name)
         for name in registry.BUILT_IN
-        if name.startswith(("ocr", "shapes-"))
+        if name.startswith(("ocr", "shapes-", "picture-"))
     },
 }
 
