@@ -7,6 +7,7 @@ gloo, which never shares an accelerator with the work, also while the processes 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -68,6 +69,23 @@ class Group:
 
 
 ALONE = Group()
+
+
+class Counter:
+    """Work that all processes have done together. Each of them makes it, at the same moment."""
+
+    def __init__(self, group: Group) -> None:
+        self._key = group.share(f"soar-bench {secrets.token_hex(8)}")
+        self._alone, self._done = group.size == 1, 0
+
+    def add(self, amount: int) -> int:
+        """Count work of this process; return that of all so far. Waits for none of them."""
+        if self._alone:
+            self._done += amount
+            return self._done
+        from torch.distributed.distributed_c10d import _get_default_store
+
+        return int(_get_default_store().add(self._key, amount))
 
 
 def described() -> Group:

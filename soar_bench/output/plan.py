@@ -28,6 +28,12 @@ def show_plans(plans: Sequence[Plan], console: Console) -> None:
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def title(plan: Plan) -> str:
+    """Name a plan's work: its checkpoint, suite and protocol."""
+    checkpoint, suite, protocol = subject(plan.source).values()
+    return f"{checkpoint['label']} on {suite['name']} ({protocol['name']})"
+
+
 def _table(plans: Sequence[Plan]) -> Table:
     """Return one row per run: what is here, what is to be made and scored."""
     table = Table(box=None, pad_edge=False, title="plan", title_justify="left")

@@ -18,7 +18,7 @@ import numpy as np
 
 from soar_bench.cache.images import ImageGone, ImageStore
 from soar_bench.checkpoints import Checkpoint
-from soar_bench.core.distributed import ALONE, Group
+from soar_bench.core.distributed import ALONE, Counter, Group
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.memory import USUAL_BATCH, Peak, out_of_memory, release
 from soar_bench.sampling.noise import noise_key
@@ -107,7 +107,10 @@ class Generation:
                 made = generate(
                     sampler, self.samples, store, seed, batch_size, device, group, show, note
                 )
-            return Made(sum(group.gather(made.images)), made.batch_size)
+            images = sum(group.gather(made.images))
+            if group.size > 1:
+                show(images, images)  # with those that ended later than this one
+            return Made(images, made.batch_size)
 
     def _present(self, sample: PlannedSample, image: Any) -> Any:
         if image is None:
@@ -132,7 +135,7 @@ def generate(
 ) -> Made:
     """Make what ``store`` lacks of ``samples``, the whole plan; ``seed`` is the suite's.
 
-    ``batch_size`` None finds one that fits. ``observe`` hears of this process's share, ``note``
+    ``batch_size`` None finds one that fits. ``observe`` hears of all processes together, ``note``
     takes sentences for a person. SoarBenchError if not even one image fits into memory.
     """
     missing = set(group.share([i for i, s in enumerate(samples) if store.digest(s) is None]))
@@ -153,17 +156,16 @@ def generate(
     mine = group.mine([batch for batch in batches if not missing.isdisjoint(batch)])
     if batch_size is not None:
         _embed(sampler, samples, {i for batch in mine for i in batch})
-    total = sum(i in missing for batch in mine for i in batch)
-    done, fitting = 0, limit
+    counter, done, fitting = Counter(group), 0, limit
     for batch in mine:
         images, fitting = _sample_in_parts(
             sampler, [samples[i] for i in batch], seed, fitting, note
         )
-        for i, image in zip(batch, images, strict=True):
-            if i in missing:
-                store.add(samples[i], image)
-                done += 1
-        observe(done, total)
+        new = [i for i in batch if i in missing]
+        for i in new:
+            store.add(samples[i], images[i - batch.start])
+        done += len(new)
+        observe(counter.add(len(new)), len(missing))
     return Made(done, limit)
 
 

@@ -23,7 +23,7 @@ from evaluators.types import Evaluator, Sample, Score
 from soar_bench.cache.images import ImageGone
 from soar_bench.cache.scores import Journal, Scores
 from soar_bench.core.digests import digest_of, file_digest
-from soar_bench.core.distributed import ALONE, Group
+from soar_bench.core.distributed import ALONE, Counter, Group
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.memory import image_budget, out_of_memory, release
 from soar_bench.scoring.judges import Judge, sharing
@@ -114,8 +114,7 @@ def score_samples(
                     judge.journal(cache, source.name).forget(keys)
             group.gather(None)
         at_work = [_Turn(judge, judge.journal(cache, source.name), device) for judge in together]
-        lost = _score_batches(at_work, samples, keys, decoded, batch_size, group, observe)
-        gone = [sample for part in group.gather(lost) for sample in part]
+        gone = _score_batches(at_work, samples, keys, decoded, batch_size, group, observe)
         if gone:
             return Judged(gone=gone)
         for turn in at_work:
@@ -156,16 +155,16 @@ def _score_batches(
     group: Group,
     observe: Observer,
 ) -> list[PlannedSample]:
-    """Score this process's share; return samples whose image has gone."""
+    """Score this process's share; return the samples of all whose image has gone."""
     starts = range(0, len(keys), batch_size)
     batches = [range(i, min(i + batch_size, len(keys))) for i in starts]
     # The main process decides: another may already see scores that were written meanwhile.
     lacking = group.share([[t.lacks([keys[i] for i in b]) for t in turns] for b in batches])
-    mine = group.mine([(b, each) for b, each in zip(batches, lacking, strict=True) if any(each)])
-    totals = [sum(len(batch) for batch, each in mine if each[t]) for t in range(len(turns))]
-    done = [0] * len(turns)
+    work = [(b, each) for b, each in zip(batches, lacking, strict=True) if any(each)]
+    totals = [sum(len(batch) for batch, each in work if each[t]) for t in range(len(turns))]
+    counters = [Counter(group) for _ in turns]
     gone: list[PlannedSample] = []
-    for batch, each in mine:
+    for batch, each in group.mine(work):
         planned = [samples[i] for i in batch]
         try:
             images = decoded.batch(planned)
@@ -180,8 +179,11 @@ def _score_batches(
                     for image, sample in zip(images, planned, strict=True)
                 ]
                 turn.add([keys[i] for i in batch], to_judge)
-                done[t] += len(batch)
-                observe(turn.judge.name, done[t], totals[t])
+                observe(turn.judge.name, counters[t].add(len(batch)), totals[t])
+    gone = [sample for part in group.gather(gone) for sample in part]
+    for turn, total in zip(turns, totals, strict=True):
+        if group.size > 1 and total and not gone:
+            observe(turn.judge.name, total, total)  # with processes that ended later than this one
     return gone
 
 

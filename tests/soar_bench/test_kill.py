@@ -119,6 +119,11 @@ def test_two_processes_make_the_same_record_as_one(place, command, whole):
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    # The progress counts both processes, and says whose images are made for what.
+    for stage in ("generate", "shapes-geneval", "shapes-clipscore"):
+        lines = [line for line in done.stderr.splitlines() if f", {stage}: " in line]
+        whole_stage = f"pipeline on small prompts (shapes+steps=6), {stage}: 18/18"
+        assert lines[-1].startswith(whole_stage), lines
     told, made = record(folder)
     assert told == whole[0]
     assert made["processes"] == 2
