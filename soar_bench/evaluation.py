@@ -104,6 +104,7 @@ def run(
             scored=judged.scored,
             failed=judged.failed,
             processes=group.size,
+            cut_prompts={cut.encoder: cut.record() for cut in plan.cut} or None,
         )
         record = record.model_copy(update={"made": provenance})
         if isinstance(source, ImageSet):

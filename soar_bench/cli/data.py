@@ -39,11 +39,17 @@ def check(
     image: str = _IMAGE,
     caption: str = _CAPTION,
     split: str = _SPLIT,
+    base: str | None = Option(
+        None,
+        help="Pipeline whose tokenizers count the captions that are too long for it.  "
+        "[default: none, their words are counted]",
+    ),
+    max_sequence_length: int = Option(256, min=1, help="Caption tokens that the T5 encoder sees."),
     as_json: bool = AS_JSON,
 ) -> None:
     """Read every record and list what is missing or broken.
 
-    Exits with 1 if anything is.
+    Exits with 1 if anything is. Says how many captions are longer than text encoders read.
     """
     from functools import partial
 
@@ -53,7 +59,7 @@ def check(
 
     images = Images(folder=image_folder, image=image, caption=caption, split=split)
     with stages() as show:
-        report = check(data, images, partial(show, "check"))
+        report = check(data, images, base, max_sequence_length, partial(show, "check"))
     _print(report, check_lines, as_json)
     if report["broken"]:
         raise typer.Exit(1)

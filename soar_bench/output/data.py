@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from soar_bench.core.text import encodable
-from soar_bench.trainer.data import open_data
+from soar_bench.pipelines import Pipeline, check_pipeline, pipeline_folder
+from soar_bench.pipelines.lengths import Cut, words
+from soar_bench.trainer.data import cut_captions, open_data
 from training.cache import Cache
 from training.data.checking import Progress, inspect
 from training.data.order import BucketOrder
@@ -19,14 +22,25 @@ from training.data.views import bucket_of, bucket_sizes
 from training.types import Images
 
 
-def check(name: str, images: Images, progress: Progress | None = None) -> dict[str, Any]:
-    """Read every record: their number, and ``broken``, each with ``where`` and ``what``."""
+def check(
+    name: str, images: Images, base: str | None, tokens: int, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Read every record: their number, ``broken``, each with ``where`` and ``what``, and ``cut``.
+
+    ``cut`` are the captions longer than the text encoders of the pipeline ``base`` read, a T5 of
+    them ``tokens``. Without a base they are those of as many words.
+    """
+    pipeline = None
+    if base is not None:
+        pipeline = Pipeline(pipeline_folder(base))
+        check_pipeline(pipeline.folder)
     source, _ = _read(name, images, progress)
     broken = [{"where": encodable(f.where), "what": encodable(f.what)} for f in _faults(source)]
     whole = len(source)
     records = whole + len(broken)
     report = {"data": encodable(name), "records": records, "whole": whole, "digest": source.digest}
-    return report | {"broken": broken}
+    cut = [asdict(cut) for cut in cut_captions(pipeline, source, tokens)]
+    return report | {"broken": broken, "cut": cut, "base": base}
 
 
 def stats(
@@ -92,6 +106,11 @@ def check_lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"{fault['where']} {fault['what']}"
     broken = len(report["broken"])
     verdict = f"{broken} broken" if broken else "every one can be read"
+    if cuts := [Cut(**cut) for cut in report["cut"]]:
+        least = "" if report["base"] else "at least "
+        yield words(cuts, report["whole"], "caption", least) + (
+            " (by their words: --base PIPELINE counts tokens)" if least else ""
+        )
     yield f"{report['data']}: {report['records']} records, {verdict}"
 
 

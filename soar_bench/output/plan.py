@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from soar_bench.pipelines.lengths import words
 from soar_bench.records.assembly import subject
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.images import ImageSet
@@ -20,6 +21,8 @@ def show_plans(plans: Sequence[Plan], console: Console) -> None:
     generated = [plan for plan in plans if isinstance(plan.source, Generation)]
     if generated:
         console.print(_table(generated))
+        for line in dict.fromkeys(_cut(plan) for plan in generated if plan.cut):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     for plan in plans:
         if isinstance(plan.source, ImageSet):
             images = f"of {len(plan.samples)} images to score"
@@ -32,6 +35,13 @@ def title(plan: Plan) -> str:
     """Name a plan's work: its checkpoint, suite and protocol."""
     checkpoint, suite, protocol = subject(plan.source).values()
     return f"{checkpoint['label']} on {suite['name']} ({protocol['name']})"
+
+
+def _cut(plan: Plan) -> str:
+    """Return the line that says how many prompts are too long for the text encoders."""
+    _, suite, protocol = subject(plan.source).values()
+    sentence = words(plan.cut, suite["prompts"], "prompt")
+    return f"{suite['name']} under {protocol['name']}: {sentence}"
 
 
 def _table(plans: Sequence[Plan]) -> Table:
@@ -70,6 +80,7 @@ def plan_record(plans: Sequence[Plan]) -> list[dict[str, Any]]:
             "samples": len(plan.samples),
             "to_generate": len(plan.to_generate),
             "to_score": plan.to_score,
+            "cut_prompts": {cut.encoder: cut.record() for cut in plan.cut},
             "images": str(plan.source.folder),
             "problems": list(plan.problems.values()),
         }

@@ -243,6 +243,15 @@ class MetricSummary(_Part):
     """Mean of each task."""
 
 
+class CutRecord(_Part):
+    """Prompts that a text encoder read in part."""
+
+    tokens: Whole
+    """Tokens that it reads."""
+    prompts: Whole
+    """Number of prompts that have more."""
+
+
 class MadeRecord(_Part):
     """When, where and with what the run was made; no part of its identity."""
 
@@ -268,6 +277,8 @@ class MadeRecord(_Part):
     """Operating system and architecture."""
     memory: Whole | None = None
     """Most bytes that the GPU held; None on other devices."""
+    cut_prompts: dict[Text, CutRecord] = {}
+    """Prompts that were cut, by text encoder; absent where none was."""
     versions: dict[Text, Text] = {}
     """Versions of the libraries."""
     commit: Text | None = None

@@ -19,14 +19,20 @@ _PACKAGES = (
 
 
 def made_by(
-    started: datetime, device: str, *, memory: int | None = None, **fields: Any
+    started: datetime,
+    device: str,
+    *,
+    memory: int | None = None,
+    cut_prompts: Any = None,
+    **fields: Any,
 ) -> MadeRecord:
     """Return when, where and with what a record was made, now that it is finished.
 
-    ``fields`` are the other fields of :class:`~soar_bench.records.model.MadeRecord`.
+    ``fields`` are the other fields of :class:`~soar_bench.records.model.MadeRecord`; ``memory`` and
+    ``cut_prompts`` stand in a record only where they are not None.
     """
-    if memory is not None:
-        fields["memory"] = memory
+    optional = {"memory": memory, "cut_prompts": cut_prompts}
+    fields |= {name: value for name, value in optional.items() if value is not None}
     fields |= {
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

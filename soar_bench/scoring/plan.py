@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from evaluators.types import Evaluator, EvaluatorError
 from soar_bench.checkpoints import Checkpoint, image_size
 from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.pipelines import Pipeline
+from soar_bench.pipelines.lengths import Cut, count_cut, cut_texts
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.images import ImageSet
 from soar_bench.scoring.judges import Judge, resolve_judges
@@ -51,6 +53,8 @@ class Plan:
     to_generate: list[PlannedSample]
     #: by evaluator: samples that have no score yet
     to_score: dict[str, int]
+    #: text encoders that read only the beginning of some prompts
+    cut: Sequence[Cut] = ()
 
     @property
     def samples(self) -> Sequence[PlannedSample]:
@@ -77,7 +81,15 @@ def prepare(checkpoint: Checkpoint, suite: Suite, protocol: Protocol, options: O
     images_per_prompt = options.images_per_prompt or suite.images_per_prompt
     generation = Generation(checkpoint, suite, protocol, options.cache, images_per_prompt)
     _make_folders(options)
-    return _compared(generation, judges, options)
+    return replace(_compared(generation, judges, options), cut=_cut(generation))
+
+
+def _cut(generation: Generation) -> list[Cut]:
+    checkpoint, tokens = generation.checkpoint, generation.protocol.max_sequence_length
+    # the folder of a pipeline in memory is a new one each time
+    find_out = cut_texts if checkpoint.loaded is None else count_cut
+    texts = [prompt.text for prompt in generation.suite.prompts]
+    return find_out(Pipeline(checkpoint.pipeline), texts, tokens)
 
 
 def prepare_images(

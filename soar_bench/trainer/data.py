@@ -9,9 +9,12 @@ import numpy as np
 
 from evaluators.shapes.geometry import IMAGE_SIZE
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.pipelines import Pipeline
+from soar_bench.pipelines.lengths import Cut, cut_at_least, cut_texts
 from soar_bench.shapes.render import render
 from soar_bench.shapes.world import DISTRIBUTIONS, Distribution, example
 from training.data import Source, open_listing
+from training.data.records import caption_of
 from training.types import DEFAULT_IMAGES, Images
 
 #: Number of examples without a number in the name: ``shapes-clean`` is ``shapes-clean:2000``.
@@ -74,3 +77,14 @@ def open_data(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None = N
             f"one of {', '.join(DISTRIBUTIONS)}"
         )
     return open_listing(name, images, cache)
+
+
+def cut_captions(pipeline: Pipeline | None, source: Source, tokens: int) -> list[Cut]:
+    """Return the text encoders that read only the beginning of some captions.
+
+    ``tokens`` are those that a T5 reads. Without a pipeline, what is cut for certain.
+    """
+    captions = [caption_of(source, index) for index in range(len(source))]
+    if pipeline is None:
+        return cut_at_least(captions, tokens)
+    return cut_texts(pipeline, captions, tokens)

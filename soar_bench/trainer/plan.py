@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import yaml
 
+from soar_bench.pipelines.lengths import Cut, words
 from soar_bench.trainer.memory import Memory
 from training.checkpoint import checkpoint_folder, latest_checkpoint
 from training.data import Source
@@ -27,6 +29,8 @@ class TrainPlan:
     #: captioned images, every one of which can be read
     source: Source
     processes: int
+    #: text encoders that read only the beginning of some captions
+    cut: Sequence[Cut] = ()
 
     @property
     def samples(self) -> int:
@@ -74,5 +78,6 @@ class TrainPlan:
             f"process{'es' if self.processes > 1 else ''}: {self.epochs:.3g} times the data",
             f"# {self.held / _GIB:.2f} GiB of weights, gradients and optimizer, and about "
             f"{sizes.activations / _GIB:.2f} GiB of activations a process",
+            *(f"# {words(self.cut, self.samples, 'caption')}" for _ in self.cut[:1]),
             f"# {self.config.output}: {self.state}",
         ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from soar_bench.core.torchvision import mend_torchvision
 from soar_bench.pipelines import Pipeline, digest_pipeline, pipeline_folder
-from soar_bench.trainer.data import open_data
+from soar_bench.trainer.data import cut_captions, open_data
 from soar_bench.trainer.pipeline import BasePipeline
 from soar_bench.trainer.plan import TrainPlan
 from training.callbacks import Callback, Progress, silent
@@ -73,7 +73,7 @@ def check(
 
     base, processes = _base(config), described().size
     if like is not None:
-        source, sizes = like.source, like.memory
+        source, sizes, cut = like.source, like.memory, like.cut
     else:
         source = open_data(config.data, config.images, config.cache)
         check_optimizer(config.optimizer)
@@ -86,11 +86,12 @@ def check(
             cache,
             progress=lambda done, total: progress("check", done, total, {}),
         ).source
+        cut = cut_captions(Pipeline(base.pipeline.folder), source, config.max_sequence_length)
     callbacks_of(config)
     run = Run(config, base, source, processes)
     run.check()
     run.check_space(max(states(config.output), default=0), sizes.parameters, sizes.trained)
-    return TrainPlan(config, sizes, source, processes)
+    return TrainPlan(config, sizes, source, processes, cut)
 
 
 def _base(config: Config) -> Base:
