@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import psutil
 import torch
 from diffusers.training_utils import EMAModel
 
+from soar_bench.core.files import locked_folder
 from training.adapters import add_adapter
 from training.cache import Cache
 from training.callbacks import Callback, Progress, silent
@@ -45,10 +47,12 @@ def train(
     source: Source,
     progress: Progress = silent,
     callbacks: Sequence[Callback] = (),
+    note: Callable[[str], None] = lambda sentence: None,
 ) -> Path:
     """Train and return the folder of the last checkpoint.
 
     Resumes when ``config.output`` holds a run of the same settings; refuses when it holds another.
+    While another process trains there it waits, and ``note`` is told.
     Raises Stopped when interrupted, Diverged when the loss is no longer a number or above
     ``config.loss_limit``.
     """
@@ -65,9 +69,12 @@ def train(
     run = Run(config, base, checked.source, parallel.count)
     run.check()
     parallel.wait()
-    if parallel.main:
-        run.claim()
     with ExitStack() as stack:
+        if parallel.main:
+            waiting = partial(note, f"waiting for another training in {run.output}")
+            stack.enter_context(locked_folder(run.output, waiting))
+            run.claim()
+        parallel.wait()
         signals = _Signals()
         reports = _Reports(run, callbacks, parallel, signals, stack)
         if run.last.exists():

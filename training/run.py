@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from soar_bench.core.differences import differences
-from soar_bench.core.files import check_writable, write_text
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import check_writable, read_json, write_text
 from training.checkpoint import checkpoint_folder, checkpoints, write_checkpoint
 from training.data import Source
 from training.encoders import TrainingPipeline
@@ -91,9 +92,9 @@ class Run:
             check_writable(self.output)
             return
         try:
-            recorded = json.loads(file.read_text("utf-8"))
-        except ValueError as error:
-            raise TrainingError(f"{file} is damaged ({error}): name another output") from None
+            recorded = read_json(file)
+        except SoarBenchError as error:
+            raise TrainingError(f"{error}: name another output") from None
         different = [
             f"{name}: {other} there, {own} here"
             for name, other, own in differences(recorded, self.identity)
@@ -126,18 +127,18 @@ class Run:
             stream.write(json.dumps({"step": step, **figures}) + "\n")
 
     def cut_log(self, step: int) -> None:
-        """Drop the lines of later steps, which are about to be made again."""
+        """Drop the lines of later steps, which come again; keep one of each step."""
         file = self.output / METRICS_FILE
         if file.exists():
-            lines = [line for line in _lines(file) if line["step"] <= step]
-            write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
+            lines = {line["step"]: line for line in _lines(file) if line["step"] <= step}
+            write_text(file, "".join(json.dumps(line) + "\n" for line in lines.values()))
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Figures of checkpoints: ``step``, ``watcher`` (the callback's name), ``subject`` and
         ``figures`` of each call.
         """
         file = self.output / EVALUATIONS_FILE
-        return _lines(file) if file.exists() else []
+        return _lines(file, watcher=str, subject=str, figures=dict) if file.exists() else []
 
     def add_evaluation(
         self, step: int, callback: str, subject: str, figures: Mapping[str, float]
@@ -218,10 +219,26 @@ class Run:
         }
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """Whole lines: one that was being written when the process was killed is left out."""
-    lines = file.read_text("utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+def _lines(file: Path, **types: type) -> list[dict[str, Any]]:
+    """Return the lines: JSON objects with an integer ``step`` and values of these types.
+
+    One that was being written when the process was killed is left out. TrainingError, with file
+    and line, for any other.
+    """
+    whole = file.read_bytes().rpartition(b"\n")[0]
+    lines = []
+    for number, text in enumerate(whole.split(b"\n") if whole else (), start=1):
+        try:
+            line = json.loads(text)
+            damaged = any(type(line[name]) is not t for name, t in {"step": int, **types}.items())
+        except (ValueError, TypeError, LookupError, RecursionError):
+            damaged = True
+        if damaged:
+            raise TrainingError(
+                f"{file}, line {number} is damaged: delete that line, or name another output"
+            )
+        lines.append(line)
+    return lines
 
 
 def _leave_out(settings: dict[str, Any], config: BaseModel, names: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -51,6 +52,46 @@ def locked(file: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[b
         yield True
     finally:
         lock.release()
+
+
+@contextmanager
+def locked_folder(folder: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    """Hold a folder itself, which is made and gets no lock file; otherwise as :func:`locked`.
+
+    Where a folder cannot be held (NFS, Windows), a lock file of :func:`home` is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = _hold(folder, waiting)
+    except (ImportError, OSError):
+        name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
+        with locked(home() / "locks" / f"{name}.lock", waiting) as held:
+            yield held
+        return
+    try:
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _hold(folder: Path, waiting: Callable[[], None]) -> int:
+    """Return a descriptor that locks the folder until it is closed, or its process ends."""
+    import fcntl
+
+    while True:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # another folder has taken its place meanwhile
 
 
 def sync(path: Path) -> None:

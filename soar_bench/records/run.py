@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.files import home, locked, replace_atomically
+from soar_bench.core.files import locked_folder, replace_atomically
 from soar_bench.core.text import encodable, json_text
 from soar_bench.records.model import (
     IMAGES,
@@ -240,8 +240,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
     Without locks on this file system each of the two files is still whole.
     """
-    # Elsewhere, so that a folder of results holds records and nothing else.
-    with locked(home() / "locks" / f"{digest_of(str(folder.resolve()))[:32]}.lock") as held:
+    with locked_folder(folder) as held:
         for name in (RUN_FILE, SCORES_FILE) if held else ():
             for leftover in folder.glob(f".{name}.*"):
                 leftover.unlink(missing_ok=True)

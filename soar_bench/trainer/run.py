@@ -49,7 +49,7 @@ def train(
             config, observe=lambda stage, done, total: progress(stage, done, total, {}), note=note
         )
         callbacks = [*configured, *callbacks]
-    return run(config, base, source, progress, callbacks)
+    return run(config, base, source, progress, callbacks, note)
 
 
 def check(

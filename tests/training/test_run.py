@@ -203,6 +203,35 @@ def test_a_damaged_state_is_named(content, tiny_config, tiny_train):
         tiny_train(config)
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "evaluations.jsonl"])
+@pytest.mark.parametrize("line", [b"{", b"[]", b"{}", b'{"step": "2"}', b"\xff", b"[" * 100_000])
+def test_a_damaged_line_of_figures_is_named(name, line, tiny_config, tiny_train):
+    config = tiny_config(steps=4, save_every=2)
+    interrupted(tiny_train, config, 2)
+    good = b'{"step": 1, "watcher": "a", "subject": "b", "figures": {}}\n'
+    (config.output / name).write_bytes(good + line + b"\n" + good)
+    with pytest.raises(TrainingError, match=rf"{name}, line 2 is damaged: delete that line, or"):
+        tiny_train(config)
+
+
+def test_figures_that_two_processes_once_doubled_are_there_once_again(tiny_config, tiny_train):
+    config = tiny_config(steps=4, save_every=2)
+    interrupted(tiny_train, config, 2)
+    file = config.output / "metrics.jsonl"
+    file.write_text(2 * file.read_text() + '{"step": 2, "torn')
+    tiny_train(config)
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '"a"', "[" * 100_000, "null"])
+def test_damaged_settings_of_a_run_are_named(content, tiny_config, tiny_train):
+    config = tiny_config(steps=1)
+    config.output.mkdir()
+    (config.output / "config.json").write_text(content)
+    with pytest.raises(TrainingError, match=r"config\.json is damaged: .*: name another output"):
+        tiny_train(config)
+
+
 def test_killed_after_its_last_checkpoint_a_run_leaves_no_state(tiny_config, tiny_train):
     config = tiny_config(steps=4, save_every=2)
     interrupted(tiny_train, config, 2)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from soar_bench.core.files import locked
+from soar_bench.core.files import locked, locked_folder
 
 HOLD = """
 import sys
@@ -82,3 +82,70 @@ def test_a_folder_that_cannot_be_made_has_no_lock(tmp_path):
     (tmp_path / "file").write_text("")
     with locked(tmp_path / "file" / "lock") as held:
         assert not held
+
+
+HOLD_FOLDER = HOLD.replace("locked", "locked_folder")
+
+
+@pytest.mark.parametrize("end", ["done", "killed"])
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_folder_is_held_by_one_process_and_gets_no_file(tmp_path, monkeypatch, end, supported):
+    """Also where the system locks files alone, as NFS does, by a lock file in the home."""
+    monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path / "home"))
+    folder, code = tmp_path / "new", HOLD_FOLDER
+    if not supported:
+        only_files = """
+import errno, fcntl, os, stat
+lock = fcntl.flock
+def flock(file, how):
+    if stat.S_ISDIR(os.fstat(file).st_mode):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return lock(file, how)
+fcntl.flock = flock
+"""
+        fcntl = pytest.importorskip("fcntl")
+        monkeypatch.setattr(fcntl, "flock", fcntl.flock)  # put back at the end
+        exec(only_files, {})
+        code = only_files + code
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    said = []
+
+    def waiting():
+        said.append("waiting")
+        process.stdin.close() if end == "done" else process.kill()
+
+    try:
+        assert process.stdout.readline() == "True\n"
+        with locked_folder(folder, waiting) as held:
+            assert held and said == ["waiting"]
+            assert not list(folder.iterdir())
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_folder_that_was_put_in_place_of_the_one_waited_for_is_held(tmp_path):
+    folder, old = tmp_path / "run", tmp_path / "old"
+    folder.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD_FOLDER, str(folder)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    def waiting():
+        folder.rename(old)
+        folder.mkdir()
+        process.kill()
+
+    assert process.stdout.readline() == "True\n"
+    with locked_folder(folder, waiting) as held:
+        assert held
+        probe = f"import fcntl, os; fcntl.flock(os.open({str(folder)!r}, os.O_RDONLY), 6)"
+        done = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False)
+        assert b"BlockingIOError" in done.stderr
+    process.wait()
+    process.stdout.close()

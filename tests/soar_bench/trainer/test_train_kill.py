@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from forks import serve
@@ -126,3 +127,20 @@ def test_disturbed_at_random_points_it_ends_with_the_same_weights(place, server,
 @pytest.mark.slow
 def test_disturbed_at_very_many_random_points(place, server, command, whole):
     disturb(place, server, command, whole, times=75, seed=2)
+
+
+def test_two_trainings_in_one_output_wait_for_one_another(place, server, command, whole):
+    """The second waits, also with another home, and does not write between the first's lines."""
+    kind, (tensors, rest), _ = whole
+    folder, other_home = place / f"{kind}-twice", place / f"{kind}-home"
+    other_home.mkdir()
+    with serve(other_home) as other, ThreadPoolExecutor(2) as pool:
+        servers = [server, other]
+        codes = list(pool.map(lambda one: one.run(*command(kind, folder)), servers))
+    printed = [one.printed for one in servers]
+    assert codes == [0, 0], printed
+    note = f"waiting for another training in {folder}"
+    assert sum(note in text.replace("\n", "") for text in printed) == 1, printed
+    found, others = result(folder)
+    assert others == rest
+    assert all(found[name].equal(tensor) for name, tensor in tensors.items())
