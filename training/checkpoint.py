@@ -8,7 +8,8 @@ made; ``soar-bench eval`` needs nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,23 @@ def checkpoint_folder(output: Path, step: int) -> Path:
 
 
 def checkpoints(output: Path) -> dict[int, Path]:
-    """The checkpoints in a training run's folder, by step."""
-    folders = (file.parent for file in output.glob(f"checkpoint-*/{CHECKPOINT_FILE}"))
-    return {int(folder.name.partition("-")[2]): folder for folder in folders}
+    """The checkpoints in a training run's folder, by step.
+
+    Copies under other names, such as ``checkpoint-best``, are none of the run's.
+    """
+    return {
+        step: folder
+        for step, folder in numbered(output, "checkpoint")
+        if (folder / CHECKPOINT_FILE).exists()
+    }
+
+
+def numbered(output: Path, name: str) -> Iterator[tuple[int, Path]]:
+    """Yield the step and path of each folder in ``output`` that is named NAME-NNNNNN."""
+    for folder in output.glob(f"{name}-*"):
+        digits = re.fullmatch(r"[0-9]{6,}", folder.name.removeprefix(f"{name}-"))
+        if digits and folder.name == f"{name}-{int(digits[0]):06d}" and folder.is_dir():
+            yield int(digits[0]), folder
 
 
 def latest_checkpoint(output: Path) -> Path | None:

@@ -23,7 +23,7 @@ from soar_bench.core.files import locked_folder
 from training.adapters import add_adapter
 from training.cache import Cache
 from training.callbacks import Callback, Progress, silent
-from training.checkpoint import checkpoint_folder, latest_checkpoint
+from training.checkpoint import CHECKPOINT_FILE, checkpoint_folder, latest_checkpoint
 from training.data import Source
 from training.data.checking import check
 from training.data.encoding import encode_for
@@ -77,7 +77,7 @@ def train(
         parallel.wait()
         signals = _Signals()
         reports = _Reports(run, callbacks, parallel, signals, stack)
-        if run.last.exists():
+        if (run.last / CHECKPOINT_FILE).exists():
             if parallel.main:
                 delete_states(run.output)  # killed at the very end, it would have left one
             stack.enter_context(signals.heard())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,9 +27,9 @@ CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 EVALUATIONS_FILE = "evaluations.jsonl"
 
-#: How the names begin under which the files of a run are written before they appear.
-_HALF_WRITTEN = tuple(
-    f".{name}" for name in ("checkpoint-", "state-", CONFIG_FILE, METRICS_FILE, EVALUATIONS_FILE)
+#: The names under which the files of a run are written before they appear.
+_HALF_WRITTEN = re.compile(
+    r"\.((checkpoint|state)-[0-9]{6,}|config\.json|metrics\.jsonl|evaluations\.jsonl)(\..*)?"
 )
 
 #: Settings of places, logs and callbacks, which change no weight.
@@ -109,7 +110,7 @@ class Run:
         """Mark the output folder as this run's; delete half-written files of a killed one."""
         self.check()
         for path in self.output.glob(".*"):
-            if path.name.startswith(_HALF_WRITTEN):
+            if _HALF_WRITTEN.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         if not (self.output / CONFIG_FILE).exists():
             text = json.dumps(self.identity, indent=2, sort_keys=True)

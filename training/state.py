@@ -20,11 +20,10 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from soar_bench.core.files import replace_atomically, sync
+from training.checkpoint import numbered
 from training.parallel import Parallel, like, part, whole
 from training.types import TrainingError
 from training.zero import ZeroOptimizer
-
-STATE = "state-*"
 
 
 @dataclass
@@ -150,11 +149,11 @@ def load_state(output: Path, trained: Trained, parallel: Parallel) -> int:
 
 def states(output: Path) -> dict[int, Path]:
     """The resume states of a run, by step."""
-    return {int(folder.name.partition("-")[2]): folder for folder in output.glob(STATE)}
+    return dict(numbered(output, "state"))
 
 
 def delete_states(output: Path, but: Path | None = None) -> None:
-    for folder in [*states(output).values(), *output.glob(f".{STATE}")]:
+    for folder in [*states(output).values(), *dict(numbered(output, ".state")).values()]:
         if folder != but:
             shutil.rmtree(folder)
 

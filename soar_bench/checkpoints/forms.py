@@ -90,6 +90,9 @@ def _at(path: Path, label: str) -> Located:
     others = sorted(f for f in path.glob("*") if f.suffix in OTHER_FORMATS)
     if others:
         raise convert_first(others[0])
+    copies = sorted(str(file.parent) for file in path.glob(f"*/{CHECKPOINT_FILE}"))
+    if copies:
+        raise SoarBenchError(f"{path} is no checkpoint, but holds some: name {first_few(copies)}")
     raise SoarBenchError(
         f"{path} is no checkpoint: it has neither {INDEX} (a pipeline) nor {CHECKPOINT_FILE} (what "
         f"soar-bench train writes), no config.json (a transformer) or {PEFT_CONFIG} (a LoRA), also "

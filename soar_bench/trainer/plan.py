@@ -9,7 +9,7 @@ import yaml
 
 from soar_bench.pipelines.lengths import Cut, words
 from soar_bench.trainer.memory import Memory
-from training.checkpoint import checkpoint_folder, latest_checkpoint
+from training.checkpoint import CHECKPOINT_FILE, checkpoint_folder, latest_checkpoint
 from training.data import Source
 from training.types import Config
 
@@ -58,7 +58,7 @@ class TrainPlan:
     def state(self) -> str:
         """How far the run in the output folder is."""
         output = self.config.output
-        if checkpoint_folder(output, self.config.steps).exists():
+        if (checkpoint_folder(output, self.config.steps) / CHECKPOINT_FILE).exists():
             return "finished: nothing would be done"
         last = latest_checkpoint(output)
         if last is not None:

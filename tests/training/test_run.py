@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -253,6 +254,43 @@ def test_what_a_killed_run_left_half_written_is_cleared_away(tiny_config, tiny_t
     (config.output / ".mine").write_text("not ours to touch")
     tiny_train(config)
     assert [p.name for p in config.output.glob(".*")] == [".mine"]
+
+
+#: Copies that people make beside a run's own folders.
+COPIES = "{0}-best {0}-000002-copy {0}-last {0}- {0}-2 {0}-0000002 {0}-٠٠٠٠٠٢ .{0}-old".split()
+
+
+def test_copies_in_an_output_are_left_alone_and_are_none_of_the_run(tiny_config, tiny_train):
+    """On going on, on keeping the last checkpoints, on dry runs and on naming the newest."""
+    from soar_bench.trainer.run import check
+    from training.checkpoint import latest_checkpoint
+
+    config = tiny_config(steps=4, save_every=2, keep_last=1)
+    interrupted(tiny_train, config, 2)
+    copies = [
+        config.output / copy.format(name) for name in ("checkpoint", "state") for copy in COPIES
+    ]
+    newest = {"checkpoint": checkpoints(config.output), "state": states(config.output)}
+    for copy in copies:
+        ((_, folder),) = newest["checkpoint" if "checkpoint" in copy.name else "state"].items()
+        shutil.copytree(folder, copy)
+    (config.output / "state-000009").write_text("a file")
+    (config.output / "checkpoint-000009").mkdir()
+    assert newest == {
+        "checkpoint": checkpoints(config.output), "state": states(config.output)
+    }  # fmt: skip
+    check(config)
+    last = tiny_train(config)
+    assert last == latest_checkpoint(config.output) == config.output / "checkpoint-000004"
+    tiny_train(config)
+    assert not [copy for copy in copies if not any(copy.iterdir())]
+    assert (config.output / "state-000009").exists()
+
+
+def test_an_empty_folder_by_the_last_checkpoints_name_is_no_checkpoint(tiny_config, tiny_train):
+    config = tiny_config(steps=2)
+    (config.output / "checkpoint-000002").mkdir(parents=True)
+    assert (tiny_train(config) / "checkpoint.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -650,6 +650,17 @@ def test_a_training_run_is_its_last_checkpoint(trained, transformer, tiny_pipeli
     assert found.story["step"] == 6
 
 
+def test_copies_beside_a_runs_checkpoints_are_judged_only_by_name(trained):
+    run = trained.parent
+    for name in ("checkpoint-best", "checkpoint-999999-copy", "checkpoint-000007 (1)"):
+        shutil.copytree(trained, run / name)
+    assert resolve(str(run)).name == str(run)
+    assert resolve(str(run)).weights == trained / "transformer"
+    assert resolve(str(run / "checkpoint-best")).weights == run / "checkpoint-best/transformer"
+    shutil.rmtree(trained)
+    refused(f"holds some: name {run}/checkpoint-000007 .1., {run}/checkpoint-999999-copy", run)
+
+
 def test_a_trained_checkpoint_stands_on_the_base_it_was_trained_from(trained, pipeline):
     assert resolve(str(trained), str(pipeline)).base is not None  # a copy is the same base
     change(pipeline / "vae" / WEIGHTS, lambda t: t["decoder.conv_out.bias"].add_(1))
