@@ -10,7 +10,7 @@ import math
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from soar_bench.checkpoints.types import IN_MEMORY
 from soar_bench.core.differences import differences
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import RUN_FILE, Run, metrics_of
-from soar_bench.records.model import CheckpointRecord, RunRecord
+from soar_bench.records.model import RunRecord
 from soar_bench.records.provenance import installed
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import from_settings
@@ -91,7 +91,7 @@ def plan_again(
             )
     recorded, suite, made = record.checkpoint, record.suite, record.made
     base = recorded.base.name if recorded.base else None
-    checkpoint = resolve(_named(recorded), base)
+    checkpoint = resolve(hub.at_commit(recorded.name, recorded.revision), base)
     prompts = get_suite(suite.source or suite.name, seed=suite.seed)
     place = output / run.folder.resolve().name
     precisions = (evaluator.identity.get("dtype") for evaluator in record.evaluators.values())
@@ -117,12 +117,6 @@ def plan_again(
     protocol = from_settings(record.protocol.name, record.protocol.settings)
     changes = tuple(_changes(record, options))
     return Again(run, checkpoint, prompts, protocol, options, others, changes)
-
-
-def _named(checkpoint: CheckpointRecord) -> str:
-    """Return the checkpoint's name, at the recorded commit if it is a hub repository's."""
-    repository = hub.parse(checkpoint.name) if checkpoint.revision else None
-    return str(replace(repository, revision=checkpoint.revision)) if repository else checkpoint.name
 
 
 def _changes(record: RunRecord, options: Options) -> Iterator[str]:

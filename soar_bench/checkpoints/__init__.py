@@ -42,7 +42,15 @@ from soar_bench.suites.types import Protocol
 from training.checkpoint import ADAPTER, CHECKPOINT_FILE, TRANSFORMER, read_checkpoint
 from training.types import TrainingError
 
-__all__ = ["EMBEDDED", "Checkpoint", "digest_pipeline", "image_size", "pipeline_folder", "resolve"]
+__all__ = [
+    "EMBEDDED",
+    "Checkpoint",
+    "digest_pipeline",
+    "image_size",
+    "is_here",
+    "pipeline_folder",
+    "resolve",
+]
 
 
 def resolve(name: str, base: str | None = None) -> Checkpoint:
@@ -65,6 +73,12 @@ def resolve(name: str, base: str | None = None) -> Checkpoint:
         return _untold(name, located, base)
     except TrainingError as error:
         raise SoarBenchError(str(error)) from None
+
+
+def is_here(name: str) -> bool:
+    """Return whether there is a file, a folder or a copy of a hub's repository of that name."""
+    hub_id = None if name in EMBEDDED or Path(name).exists() else hub.parse(name)
+    return name in EMBEDDED or Path(name).exists() or (hub_id is not None and hub.is_here(hub_id))
 
 
 def image_size(checkpoint: Checkpoint, protocol: Protocol) -> int:
@@ -115,10 +129,9 @@ def _untold(name: str, located: Located, base: str | None) -> Checkpoint:
     hint = ""
     if located.kind == "lora":
         if not base and (own := base_of(located.path)):
-            here = own in EMBEDDED or Path(own).exists()
-            repository = None if here else hub.parse(own)
-            here = here or (repository is not None and hub.is_here(repository))
-            base, hint = (own, "") if here else (None, f" (it names {own}, which is not here)")
+            base, hint = (
+                (own, "") if is_here(own) else (None, f" (it names {own}, which is not here)")
+            )
     elif located.path.is_dir():
         for file in model_files(located.path).files:
             read_header(file)

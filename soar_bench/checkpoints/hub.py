@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from soar_bench.core.digests import digest_file
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import count
 from soar_bench.fetch.download import LARGEST, FetchError, check_space, human, reason
@@ -84,6 +86,12 @@ def parse(name: str) -> HubId | None:
     return HubId(match["repo"], match["revision"] or "main", (match["inside"] or "").strip("/"))
 
 
+def at_commit(name: str, commit: str) -> str:
+    """Return the name of a checkpoint at a commit; other names and no commit change nothing."""
+    hub_id = parse(name) if commit else None
+    return str(replace(hub_id, revision=commit)) if hub_id else name
+
+
 def is_here(hub_id: HubId) -> bool:
     return _cached(hub_id) is not None
 
@@ -102,6 +110,28 @@ def find(hub_id: HubId) -> tuple[Path, str]:
             f"{hub_id.inside} is not in the copy of {hub_id.repo} here ({snapshot}): {command}"
         )
     return place, snapshot.name
+
+
+def damaged(hub_id: HubId) -> list[Path]:
+    """Return the files here whose bytes are not those of the names that the hub gives them.
+
+    A file of the cache is a link to one named by its content: a SHA-256, or git's digest for small
+    ones. Copies without links are not compared.
+    """
+    files = [file.resolve() for file in sorted(find(hub_id)[0].rglob("*")) if file.is_file()]
+    return [file for file in files if _digest_like(file.name, file) != file.name]
+
+
+def _digest_like(name: str, file: Path) -> str:
+    """Return a file's digest of the kind that its name is; the name where it is none."""
+    if re.fullmatch("[0-9a-f]{64}", name):
+        return digest_file(file)
+    if re.fullmatch("[0-9a-f]{40}", name):
+        content = file.read_bytes()
+        return hashlib.sha1(
+            b"blob %d\0" % len(content) + content, usedforsecurity=False
+        ).hexdigest()
+    return name
 
 
 def _cached(hub_id: HubId) -> Path | None:

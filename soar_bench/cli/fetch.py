@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from typer import Argument, Option
 
 from soar_bench.cli.common import echo_lines, fail
+
+if TYPE_CHECKING:
+    from soar_bench.checkpoints.hub import HubId
+    from soar_bench.fetch.file_sets import FileSet
 
 
 def fetch(
@@ -31,6 +35,9 @@ def fetch(
     offline: bool = Option(
         False, "--offline", help="Use no network; verify the files here and list what is missing."
     ),
+    verify: bool = Option(
+        False, "--verify", help="Fetch nothing; read the files here again, every byte."
+    ),
 ) -> None:
     """Download weights, prompt sets and checkpoints.
 
@@ -53,6 +60,9 @@ def fetch(
         sets += file_sets.of_suite(name, suites.declared(name).evaluators)
     sets = file_sets.distinct([*sets, *(file_sets.everything() if everything else [])])
     no_sets = not (names or suite or everything)
+    if verify:
+        _verify(file_sets.everything() if no_sets and not checkpoint else sets, checkpoint)
+        return
     if no_sets and not checkpoint:
         if mirror is not None:
             raise SoarBenchError("say what to take from the mirror: names, --suite or --all")
@@ -93,8 +103,30 @@ def fetch(
         raise typer.Exit(1)
 
 
-def _checkpoints(names: list[str], offline: bool) -> None:
-    """Bring checkpoints into the hub's cache, or say which are there."""
+def _verify(sets: list[FileSet], checkpoints: list[str]) -> None:
+    """Compare every byte of the files that are here with their digests; what is absent is no fault.
+
+    Ends with exit code 1 if a file is damaged.
+    """
+    from soar_bench import fetch as fetching
+    from soar_bench.checkpoints import hub
+    from soar_bench.core.digests import reading_through
+
+    with reading_through():
+        plan = fetching.plan(sets, None, _say)
+    echo_lines(f"{item.label}: here and whole" for item in plan.present)
+    absent = [missing.item.label for missing in plan.missing if missing.fault == "absent"]
+    echo_lines(f"{label}: not here" for label in absent)
+    faults = [f"{m.item.label} is {m.fault}" for m in plan.missing if m.fault != "absent"]
+    for hub_id in _hub_ids(checkpoints):
+        damaged = hub.damaged(hub_id)
+        faults += [f"{file} of {hub_id} is damaged: delete it" for file in damaged]
+        echo_lines([] if damaged else [f"{hub_id}: here and whole"])
+    if faults:
+        fail(f"{'; '.join(faults)}; `soar-bench fetch` with the same names brings it again")
+
+
+def _hub_ids(names: list[str]) -> list[HubId]:
     from soar_bench.checkpoints import hub
     from soar_bench.core.errors import SoarBenchError
 
@@ -103,6 +135,14 @@ def _checkpoints(names: list[str], offline: bool) -> None:
         if (hub_id := hub.parse(name)) is None:
             raise SoarBenchError(f"{name!r} is no hub id: write org/name or org/name@revision")
         ids.append(hub_id)
+    return ids
+
+
+def _checkpoints(names: list[str], offline: bool) -> None:
+    """Bring checkpoints into the hub's cache, or say which are there."""
+    from soar_bench.checkpoints import hub
+
+    ids = _hub_ids(names)
     absent = [hub_id for hub_id in ids if offline and not hub.is_here(hub_id)]
     if absent:
         options = " ".join(f"--checkpoint {hub_id}" for hub_id in absent)

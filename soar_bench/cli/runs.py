@@ -109,20 +109,26 @@ def verify(
     runs: list[str] | None = Argument(None, help=f"{_RUN}  [default: all]"),
     results: Path = RESULTS,
     cache: Path = CACHE,
+    deep: bool = Option(
+        False, "--deep", help="Also read checkpoints and weights of evaluators again, every byte."
+    ),
     as_json: bool = Option(False, "--json", help="Print every check as JSON."),
 ) -> None:
     """Check records against scores, suite, noise and images.
 
     Exits with 1 if anything is wrong.
     """
+    from contextlib import nullcontext
     from dataclasses import asdict
 
+    from soar_bench.core.digests import reading_through
     from soar_bench.output import runs as pages
     from soar_bench.records.folders import select, survey
     from soar_bench.records.verify import verify as check
 
     entries = [select(results, run) for run in runs] if runs else survey(results)
-    findings = {entry.id: check(entry, cache) for entry in entries}
+    with reading_through() if deep else nullcontext():
+        findings = {entry.id: check(entry, cache, deep) for entry in entries}
     together = [finding for of_entry in findings.values() for finding in of_entry]
     if as_json:
         echo_json([asdict(finding) for finding in together])

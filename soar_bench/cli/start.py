@@ -47,6 +47,9 @@ def doctor(
     golden: bool = Option(
         True, "--golden/--no-golden", help="Score packaged images with tiny weights."
     ),
+    verify: bool = Option(
+        False, "--verify", help="Read weights again, every byte, whatever is known of them."
+    ),
     as_json: bool = AS_JSON,
 ) -> None:
     """Check packages, weights and evaluators on this machine.
@@ -56,14 +59,17 @@ def doctor(
     Exits with 1 if something that is here is broken; what is absent is no fault.
     """
     import json
+    from contextlib import nullcontext
     from dataclasses import asdict
 
     from rich.console import Console
 
+    from soar_bench.core.digests import reading_through
     from soar_bench.doctor import State, examine
     from soar_bench.output.tables import doctor_tables
 
-    with Console(stderr=True).status("looking") as status:
+    through = reading_through() if verify else nullcontext()
+    with through, Console(stderr=True).status("looking") as status:
         findings = list(examine(device, golden, lambda name: status.update(f"looking at {name}")))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,24 @@ def stamp(file: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
+#: What was read since :func:`reading_through` began, by cache and key; None outside of it.
+_read: set[tuple[Path, str]] | None = None
+
+
+@contextmanager
+def reading_through() -> Iterator[None]:
+    """Let the block read every file that it asks for once, whatever is cached.
+
+    A stamp says nothing of a disk that changes bytes by itself, or of who sets the clock back.
+    """
+    global _read
+    before, _read = _read, set()
+    try:
+        yield
+    finally:
+        _read = before
+
+
 class StampCache:
     """Cache of texts by key in one JSON file, each with the state that it holds for.
 
@@ -110,6 +128,8 @@ class StampCache:
 
     def get(self, key: str, state: Any) -> str | None:
         """Return the text of a key if it was put with the same state (a JSON value)."""
+        if _read is not None and (self.file, key) not in _read:
+            return None
         match self._used.get(key, self._saved.get(key)):
             case [saved_state, str(text)] if saved_state == state:
                 self.put(key, state, text)
@@ -119,6 +139,8 @@ class StampCache:
     def put(self, key: str, state: Any, text: str) -> None:
         """Keep a text; :meth:`save` writes it."""
         self._used[key] = [state, text]
+        if _read is not None:
+            _read.add((self.file, key))
 
     def save(self) -> None:
         """Write what was got and put since, and nothing else, unless the file holds just that."""

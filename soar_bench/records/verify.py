@@ -15,6 +15,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from evaluators import registry
+from soar_bench.checkpoints import hub, is_here, resolve
+from soar_bench.core.differences import differences
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import digest_image
 from soar_bench.core.text import first_few
@@ -23,6 +26,7 @@ from soar_bench.records.delete import samples_of, store_of
 from soar_bench.records.folders import Entry
 from soar_bench.records.run import Run, metrics_of
 from soar_bench.sampling.noise import noise_key
+from soar_bench.scoring.judges import Judge
 from soar_bench.suites import get_suite
 from soar_bench.suites.types import PlannedSample, plan
 
@@ -49,8 +53,11 @@ class _NotChecked(Exception):
     """Why a check cannot be made here."""
 
 
-def verify(entry: Entry, cache: Path) -> list[Finding]:
-    """Return the outcome of every check. Never fails because of what the record says."""
+def verify(entry: Entry, cache: Path, deep: bool = False) -> list[Finding]:
+    """Return the outcome of every check. Never fails because of what the record says.
+
+    ``deep`` also compares the checkpoint and the evaluators' weights with the recorded digests.
+    """
     if entry.run is None:
         return [Finding(entry.id, "record", "wrong", entry.fault)]
     try:
@@ -59,7 +66,7 @@ def verify(entry: Entry, cache: Path) -> list[Finding]:
         return [Finding(entry.id, "record", "ok"),
                 Finding(entry.id, "scores", "wrong", str(error))]  # fmt: skip
     findings = [Finding(entry.id, "record", "ok")]
-    for name, check in _CHECKS.items():
+    for name, check in (_CHECKS | _DEEP if deep else _CHECKS).items():
         try:
             wrong = list(check(entry.run, scores, cache))
             state: State = "wrong" if wrong else "ok"
@@ -218,6 +225,43 @@ def _images(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
         )
 
 
+def _checkpoint(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
+    """The checkpoint, with its base, has the recorded digest."""
+    recorded = run.record.checkpoint
+    name, base = hub.at_commit(recorded.name, recorded.revision), recorded.base
+    if run.imported:
+        raise _NotChecked("images from elsewhere have no checkpoint")
+    absent = [n for n in (name, base.name if base else name) if not is_here(n)]
+    if absent:
+        raise _NotChecked(f"{absent[0]} is not here")
+    try:
+        digest = resolve(name, base.name if base else None).digest
+    except SoarBenchError as error:  # damaged, so that it cannot be judged any more
+        yield str(error)
+        return
+    if digest != recorded.digest:
+        yield f"{name} is another one now ({digest[:12]}, recorded {recorded.digest[:12]})"
+
+
+def _evaluators(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
+    """The evaluators have the recorded weights. Code that a record names is not run."""
+    unknown = []
+    for name, recorded in run.record.evaluators.items():
+        if registry.is_local(recorded.given) or recorded.given not in registry.names():
+            unknown.append(f"{recorded.given} is no installed evaluator")
+            continue
+        judge = Judge.of(recorded.given, recorded.identity.get("dtype"))
+        if any(weights.missing() for weights in judge.evaluator.weights):
+            unknown.append(f"the weights of {name} are not here")
+        elif judge.problem:
+            yield judge.problem
+        else:
+            for key, before, here in differences(dict(recorded.identity), judge.identity):
+                yield f"{name} is another one now: {key} was {before}, is {here}"
+    if unknown:
+        raise _NotChecked("; ".join(unknown))
+
+
 _CHECKS: dict[str, Callable[[Run, pd.DataFrame, Path], Iterator[str]]] = {
     "scores": _scores,
     "samples": _samples,
@@ -226,6 +270,11 @@ _CHECKS: dict[str, Callable[[Run, pd.DataFrame, Path], Iterator[str]]] = {
     "noise": _noise,
     "suite": _suite,
     "images": _images,
+}
+
+_DEEP: dict[str, Callable[[Run, pd.DataFrame, Path], Iterator[str]]] = {
+    "checkpoint": _checkpoint,
+    "evaluators": _evaluators,
 }
 
 

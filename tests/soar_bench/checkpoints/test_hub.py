@@ -134,6 +134,14 @@ def test_a_cached_pipeline_is_the_folder_it_was_made_of(cache, tiny_pipeline):
         assert found.digest == digest_pipeline(tiny_pipeline)
 
 
+def test_a_damaged_copy_is_named_where_every_byte_is_read(cache, tiny_pipeline):
+    cached(cache, "org/whole", tiny_pipeline, {"main": COMMIT})
+    assert hub.damaged(HubId("org/whole")) == []
+    file = hub.find(HubId("org/whole"))[0] / "transformer" / "config.json"
+    file.resolve().write_text("{}")
+    assert hub.damaged(HubId("org/whole")) == [file.resolve()]
+
+
 def test_a_part_of_a_cached_repository_can_be_named(cache, tiny_pipeline):
     cached(cache, "org/tiny", tiny_pipeline)
     found = resolve("org/tiny@main/transformer", base="org/tiny")
