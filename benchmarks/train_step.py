@@ -118,8 +118,9 @@ def ours(work: Work) -> Callable[[int], tuple[float, float]]:
     import torch
 
     from training.encoders import encode_images, encode_prompts
-    from training.objectives import count_points
-    from training.step import Batch, add_gradients
+    from training.method import add_gradients
+    from training.off_policy import SoarObjective
+    from training.step import Batch
 
     device, shift = work.parallel.device, work.pipeline.scheduler.config.shift
     work.pipeline.to(device)
@@ -131,15 +132,18 @@ def ours(work: Work) -> Callable[[int], tuple[float, float]]:
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
+    objective = SoarObjective(work.settings, shift, lambda step, draw: [])
+
     def step(number: int) -> tuple[float, float]:
         draws = work.draws(number, z0.shape)
         batch = Batch(work.model, z0.to(device), draws, [e.to(device) for e in texts], empty, 1000)
-        counts = count_points(draws.t0, work.settings)
+        counts = objective.counts([batch])
         work.optimizer.zero_grad()
-        sums = add_gradients(work.parallel, work.model, [batch], shift, work.settings, counts)
+        sums = add_gradients(work.parallel, work.model, objective, [batch], counts)
         norm = work.parallel.clip(work.model.parameters(), 1.0)
         work.optimizer.step()
-        return sums.loss(work.settings.weight, *counts).item(), float(norm)
+        totals = {name: value.item() for name, value in sums.items()}
+        return objective.figures(totals, counts)["loss"], float(norm)
 
     return step
 

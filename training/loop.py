@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import torch
 from diffusers.training_utils import EMAModel
+from torch import Tensor
 
 from soar_bench.core.files import locked_folder
 from training.adapters import add_adapter
@@ -28,15 +29,16 @@ from training.data import Source
 from training.data.checking import check
 from training.data.encoding import encode_for
 from training.encoders import CORE
-from training.objectives import LossSums
+from training.method import Objective, add_gradients
+from training.methods import make_objective
 from training.optimizers import check_optimizer, make_optimizer, set_learning_rate
 from training.parallel import Parallel
 from training.run import Base, Run
 from training.schedule import learning_rate
 from training.state import Trained, delete_states, load_state, save_state
-from training.step import add_gradients, count, draw_batches, draws_in_training, key
+from training.step import key
 from training.trackers import Trackers, check_trackers
-from training.types import Config, Diverged, Soar, Stopped, TrainingError
+from training.types import Config, Diverged, Stopped, TrainingError
 
 _GIB = 2**30
 
@@ -111,21 +113,15 @@ def train(
         stack.enter_context(signals.heard())
         reports.at(first)
 
-        weight = config.soar.weight if config.method == "soar" else 0.0
-        settings = config.soar.model_copy(update={"weight": weight})
-        reuse = not draws_in_training(transformer)
+        objective = make_objective(config, data, parallel, scheduler, transformer, model)
         clock = _Clock(config, parallel, first)
         for step in range(first, config.steps):
             # What the model itself draws, as dropout does, is another on each process.
             torch.manual_seed(key(config.seed, step, parallel.rank, "model"))
-            batches = draw_batches(
-                config, data, parallel, step, scheduler.config.num_train_timesteps, model
-            )
+            batches = objective.batches(step)
             # Of all micro-batches and processes, and known before any pass of the model. All
             # processes are asked at once whether to stop: they stop at the same step.
-            n_base, n_auxiliary, stopping = parallel.sum(
-                *count(batches, settings), signals.received
-            )
+            *counts, stopping = parallel.sum(*objective.counts(batches), signals.received)
             rate = learning_rate(
                 config.optimizer.lr,
                 step,
@@ -135,15 +131,7 @@ def train(
             )
             set_learning_rate(optimizer, rate)
             optimizer.zero_grad()
-            sums = add_gradients(
-                parallel,
-                model,
-                batches,
-                scheduler.config.shift,
-                settings,
-                (n_base, n_auxiliary),
-                reuse,
-            )
+            sums = add_gradients(parallel, model, objective, batches, counts)
             norm = parallel.clip(parameters, config.optimizer.clip_norm)
             if not math.isfinite(norm):
                 raise _diverged(run, step, "no longer finite")
@@ -152,10 +140,11 @@ def train(
                 trained.average.step(parameters)
 
             done = step + 1
+            objective.stepped(done)
             finished = done == config.steps
             save = done % config.save_every == 0 or finished
             if done % config.log_every == 0 or save:
-                losses = _losses(sums, settings, n_base, n_auxiliary, parallel)
+                losses = _losses(objective, sums, counts, parallel)
                 if losses["loss_base"] > config.loss_limit:
                     words = f"{losses['loss_base']:.4g}, above loss_limit ({config.loss_limit:g}),"
                     raise _diverged(run, step, words)
@@ -204,16 +193,11 @@ def compile_blocks(transformer: Any) -> None:
 
 
 def _losses(
-    sums: LossSums, settings: Soar, n_base: float, n_auxiliary: float, parallel: Parallel
+    objective: Objective, sums: Mapping[str, Tensor], counts: Sequence[float], parallel: Parallel
 ) -> dict[str, float]:
-    """The loss and its two parts, of all processes."""
-    base, auxiliary = parallel.sum(sums.base.item(), sums.auxiliary.item())
-    total = LossSums(torch.tensor(base), torch.tensor(auxiliary), 0, 0)
-    return {
-        "loss": total.loss(settings.weight, n_base, n_auxiliary).item(),
-        "loss_base": base / n_base,
-        "loss_auxiliary": auxiliary / max(n_auxiliary, 1),
-    }
+    """The loss and its parts, of all processes."""
+    totals = parallel.sum(*(value.item() for value in sums.values()))
+    return objective.figures(dict(zip(sums, totals, strict=True)), counts)
 
 
 def _save_checkpoint(run: Run, step: int, trained: Trained, parallel: Parallel) -> None:

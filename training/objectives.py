@@ -40,16 +40,21 @@ class Draws:
     t0: Tensor  # [B] in (0, 1)
     fractions: Tensor  # [M, K, B] in (0, 1]: where each auxiliary level lies in its range
     path_noise: Tensor  # [M - 1, B, C, H, W], what the stochastic steps add
+    new_noise: Tensor | None = None  # [M, B, C, H, W], the ends of re-noising; None: z1 of all
 
     def samples(self, which: slice) -> Draws:
         """Those of some of the samples."""
         return Draws(
-            self.z1[which], self.t0[which], self.fractions[:, :, which], self.path_noise[:, which]
-        )
+            self.z1[which], self.t0[which], self.fractions[:, :, which], self.path_noise[:, which],
+            None if self.new_noise is None else self.new_noise[:, which],
+        )  # fmt: skip
 
     def to(self, device: torch.device) -> Draws:
-        tensors = (self.z1, self.t0, self.fractions, self.path_noise)
-        return Draws(*(tensor.to(device) for tensor in tensors))
+        return Draws(
+            self.z1.to(device), self.t0.to(device), self.fractions.to(device),
+            self.path_noise.to(device),
+            None if self.new_noise is None else self.new_noise.to(device),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,16 @@ def draw_paths(z1: Tensor, settings: Soar, generator: torch.Generator) -> tuple[
         noise.append(torch.randn(1, *z1.shape, generator=generator, device=device))
         fractions.append(1 - torch.rand(size, generator=generator, device=device))
     return torch.stack(fractions), torch.cat(noise)
+
+
+def draw_soar(z1: Tensor, t0: Tensor, settings: Soar, generator: torch.Generator) -> Draws:
+    """Draw what is needed beside noise ``z1`` [B, C, H, W] and times ``t0`` [B]."""
+    fractions, path_noise = draw_paths(z1, settings, generator)
+    new_noise = None
+    if not settings.shared_noise:  # drawn last, so that all else stays as it was
+        shape = (settings.paths, *z1.shape)
+        new_noise = torch.randn(shape, generator=generator, device=generator.device)
+    return Draws(z1, t0, fractions, path_noise, new_noise)
 
 
 def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
@@ -253,19 +268,32 @@ def rollout(
     return torch.stack(paths)
 
 
-def auxiliary_points(z: Tensor, sigma: Tensor, z0: Tensor, draws: Draws, settings: Soar) -> Points:
+def upper_level(sigma0: Tensor, settings: Soar) -> Tensor:
+    """Where a point's level ends: 1, or ``min(upper_ratio sigma_0, 1)``: [B]."""
+    if settings.upper_ratio is None:
+        return torch.ones_like(sigma0)
+    return (settings.upper_ratio * sigma0).clamp(max=1)
+
+
+def auxiliary_points(
+    z: Tensor, sigma: Tensor, z0: Tensor, draws: Draws, settings: Soar, upper: Tensor
+) -> Points:
     """K points on each path from the rollout's states ``z`` [M, B, C, H, W] of levels [B].
 
-    Levels are uniform between the state's, or ``sigma_floor`` where that is higher, and 1. There
-    are M * K * B points; those of stochastic paths that end at 0 are left out by weight, so that
-    shapes do not depend on what was drawn.
+    Levels are uniform between the state's, or ``sigma_floor`` where that is higher, and ``upper``
+    [B]. There are M * K * B points; those of stochastic paths that end at 0 are left out by weight,
+    so that shapes do not depend on what was drawn.
     """
     paths, count = len(z), len(z0)
     low = sigma.clamp(min=settings.sigma_floor)
-    level = (low + (1 - low) * draws.fractions).flatten()  # [M * K * B]
+    level = (low + (torch.maximum(upper, low) - low) * draws.fractions).flatten()  # [M * K * B]
     rows = torch.arange(count, device=z0.device).repeat(paths * settings.points)
     z_sigma1 = z.repeat_interleave(settings.points, dim=0).flatten(0, 1)
-    z_new = renoise(z_sigma1, sigma[rows], draws.z1[rows], level)
+    if draws.new_noise is None:
+        z1 = draws.z1[rows]
+    else:
+        z1 = draws.new_noise.repeat_interleave(settings.points, dim=0).flatten(0, 1)
+    z_new = renoise(z_sigma1, sigma[rows], z1, level)
     weight = torch.ones(paths, settings.points, count, device=z0.device)
     weight[1:] = (sigma > 0).to(weight)
     return Points(z_new, level, rows, corrected_target(z_new, level, z0[rows]), weight.flatten())
@@ -309,7 +337,8 @@ def soar_terms(
             v_cfg = guided(v_cfg, v_uncond, settings.guidance)
         sigma1 = shift_sigma(next_time(draws.t0, settings.rollout_steps), shift)
         z_sigma1 = rollout(z_sigma0, v_cfg, sigma0, sigma1, shift, draws, settings)
-        points = auxiliary_points(z_sigma1, sigma1, z0, draws, settings)
+        upper = upper_level(sigma0, settings)
+        points = auxiliary_points(z_sigma1, sigma1, z0, draws, settings, upper)
     for part in points.split(settings.aux_chunk):
         prediction = velocity(part.z, part.sigma, part.rows, True)
         yield Term(squared_error(prediction, part), auxiliary=True)

@@ -42,7 +42,7 @@ _ELSEWHERE = set(
 #: stay seeds of one another.
 _LATER = set(
     "soar.paths soar.update soar.noise_scale soar.aux_chunk optimizer.kind accumulate "
-    "gradient_checkpointing images lora".split()
+    "gradient_checkpointing images lora soar.upper_ratio soar.shared_noise defar".split()
 )
 
 
@@ -82,7 +82,7 @@ class Run:
         _leave_out(settings, self.config, _LATER)
         settings["name"] = self.config.name or self.config.method
         settings["processes"] = self.processes
-        if self.config.method == "sft":
+        if self.config.method != "soar":
             del settings["soar"]
         return {"settings": settings, "base": self.base.digest, "data": self.source.digest}
 

@@ -1,4 +1,4 @@
-"""One step of training: its random draws, and the gradient of its loss.
+"""One step of training: the random draws of its batches, and the model on them.
 
 Everything random comes from (seed, step) and is drawn for the global batch, of which each process
 takes its part: which samples and which noise a step sees does not depend on how many processes
@@ -8,30 +8,35 @@ share it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import typing
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any, Self
 
 import torch
 
 from training.data.encoding import Encoded
-from training.objectives import (
-    Draws,
-    LossSums,
-    count_points,
-    count_terms,
-    draw_paths,
-    draw_time,
-    normaliser,
-    soar_terms,
-)
+from training.objectives import draw_time
 from training.parallel import Parallel
-from training.types import Config, Soar
+from training.types import Config
 
 
 def key(*parts: object) -> int:
     """A random seed, 63 bits, that depends on the parts alone."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+class AnyDraws(typing.Protocol):
+    """Everything random in an objective of some samples, drawn beforehand."""
+
+    def samples(self, which: slice) -> Self: ...
+
+    def to(self, device: torch.device) -> Self: ...
+
+
+#: From noise [B, C, H, W], times [B] and a generator to the rest of what an objective draws.
+Draw = Callable[[torch.Tensor, torch.Tensor, torch.Generator], AnyDraws]
 
 
 class Batch:
@@ -41,7 +46,7 @@ class Batch:
         self,
         model: torch.nn.Module,
         z0: torch.Tensor,
-        draws: Draws,
+        draws: Any,
         conditional: Sequence[torch.Tensor],
         empty: Sequence[torch.Tensor],
         train_timesteps: int,
@@ -79,8 +84,13 @@ def draw_batches(
     step: int,
     train_timesteps: int,
     model: torch.nn.Module,
+    draw: Draw,
 ) -> list[Batch]:
-    """Draw a process's part of a step, cut into micro-batches."""
+    """Draw a process's part of a step, cut into micro-batches.
+
+    Pictures, noise, times and dropped captions are the same for every objective; ``draw`` draws
+    what only one of them needs.
+    """
     size, device = config.batch_size, parallel.device
     share = size * config.accumulate
     total = share * parallel.count
@@ -90,7 +100,7 @@ def draw_batches(
     z1 = torch.randn((total, *data.latents[rows[:1]].shape[1:]), generator=generator)
     t0 = draw_time(total, config.noise, generator)
     dropped = torch.rand(total, generator=generator) < config.caption_dropout
-    draws = Draws(z1, t0, *draw_paths(z1, config.soar, generator))
+    draws = draw(z1, t0, generator)
     captions = data.captions[rows].masked_fill(dropped, data.empty_caption)
     embeds = (data.prompt_embeds, data.pooled_embeds)
     empty = [e[data.empty_caption].to(device) for e in embeds]
@@ -106,47 +116,6 @@ def draw_batches(
         )
         for part in (slice(start, start + size) for start in range(first, first + share, size))
     ]
-
-
-def add_gradients(
-    parallel: Parallel,
-    model: torch.nn.Module,
-    batches: Sequence[Batch],
-    shift: float,
-    settings: Soar,
-    counts: tuple[float, float],
-    reuse: bool = True,
-) -> LossSums:
-    """Add the gradient of the loss over all processes' batches, one forward pass at a time.
-
-    ``counts`` are n_base and n_aux of all micro-batches and processes. ``reuse`` is that of
-    ``soar_terms``. Returns this process's sums, without their graphs.
-    """
-    # The wrapper averages gradients over processes, hence the factor.
-    total, factor = normaliser(settings.weight, *counts), parallel.count
-    passes_left = sum(count_terms(len(batch.z0), settings) for batch in batches)
-    zero = torch.zeros((), device=parallel.device)
-    base, auxiliary = zero, zero
-    for batch in batches:
-        terms = soar_terms(batch.velocity, batch.z0, batch.draws, shift, settings, reuse)
-        # Counted, since the last pass has to be known as such before it runs.
-        for _ in range(count_terms(len(batch.z0), settings)):
-            passes_left -= 1
-            with parallel.one_pass(model, last=passes_left == 0):
-                term = next(terms)
-                weight = settings.weight if term.auxiliary else 1
-                parallel.backward(weight * term.sum / total * factor)
-            if term.auxiliary:
-                auxiliary = auxiliary + term.sum.detach()
-            else:
-                base = base + term.sum.detach()
-    return LossSums(base, auxiliary, *count(batches, settings))
-
-
-def count(batches: Sequence[Batch], settings: Soar) -> tuple[int, int]:
-    """n_base and n_aux of these batches."""
-    points = [count_points(batch.draws.t0, settings) for batch in batches]
-    return sum(base for base, _ in points), sum(auxiliary for _, auxiliary in points)
 
 
 def draws_in_training(model: torch.nn.Module) -> bool:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from soar_bench.core.errors import TrainingError as TrainingError
+from training.sections import BelowOne, Defar, NotNegative, Positive, Section, Share
 
 
 class Diverged(TrainingError):
@@ -27,25 +28,11 @@ class Stopped(Exception):
         self.step = step
 
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-BelowOne = Annotated[float, Field(ge=0, lt=1)]
-
-
-class _Section(BaseModel):
-    """A group of settings; the docstring under each field is its help text."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
 #: One-step updates of stochastic rollout paths.
 Update = Literal["flow_sde", "cps", "sde", "simple"]
 
 
-class Soar(_Section):
+class Soar(Section):
     """The auxiliary part of the objective. Symbols are those of docs/method.md."""
 
     weight: NotNegative = 1.0
@@ -68,6 +55,12 @@ class Soar(_Section):
     sigma_floor: BelowOne = 0.0
     """Smallest noise level at which a point is supervised; its target divides by that level. 0 is
     the published rule."""
+    upper_ratio: Annotated[float, Field(ge=1)] | None = None
+    """Highest level of a point, as a multiple of its sample's own level and at most 1. null: always
+    1, as in the paper and the release, which accepts such a ratio and ignores it."""
+    shared_noise: bool = True
+    """Re-noise toward the sample's own noise, as published. false: toward new noise on each path,
+    the paper's ablation."""
 
     @field_validator("update", "noise_scale")
     @classmethod
@@ -85,7 +78,13 @@ class Soar(_Section):
         return value
 
 
-class NoiseLevels(_Section):
+#: Objectives, by the names that commands take.
+Method = Literal["sft", "soar", "defar"]
+#: The section of settings that an objective alone reads.
+SECTION_OF = {"defar": "defar"}
+
+
+class NoiseLevels(Section):
     """Noise levels: shift(sigmoid(mean + std * normal)), with the scheduler's own shift."""
 
     logit_mean: float = 0.0
@@ -101,7 +100,7 @@ ATTENTION = (
 )
 
 
-class Lora(_Section):
+class Lora(Section):
     """Low-rank adapters in place of the whole transformer: W + (alpha / rank) B A, with B = 0 at
     first.
     """
@@ -129,7 +128,7 @@ class Lora(_Section):
         return (self.alpha or self.rank) / self.rank
 
 
-class Optimizer(_Section):
+class Optimizer(Section):
     """AdamW and its learning rate."""
 
     kind: Literal["adamw", "adamw8bit"] = "adamw"
@@ -153,7 +152,7 @@ class Optimizer(_Section):
     """Steps in which the learning rate rises linearly from 0."""
 
 
-class Images(_Section):
+class Images(Section):
     """Captioned images: where they are, how they are checked, cut and flipped. See docs/data.md."""
 
     folder: str = ""
@@ -190,7 +189,7 @@ class Images(_Section):
 DEFAULT_IMAGES = Images()
 
 
-class Validation(_Section):
+class Validation(Section):
     """Images of the same prompts from the same noise while training goes on."""
 
     every: int = Field(default=0, ge=0)
@@ -208,7 +207,7 @@ class Validation(_Section):
         return self
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """Metrics of checkpoints while training goes on, by the code of `eval`."""
 
     every: int = Field(default=0, ge=0)
@@ -230,11 +229,11 @@ class Evaluation(_Section):
 Tracker = Literal["tensorboard", "wandb"]
 
 
-class Config(_Section):
+class Config(Section):
     """Settings of one training run. The defaults are SOAR's published recipe for SD3.5-Medium."""
 
-    method: Literal["sft", "soar"] = "soar"
-    """Objective: `sft`, or `soar`; `sft` is `soar` with lambda = 0."""
+    method: Method = "soar"
+    """Objective. `sft` is `soar` with lambda = 0."""
     name: str = ""
     """Name of the run in tables; runs that differ by seed alone share one. Empty: the method's."""
     base: str
@@ -284,11 +283,26 @@ class Config(_Section):
     loss_limit: Positive = 100.0
     """Stop as diverged where the base loss is above this; predicting zero scores about 2."""
     soar: Soar = Soar()
+    defar: Defar = Defar()
     noise: NoiseLevels = NoiseLevels()
     optimizer: Optimizer = Optimizer()
     lora: Lora = Lora()
     validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _objective_reads_it(self) -> Self:
+        """Refuse settings of another objective than the run's."""
+        for method, section in SECTION_OF.items():
+            default = type(self).model_fields[section].default
+            if method != self.method and getattr(self, section) != default:
+                raise ValueError(
+                    f"the section {section} is read by {method} alone, not by {self.method}: leave "
+                    "it out, or train that"
+                )
+        if self.method == "defar" and self.defar.uniform_levels and self.noise != NoiseLevels():
+            raise ValueError("noise is read by defar only with defar.uniform_levels: false")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -22,7 +22,7 @@ def _help_settings(show: bool) -> None:
 
 
 def train(
-    method: Literal["sft", "soar"] = Argument(help="Objective."),
+    method: Literal["sft", "soar", "defar"] = Argument(help="Objective."),
     config: Path | None = Option(
         None, help="YAML file of settings (see configs/).  [default: none]"
     ),
@@ -65,7 +65,7 @@ def train(
         help="Show every setting with its type, default and purpose.",
     ),
 ) -> None:
-    """Train a checkpoint with SFT or SOAR. Interrupted, the same command goes on."""
+    """Train a checkpoint with an objective. Interrupted, the same command goes on."""
     from soar_bench.core.distributed import described
     from soar_bench.core.progress import stages
     from soar_bench.trainer.config import load_config

@@ -69,7 +69,9 @@ def measure(pipeline: Pipeline, config: Config) -> Memory:
 def _largest_pass(config: Config) -> int:
     """Samples or auxiliary points that go through the model at once."""
     soar, size = config.soar, config.batch_size
-    if config.method == "sft" or not soar.weight:
+    if config.method == "defar" and config.defar.form == "defar":
+        return 2 * size  # both passes of a sample are in one graph
+    if config.method != "soar" or not soar.weight:
         return size
     points = soar.paths * soar.points * size
     return max(size, min(points, soar.aux_chunk or points))

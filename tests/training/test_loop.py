@@ -13,13 +13,20 @@ from processes import launch
 from safetensors.torch import load_file
 
 from training.checkpoint import read_checkpoint
+from training.method import add_gradients
 from training.objectives import Draws, count_points, draw_paths, shift_sigma
+from training.off_policy import SoarObjective
 from training.parallel import Parallel
 from training.run import CONFIG_FILE, METRICS_FILE
 from training.schedule import learning_rate
 from training.state import states
-from training.step import Batch, add_gradients
+from training.step import Batch
 from training.types import Diverged, Soar, Stopped, TrainingError
+
+
+def soar_gradients(parallel, model, batches, shift, settings, counts, reuse=True):
+    objective = SoarObjective(settings, shift, draw_batches=None, reuse=reuse)
+    return add_gradients(parallel, model, objective, batches, counts)
 
 
 def weights(checkpoint):
@@ -301,7 +308,7 @@ def test_the_timestep_handed_to_the_model_is_that_of_the_level_used():
     torch.nn.init.zeros_(model.mix.weight)
     torch.nn.init.ones_(model.mix.bias)
     with torch.autocast("cpu", torch.bfloat16):
-        add_gradients(Parallel("fp32"), model, [batch], 3.0, Soar(guidance=1), counts)
+        soar_gradients(Parallel("fp32"), model, [batch], 3.0, Soar(guidance=1), counts)
     assert len(model.seen) == 2
     for latents, timestep, *_ in model.seen:
         assert latents.dtype == timestep.dtype == torch.float32
@@ -319,7 +326,7 @@ def test_with_dropout_the_rollout_is_the_samplers_and_reuses_nothing():
         batch = a_batch(model, settings=settings)
         counts = count_points(batch.draws.t0, settings)
         reuse = not draws_in_training(model)
-        add_gradients(Parallel("fp32"), model, [batch], 3.0, settings, counts, reuse)
+        soar_gradients(Parallel("fp32"), model, [batch], 3.0, settings, counts, reuse)
         assert len(model.seen) == passes
         trained = [training for *_, training in model.seen]
         assert trained == ([True, True, True] if not dropout else [True, False, False, True])
@@ -333,11 +340,11 @@ def test_where_a_caption_was_dropped_guidance_has_nothing_to_push():
     empty = [torch.zeros_like(e) for e in batch._conditional]
     dropped = Batch(model, batch.z0, batch.draws, empty, batch._empty, 1000)
     counts = count_points(batch.draws.t0, settings)
-    add_gradients(Parallel("fp32"), model, [dropped], 3.0, settings, counts)
+    soar_gradients(Parallel("fp32"), model, [dropped], 3.0, settings, counts)
     guided_states = model.seen[-1][0]
     model.seen.clear()
     plain = settings.model_copy(update={"guidance": 1.0})
-    add_gradients(Parallel("fp32"), model, [dropped], 3.0, plain, counts)
+    soar_gradients(Parallel("fp32"), model, [dropped], 3.0, plain, counts)
     torch.testing.assert_close(guided_states, model.seen[-1][0], rtol=1e-5, atol=1e-6)
 
 
@@ -366,7 +373,7 @@ def gradients_of_a_process():
     halves = [slice(4 * rank + i, 4 * rank + i + 2) for i in (0, 2)]
     batches = [part_of(whole, model, part) for part in halves]
     counts = count_points(whole.draws.t0, TWO)
-    add_gradients(parallel, model, batches, 3.0, TWO, counts)
+    soar_gradients(parallel, model, batches, 3.0, TWO, counts)
     return [p.grad for p in model.parameters()], len(exchanged)
 
 
@@ -385,7 +392,7 @@ def test_two_processes_have_the_gradient_of_one_in_float64(tmp_path):
     counts = count_points(whole.draws.t0, TWO)
     assert counts == (8, 3 * (8 + 7))
     plain = TWO.model_copy(update={"aux_chunk": 0})
-    add_gradients(Parallel("fp32"), model, [whole], 3.0, plain, counts)
+    soar_gradients(Parallel("fp32"), model, [whole], 3.0, plain, counts)
     for file in files:
         gradients, exchanges = torch.load(file, weights_only=True)
         assert exchanges == 1, "of the one bucket that so small a model has"

@@ -15,6 +15,7 @@ from training.objectives import (
     count_points,
     count_terms,
     draw_paths,
+    draw_soar,
     draw_time,
     guided,
     interpolate,
@@ -643,5 +644,73 @@ def test_the_defaults_are_the_published_recipe():
         "noise_scale": 0.5,
         "aux_chunk": 0,
         "sigma_floor": 0.0,
+        "upper_ratio": None,
+        "shared_noise": True,
     }
     assert NoiseLevels().model_dump() == {"logit_mean": 0.0, "logit_std": 1.0}
+
+
+def points_of(settings, t0, seed=3):
+    """What the auxiliary passes are asked: states, levels and rows, and the draws."""
+    z0, z1 = noise(len(t0)), noise(len(t0), seed=1)
+    draws = draw_soar(z1, t0, settings, generator(seed))
+    asked = []
+
+    def velocity(z, sigma, rows, conditional):
+        asked.append((z, sigma, rows))
+        return Linear()(z, sigma, rows, conditional)
+
+    list(soar_terms(velocity, z0, draws, 3.0, settings))
+    return z0, draws, asked[-1]
+
+
+def test_upper_ratio_ends_levels_at_a_multiple_of_the_samples_own():
+    t0 = torch.tensor([0.02, 0.2, 0.5, 0.9])
+    sigma0 = shift_sigma(t0, 3.0)
+    wide = points_of(Soar(points=64), t0)[2][1].reshape(64, 4)
+    near = points_of(Soar(points=64, upper_ratio=1.25), t0)[2][1].reshape(64, 4)
+    sigma1 = shift_sigma(next_time(t0, 40), 3.0)
+    top = (1.25 * sigma0).clamp(max=1)
+    assert (near <= top + 1e-6).all()
+    assert (near >= sigma1 - 1e-6).all()
+    # The same draws, in a shorter range.
+    expected = sigma1 + (wide - sigma1) / (1 - sigma1) * (top - sigma1)
+    torch.testing.assert_close(near, expected, rtol=1e-5, atol=1e-6)
+    # So large a ratio reaches 1 everywhere, as the default does.
+    assert torch.equal(points_of(Soar(points=64, upper_ratio=1e3), t0)[2][0],
+                       points_of(Soar(points=64), t0)[2][0])  # fmt: skip
+
+
+def test_a_floor_above_the_upper_level_leaves_points_at_the_floor():
+    settings = Soar(points=8, upper_ratio=1.0, sigma_floor=0.5)
+    levels = points_of(settings, torch.tensor([0.01, 0.9]))[2][1].reshape(8, 2)
+    torch.testing.assert_close(levels[:, 0], torch.full((8,), 0.5))
+
+
+@pytest.mark.parametrize("paths", [1, 2])
+def test_new_noise_is_the_end_of_each_paths_line_and_changes_no_other_draw(paths):
+    t0 = torch.tensor([0.2, 0.5, 0.9])
+    same = Soar(points=3, paths=paths)
+    new = Soar(points=3, paths=paths, shared_noise=False)
+    _, shared, (z_same, level, _) = points_of(same, t0)
+    _, drawn, (z_new, level_new, _) = points_of(new, t0)
+    assert shared.new_noise is None
+    assert drawn.new_noise.shape == (paths, 3, *SHAPE)
+    assert torch.equal(level, level_new)
+    assert torch.equal(shared.path_noise, drawn.path_noise)
+    assert not torch.equal(drawn.new_noise[0], drawn.z1)
+    sigma1 = shift_sigma(next_time(t0, 40), 3.0).repeat(paths * 3)
+    a = ((level - sigma1) / (1 - sigma1))[:, None, None, None]
+    ends = drawn.new_noise.repeat_interleave(3, dim=0).flatten(0, 1)
+    shift = a * (ends - drawn.z1.repeat(paths * 3, 1, 1, 1))
+    torch.testing.assert_close(z_new - z_same, shift, rtol=1e-4, atol=1e-5)
+
+
+def test_the_perfect_model_on_a_point_mass_has_no_loss_with_new_noise_either():
+    picture = noise(1, seed=9)
+    z0, z1 = picture.repeat(16, 1, 1, 1), noise(16, seed=1)
+    t0 = draw_time(16, NoiseLevels(), generator(2))
+    settings = Soar(points=3, shared_noise=False, upper_ratio=1.2)
+    draws = draw_soar(z1, t0, settings, generator())
+    terms = list(soar_terms(PointMass(picture), z0, draws, 3.0, settings))
+    assert sum(term.sum.item() for term in terms) < 1e-5

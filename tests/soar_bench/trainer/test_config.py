@@ -81,7 +81,7 @@ def test_the_later_wins(tmp_path):
         ("steps: many", "'steps' is 'many'"),
         ("steps: 0", "'steps' is 0: input should be greater than or equal to 1"),
         ("soar: {weight: -1}", r"'soar\.weight' is -1"),
-        ("method: grpo", "'method' is 'grpo': input should be 'sft' or 'soar'"),
+        ("method: grpo", "'method' is 'grpo': input should be 'sft', 'soar'"),
         ("optimizer: {lr: .nan}", r"'optimizer\.lr' is nan"),
         ("- a list", "must hold settings"),
         ("a: [", "is not YAML"),

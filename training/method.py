@@ -1,0 +1,90 @@
+"""The seam between the loop and the objectives: what a step asks of one, and how it adds gradients.
+
+An objective draws a step's batches (and makes samples of its own, where it needs any), and gives
+the passes of each batch one after another, so that no more activations are held than one pass
+keeps.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.parallel import Parallel
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass: its part of the loss, before the objective's divisor, and what to report.
+
+    ``sums`` are scalars without a graph, by name; those of all passes and processes are added up.
+    """
+
+    loss: Tensor
+    sums: Mapping[str, Tensor]
+
+
+class Objective(typing.Protocol):
+    """What one step minimises."""
+
+    def batches(self, step: int) -> Sequence[Any]:
+        """Draw this process's micro-batches of a step, from (seed, step)."""
+        ...
+
+    def counts(self, batches: Sequence[Any]) -> Sequence[float]:
+        """Return numbers of points, known before any pass and added up over processes."""
+        ...
+
+    def divisor(self, counts: Sequence[float]) -> float:
+        """Return what the summed loss is divided by; ``counts`` are those of all processes."""
+        ...
+
+    def passes(self, batch: Any) -> int:
+        """Return the number of passes that :meth:`run` gives for a batch."""
+        ...
+
+    def run(self, batch: Any) -> Iterator[Pass]:
+        """Yield the passes of a batch; before the next is taken, backward has run on the last."""
+        ...
+
+    def figures(self, sums: Mapping[str, float], counts: Sequence[float]) -> dict[str, float]:
+        """Return what is logged: ``loss`` and others, from the sums of all processes."""
+        ...
+
+    def stepped(self, done: int) -> None:
+        """Hear that the optimizer has made its step number ``done``."""
+        ...
+
+
+def add_gradients(
+    parallel: Parallel,
+    model: torch.nn.Module,
+    objective: Objective,
+    batches: Sequence[Any],
+    counts: Sequence[float],
+) -> dict[str, Tensor]:
+    """Add the gradient of the loss over all processes' batches, one forward pass at a time.
+
+    ``counts`` are those of all micro-batches and processes. Returns this process's sums.
+    """
+    # The wrapper averages gradients over processes, hence the factor.
+    total, factor = objective.divisor(counts), parallel.count
+    passes_left = sum(objective.passes(batch) for batch in batches)
+    sums: dict[str, Tensor] = {}
+    zero = torch.zeros((), device=parallel.device)
+    for batch in batches:
+        passes = objective.run(batch)
+        # Counted, since the last pass has to be known as such before it runs.
+        for _ in range(objective.passes(batch)):
+            passes_left -= 1
+            with parallel.one_pass(model, last=passes_left == 0):
+                one = next(passes)
+                parallel.backward(one.loss / total * factor)
+            for name, value in one.sums.items():
+                sums[name] = sums.get(name, zero) + value.detach()
+    return sums
