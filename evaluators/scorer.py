@@ -19,6 +19,7 @@ from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.images import rgb_array
 from soar_bench.core.memory import out_of_memory
+from soar_bench.core.precision import full_name
 from soar_bench.core.torch_state import preserved_torch_state
 
 if TYPE_CHECKING:
@@ -283,7 +284,7 @@ def _describe(value: Any) -> str:
 def _precision(evaluator: Evaluator, dtype: str | torch.dtype | None) -> str:
     if dtype is None:
         return evaluator.dtypes[0]
-    name = str(dtype).removeprefix("torch.")
+    name = full_name(str(dtype).removeprefix("torch."))
     if name not in evaluator.dtypes:
         raise EvaluatorError(
             f"the evaluator {evaluator.name} computes in {' or '.join(evaluator.dtypes)}, not "

@@ -22,6 +22,7 @@ from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.distributed import ALONE, Group
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.memory import peak
+from soar_bench.core.precision import full_name
 from soar_bench.core.torch_state import preserved_torch_state
 from soar_bench.records import Run, folder_of, read_run, write_run
 from soar_bench.records.assembly import draft, score_table
@@ -163,7 +164,7 @@ def evaluate(
         guidance: guidance scale; 1 is none.
         resolution: side of the images in pixels.
         max_sequence_length: tokens of a prompt that a T5 encoder sees.
-        dtype: precision of the model: float32, bfloat16 or float16.
+        dtype: precision of the model: float32, bfloat16 or float16, or fp32, bf16 or fp16.
         images_per_prompt: by default the suite's.
         seed: seed of the initial noise; by default the suite's.
         label: name for tables; by default the checkpoint's.
@@ -188,7 +189,7 @@ def evaluate(
         guidance=guidance,
         resolution=resolution,
         max_sequence_length=max_sequence_length,
-        dtype=dtype,
+        dtype=dtype and full_name(dtype),
     )
     if isinstance(checkpoint, str | Path):
         checkpoint = resolve(str(checkpoint), None if base is None else str(base))

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from soar_bench.core.errors import TrainingError as TrainingError
+from soar_bench.core.precision import full_name
 from training.sections import BelowOne, Defar, NotNegative, Positive, Section, Share
 
 
@@ -289,6 +290,20 @@ class Config(Section):
     lora: Lora = Lora()
     validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()
+
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """Take names separated by commas too."""
+        names = value.split(",") if isinstance(value, str) else value
+        return [name.strip() for name in names] if names is not value else value
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """Take torch's names too."""
+        names = {full_name(name): name for name in ("fp32", "bf16")}
+        return names.get(value, value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _objective_reads_it(self) -> Self:

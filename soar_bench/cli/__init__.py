@@ -8,11 +8,10 @@ interruption.
 from __future__ import annotations
 
 import errno
-from typing import Any
+from collections.abc import Callable
 
 import typer
 from typer import Option
-from typer.core import TyperGroup
 
 from soar_bench.cli import (
     compare,
@@ -29,53 +28,59 @@ from soar_bench.cli import (
     suites,
     train,
 )
+from soar_bench.cli.app import App
 from soar_bench.cli.common import fail
 
-
-class _Groups(TyperGroup):
-    """Commands under the headings they were registered with, each with its whole summary."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        width = max(map(len, self.commands))
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for name, command in self.commands.items():
-            heading = getattr(command, "rich_help_panel", None) or "Commands"
-            summary = command.get_short_help_str(limit=1000)
-            sections.setdefault(heading, []).append((name.ljust(width), summary))
-        for heading, rows in sections.items():
-            with formatter.section(heading):
-                formatter.write_dl(rows)
-
-
-app = typer.Typer(
-    name="soar-bench",
-    cls=_Groups,
-    help="Is a text-to-image checkpoint really better? Train, evaluate, compare.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = App(
+    name="soar-bench", help="Is a text-to-image checkpoint really better? Train, evaluate, compare."
 )
 _SET_UP, _TRAIN, _SCORE, _COMPARE, _MANAGE = "Set up", "Train", "Score", "Compare", "Manage"
-app.command("quickstart", rich_help_panel=_SET_UP)(start.quickstart)
-app.command("doctor", rich_help_panel=_SET_UP)(start.doctor)
-app.command("fetch", rich_help_panel=_SET_UP)(fetch.fetch)
-app.command("train", rich_help_panel=_TRAIN)(train.train)
-app.command("eval", rich_help_panel=_SCORE)(evaluate.evaluate)
-app.command("score", rich_help_panel=_SCORE)(evaluate.score)
-app.command("suites", rich_help_panel=_SCORE)(suites.suites)
-app.command("compare", rich_help_panel=_COMPARE)(compare.compare)
-app.command("leaderboard", rich_help_panel=_COMPARE)(compare.leaderboard)
-app.command("report", rich_help_panel=_COMPARE)(report.report)
-app.command("drift", rich_help_panel=_COMPARE)(drift.drift)
-app.command("rerun", rich_help_panel=_MANAGE)(runs.rerun)
-app.command("import", rich_help_panel=_MANAGE)(export.import_)
-app.add_typer(shapes.app, name="shapes", cls=_Groups, rich_help_panel=_SET_UP)
-app.add_typer(data.app, name="data", cls=_Groups, rich_help_panel=_TRAIN)
-app.add_typer(evaluators.app, name="evaluators", cls=_Groups, rich_help_panel=_SCORE)
-app.add_typer(runs.app, name="runs", cls=_Groups, rich_help_panel=_MANAGE)
-app.add_typer(export.app, name="export", cls=_Groups, rich_help_panel=_MANAGE)
+_COMMANDS: tuple[tuple[str, str, Callable[..., None], str], ...] = (
+    (_SET_UP, "quickstart", start.quickstart, """\
+soar-bench quickstart
+soar-bench quickstart --steps 50"""),
+    (_SET_UP, "doctor", start.doctor, """\
+soar-bench doctor
+soar-bench doctor --device cuda"""),
+    (_SET_UP, "fetch", fetch.fetch, """\
+soar-bench fetch                        # what there is and what is here
+soar-bench fetch --suite geneval,ocr    # prompts, and weights of the evaluators
+soar-bench fetch pickscore --mirror /data/mirror"""),
+    (_TRAIN, "train", train.train, """\
+soar-bench train soar --base shapes --data shapes-clean --seeds 0,1,2
+soar-bench train soar --config configs/sd35m_soar.yaml --dry-run
+soar-bench train sft --base models/sd3.5-medium --data photos/ --set lora.rank=64"""),
+    (_SCORE, "eval", evaluate.evaluate, """\
+soar-bench eval shapes outputs/train/soar-seed0 --suite shapes,shapes-signs
+soar-bench eval my-lora --base models/sd3.5-medium --suite geneval --dtype bf16
+soar-bench eval models/tuned --suite my-prompts.txt --steps 20,40 --dry-run"""),
+    (_SCORE, "score", evaluate.score, """\
+soar-bench score images --evaluators geneval,clipscore
+soar-bench score images --prompts list.csv --evaluators pickscore --label other-tool"""),
+    (_COMPARE, "compare", compare.compare, """\
+soar-bench compare results/shapes/shapes
+soar-bench compare BASE NEW --fail-if worse --metric geneval"""),
+    (_COMPARE, "leaderboard", compare.leaderboard, """\
+soar-bench leaderboard
+soar-bench leaderboard --results results --output board.html"""),
+    (_COMPARE, "report", report.report, """\
+soar-bench report
+soar-bench report results/geneval --output outputs/geneval-report"""),
+    (_COMPARE, "drift", drift.drift, """\
+soar-bench drift shapes outputs/train/sft-seed0 outputs/train/soar-seed0"""),
+    (_MANAGE, "rerun", runs.rerun, """\
+soar-bench rerun results/shapes/shapes/shapes-d15ee81f"""),
+    (_MANAGE, "import", export.import_, """\
+soar-bench import results.jsonl --label other-tool"""),
+)  # fmt: skip
+for heading, name, function, example in _COMMANDS:
+    app.add(name, example, rich_help_panel=heading)(function)
+app.add_typer(suites.app, name="suites", rich_help_panel=_SCORE)
+app.add_typer(shapes.app, name="shapes", rich_help_panel=_SET_UP)
+app.add_typer(data.app, name="data", rich_help_panel=_TRAIN)
+app.add_typer(evaluators.app, name="evaluators", rich_help_panel=_SCORE)
+app.add_typer(runs.app, name="runs", rich_help_panel=_MANAGE)
+app.add_typer(export.app, name="export", rich_help_panel=_MANAGE)
 
 _INTERRUPTED = 130
 
@@ -101,7 +106,7 @@ def main(command: typer.Typer = app) -> None:
     """Entry point: run the command and turn a user's mistake into a sentence and an exit code."""
     interrupted = "interrupted; the same command goes on where it stopped"
     try:
-        command()
+        command(prog_name="soar-bench")
     except SystemExit as end:  # typer ends with one, always
         if end.code == _INTERRUPTED:
             fail(interrupted, _INTERRUPTED)

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 from typer import Option
@@ -15,15 +15,62 @@ if TYPE_CHECKING:
     from soar_bench.core.distributed import Group
     from soar_bench.evaluation import Options, Plan
 
-Precision = Literal["float32", "bfloat16", "float16"]
+
+def _precision(name: str | None) -> str | None:
+    """Return torch's name of a precision in an option."""
+    from soar_bench.core.precision import PRECISIONS, full_name
+
+    full = None if name is None else full_name(name)
+    if full is not None and full not in PRECISIONS:
+        raise typer.BadParameter(
+            f"a precision is fp32, bf16 or fp16 ({', '.join(PRECISIONS)}), not {name!r}"
+        )
+    return full
+
+
+def _read_config(context: typer.Context, file: Path | None) -> Path | None:
+    """Let the settings of a YAML file stand for options and arguments that are not given."""
+    if file is not None:
+        from soar_bench.core.errors import unknown_name
+        from soar_bench.trainer.config import read_settings
+
+        parameters = {p.name or "": p for p in context.command.params}
+        names = {
+            option.strip("-").replace("-", "_"): name
+            for name, parameter in parameters.items()
+            for option in (name, *parameter.opts)
+            if name not in ("config", "help")
+        }
+        values: dict[str, Any] = {}
+        for key, value in read_settings(file).items():
+            name = names.get(str(key).replace("-", "_"))
+            if name is None:
+                choices = sorted({key.replace("_", "-") for key in names})
+                raise unknown_name(f"option of this command ({file})", str(key), choices)
+            items = [str(item) for item in (value if isinstance(value, list) else [value])]
+            several = parameters[name].nargs == -1 or getattr(parameters[name], "multiple", False)
+            flag = isinstance(value, bool) or value is None
+            values[name] = value if flag else items if several else ",".join(items)
+        context.default_map = {**(context.default_map or {}), **values}
+    return file
+
 
 BASE = Option(
     None, help="Pipeline that a transformer or a LoRA stands on.  [default: the one it names]"
 )
-DTYPE = Option(None, help="Precision of the model.  [default: the protocol's]")
+CONFIG = Option(
+    None,
+    "--config",
+    is_eager=True,
+    callback=_read_config,
+    help="YAML file of `option: value` lines; options on the command line win.  [default: none]",
+)
+DTYPE = Option(None, callback=_precision, help="Precision of the model.  [default: the protocol's]")
 RESOLUTION = Option(None, min=8, help="Side of the images in pixels.  [default: the protocol's]")
 EVALUATOR_DTYPE = Option(
-    "float32", help="Precision of the learned evaluators; any but float32 makes another board."
+    "float32",
+    callback=_precision,
+    help="Precision of the learned evaluators; any but fp32 makes another board.",
 )
 DEVICE = Option("auto", help="Device to run on: auto, cpu, cuda or mps.")
 RESULTS = Option(Path("results"), help="Folder of the records.")
@@ -40,8 +87,8 @@ def split(values: Sequence[str]) -> list[str]:
 
 
 def files_or_names(values: Sequence[str]) -> list[str]:
-    """Split the values as :func:`split` does, but keep the path of an existing file whole."""
-    parts = ([value] if Path(value).is_file() else split([value]) for value in values)
+    """Split the values as :func:`split` does, but keep an existing path whole."""
+    parts = ([value] if Path(value).exists() else split([value]) for value in values)
     return [name for names in parts for name in names]
 
 

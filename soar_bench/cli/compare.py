@@ -8,7 +8,7 @@ from typing import Literal
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import RESULTS, echo_lines, split
+from soar_bench.cli.common import CONFIG, RESULTS, echo_lines, split
 
 #: Exit code of ``--fail-if worse`` where something is.
 WORSE = 3
@@ -22,7 +22,7 @@ def compare(
         "terminal", "--format", help="Format of the table."
     ),
     metric: list[str] = Option(
-        [], help="Metric to show; may be repeated. p stays corrected for all.  [default: all]"
+        [], help="Metrics to show, separated by commas. p stays corrected for all.  [default: all]"
     ),
     level: float = Option(
         0.95, help="Confidence level of the intervals; verdicts err at 1 - level."
@@ -50,7 +50,12 @@ def compare(
     margin: float = Option(
         0.0, help="With --fail-if: in the metric's own unit, how much worse is not yet a failure."
     ),
+    config: Path | None = CONFIG,
     results: Path = Option(Path("results"), help="Folder in which ids and labels are looked up."),
+    output_file: Path | None = Option(
+        None, "--output", metavar="FILE", help="File for the table.  [default: the terminal]"
+    ),
+    as_json: bool = Option(False, "--json", help="Print JSON, as --format json does."),
 ) -> None:
     """Compare checkpoints on the same prompts and noise.
 
@@ -61,6 +66,7 @@ def compare(
     from soar_bench.boards.entrants import select_entrants
     from soar_bench.boards.words import line, worse_than
     from soar_bench.core.errors import SoarBenchError
+    from soar_bench.core.files import write_text
     from soar_bench.records.folders import find
 
     if not 0 < level < 1:
@@ -74,6 +80,9 @@ def compare(
     board = board_of(select_entrants([find(run, results) for run in runs], anyway))
     whole = compare_board(board, level=level, detect=detect, interval=interval, test=test)
     comparison = whole.only(split(metric))
+    form = "json" if as_json else form
+    if output_file is not None and form == "terminal":
+        form = _form_of(output_file)
     if form == "terminal":
         from rich.console import Console
 
@@ -84,7 +93,12 @@ def compare(
         for sentence in comparison.notes:
             console.print(sentence, markup=False, style="dim")
     else:
-        typer.echo(getattr(comparison, f"to_{form}")(), nl=False)
+        text = getattr(comparison, f"to_{form}")()
+        if output_file is None:
+            typer.echo(text, nl=False)
+        else:
+            write_text(output_file, text)
+            typer.echo(output_file)
     if form == "csv":  # a table of numbers has no room for sentences
         echo_lines((f"soar-bench: {line(text)}" for text in comparison.mismatches), err=True)
     worse = whole.worse(split(metric), margin) if fail_if else []
@@ -94,13 +108,29 @@ def compare(
         raise typer.Exit(WORSE)
 
 
+def _form_of(file: Path) -> Literal["markdown", "csv", "latex", "json"]:
+    """Return the format that a file's ending names."""
+    from soar_bench.core.errors import SoarBenchError
+
+    match file.suffix.lower():
+        case ".md":
+            return "markdown"
+        case ".tex":
+            return "latex"
+        case ".csv":
+            return "csv"
+        case ".json":
+            return "json"
+    raise SoarBenchError(f"{file} ends in none of .md, .csv, .tex and .json: name a --format")
+
+
 def leaderboard(
     results: Path = RESULTS,
     form: Literal["md", "html", "csv"] | None = Option(
         None, "--format", help="Markdown, HTML or CSV.  [default: by the ending of --output]"
     ),
     output: Path | None = Option(
-        None, help="File to write.  [default: leaderboard.md, .html or .csv]"
+        None, metavar="FILE", help="File to write.  [default: leaderboard.md, .html or .csv]"
     ),
     check: bool = Option(
         False, "--check", help="Write nothing; exit code 2 if the file is out of date."

@@ -9,11 +9,10 @@ from typing import Any
 import typer
 from typer import Argument, Option
 
+from soar_bench.cli.app import App
 from soar_bench.cli.common import AS_JSON, echo_lines
 
-app = typer.Typer(
-    help="Check training data, describe it, and show what is encoded.", no_args_is_help=True
-)
+app = App("Check training data, describe it, and show what is encoded.")
 
 _DATA = Argument(
     help="A folder, a .jsonl or .csv, a .tar or {000..009}.tar, or shapes-clean[:COUNT]."
@@ -32,7 +31,7 @@ _CAPTION = Option(
 _SPLIT = Option("train", help="Split to read from a saved dataset with several.")
 
 
-@app.command()
+@app.add("check", "soar-bench data check photos/")
 def check(
     data: str = _DATA,
     image_folder: str = _FOLDER,
@@ -65,7 +64,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.add("stats", "soar-bench data stats list.jsonl --resolution 1024 --batch-size 32")
 def stats(
     data: str = _DATA,
     resolution: int = Option(512, min=8, help="Training resolution, which decides the buckets."),
@@ -104,18 +103,20 @@ def _print(report: dict[str, Any], lines: Callable[..., Iterable[str]], as_json:
     echo_lines(whole if as_json else lines(report))
 
 
-@app.command()
+@app.add("cache", "soar-bench data cache\nsoar-bench data cache --clear")
 def cache(
     folder: Path = Option(
         Path("outputs/cache/encodings"), help="Folder of the encodings, as the setting `cache`."
     ),
     clear: bool = Option(False, "--clear", help="Delete the encodings; they can be made again."),
+    as_json: bool = AS_JSON,
 ) -> None:
     """Count the encoded images and captions on disk, or delete them."""
-    from soar_bench.output.data import cache_lines
+    from soar_bench.output.data import cache_lines, cached
     from training.cache import Cache
 
     if clear:
-        typer.echo(f"{folder}: {Cache(folder).clear()} files deleted")
+        report = {"folder": str(folder), "deleted": Cache(folder).clear()}
+        _print(report, lambda report: [f"{folder}: {report['deleted']} files deleted"], as_json)
     else:
-        echo_lines(cache_lines(folder))
+        _print(cached(folder), cache_lines, as_json)

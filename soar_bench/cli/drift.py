@@ -32,12 +32,14 @@ def drift(
         None, min=0, help="Guidance scale; 1 means none.  [default: the protocol's]"
     ),
     resolution: int | None = common.RESOLUTION,
-    dtype: common.Precision | None = common.DTYPE,
+    dtype: str | None = common.DTYPE,
     rolled: str = Option("1,2,4", help="Sampler steps of its own after which a model is measured."),
     seed: int = Option(0, min=0, help="Seed of the initial noise."),
     batch_size: int = Option(32, min=1, help="Samples per batch; does not change the figures."),
     device: str = common.DEVICE,
-    output: Path = Option(Path("outputs/drift"), help="Folder for the figures."),
+    config: Path | None = common.CONFIG,
+    output: Path = Option(Path("outputs/drift"), metavar="FOLDER", help="Folder for the figures."),
+    dry_run: bool = common.DRY_RUN,
     as_json: bool = Option(False, "--json", help="Print drift.json instead of tables."),
 ) -> None:
     """Measure exposure bias: errors at sampled against ideal states.
@@ -71,6 +73,12 @@ def drift(
     settings = measure.Settings(sampler, lengths, seed, skip, count)
     for checkpoint in by_digest.values():
         measure.check(checkpoint, settings)
+    if dry_run:
+        labels = ", ".join(c.label for c in by_digest.values())
+        common.echo_lines(
+            [f"{labels}: {count} samples of {data} in batches of {batch_size}, into {output}"]
+        )
+        return
     with stages() as observe:
         work = measure.Measurement(settings, source, output, device, batch_size, observe)
         probes = [work.probe(checkpoint) for checkpoint in by_digest.values()]

@@ -35,7 +35,7 @@ def evaluate(
     max_sequence_length: int | None = Option(
         None, min=1, help="Prompt tokens that the T5 encoder sees.  [default: the protocol's]"
     ),
-    dtype: common.Precision | None = common.DTYPE,
+    dtype: str | None = common.DTYPE,
     images: int | None = Option(None, min=1, help="Images per prompt.  [default: the suite's]"),
     seed: int | None = Option(
         None, min=0, help="Seed of the initial noise.  [default: the suite's]"
@@ -46,9 +46,10 @@ def evaluate(
         "--evaluators",
         help="Evaluators, separated by commas.  [default: the suite's]",
     ),
-    evaluator_dtype: common.Precision = common.EVALUATOR_DTYPE,
+    evaluator_dtype: str = common.EVALUATOR_DTYPE,
     batch_size: str = Option("auto", help="Images generated at once; does not change the numbers."),
     device: str = common.DEVICE,
+    config: Path | None = common.CONFIG,
     results: Path = common.RESULTS,
     cache: Path = common.CACHE,
     force: bool = Option(False, "--force", help="Generate and score again what exists."),
@@ -110,15 +111,19 @@ def score(
     ),
     prompts: Path | None = Option(
         None,
+        metavar="FILE",
         help="CSV, TSV or JSONL with the columns file and prompt.  [default: the folder's own]",
     ),
     label: str | None = Option(
         None, help="Name of the images in tables.  [default: the folder's name]"
     ),
-    suite: str | None = Option(None, help="Name of the prompts.  [default: after their content]"),
+    suite: str | None = Option(
+        None, metavar="NAME", help="Name of the prompts.  [default: after their content]"
+    ),
     batch_size: int = Option(32, min=1, help="Images scored at once; does not change the numbers."),
     device: str = common.DEVICE,
-    evaluator_dtype: common.Precision = common.EVALUATOR_DTYPE,
+    evaluator_dtype: str = common.EVALUATOR_DTYPE,
+    config: Path | None = common.CONFIG,
     results: Path = common.RESULTS,
     cache: Path = common.CACHE,
     force: bool = Option(False, "--force", help="Score again what is there."),

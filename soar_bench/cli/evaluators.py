@@ -7,19 +7,17 @@ from pathlib import Path
 import typer
 from typer import Argument, Option
 
+from soar_bench.cli.app import App, ListGroups
 from soar_bench.cli.common import AS_JSON, echo_lines
 
-app = typer.Typer(help="List the evaluators, show one, or start one of your own.")
+app = App("List the evaluators, show one, or start one of your own.", ListGroups)
 
 
-@app.callback(invoke_without_command=True)
+@app.add("list", "soar-bench evaluators\nsoar-bench evaluators --json")
 def listing(
-    context: typer.Context,
     as_json: bool = Option(False, "--json", help="Print everything as JSON."),
 ) -> None:
-    """List the evaluators with their metrics and whether they can run here."""
-    if context.invoked_subcommand is not None:
-        return
+    """List the evaluators and whether they can run here."""
     import json
     import sys
     from contextlib import redirect_stdout
@@ -46,7 +44,7 @@ def listing(
         console.print("\nMore of one: soar-bench evaluators show NAME")
 
 
-@app.command()
+@app.add("show", "soar-bench evaluators show geneval\nsoar-bench evaluators show my_metric.py")
 def show(
     name: str = Argument(
         help="A listed name, FILE.py, FILE.py:CLASS, MODULE:CLASS or openclip:MODEL/PRETRAINED."
@@ -66,10 +64,12 @@ def show(
     echo_lines([json.dumps(pages.as_json(row), indent=2)] if as_json else pages.page(row))
 
 
-@app.command()
+@app.add("new", "soar-bench evaluators new my-metric")
 def new(
     name: str = Argument(help="Name of lower-case letters, digits and hyphens, such as my-metric."),
-    directory: Path = Option(Path(), help="Folder in which the plug-in's folder is made."),
+    directory: Path = Option(
+        Path(), "--output", "--directory", help="Folder in which the plug-in's folder is made."
+    ),
 ) -> None:
     """Write a working plug-in and its test, to change into your own."""
     from evaluators.scaffold import write_plug_in

@@ -8,23 +8,26 @@ from typing import TYPE_CHECKING
 import typer
 from typer import Argument, Option
 
+from soar_bench.cli.app import App
 from soar_bench.cli.common import RESULTS, echo_lines
 
 if TYPE_CHECKING:
     from soar_bench.records import Run
 
-app = typer.Typer(help="Write runs for other programs.", no_args_is_help=True)
+app = App("Write runs for other programs.")
 
 _RUNS = Argument(help="Runs: id, folder, label, or a part of the path that only one has.")
-_OUTPUT = Option(..., help="File to write.")
+_OUTPUT = Option(..., metavar="FILE", help="File to write.")
 _FORCE = Option(False, "--force", help="Replace an existing file.")
 
 
-@app.command()
+@app.add("card", "soar-bench export card my-lora --output my-lora/README.md")
 def card(
     runs: list[str] = _RUNS,
     output: Path = Option(
-        Path("README.md"), help="Model card; an existing one is kept and its results updated."
+        Path("README.md"),
+        metavar="FILE",
+        help="Model card; an existing one is kept and its results updated.",
     ),
     name: str = Option("", help="Name of the model in the index.  [default: the card's]"),
     source_url: str = Option("", help="URL at which the records can be read.  [default: none]"),
@@ -50,7 +53,7 @@ def card(
     typer.echo(output)
 
 
-@app.command()
+@app.add("csv", "soar-bench export csv my-lora base --output samples.csv")
 def csv(
     runs: list[str] = _RUNS, output: Path = _OUTPUT, force: bool = _FORCE, results: Path = RESULTS
 ) -> None:
@@ -58,7 +61,7 @@ def csv(
     _samples(runs, "csv", output, force, results)
 
 
-@app.command()
+@app.add("parquet", "soar-bench export parquet my-lora --output samples.parquet")
 def parquet(
     runs: list[str] = _RUNS, output: Path = _OUTPUT, force: bool = _FORCE, results: Path = RESULTS
 ) -> None:
@@ -88,7 +91,7 @@ def import_(
         None, help="Tool: geneval or diffusion-nft.  [default: by the first line]"
     ),
     suite: str | None = Option(
-        None, help="Suite of the prompts.  [default: the one that has them]"
+        None, metavar="NAME", help="Suite of the prompts.  [default: the one that has them]"
     ),
     results: Path = RESULTS,
 ) -> None:

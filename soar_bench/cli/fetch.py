@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import echo_lines, fail
+from soar_bench.cli.common import echo_lines, fail, split
 
 if TYPE_CHECKING:
     from soar_bench.checkpoints.hub import HubId
@@ -16,22 +16,26 @@ if TYPE_CHECKING:
 
 def fetch(
     names: list[str] = Argument(
-        None, help="Weights, evaluators or prompt sets.  [default: list what can be fetched]"
+        None,
+        metavar="NAME",
+        help="Weights, evaluators or prompt sets.  [default: list what can be fetched]",
     ),
     suite: list[str] = Option(
-        [], help="Suite whose prompts and weights to fetch.  [default: none]"
+        [],
+        help="Suites whose prompts and weights to fetch, separated by commas.  [default: none]",
     ),
     everything: bool = Option(False, "--all", help="Fetch all weights and prompt sets."),
     checkpoint: list[str] = Option(
         [],
-        metavar="ID",
-        help="Checkpoint of the Hugging Face hub, org/name or org/name@revision.  [default: none]",
+        help="Checkpoints of the Hugging Face hub, org/name or org/name@revision, separated by "
+        "commas.  [default: none]",
     ),
     mirror: str | None = Option(
         None,
         metavar="FOLDER|ADDRESS",
         help="Copy to take the files from.  [default: where they are published]",
     ),
+    dry_run: bool = Option(False, "--dry-run", help="Say what would be fetched."),
     offline: bool = Option(
         False, "--offline", help="Use no network; verify the files here and list what is missing."
     ),
@@ -55,7 +59,8 @@ def fetch(
     from soar_bench.fetch import mirror as mirrors
     from soar_bench.output.fetch import listing
 
-    sets = [s for name in names or [] for s in file_sets.named(name, suites.SUITES)]
+    names, suite, checkpoint = split(names or []), split(suite), split(checkpoint)
+    sets = [s for name in names for s in file_sets.named(name, suites.SUITES)]
     for name in suite:
         sets += file_sets.of_suite(name, suites.declared(name).evaluators)
     sets = file_sets.distinct([*sets, *(file_sets.everything() if everything else [])])
@@ -71,7 +76,7 @@ def fetch(
         return
 
     offline = offline or download.offline()
-    _checkpoints(checkpoint, offline)
+    _checkpoints(checkpoint, offline, dry_run)
     if no_sets:
         return
     source: fetching.Source | None = None if offline else fetching.Source()
@@ -89,6 +94,8 @@ def fetch(
     if source is None:
         absent = " ".join(dict.fromkeys(missing.item.set.name for missing in plan.missing))
         _fail_offline(absent, "the files here with --mirror")
+    if dry_run:
+        return
     download.check_space(home(), plan.needed)
     failures, untried = [], len(plan.missing)
     for item, failure in fetching.fetch(plan, source, _say):
@@ -138,7 +145,7 @@ def _hub_ids(names: list[str]) -> list[HubId]:
     return ids
 
 
-def _checkpoints(names: list[str], offline: bool) -> None:
+def _checkpoints(names: list[str], offline: bool, dry_run: bool) -> None:
     """Bring checkpoints into the hub's cache, or say which are there."""
     from soar_bench.checkpoints import hub
 
@@ -153,6 +160,8 @@ def _checkpoints(names: list[str], offline: bool) -> None:
             continue
         plan = hub.plan(hub_id)
         typer.echo(plan.summary())
+        if dry_run:
+            continue
         typer.echo(f"{hub_id}: fetched ({hub.fetch(plan)})")
 
 

@@ -7,19 +7,22 @@ from pathlib import Path
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import CACHE, RESULTS, echo_lines
+from soar_bench.cli.common import CACHE, CONFIG, RESULTS, echo_lines, files_or_names
 
 
 def report(
     runs: list[str] | None = Argument(
         None,
-        metavar="[RUN_OR_FOLDER]...",
+        metavar="RUN|FOLDER",
         help="Runs by folder, id or label, or folders that hold runs.  [default: all of --results]",
     ),
+    config: Path | None = CONFIG,
     results: Path = RESULTS,
     cache: Path = CACHE,
     output: Path = Option(
-        Path("outputs/report"), help="Folder to write; replaces an older report there."
+        Path("outputs/report"),
+        metavar="FOLDER",
+        help="Folder to write; replaces an older report there.",
     ),
     max_images: int = Option(
         10_000,
@@ -27,8 +30,10 @@ def report(
         help="Most images in the gallery; the first image of every prompt comes first.",
     ),
     title: str = Option("", help="Heading of the page.  [default: the suites' names]"),
-    drift: list[Path] = Option(
-        [], help="A drift.csv or its folder.  [default: those beside the records]"
+    drift: list[str] = Option(
+        [],
+        help="Files drift.csv or their folders, separated by commas.  "
+        "[default: those beside the records]",
     ),
     lossless: bool = Option(
         False, "--lossless", help="Write large images at full size as PNG instead of WebP."
@@ -48,7 +53,8 @@ def report(
             top.append(folder)
         else:
             shown.append(select(results, name).whole())
-    options = Options(output, cache, max_images, title, lossless, tuple(top), tuple(drift))
+    drifts = tuple(map(Path, files_or_names(drift)))
+    options = Options(output, cache, max_images, title, lossless, tuple(top), drifts)
     with stages() as progress:
         written = write_report(shown, options, progress)
     echo_lines(written.missing, err=True)

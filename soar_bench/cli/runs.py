@@ -8,17 +8,20 @@ import typer
 from typer import Argument, Option
 
 from soar_bench.cli import common
+from soar_bench.cli.app import App, ListGroups
 from soar_bench.cli.common import AS_JSON, CACHE, RESULTS, echo_json, echo_lines
 
-app = typer.Typer(help="List, show, verify and delete the records of runs.", no_args_is_help=True)
+app = App("List, show, verify and delete the records of runs.", ListGroups)
 
 _RUN = "A run: its id, its folder, its label, or a part of its path that only it has."
 
 
-@app.command("list")
+@app.add("list", "soar-bench runs\nsoar-bench runs list --suite geneval,ocr")
 def listing(
     results: Path = RESULTS,
-    suite: str | None = Option(None, help="Suite whose runs to list.  [default: all]"),
+    suite: list[str] = Option(
+        [], help="Suites whose runs to list, separated by commas.  [default: all]"
+    ),
     as_json: bool = AS_JSON,
 ) -> None:
     """List the runs, one per line; exit code 1 if a record is broken."""
@@ -30,8 +33,8 @@ def listing(
     from soar_bench.records.folders import survey
 
     entries = survey(results)
-    if suite is not None:
-        entries = [e for e in entries if e.run is None or e.run.record.suite.name == suite]
+    if suites := common.split(suite):
+        entries = [e for e in entries if e.run is None or e.run.record.suite.name in suites]
     if as_json:
         echo_json(pages.rows_json(entries))
     elif not sys.stdout.isatty():
@@ -44,7 +47,7 @@ def listing(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.add("show", "soar-bench runs show my-lora")
 def show(
     run: str = Argument(help=_RUN),
     results: Path = RESULTS,
@@ -63,7 +66,7 @@ def show(
     entry.whole()
 
 
-@app.command()
+@app.add("delete", "soar-bench runs delete my-lora --images --dry-run")
 def delete(
     runs: list[str] = Argument(help=_RUN),
     images: bool = Option(
@@ -72,6 +75,7 @@ def delete(
         help="Also delete cached images and scores that no other record here needs.",
     ),
     yes: bool = Option(False, "--yes", "-y", help="Do not ask for confirmation."),
+    dry_run: bool = Option(False, "--dry-run", help="Say what would be deleted."),
     results: Path = RESULTS,
     cache: Path = CACHE,
 ) -> None:
@@ -90,6 +94,8 @@ def delete(
     if images:
         count = sum(len(part.images) for part in cached)
         typer.echo(f"to delete: {count} images in {cache}, and their scores", err=True)
+    if dry_run:
+        return
     if not yes:
         if not sys.stdin.isatty():
             raise SoarBenchError("nothing was deleted: say --yes where nobody can be asked")
@@ -104,7 +110,7 @@ def delete(
         typer.echo(f"{removed} images deleted", err=True)
 
 
-@app.command()
+@app.add("verify", "soar-bench runs verify\nsoar-bench runs verify my-lora")
 def verify(
     runs: list[str] | None = Argument(None, help=f"{_RUN}  [default: all]"),
     results: Path = RESULTS,
@@ -141,7 +147,9 @@ def verify(
 def rerun(
     run: str = Argument(help=_RUN),
     results: Path = RESULTS,
-    output: Path = Option(Path("outputs/reruns"), help="Folder for the images and the new record."),
+    output: Path = Option(
+        Path("outputs/reruns"), metavar="FOLDER", help="Folder for the images and the new record."
+    ),
     device: str | None = Option(
         None, help="Device: auto, cpu, cuda or mps.  [default: the recorded]"
     ),
@@ -158,6 +166,7 @@ def rerun(
     anyway: bool = Option(
         False, "--anyway", help="Go on where the checkpoint or the suite has changed since."
     ),
+    dry_run: bool = Option(False, "--dry-run", help="Check everything and make nothing."),
     as_json: bool = Option(False, "--json", help="Print the comparison as JSON."),
 ) -> None:
     """Make a run again from its record and say what differs.
@@ -187,6 +196,9 @@ def rerun(
             f"{'; '.join(again.others)}: bring back what the record names, or see what comes of "
             "this one with --anyway"
         )
+    if dry_run:
+        typer.echo(f"{run} can be made again, in {output}")
+        return
     reruns.start(again)
     with stages() as progress:
         compared = reruns.make(again, progress, progress.note)

@@ -8,13 +8,20 @@ from typing import Literal
 import typer
 from typer import Argument, Option
 
-app = typer.Typer(help="Show or export the embedded world.", no_args_is_help=True)
+from soar_bench.cli.app import App
+
+app = App("Show or export the embedded world.")
 
 
-@app.command()
+@app.add(
+    "render",
+    "soar-bench shapes render sheet.png\n"
+    "soar-bench shapes render outputs/signs --world shapes-broad --count 500",
+)
 def render(
     output: Path = Argument(
-        help="New folder for images and metadata.jsonl, or a .png for a sheet of images."
+        metavar="FOLDER|SHEET.png",
+        help="New folder for images and metadata.jsonl, or a .png for a sheet of images.",
     ),
     world: Literal["shapes-clean", "shapes-broad"] = Option(
         "shapes-clean", help="Distribution of the examples."

@@ -11,7 +11,9 @@ from soar_bench.cli.common import AS_JSON, fail
 
 
 def quickstart(
-    output: Path = Option(Path("outputs/quickstart"), help="Folder for everything that is made."),
+    output: Path = Option(
+        Path("outputs/quickstart"), metavar="FOLDER", help="Folder for everything that is made."
+    ),
     steps: int = Option(200, min=1, help="Optimizer steps of SFT and of SOAR."),
     images: int = Option(1, min=1, help="Images per prompt."),
     seed: int = Option(0, min=0, help="Training seed."),

@@ -5,39 +5,29 @@ from __future__ import annotations
 import typer
 from typer import Argument, Option
 
+from soar_bench.cli.app import App, ListGroups
+from soar_bench.cli.common import AS_JSON, files_or_names
 
-def suites(
-    names: list[str] = Argument(
-        None,
-        metavar="NAME|FILE",
-        help="Suites or files of prompts to show in full.  [default: list all suites]",
-    ),
-    as_json: bool = Option(
-        False, "--json", help="Print JSON; for a named suite, with all its prompts."
-    ),
-) -> None:
-    """List suites and protocols, or show one suite or file of prompts.
+app = App("List suites and protocols, or show one.", ListGroups)
 
-    A file ends in .txt, .csv or .jsonl (docs/suites.md).
-    """
+
+@app.add("list", "soar-bench suites\nsoar-bench suites --json")
+def listing(as_json: bool = AS_JSON) -> None:
+    """List suites and protocols."""
     import json
-    import shutil
     import sys
 
     from soar_bench import suites as builtin
     from soar_bench.output import suites as pages
 
-    rows = [pages.read_row(name) for name in names or builtin.names()]
-    terminal = sys.stdout.isatty()
+    rows = [pages.read_row(name) for name in builtin.names()]
     if as_json:
-        record = {"suites": [pages.as_json(row, prompts=bool(names)) for row in rows]}
-        if not names:
-            record["protocols"] = pages.protocols_json()
+        record = {
+            "suites": [pages.as_json(row, prompts=False) for row in rows],
+            "protocols": pages.protocols_json(),
+        }
         typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
-    elif names:
-        width = shutil.get_terminal_size().columns if terminal else None
-        typer.echo("\n\n".join("\n".join(pages.page(row, width)) for row in rows))
-    elif not terminal:
+    elif not sys.stdout.isatty():
         typer.echo("\n".join(pages.plain(rows)))
     else:
         from rich.console import Console
@@ -46,4 +36,28 @@ def suites(
         console.print(pages.suites_table(rows))
         console.print()
         console.print(pages.protocols_table())
-        console.print("\nMore of one, or of a file of prompts: soar-bench suites NAME_OR_FILE")
+        console.print("\nMore of one, or of a file of prompts: soar-bench suites show NAME_OR_FILE")
+
+
+@app.add("show", "soar-bench suites show geneval\nsoar-bench suites show my-prompts.txt --json")
+def show(
+    names: list[str] = Argument(
+        metavar="NAME|FILE",
+        help="Suites, or files of prompts: .txt, .csv or .jsonl (docs/suites.md).",
+    ),
+    as_json: bool = Option(False, "--json", help="Print JSON, with all prompts."),
+) -> None:
+    """Show suites or files of prompts in full."""
+    import json
+    import shutil
+    import sys
+
+    from soar_bench.output import suites as pages
+
+    rows = [pages.read_row(name) for name in files_or_names(names)]
+    if as_json:
+        record = {"suites": [pages.as_json(row, prompts=True) for row in rows]}
+        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        typer.echo("\n\n".join("\n".join(pages.page(row, width)) for row in rows))

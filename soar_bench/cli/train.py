@@ -8,7 +8,7 @@ from typing import Literal
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import echo_lines, numbers
+from soar_bench.cli.common import echo_json, echo_lines, numbers
 
 
 def _help_settings(show: bool) -> None:
@@ -24,7 +24,7 @@ def _help_settings(show: bool) -> None:
 def train(
     method: Literal["sft", "soar", "defar"] = Argument(help="Objective."),
     config: Path | None = Option(
-        None, help="YAML file of settings (see configs/).  [default: none]"
+        None, "--config", help="YAML file of settings (see configs/).  [default: none]"
     ),
     base: str | None = Option(
         None, help="Pipeline to start from: a folder, or `shapes`.  [default: the config's]"
@@ -36,6 +36,7 @@ def train(
     ),
     output: Path | None = Option(
         None,
+        metavar="FOLDER",
         help="Folder of the run; {seed} stands for the seed.  [default: "
         "outputs/train/NAME-seedSEED]",
     ),
@@ -57,6 +58,7 @@ def train(
     dry_run: bool = Option(
         False, "--dry-run", help="Check everything and show what would be trained."
     ),
+    as_json: bool = Option(False, "--json", help="Print the plan, or the checkpoints, as JSON."),
     help_settings: bool = Option(
         False,
         "--help-settings",
@@ -87,21 +89,27 @@ def train(
         )
     main = described().main
     if dry_run:
-        plan = None
+        plan, plans = None, []
         for settings in configs:
             with stages(quiet=not main) as show:  # of runs that differ by seed and output alone
                 plan = check(settings, like=plan, progress=show)
-            if main:
-                echo_lines(plan.lines())
+            plans.append(plan)
+        if main and as_json:
+            echo_json([of_seed.as_json() for of_seed in plans])
+        elif main:
+            echo_lines(line for of_seed in plans for line in of_seed.lines())
         return
     from soar_bench.trainer.watch import callbacks_of
     from training.parallel import leave
 
     for settings in configs[1:]:
         callbacks_of(settings)  # all are checked before the first is trained
+    folders = []
     for settings in configs:
         with stages(quiet=not main) as show:
-            folder = run(settings, progress=show, note=show.note)
-        if main:
-            typer.echo(folder)
+            folders.append(str(run(settings, progress=show, note=show.note)))
+        if main and not as_json:
+            typer.echo(folders[-1])
     leave()
+    if main and as_json:
+        echo_json([{"checkpoint": folder} for folder in folders])

@@ -6,6 +6,7 @@ from soar_bench.core.errors import SoarBenchError
 
 #: The best device that is here.
 AUTO = "auto"
+_KINDS = ("cpu", "cuda", "mps", "xpu")
 
 
 def choose(name: str) -> str:
@@ -24,6 +25,8 @@ def choose(name: str) -> str:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
+        if name.partition(":")[0] not in _KINDS:  # torch would list every backend that it ever had
+            reason = "it is none of auto, cpu, cuda, cuda:1 and so on, and mps"
         raise SoarBenchError(f"the device {name!r} cannot be used here: {reason}") from None
     return name
 

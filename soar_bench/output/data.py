@@ -140,13 +140,20 @@ def stats_lines(report: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def cache_lines(folder: Path) -> Iterator[str]:
-    """Yield count and size of a cache of encodings: one line per kind."""
-    files: Counter[str] = Counter()
-    size: Counter[str] = Counter()
+def cached(folder: Path) -> dict[str, Any]:
+    """Return count and bytes of a cache of encodings, by kind."""
+    kinds: dict[str, dict[str, int]] = {}
     for kind, file in Cache(folder).shards():
-        files[kind] += 1
-        size[kind] += file.stat().st_size
-    for kind in files:
-        yield f"{kind:<8} {files[kind]:>8} files {size[kind] / 1e6:>12.1f} MB"
-    yield f"{folder}: {files.total()} files, {size.total() / 1e6:.1f} MB"
+        counts = kinds.setdefault(kind, {"files": 0, "bytes": 0})
+        counts["files"] += 1
+        counts["bytes"] += file.stat().st_size
+    return {"folder": str(folder), "kinds": kinds}
+
+
+def cache_lines(report: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of :func:`cached` for a person: one per kind."""
+    kinds = report["kinds"]
+    for kind, counts in kinds.items():
+        yield f"{kind:<8} {counts['files']:>8} files {counts['bytes'] / 1e6:>12.1f} MB"
+    files, size = (sum(counts[of] for counts in kinds.values()) for of in ("files", "bytes"))
+    yield f"{report['folder']}: {files} files, {size / 1e6:.1f} MB"

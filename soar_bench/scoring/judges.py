@@ -11,6 +11,7 @@ from evaluators import registry
 from evaluators.types import Evaluator
 from soar_bench.cache.scores import Journal
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.precision import full_name
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Judge:
         """
         entry, fresh = registry.source(evaluator)
         judge = fresh()
+        dtype = None if dtype is None else full_name(dtype)
         precision = dtype if dtype in judge.dtypes else judge.dtypes[0]
         return cls(judge, entry.name, entry.version, str(precision), fresh)
 

@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError, unknown_name
+from soar_bench.core.precision import PRECISIONS
 from soar_bench.shapes.captions import MAX_TOKENS
 from soar_bench.suites import FETCHED, SUITES
 from soar_bench.suites.types import Protocol, Suite
@@ -64,8 +65,7 @@ DEFAULT_PROTOCOL: dict[str, str] = {
 #: Every setting, in the order of tables.
 SETTINGS = tuple(f.name for f in fields(Protocol) if f.name != "name")
 _LEAST = {"steps": 1, "resolution": 8, "max_sequence_length": 1}
-_PRECISIONS = ("float32", "bfloat16", "float16")
-_CHOICES = {"dtype": _PRECISIONS, "vae_dtype": _PRECISIONS, "noise": ("philox-1",)}
+_CHOICES = {"dtype": PRECISIONS, "vae_dtype": PRECISIONS, "noise": ("philox-1",)}
 
 
 def default_protocol(suite: Suite) -> Protocol:

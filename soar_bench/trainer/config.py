@@ -121,10 +121,12 @@ def _explain(error: ValidationError) -> str:
         return f"there is no setting {name!r}{hint}"
     if fault["type"] == "missing":
         return f"the setting {name!r} is missing" + _about(settings.get(name))
-    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
-        # Of settings that do not fit together: the words name them.
-        return str(fault["ctx"]["error"])
-    message = f"the setting {name!r} is {fault['input']!r}: {fault['msg'].lower()}"
+    reason = fault["msg"].lower()
+    if fault["type"] == "value_error":
+        reason = str(fault["ctx"]["error"])
+        if isinstance(fault["input"], dict):
+            return reason  # of settings that do not fit together: the words name them
+    message = f"the setting {name!r} is {fault['input']!r}: {reason}"
     return message + _about(settings.get(name))
 
 

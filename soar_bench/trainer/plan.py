@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -64,6 +65,20 @@ class TrainPlan:
         if last is not None:
             return f"begun: {last.name} is its last checkpoint"
         return "begun" if output.exists() else "new"
+
+    def as_json(self) -> dict[str, Any]:
+        """For a program: the resolved settings, and what follows from them."""
+        return {
+            "settings": self.config.model_dump(mode="json"),
+            "output": str(self.config.output),
+            "state": self.state,
+            "samples": self.samples,
+            "epochs": self.epochs,
+            "processes": self.processes,
+            "parameters": self.memory.parameters,
+            "trained": self.memory.trained,
+            "bytes": {"held": self.held, "activations": self.memory.activations},
+        }
 
     def lines(self) -> list[str]:
         """For a person: the resolved settings as YAML, and what follows from them."""

@@ -65,7 +65,7 @@ def test_the_defaults_in_the_commands_help_are_those_of_the_settings():
         ("--batch-size", "batch_size", "Samples per micro-batch and process."),
     ):
         default = Config.model_fields[name].default
-        line = f"{option} <int> {about} [default: {default}; {RECIPE[name]} for `shapes`]"
+        line = f"{option} N {about} [default: {default}; {RECIPE[name]} for `shapes`]"
         assert line in text
     assert f"[default: {Config.model_fields['seed'].default}]" in text
     assert f"[default: {RECIPE['data']} for `shapes`]" in text
