@@ -106,7 +106,7 @@ def train(
         parameters = list(trained.held().values())
         if config.ema_decay:
             trained.average = EMAModel(parameters, decay=config.ema_decay)
-        first = load_state(run.output, trained, parallel)
+        first = load_state(run.output, trained, parallel, run.digest, note)
         if parallel.main:
             run.check_space(first, *sizes)
             run.cut_log(first)
@@ -156,7 +156,7 @@ def train(
             if save:
                 _save_checkpoint(run, done, trained, parallel)
             if (save or stopping) and not finished:
-                save_state(run.output, done, trained, parallel)
+                save_state(run.output, done, trained, parallel, run.digest)
                 if stopping:
                     raise Stopped(done)
             if finished and parallel.main:

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from soar_bench.core.differences import differences
+from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import check_writable, read_json, write_text
 from training.checkpoint import checkpoint_folder, checkpoints, write_checkpoint
@@ -85,6 +86,11 @@ class Run:
         if self.config.method != "soar":
             del settings["soar"]
         return {"settings": settings, "base": self.base.digest, "data": self.source.digest}
+
+    @property
+    def digest(self) -> str:
+        """Digest of the settings that the output folder holds, once it is claimed."""
+        return digest_of(read_json(self.output / CONFIG_FILE))
 
     def check(self) -> None:
         """Raise an error if the output folder is another run's, or nothing can be written to it."""

@@ -1,25 +1,25 @@
 """Resume states: everything a run needs to go on exactly as if it had not been stopped.
 
 A folder ``state-NNNNNN``, which appears when every process has written its part of it: the
-trained weights, the optimizer's state and the average, as plain tensors. The learning rate, the
-place in the data and the random state of every process follow from the step (see training/step.py),
-which stands for them.
+trained weights, the optimizer's state and the average, as plain tensors, and the file's SHA-256
+beside it, in the form of ``sha256sum``. The learning rate, the place in the data and the random
+state of every process follow from the step (see training/step.py), which stands for them.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from soar_bench.core.files import replace_atomically, sync
+from soar_bench.core.digests import digest_file
+from soar_bench.core.files import replace_atomically, sync, write_text
 from training.checkpoint import numbered
 from training.parallel import Parallel, like, part, whole
 from training.types import TrainingError
@@ -76,8 +76,12 @@ class Trained:
     def load(self, state: Mapping[str, Any]) -> None:
         """Restore this process's part, in place."""
         held = self.held()
-        for name, parameter in held.items():
-            part(parameter.detach()).copy_(state["weights"][name])
+        parts = {name: part(parameter.detach()) for name, parameter in held.items()}
+        weights = state["weights"]
+        if {n: t.shape for n, t in weights.items()} != {n: t.shape for n, t in parts.items()}:
+            raise ValueError("its weights are another model's")
+        for name, tensor in parts.items():
+            tensor.copy_(weights[name])
         if isinstance(self.optimizer, ZeroOptimizer):
             self.optimizer.spread()
         examples = list(held.values())
@@ -92,17 +96,22 @@ class Trained:
             self.average.load_state_dict({**state["average"], "shadow_params": shadows})
 
 
-def save_state(output: Path, step: int, trained: Trained, parallel: Parallel) -> None:
-    """Write the resume state after ``step`` steps; an older one goes once this one is whole."""
+def save_state(output: Path, step: int, trained: Trained, parallel: Parallel, run: str) -> None:
+    """Write the resume state after ``step`` steps; an older one goes once this one is whole.
+
+    ``run`` is the run's digest.
+    """
     aside, folder = output / f".state-{step:06d}", output / f"state-{step:06d}"
     if parallel.main:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
     parallel.wait()
     if parallel.main or parallel.sharded:
-        content = {"step": step, "division": parallel.division, **trained.state()}
-        with replace_atomically(aside / f"process-{parallel.rank}.pt") as file:
-            torch.save(content, file)
+        content = {"step": step, "run": run, "division": parallel.division, **trained.state()}
+        file = aside / f"process-{parallel.rank}.pt"
+        with replace_atomically(file) as part_file:
+            torch.save(content, part_file)
+        write_text(_digest_file(file), _digest_line(file))
     parallel.wait()
     if parallel.main:
         sync(aside)
@@ -113,10 +122,14 @@ def save_state(output: Path, step: int, trained: Trained, parallel: Parallel) ->
     parallel.wait()
 
 
-def load_state(output: Path, trained: Trained, parallel: Parallel) -> int:
+def load_state(
+    output: Path, trained: Trained, parallel: Parallel, run: str, note: Callable[[str], None]
+) -> int:
     """Restore the newest resume state; return the number of steps done, 0 without a state.
 
-    Raises TrainingError if the state was written by processes that divided it otherwise.
+    ``note`` is told of a state without a digest, as older versions wrote. TrainingError if the
+    state is damaged, was changed, is another run's, or was written by processes that divided it
+    otherwise; of every process if it is so in one.
     """
     folders = states(output)
     step = max(folders, default=0)
@@ -126,25 +139,76 @@ def load_state(output: Path, trained: Trained, parallel: Parallel) -> int:
         )
     if not step:
         return 0
-    rank = parallel.rank if parallel.sharded else 0
-    file = folders[step] / f"process-{rank}.pt"
+    file = folders[step] / f"process-{parallel.rank if parallel.sharded else 0}.pt"
+    state: dict[str, Any] = {}
+    fault = ""
     try:
-        state = torch.load(file, weights_only=True, map_location="cpu")
-    except FileNotFoundError:
-        state = {}
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise TrainingError(
-            f"{file} cannot be read ({reason}): delete {folders[step]} to begin again, or name "
-            "another output"
-        ) from None
-    if state.get("division") != parallel.division:
-        raise TrainingError(
-            f"{folders[step]} was written by processes that divide the weights in another way: go "
-            "on with the launcher's configuration of before, or name another output"
+        state = _read(file, step, run, parallel.division)
+    except TrainingError as error:
+        fault = str(error)
+    if parallel.sum(bool(fault))[0]:
+        raise TrainingError(fault or f"another process cannot read its part of {folders[step]}")
+    if "run" not in state and parallel.main:
+        note(
+            f"{folders[step]} was written by an older soar-bench, without a digest: going on from "
+            "it, though a change of it would not be seen"
         )
-    trained.load(state)
+    try:
+        trained.load(state)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(file, error) from None
     return step
+
+
+def _read(file: Path, step: int, run: str, division: str) -> dict[str, Any]:
+    """Return a process's part of a state. TrainingError unless it is what that process wrote."""
+    if not file.exists() and file.with_name("process-0.pt").exists():
+        raise _otherwise_divided(file)
+    beside = _digest_file(file)
+    try:
+        # Before anything is made of the bytes: a damaged archive can look like anything.
+        digested = beside.exists()
+        if digested and beside.read_bytes() != _digest_line(file).encode():
+            raise ValueError("it was damaged or changed since it was written")
+        state = torch.load(file, weights_only=True, map_location="cpu")
+        if not isinstance(state, dict):
+            raise TypeError("it holds no state")
+        if "run" in state and not digested:
+            raise ValueError(f"its digest, {beside.name}, is missing")
+        if state.get("step") != step:
+            raise ValueError(f"it is that of step {state.get('step')}")
+        if state.get("run", run) != run:
+            raise ValueError("it is another run's")
+    except Exception as error:
+        raise _unreadable(file, error) from None
+    if state.get("division") != division:
+        raise _otherwise_divided(file)
+    return state
+
+
+def _digest_file(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")
+
+
+def _digest_line(file: Path) -> str:
+    return f"{digest_file(file)}  {file.name}\n"
+
+
+def _unreadable(file: Path, error: Exception) -> TrainingError:
+    reason = " ".join((str(error) or type(error).__name__).split())[:160]
+    return TrainingError(
+        f"{file} cannot be read ({reason}): delete {file.parent} to begin again, or name another "
+        "output"
+    )
+
+
+def _otherwise_divided(file: Path) -> TrainingError:
+    return TrainingError(
+        f"{file.parent} was written by processes that divide the weights in another way: go on "
+        "with the launcher's configuration of before, or name another output"
+    )
 
 
 def states(output: Path) -> dict[int, Path]:
