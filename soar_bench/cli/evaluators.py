@@ -33,15 +33,13 @@ def listing(
         echo_lines(pages.plain(rows))
     else:
         from rich.console import Console
-        from rich.padding import Padding
-        from rich.text import Text
 
         console = Console(highlight=False)
         console.print(pages.table(rows))
-        for names, reason in pages.reasons(rows):
-            console.print(f"\n{names}:", markup=False)
-            console.print(Padding(Text(reason), (0, 0, 0, 2)))
-        console.print("\nMore of one: soar-bench evaluators show NAME")
+        console.print()
+        if command := pages.to_fetch(rows):
+            console.print(command, markup=False)
+        console.print("More of one, and what it lacks: soar-bench evaluators show NAME")
 
 
 @app.add("show", "soar-bench evaluators show geneval\nsoar-bench evaluators show my_metric.py")

@@ -59,33 +59,24 @@ def look(entry: Entry) -> Row:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Return a table with a row per evaluator; :func:`reasons` and :func:`page` have the rest."""
-    result = Table("runs", "evaluator", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in result.columns:
-        column.no_wrap = True
-    result.add_column("what it gives", ratio=1)
+    """Return a table with one line per evaluator; :func:`page` has the rest."""
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=True)
+    result.add_column("evaluator", no_wrap=True, min_width=max(len(r.entry.name) for r in rows))
+    result.add_column("metrics", no_wrap=True, overflow="ellipsis", ratio=1)
+    result.add_column("runs here", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
-        result.add_row(_STATES[row.state], escape(row.entry.name), "\n".join(_summary(row)))
+        result.add_row(escape(row.entry.name), escape(_metrics_text(row)), _state_text(row))
     return result
 
 
-def reasons(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """Yield why evaluators do not run here and what to do: names, and the reason they share."""
-    absent = {row.entry.name: _to_fetch(row) for row in rows}
-    waiting = [name for name, sets in absent.items() if sets]
-    if waiting:
-        sets = {weights.name: weights for name in waiting for weights in absent[name]}
-        size = _size_of(*sets.values())
-        yield (
-            ", ".join(waiting),
-            f"weights are missing ({size}): run `soar-bench fetch {' '.join(sets)}`",
-        )
-    by_reason: dict[str, list[str]] = {}
-    for row in sorted(rows, key=lambda row: row.evaluator is None):  # the broken ones last
-        if row.reason and not absent[row.entry.name]:
-            by_reason.setdefault(row.reason, []).append(row.entry.name)
-    for reason, names in by_reason.items():
-        yield ", ".join(names), reason
+def to_fetch(rows: Sequence[Row]) -> str:
+    """Return the command that fetches missing weights, in a sentence; empty if none are missing."""
+    sets = {weights.name: weights for row in rows for weights in _to_fetch(row)}
+    if not sets:
+        return ""
+    names = next(iter(sets)) if len(sets) == 1 else "NAME"
+    every = "" if len(sets) == 1 else ", or all with --all"
+    return f"Missing weights ({_size_of(*sets.values())}): soar-bench fetch {names}{every}"
 
 
 def plain(rows: Sequence[Row]) -> Iterator[str]:
@@ -163,20 +154,17 @@ def _better(metric: Metric) -> str:
     return "higher" if metric.higher_is_better else "lower"
 
 
-def _summary(row: Row) -> list[str]:
-    """Return lines of rich markup: each metric, its terms or those all share, the weights."""
-    lines = []
-    terms = [f"version {m.version}" + (f"; {m.licence}" if m.licence else "") for m in row.metrics]
-    for metric, of_metric in zip(row.metrics, terms, strict=True):
-        arrow = "↑" if metric.higher_is_better else "↓"
-        unit = metric.unit.partition(";")[0]
-        head = f"[bold]{escape(metric.name)}[/] {arrow} {range_text(metric)}, {escape(unit)}"
-        lines += [head, f"[dim]{escape(of_metric)}[/]"]
-    if len(set(terms)) == 1:
-        lines = [*lines[::2], lines[1]]
-    if row.weights:
-        lines.append(f"[dim]weights {escape(', '.join(map(_weights_text, row.weights)))}[/]")
-    return lines
+def _metrics_text(row: Row) -> str:
+    return ", ".join(f"{m.name} {'↑' if m.higher_is_better else '↓'}" for m in row.metrics)
+
+
+def _state_text(row: Row) -> str:
+    """Return whether it runs, and in short what it lacks, with rich markup."""
+    sets, reason = _to_fetch(row), row.reason.removeprefix(f"{row.entry} ")
+    if row.state == "no":
+        needs = reason.partition(" needs ")[2]
+        reason = f"fetch {_size_of(*sets)}" if sets else f"needs {needs}" if needs else reason
+    return _STATES[row.state] + (f": {escape(' '.join(reason.split()))}" if reason else "")
 
 
 def _to_fetch(row: Row) -> list[Weights]:

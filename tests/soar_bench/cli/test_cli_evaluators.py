@@ -141,16 +141,29 @@ def test_a_terminal_gets_a_table_of_its_width(soar_bench, plug_ins, monkeypatch,
     lines = terminal.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     text = " ".join(" ".join(lines).split())
+    assert len(lines) == 2 + 4 + 3  # head, a line per evaluator, an empty one, and what to do next
     for words in (
-        "yes shapes-geneval shapes_geneval ↑ 0 to 1, share of images",
-        "no headed one ↓ at least 0, points version 7; CC0",
-        "weights head 3 MB (missing)",
-        "broken off-key",
-        # one command for all that only lack weights
-        "headed, headed-too: weights are missing (3 MB): run `soar-bench fetch head`",
-        "off-key: the evaluator 'off-key' (package band,",
+        "shapes-geneval shapes_geneval ↑ yes",
+        "headed one ↓, two ↑ no: fetch 3 MB",
+        "off-key broken: cannot be made: ",
+        "Missing weights (3 MB): soar-bench fetch head",  # for all that only lack weights
+        "More of one, and what it lacks: soar-bench evaluators show NAME",
     ):
         assert words in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_all_built_in_evaluators_fit_on_a_screen(soar_bench, monkeypatch, tmp_path, width):
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "dumb")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    soar_bench("evaluators")
+    lines = terminal.getvalue().splitlines()
+    assert len(lines) <= len(registry.names()) + 5
+    for name in registry.BUILT_IN:
+        assert sum(line.startswith(f"{name} ") for line in lines) == 1
 
 
 def test_weights_that_are_here_are_read_once_for_all_evaluators(
