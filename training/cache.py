@@ -9,7 +9,6 @@ killed left nothing half done, and what is there is never made again.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soar_bench.core.digests import digest_of
-from soar_bench.core.files import replace_atomically, write_text
+from soar_bench.core.files import free_space, replace_atomically, write_text
 from training.types import TrainingError
 
 if TYPE_CHECKING:
@@ -61,8 +60,7 @@ class Cache:
 
     def check_space(self, needed: int) -> None:
         """Raise TrainingError unless so many more bytes fit on the disk."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.folder).free
+        free = free_space(self.folder)
         if needed > free:
             raise TrainingError(
                 f"the encodings need {needed / 1e9:.1f} GB more in {self.folder}, where "

@@ -5,6 +5,7 @@ They are loaded when something has to be encoded, one half at a time, and leave 
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Collection
 from pathlib import Path
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 
 from soar_bench.core.digests import digest_of
-from training.types import TrainingError
+from soar_bench.core.files import read_json
+from training.space import Sizes
+from training.types import Config, TrainingError
 
 PIPELINE_CLASS = "StableDiffusion3Pipeline"
 CORE = ("transformer", "scheduler")
@@ -36,6 +39,10 @@ class TrainingPipeline(typing.Protocol):
         """Name of the diffusers class."""
         ...
 
+    def config(self, component: str) -> dict[str, Any]:
+        """Return the settings of a model."""
+        ...
+
     def load(self, parts: Collection[str]) -> Any:
         """Load a diffusers pipeline of these components: float32, on the CPU, without gradients."""
         ...
@@ -46,6 +53,10 @@ class TrainingPipeline(typing.Protocol):
 
     def size_limits(self) -> tuple[int, int | None]:
         """Return the pixels that an image's side is a multiple of, and its largest side."""
+        ...
+
+    def sizes(self, config: Config) -> Sizes:
+        """Return how much of the transformer a training with these settings holds."""
         ...
 
 
@@ -87,6 +98,25 @@ def encode_images(pipeline: Any, images: np.ndarray) -> torch.Tensor:
     return (latents - vae.config.shift_factor) * vae.config.scaling_factor
 
 
+def latent_shape(pipeline: TrainingPipeline, size: tuple[int, int]) -> tuple[int, int, int]:
+    """Return the shape [C, h, w] of the latents of an image of ``size`` (width, height)."""
+    settings = pipeline.config("vae")
+    scale = 2 ** (len(settings["block_out_channels"]) - 1)
+    return int(settings["latent_channels"]), size[1] // scale, size[0] // scale
+
+
+def caption_shapes(pipeline: TrainingPipeline, tokens: int) -> tuple[tuple[int, int], int]:
+    """Return the shapes [L, D] and [P] of a caption's embeddings, with so many tokens for T5.
+
+    The L tokens are CLIP's and T5's, joined.
+    """
+    settings = pipeline.config("transformer")
+    file = pipeline.folder / "tokenizer" / "tokenizer_config.json"
+    clip = read_json(file).get("model_max_length", 77) if file.exists() else 77
+    length = int(clip) + tokens
+    return (length, int(settings["joint_attention_dim"])), int(settings["pooled_projection_dim"])
+
+
 class Encoders:
     """The halves of a pipeline that encode images and captions, one in memory at a time."""
 
@@ -104,6 +134,15 @@ class Encoders:
         """Embeddings float32 [B, L, D] and [B, P], on the CPU."""
         embeds, pooled = encode_prompts(self._with(TEXT), texts, tokens)
         return embeds.cpu(), pooled.cpu()
+
+    def latent_bytes(self, size: tuple[int, int]) -> int:
+        """Return the bytes of an image's latents, float32."""
+        return 4 * math.prod(latent_shape(self._pipeline, size))
+
+    def caption_bytes(self, tokens: int, kept: torch.dtype) -> int:
+        """Return the bytes of a caption's embeddings in that type."""
+        embeds, pooled = caption_shapes(self._pipeline, tokens)
+        return kept.itemsize * (math.prod(embeds) + pooled)
 
     def identity(self, parts: tuple[str, ...]) -> str:
         """Return a digest of everything that the output of these components depends on."""

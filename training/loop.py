@@ -27,7 +27,7 @@ from training.callbacks import Callback, Progress, silent
 from training.checkpoint import CHECKPOINT_FILE, checkpoint_folder, latest_checkpoint
 from training.data import Source
 from training.data.checking import check
-from training.data.encoding import encode_for
+from training.data.encoding import plan_for
 from training.encoders import CORE
 from training.method import Objective, add_gradients
 from training.methods import make_objective
@@ -85,21 +85,17 @@ def train(
             stack.enter_context(signals.heard())
             reports.at(config.steps)
             return run.last
-        data = encode_for(
-            config,
-            base.pipeline,
-            run.source,
-            checked.sizes,
-            parallel.device,
-            parallel.processes,
-            lambda stage, done, total: progress(stage, done, total, {}),
+        plan = plan_for(config, base.pipeline, run.source, checked.sizes, parallel.device)
+        if parallel.main:
+            run.check_space(base.pipeline.sizes(config), plan.bytes_to_come())
+        parallel.wait()
+        data = plan.make(
+            parallel.processes, lambda stage, done, total: progress(stage, done, total, {})
         )
         core = base.pipeline.load(CORE)
         scheduler = core.scheduler
         transformer = _to_be_trained(core.transformer, config)
         trainable = [p for p in transformer.parameters() if p.requires_grad]
-        # Counted before they are divided.
-        sizes = [sum(p.numel() for p in group) for group in (transformer.parameters(), trainable)]
         optimizer = make_optimizer(trainable, config.optimizer, parallel.device)
         model, optimizer = parallel.prepare(transformer, optimizer, config.optimizer.clip_norm)
         trained = Trained(transformer, optimizer)
@@ -108,7 +104,6 @@ def train(
             trained.average = EMAModel(parameters, decay=config.ema_decay)
         first = load_state(run.output, trained, parallel, run.digest, note)
         if parallel.main:
-            run.check_space(first, *sizes)
             run.cut_log(first)
         stack.enter_context(signals.heard())
         reports.at(first)

@@ -18,10 +18,13 @@ from pydantic import BaseModel
 from soar_bench.core.differences import differences
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.files import check_writable, read_json, write_text
+from soar_bench.core.files import check_writable, free_space, read_json, same_disk, write_text
+from training.cache import Cache
 from training.checkpoint import checkpoint_folder, checkpoints, write_checkpoint
 from training.data import Source
 from training.encoders import TrainingPipeline
+from training.space import Sizes, peak
+from training.state import states
 from training.types import Config, TrainingError
 
 CONFIG_FILE = "config.json"
@@ -178,27 +181,25 @@ class Run:
         for step in set(folders) - stay:
             shutil.rmtree(folders[step])
 
-    def check_space(self, first: int, parameters: int, trained: int) -> None:
-        """Raise TrainingError unless everything written after ``first`` steps fits on the disk.
+    def check_space(self, sizes: Sizes, encodings: int = 0) -> None:
+        """Raise TrainingError unless everything still to be written fits on the disk.
 
-        ``parameters`` are all of the transformer's, ``trained`` those that are trained.
+        ``encodings`` are the bytes that go to ``config.cache`` before the first step.
         """
-        config = self.config
-        size = 4 * (trained if config.lora.rank else parameters)
-        to_come = -(-config.steps // config.save_every) - first // config.save_every
-        if config.keep_last:
-            to_come = min(to_come, config.keep_last + 1 + bool(config.keep_best))
-        # Weights, two moments and the average; a new state is written before the old one goes.
-        state = 4 * trained * (4 if config.ema_decay else 3) * (2 if first else 1)
-        needed = to_come * size + (state if to_come > 1 else 0)
-        place = next(
-            p for p in (self.output.resolve(), *self.output.resolve().parents) if p.exists()
-        )
-        free = shutil.disk_usage(place).free
+        config, folder = self.config, self.output
+        first = max(states(folder), default=0)
+        saves = -(-config.steps // config.save_every) - first // config.save_every
+        needed, parts = peak(config, sizes, first, checkpoints(folder)), ", and the state"
+        if config.cache is not None:
+            Cache(config.cache).check_space(encodings)
+            if encodings and same_disk(config.cache, folder):
+                needed += encodings
+                parts = f", the state, and {encodings / 1e9:.1f} GB of encodings"
+        free = free_space(folder)
         if needed > free:
             raise TrainingError(
-                f"what is still to be written (checkpoints: {to_come}, and the state) "
-                f"needs {needed / 1e9:.1f} GB in {self.output}, where {free / 1e9:.1f} GB are "
+                f"what is still to be written (checkpoints: {saves}{parts}) "
+                f"needs {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are "
                 "free: free some, or keep fewer checkpoints with keep_last or a larger save_every"
             )
 

@@ -94,6 +94,22 @@ def _hold(folder: Path, waiting: Callable[[], None]) -> int:
         os.close(descriptor)  # another folder has taken its place meanwhile
 
 
+def free_space(folder: Path) -> int:
+    """Return the bytes that are free on the disk of a folder, which need not exist yet."""
+    return int(shutil.disk_usage(_existing(folder)).free)
+
+
+def same_disk(a: Path, b: Path) -> bool:
+    """Return whether two folders, which need not exist yet, share the room of one disk."""
+    return _existing(a).stat().st_dev == _existing(b).stat().st_dev
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    place = folder.resolve()
+    return next(path for path in (place, *place.parents) if path.exists())
+
+
 def sync(path: Path) -> None:
     """Flush a file or folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)

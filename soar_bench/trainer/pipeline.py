@@ -10,7 +10,10 @@ from typing import Any
 from soar_bench.core.digests import digest_of, digest_weights
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.loading import load_pipeline
+from soar_bench.pipelines.models import empty_model
 from soar_bench.pipelines.sizes import size_limits
+from training.space import Sizes
+from training.types import Config
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,22 @@ class BasePipeline(Pipeline):
                 },
             ]
         return digest_of(digests)
+
+    def sizes(self, config: Config) -> Sizes:
+        """Return how much of the transformer a training with these settings holds.
+
+        TrainingError if a target of the adapter does not exist.
+        """
+        from training.adapters import add_adapter
+
+        outline = empty_model(self, "transformer")
+        held = {name for name, _ in outline.named_parameters()}
+        buffers = sum(t.numel() for name, t in outline.state_dict().items() if name not in held)
+        parameters = trained = sum(p.numel() for p in outline.parameters())
+        if config.lora.rank:
+            add_adapter(outline, config.lora, 0)
+            trained = sum(p.numel() for p in outline.parameters() if p.requires_grad)
+        return Sizes(parameters, trained, buffers)
 
     def size_limits(self) -> tuple[int, int | None]:
         """Return the pixels that an image's side is a multiple of, and its largest side."""

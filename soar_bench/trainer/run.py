@@ -73,25 +73,28 @@ def check(
 
     base, processes = _base(config), described().size
     if like is not None:
-        source, sizes, cut = like.source, like.memory, like.cut
+        checked, memory, cut = like.checked, like.memory, like.cut
     else:
         source = open_data(config.data, config.images, config.cache)
         check_optimizer(config.optimizer)
         check_trackers(config)
-        sizes = measure(Pipeline(base.pipeline.folder), config)
+        memory = measure(Pipeline(base.pipeline.folder), config)
         cache = Cache(config.cache) if config.cache is not None else None
-        source = check_records(
+        checked = check_records(
             source,
             config.images,
             cache,
             progress=lambda done, total: progress("check", done, total, {}),
-        ).source
-        cut = cut_captions(Pipeline(base.pipeline.folder), source, config.max_sequence_length)
+        )
+        tokens = config.max_sequence_length
+        cut = cut_captions(Pipeline(base.pipeline.folder), checked.source, tokens)
     callbacks_of(config)
-    run = Run(config, base, source, processes)
+    run = Run(config, base, checked.source, processes)
     run.check()
-    run.check_space(max(states(config.output), default=0), sizes.parameters, sizes.trained)
-    return TrainPlan(config, sizes, source, processes, cut)
+    device = torch.device(choose(AUTO))
+    encodings = plan_for(config, base.pipeline, checked.source, checked.sizes, device)
+    run.check_space(base.pipeline.sizes(config), encodings.bytes_to_come())
+    return TrainPlan(config, memory, checked, processes, cut)
 
 
 def _base(config: Config) -> Base:

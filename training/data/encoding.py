@@ -66,6 +66,19 @@ class _Shard:
     size: Size = (0, 0)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """Shards of one kind, and how to name, make and measure one."""
+
+    kind: str
+    stage: str
+    shards: Sequence[_Shard]
+    make: Callable[[_Shard], dict[str, torch.Tensor]]
+    identity: Callable[[_Shard], Any]
+    #: bytes of a shard's tensors
+    size: Callable[[_Shard], int]
+
+
 def encode_for(
     config: Config,
     pipeline: TrainingPipeline,
@@ -80,7 +93,17 @@ def encode_for(
     The pipeline's encoders are loaded only if something is not in the cache. Raises TrainingError
     if the pipeline cannot see images of the sizes asked for.
     """
-    encoders = Encoders(pipeline, device)
+    return plan_for(config, pipeline, source, sizes, device).make(processes, progress)
+
+
+def plan_for(
+    config: Config,
+    pipeline: TrainingPipeline,
+    source: Source,
+    sizes: np.ndarray | None,
+    device: torch.device,
+) -> EncodingPlan:
+    """Return what a training run has to encode; nothing is loaded. Raises as ``encode_for``."""
     images = config.images
     buckets = bucket_sizes(config.resolution, images.bucket_step) if images.buckets else None
     if buckets == []:
@@ -90,102 +113,176 @@ def encode_for(
         )
     for side in sorted({s for size in buckets or () for s in size} | {config.resolution}):
         check_pipeline(pipeline, side)
-    cache = Cache(config.cache) if config.cache is not None else None
-    try:
-        return encode(
-            source,
-            encoders,
-            config.resolution,
-            config.max_sequence_length,
-            images=images,
-            buckets=buckets,
-            sizes=sizes,
-            # Under bf16 the transformer's first layers round embeddings to it in any case.
-            keep=torch.bfloat16 if config.precision == "bf16" else torch.float32,
-            cache=cache,
-            processes=processes,
-            progress=progress,
-        )
-    finally:
-        encoders.release()
+    return EncodingPlan(
+        source,
+        Encoders(pipeline, device),
+        config.resolution,
+        config.max_sequence_length,
+        images=images,
+        buckets=buckets,
+        sizes=sizes,
+        # Under bf16 the transformer's first layers round embeddings to it in any case.
+        keep=torch.bfloat16 if config.precision == "bf16" else torch.float32,
+        cache=Cache(config.cache) if config.cache is not None else None,
+    )
 
 
 def encode(
-    source: Source,
-    encoders: Encoders,
-    resolution: int,
-    max_sequence_length: int,
-    *,
-    batch_size: int = BATCH,
-    images: Images = DEFAULT_IMAGES,
-    buckets: list[Size] | None = None,
-    sizes: np.ndarray | None = None,
-    keep: torch.dtype = torch.float32,
-    cache: Cache | None = None,
+    *arguments: Any,
     processes: Processes = ALONE,
     progress: Progress = lambda stage, done, total: None,
+    **settings: Any,
 ) -> Encoded:
-    """Encode every variant of every image (the mean of its latent distribution) and every distinct
-    caption once.
+    """Encode what an :class:`EncodingPlan` of these arguments plans."""
+    plan = EncodingPlan(*arguments, **settings)
+    return plan.make(processes, progress)
 
-    ``buckets`` are sizes (width, height), of which each image takes the one nearest to its own
-    (``sizes``, int [N, 2]); None: all are squares of side ``resolution``. ``keep`` is the type that
-    embeddings are stored in.
+
+class EncodingPlan:
+    """Every variant of every image (the mean of its latent distribution) and every distinct
+    caption once, in shards of which some may be in the cache.
     """
-    variants = images.crops
-    count = len(source)
-    if buckets is None:
-        of_sample, buckets = np.zeros(count, np.int64), [(resolution, resolution)]
-        order = None
-    else:
-        assert sizes is not None
-        of_sample = np.array([bucket_of(int(w), int(h), buckets) for w, h in sizes])
-        order = BucketOrder(of_sample)
-    shards = _image_shards(of_sample, buckets, variants, batch_size)
-    work = _Work(cache, processes, progress)
 
-    def pixels(row: int, size: Size) -> np.ndarray:
-        sample, variant = divmod(row, variants)
-        image = source[sample][0]
-        return cut(image, size, view(key_of(source, sample), variant, images))
+    def __init__(
+        self,
+        source: Source,
+        encoders: Encoders,
+        resolution: int,
+        max_sequence_length: int,
+        *,
+        batch_size: int = BATCH,
+        images: Images = DEFAULT_IMAGES,
+        buckets: list[Size] | None = None,
+        sizes: np.ndarray | None = None,
+        keep: torch.dtype = torch.float32,
+        cache: Cache | None = None,
+    ) -> None:
+        """``buckets`` are sizes (width, height), of which each image takes the one nearest to its
+        own (``sizes``, int [N, 2]); None: all are squares of side ``resolution``. ``keep`` is the
+        type that embeddings are stored in.
+        """
+        self._encoders, self._cache = encoders, cache
+        self._named: dict[str, list[Path]] = {}
+        self._source, self._images, self._keep = source, images, keep
+        self._tokens, count = max_sequence_length, len(source)
+        if buckets is None:
+            of_sample, buckets = np.zeros(count, np.int64), [(resolution, resolution)]
+            self._order = None
+        else:
+            assert sizes is not None
+            of_sample = np.array([bucket_of(int(w), int(h), buckets) for w, h in sizes])
+            self._order = BucketOrder(of_sample)
+        numbers: dict[str, int] = {}
+        of_source = (caption_of(source, sample) for sample in range(count))
+        self._captions = [numbers.setdefault(caption, len(numbers)) for caption in of_source]
+        self._texts = [*numbers, ""]
+        starts = range(0, len(self._texts), batch_size)
+        texts = [_Shard(range(i, min(i + batch_size, len(self._texts)))) for i in starts]
+        self._latents = _Job(
+            *("latents", "encode", _image_shards(of_sample, buckets, images.crops, batch_size)),
+            *(self._latents_of, self._images_identity),
+            lambda shard: len(shard.rows) * encoders.latent_bytes(shard.size),
+        )
+        self._embeds = _Job(
+            *("text", "encode captions", texts, self._embeds_of, self._texts_identity),
+            lambda shard: len(shard.rows) * encoders.caption_bytes(max_sequence_length, keep),
+        )
 
-    def latents(shard: _Shard) -> dict[str, torch.Tensor]:
-        batch = np.stack([pixels(row, shard.size) for row in shard.rows])
-        return {"latents": encoders.images(batch)}
+    def bytes_to_come(self) -> int:
+        """Return the bytes of all shards that are not in the cache yet; 0 without a cache."""
+        return sum(
+            job.size(shard)
+            for job in (self._latents, self._embeds)
+            for shard, file in zip(job.shards, self._files(job), strict=False)
+            if not file.exists()
+        )
 
-    def of_images(shard: _Shard) -> Any:
-        keys = [(key_of(source, row // variants), row % variants) for row in shard.rows]
+    def make(self, processes: Processes, progress: Progress) -> Encoded:
+        """Encode what is missing, this process's share of it; return all.
+
+        TrainingError, before anything is loaded, if the disk has no room for it.
+        """
+        if self._cache is not None:
+            self._cache.check_space(self.bytes_to_come())
+            processes.wait()  # all have looked before the first writes
+        variants, rows = self._images.crops, len(self._captions) * self._images.crops
+        try:
+            latents = self._do(self._latents, processes, progress)
+            stored = self._do(self._embeds, processes, progress)
+        finally:
+            self._encoders.release()
+        places = _places(self._embeds.shards, len(self._texts))
+        return Encoded(
+            latents=Rows(
+                [_of(shard, "latents") for shard in latents],
+                "latents",
+                _places(self._latents.shards, rows),
+            ),
+            captions=torch.tensor(self._captions).repeat_interleave(variants),
+            prompt_embeds=Rows([_of(s, "prompt") for s in stored], "prompt", places),
+            pooled_embeds=Rows([_of(s, "pooled") for s in stored], "pooled", places),
+            variants=variants,
+            order=self._order,
+        )
+
+    def _pixels(self, row: int, size: Size) -> np.ndarray:
+        sample, variant = divmod(row, self._images.crops)
+        how = view(key_of(self._source, sample), variant, self._images)
+        return cut(self._source[sample][0], size, how)
+
+    def _latents_of(self, shard: _Shard) -> dict[str, torch.Tensor]:
+        batch = np.stack([self._pixels(row, shard.size) for row in shard.rows])
+        return {"latents": self._encoders.images(batch)}
+
+    def _images_identity(self, shard: _Shard) -> Any:
+        images, variants = self._images, self._images.crops
+        keys = [(key_of(self._source, row // variants), row % variants) for row in shard.rows]
         how = [images.crop, images.flip] if variants > 1 or images.crop == "random" else None
-        return [encoders.identity(VAE), PIL.__version__, shard.size, how, keys]
+        return [self._encoders.identity(VAE), PIL.__version__, shard.size, how, keys]
 
-    stored = work.do("latents", "encode", shards, latents, of_images)
-    rows = Rows([_of(s, "latents") for s in stored], "latents", _places(shards, count * variants))
+    def _embeds_of(self, shard: _Shard) -> dict[str, torch.Tensor]:
+        prompt, pooled = self._encoders.prompts(self._batch(shard), self._tokens)
+        return {"prompt": prompt.to(self._keep), "pooled": pooled.to(self._keep)}
 
-    numbers: dict[str, int] = {}
-    of_source = (caption_of(source, sample) for sample in range(count))
-    captions = [numbers.setdefault(caption, len(numbers)) for caption in of_source]
-    texts = [*numbers, ""]
-    starts = range(0, len(texts), batch_size)
-    shards = [_Shard(range(start, min(start + batch_size, len(texts)))) for start in starts]
+    def _texts_identity(self, shard: _Shard) -> Any:
+        identity = self._encoders.identity(TEXT)
+        return [identity, self._tokens, str(self._keep), self._batch(shard)]
 
-    def embeds(shard: _Shard) -> dict[str, torch.Tensor]:
-        prompt, pooled = encoders.prompts([texts[row] for row in shard.rows], max_sequence_length)
-        return {"prompt": prompt.to(keep), "pooled": pooled.to(keep)}
+    def _batch(self, shard: _Shard) -> list[str]:
+        return [self._texts[row] for row in shard.rows]
 
-    def of_texts(shard: _Shard) -> Any:
-        batch = [texts[row] for row in shard.rows]
-        return [encoders.identity(TEXT), max_sequence_length, str(keep), batch]
+    def _files(self, job: _Job) -> list[Path]:
+        """The file of each shard; none without a cache."""
+        if self._cache is None:
+            return []
+        if job.kind not in self._named:
+            identities = map(job.identity, job.shards)
+            self._named[job.kind] = [self._cache.file(job.kind, one) for one in identities]
+        return self._named[job.kind]
 
-    stored = work.do("text", "encode captions", shards, embeds, of_texts)
-    places = _places(shards, len(texts))
-    return Encoded(
-        latents=rows,
-        captions=torch.tensor(captions).repeat_interleave(variants),
-        prompt_embeds=Rows([_of(s, "prompt") for s in stored], "prompt", places),
-        pooled_embeds=Rows([_of(s, "pooled") for s in stored], "pooled", places),
-        variants=variants,
-        order=order,
-    )
+    def _do(self, job: _Job, processes: Processes, progress: Progress) -> list[Any]:
+        """Return the file of each shard, or its tensors where there is no cache."""
+        total = sum(len(shard.rows) for shard in job.shards)
+        if self._cache is None:
+            made, done = [], 0
+            for shard in job.shards:
+                made.append(job.make(shard))
+                done += len(shard.rows)
+                progress(job.stage, done, total)
+            return made
+        files = self._files(job)
+        own = [n for n in processes.share(len(files)) if not files[n].exists()]
+        for position, number in enumerate(own):
+            write_tensors(files[number], job.make(job.shards[number]))
+            done = total - sum(len(job.shards[n].rows) for n in own[position + 1 :])
+            progress(job.stage, done, total)
+        processes.wait()
+        if missing := [file for file in files if not file.exists()]:
+            raise TrainingError(
+                f"{len(missing)} encodings of {len(files)} are not in {self._cache.folder}, "
+                f"{missing[0]} among them: cache must be a folder that every process shares"
+            )
+        return files
 
 
 def _image_shards(
@@ -208,48 +305,6 @@ def _places(shards: Sequence[_Shard], count: int) -> np.ndarray:
     for number, shard in enumerate(shards):
         places[np.asarray(shard.rows)] = [(number, i) for i in range(len(shard.rows))]
     return places
-
-
-class _Work:
-    """Shards that are missing, made by this process and the others."""
-
-    def __init__(self, cache: Cache | None, processes: Processes, progress: Progress) -> None:
-        self._cache, self._processes, self._progress = cache, processes, progress
-
-    def do(
-        self,
-        kind: str,
-        stage: str,
-        shards: Sequence[_Shard],
-        make: Callable[[_Shard], dict[str, torch.Tensor]],
-        identity: Callable[[_Shard], Any],
-    ) -> list[Any]:
-        """Return the file of each shard, or its tensors where there is no cache."""
-        total = sum(len(shard.rows) for shard in shards)
-        if self._cache is None:
-            made, done = [], 0
-            for shard in shards:
-                made.append(make(shard))
-                done += len(shard.rows)
-                self._progress(stage, done, total)
-            return made
-        files = [self._cache.file(kind, identity(shard)) for shard in shards]
-        own = [n for n in self._processes.share(len(shards)) if not files[n].exists()]
-        for position, number in enumerate(own):
-            tensors = make(shards[number])
-            if position == 0:
-                size = sum(t.numel() * t.element_size() for t in tensors.values())
-                self._cache.check_space(size * len(own) * self._processes.count)
-            write_tensors(files[number], tensors)
-            done = total - sum(len(shards[n].rows) for n in own[position + 1 :])
-            self._progress(stage, done, total)
-        self._processes.wait()
-        if missing := [file for file in files if not file.exists()]:
-            raise TrainingError(
-                f"{len(missing)} encodings of {len(files)} are not in {self._cache.folder}, "
-                f"{missing[0]} among them: cache must be a folder that every process shares"
-            )
-        return files
 
 
 def _of(stored: Any, name: str) -> Path | torch.Tensor:
