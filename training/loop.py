@@ -92,6 +92,7 @@ def train(
         data = plan.make(
             parallel.processes, lambda stage, done, total: progress(stage, done, total, {})
         )
+        plan.encoders.release()
         core = base.pipeline.load(CORE)
         scheduler = core.scheduler
         transformer = _to_be_trained(core.transformer, config)

@@ -49,7 +49,7 @@ class Parallel:
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ]
         # Without an accelerator, accelerate has to be told that several processes share the CPU.
-        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+        cpu = usual_device().type == "cpu"
         if cpu and parse_flag_from_env("ACCELERATE_USE_FSDP"):
             _shard_on_cpu(kwargs[0])
         # What it would load in one process alone, all of them use: encoders, too.
@@ -179,6 +179,14 @@ class Parallel:
             return list(numbers)
         sums: list[float] = self._accelerator.reduce(summed, "sum").tolist()
         return sums
+
+
+def usual_device() -> torch.device:
+    """Return the kind of device that a training here and now would use."""
+    device = torch.accelerator.current_accelerator(check_available=True)
+    if device is None or parse_flag_from_env("ACCELERATE_USE_CPU"):
+        return torch.device("cpu")
+    return torch.device(device.type)
 
 
 def leave() -> None:

@@ -48,7 +48,9 @@ def peak(config: Config, sizes: Sizes, first: int, existing: Collection[int]) ->
     checkpoint, state = sizes.checkpoint(config), sizes.state(config)
     stay = config.keep_last + bool(config.keep_best)
     held, states, used, most = set(existing), int(first > 0), 0, 0
-    saves = range((first // config.save_every + 1) * config.save_every, config.steps, config.save_every)
+    saves = range(
+        (first // config.save_every + 1) * config.save_every, config.steps, config.save_every
+    )
     for step in (*saves, config.steps):
         most = max(most, used + checkpoint)  # written aside before it takes another's place
         used += 0 if step in held else checkpoint

@@ -11,14 +11,11 @@ import yaml
 from soar_bench.pipelines.lengths import Cut, words
 from soar_bench.trainer.memory import Memory
 from training.checkpoint import CHECKPOINT_FILE, checkpoint_folder, latest_checkpoint
-from training.data import Source
+from training.data.checking import Checked
+from training.space import MOMENTS, SINGLE
 from training.types import Config
 
 _GIB = 2**30
-#: Bytes of a trained parameter in float32, of its gradient, of its copy in the average.
-_SINGLE = 4
-#: Bytes of AdamW's two moments, by the optimizer's name.
-_MOMENTS = {"adamw": 8, "adamw8bit": 2}
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,14 @@ class TrainPlan:
     config: Config
     memory: Memory
     #: captioned images, every one of which can be read
-    source: Source
+    checked: Checked
     processes: int
     #: text encoders that read only the beginning of some captions
     cut: Sequence[Cut] = ()
 
     @property
     def samples(self) -> int:
-        return len(self.source)
+        return len(self.checked.source)
 
     @property
     def epochs(self) -> float:
@@ -47,7 +44,7 @@ class TrainPlan:
         """Bytes of weights, gradients and optimizer, in one process or in all that divide them."""
         config, sizes = self.config, self.memory
         frozen = sizes.parameters * (2 if config.precision == "bf16" else 4)
-        each = (3 if config.ema_decay else 2) * _SINGLE + _MOMENTS[config.optimizer.kind]
+        each = (3 if config.ema_decay else 2) * SINGLE + MOMENTS[config.optimizer.kind]
         return sizes.trained * each + (frozen if config.lora.rank else 0)
 
     @property

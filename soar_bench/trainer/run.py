@@ -66,9 +66,10 @@ def check(
     from soar_bench.trainer.watch import callbacks_of
     from training.cache import Cache
     from training.data.checking import check as check_records
+    from training.data.encoding import plan_for
     from training.optimizers import check_optimizer
+    from training.parallel import usual_device
     from training.run import Run
-    from training.state import states
     from training.trackers import check_trackers
 
     base, processes = _base(config), described().size
@@ -91,8 +92,7 @@ def check(
     callbacks_of(config)
     run = Run(config, base, checked.source, processes)
     run.check()
-    device = torch.device(choose(AUTO))
-    encodings = plan_for(config, base.pipeline, checked.source, checked.sizes, device)
+    encodings = plan_for(config, base.pipeline, checked.source, checked.sizes, usual_device())
     run.check_space(base.pipeline.sizes(config), encodings.bytes_to_come())
     return TrainPlan(config, memory, checked, processes, cut)
 

@@ -93,7 +93,10 @@ def encode_for(
     The pipeline's encoders are loaded only if something is not in the cache. Raises TrainingError
     if the pipeline cannot see images of the sizes asked for.
     """
-    return plan_for(config, pipeline, source, sizes, device).make(processes, progress)
+    plan = plan_for(config, pipeline, source, sizes, device)
+    encoded = plan.make(processes, progress)
+    plan.encoders.release()
+    return encoded
 
 
 def plan_for(
@@ -161,7 +164,7 @@ class EncodingPlan:
         own (``sizes``, int [N, 2]); None: all are squares of side ``resolution``. ``keep`` is the
         type that embeddings are stored in.
         """
-        self._encoders, self._cache = encoders, cache
+        self.encoders, self._cache = encoders, cache
         self._named: dict[str, list[Path]] = {}
         self._source, self._images, self._keep = source, images, keep
         self._tokens, count = max_sequence_length, len(source)
@@ -206,11 +209,8 @@ class EncodingPlan:
             self._cache.check_space(self.bytes_to_come())
             processes.wait()  # all have looked before the first writes
         variants, rows = self._images.crops, len(self._captions) * self._images.crops
-        try:
-            latents = self._do(self._latents, processes, progress)
-            stored = self._do(self._embeds, processes, progress)
-        finally:
-            self._encoders.release()
+        latents = self._do(self._latents, processes, progress)
+        stored = self._do(self._embeds, processes, progress)
         places = _places(self._embeds.shards, len(self._texts))
         return Encoded(
             latents=Rows(
@@ -232,20 +232,20 @@ class EncodingPlan:
 
     def _latents_of(self, shard: _Shard) -> dict[str, torch.Tensor]:
         batch = np.stack([self._pixels(row, shard.size) for row in shard.rows])
-        return {"latents": self._encoders.images(batch)}
+        return {"latents": self.encoders.images(batch)}
 
     def _images_identity(self, shard: _Shard) -> Any:
         images, variants = self._images, self._images.crops
         keys = [(key_of(self._source, row // variants), row % variants) for row in shard.rows]
         how = [images.crop, images.flip] if variants > 1 or images.crop == "random" else None
-        return [self._encoders.identity(VAE), PIL.__version__, shard.size, how, keys]
+        return [self.encoders.identity(VAE), PIL.__version__, shard.size, how, keys]
 
     def _embeds_of(self, shard: _Shard) -> dict[str, torch.Tensor]:
-        prompt, pooled = self._encoders.prompts(self._batch(shard), self._tokens)
+        prompt, pooled = self.encoders.prompts(self._batch(shard), self._tokens)
         return {"prompt": prompt.to(self._keep), "pooled": pooled.to(self._keep)}
 
     def _texts_identity(self, shard: _Shard) -> Any:
-        identity = self._encoders.identity(TEXT)
+        identity = self.encoders.identity(TEXT)
         return [identity, self._tokens, str(self._keep), self._batch(shard)]
 
     def _batch(self, shard: _Shard) -> list[str]:
