@@ -18,6 +18,7 @@ from evaluators.types import EvaluatorError
 from evaluators.weights import Weights, WeightsMissing
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import home
+from soar_bench.core.text import printable
 from soar_bench.core.torchvision import mend_torchvision
 
 
@@ -85,7 +86,7 @@ def examine(
     for weights in catalogue.ALL:
         yield _weights(weights)
     for name in registry.names():
-        observe(name)
+        observe(printable(name))
         yield from _evaluator(name, device, golden)
 
 

@@ -18,7 +18,7 @@ from soar_bench.boards.entrants import Entrant, check_measured_alike, group_seed
 from soar_bench.boards.rows import ANALYTIC, BOOTSTRAP, EXACT, NOT_ALIKE, T_TEST, Row, verdict
 from soar_bench.core import latex, markdown
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.text import json_text
+from soar_bench.core.text import csv_text, json_text
 from soar_bench.records import Run
 from soar_bench.stats import (
     CONFIDENCE,
@@ -135,7 +135,7 @@ class Comparison:
         """Return the numbers of :meth:`to_frame`, with names on one line each."""
         table = self.to_frame()
         for column in ("metric", "checkpoint", "unit"):
-            table[column] = table[column].map(words.line)
+            table[column] = [csv_text(words.line(text)) for text in table[column]]
         return table.to_csv(index=False, lineterminator="\n")
 
     def to_json(self) -> str:

@@ -8,6 +8,7 @@ interruption.
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable
 
 import typer
@@ -29,7 +30,7 @@ from soar_bench.cli import (
     train,
 )
 from soar_bench.cli.app import App
-from soar_bench.cli.common import fail
+from soar_bench.cli.common import echo, fail
 
 app = App(
     name="soar-bench", help="Is a text-to-image checkpoint really better? Train, evaluate, compare."
@@ -89,7 +90,7 @@ def _version(show: bool) -> None:
     if show:
         from soar_bench import __version__
 
-        typer.echo(f"soar-bench {__version__}")
+        echo(f"soar-bench {__version__}")
         raise typer.Exit
 
 
@@ -104,6 +105,9 @@ def _root(
 
 def main(command: typer.Typer = app) -> None:
     """Entry point: run the command and turn a user's mistake into a sentence and an exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a name may hold what the terminal cannot show
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
     interrupted = "interrupted; the same command goes on where it stopped"
     try:
         command(prog_name="soar-bench")

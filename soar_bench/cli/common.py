@@ -109,22 +109,31 @@ def terminate_as_interrupt() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print a text; its control characters are escaped."""
+    from soar_bench.core.text import printable_lines
+
+    typer.echo(printable_lines(str(text)), err=err, nl=nl)
+
+
 def echo_lines(lines: Iterable[object], err: bool = False) -> None:
     """Print lines as they come."""
     for line in lines:
-        typer.echo(line, err=err)
+        echo(line, err=err)
 
 
 def echo_json(value: Any) -> None:
     """Print a value as the JSON that records are written in."""
     from soar_bench.core.text import json_text
 
-    typer.echo(json_text(value), nl=False)
+    echo(json_text(value), nl=False)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """End the command with a sentence on the error stream and an exit code."""
-    typer.echo(f"soar-bench: {message}", err=True)
+    from soar_bench.core.text import printable
+
+    typer.echo(f"soar-bench: {printable(message)}", err=True)
     sys.exit(code)
 
 
@@ -137,11 +146,10 @@ def carry_out(
     """
     from itertools import islice
 
-    from rich.console import Console
-
     from soar_bench.core.distributed import leave
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.progress import stages
+    from soar_bench.core.terminal import new_console
     from soar_bench.evaluation import problems, run
     from soar_bench.output.plan import plan_record, show_plans, title
     from soar_bench.output.runs import unscored_reasons
@@ -150,7 +158,7 @@ def carry_out(
     if group.main and dry_run and as_json:
         echo_json(plan_record(plans))
     elif group.main:
-        show_plans(plans, Console(stderr=True))
+        show_plans(plans, new_console(stderr=True))
     if reasons := problems(plans):
         raise SoarBenchError("nothing was started: " + "; ".join(reasons))
     if dry_run:
@@ -166,7 +174,7 @@ def carry_out(
     if as_json:
         echo_json([{"folder": str(run.folder), **run.record.as_json()} for run in runs])
     else:
-        Console().print(run_table(runs))
+        new_console().print(run_table(runs))
         for finished in runs:  # images from elsewhere may lack what an evaluator needs
             by_metric = unscored_reasons(finished.scores()) if finished.imported else {}
             for metric, counts in by_metric.items():

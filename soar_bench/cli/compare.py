@@ -8,7 +8,7 @@ from typing import Literal
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import CONFIG, RESULTS, echo_lines, split
+from soar_bench.cli.common import CONFIG, RESULTS, echo, echo_lines, split
 
 #: Exit code of ``--fail-if worse`` where something is.
 WORSE = 3
@@ -84,26 +84,25 @@ def compare(
     if output_file is not None and form == "terminal":
         form = _form_of(output_file)
     if form == "terminal":
-        from rich.console import Console
-
+        from soar_bench.core.terminal import new_console
         from soar_bench.output.tables import comparison_table
 
-        console = Console(highlight=False)
+        console = new_console(highlight=False)
         console.print(comparison_table(comparison.rows, console.width))
         for sentence in comparison.notes:
             console.print(sentence, markup=False, style="dim")
     else:
         text = getattr(comparison, f"to_{form}")()
         if output_file is None:
-            typer.echo(text, nl=False)
+            echo(text, nl=False)
         else:
             write_text(output_file, text)
-            typer.echo(output_file)
+            echo(output_file)
     if form == "csv":  # a table of numbers has no room for sentences
         echo_lines((f"soar-bench: {line(text)}" for text in comparison.mismatches), err=True)
     worse = whole.worse(split(metric), margin) if fail_if else []
     for row in worse:
-        typer.echo(f"soar-bench: {worse_than(row, comparison.reference, margin)}", err=True)
+        echo(f"soar-bench: {worse_than(row, comparison.reference, margin)}", err=True)
     if worse:
         raise typer.Exit(WORSE)
 
@@ -149,7 +148,7 @@ def leaderboard(
     page = pages.leaderboard(pages.load(results), results, file, form)
     if not check:
         write_text(file, page)
-        typer.echo(file)
+        echo(file)
     elif not file.exists() or file.read_bytes() != page.encode("utf-8"):
         options = "" if output is None and form == "md" else f" --output {file}"
         options += f" --format {form}" if output and output.suffix != f".{form}" else ""

@@ -47,11 +47,10 @@ def drift(
     Writes drift.csv, drift.json and drift.png. What was measured is not measured again:
     interrupted, the same command goes on with the next checkpoint.
     """
-    from rich.console import Console
-
     from soar_bench.checkpoints import resolve
     from soar_bench.core.devices import choose
     from soar_bench.core.progress import stages
+    from soar_bench.core.terminal import new_console
     from soar_bench.core.torchvision import mend_torchvision
     from soar_bench.shapes.world import DISTRIBUTIONS
     from soar_bench.suites.protocols import get_protocol, override
@@ -88,5 +87,5 @@ def drift(
     if as_json:
         common.echo_json(show.record(probes, settings_json))
         return
-    Console().print(*show.tables(probes))
+    new_console().print(*show.tables(probes))
     common.echo_lines([*show.notes(probes), *files])

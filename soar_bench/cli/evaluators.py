@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
 from typer import Argument, Option
 
 from soar_bench.cli.app import App, ListGroups
-from soar_bench.cli.common import AS_JSON, echo_lines
+from soar_bench.cli.common import AS_JSON, echo, echo_lines
 
 app = App("List the evaluators, show one, or start one of your own.", ListGroups)
 
@@ -28,13 +27,13 @@ def listing(
     with redirect_stdout(sys.stderr):  # a plug-in may print while it is imported
         rows = [pages.look(entry) for entry in registry.entries()]
     if as_json:
-        typer.echo(json.dumps([pages.as_json(row) for row in rows], indent=2))
+        echo(json.dumps([pages.as_json(row) for row in rows], indent=2))
     elif not sys.stdout.isatty():
         echo_lines(pages.plain(rows))
     else:
-        from rich.console import Console
+        from soar_bench.core.terminal import new_console
 
-        console = Console(highlight=False)
+        console = new_console(highlight=False)
         console.print(pages.table(rows))
         console.print()
         if command := pages.to_fetch(rows):
@@ -73,7 +72,7 @@ def new(
     from evaluators.scaffold import write_plug_in
 
     folder, module = write_plug_in(name, directory)
-    typer.echo(str(folder))
+    echo(str(folder))
     next_steps = (
         f"  look:     soar-bench evaluators show {module}",
         f"  try:      soar-bench eval shapes --evaluator {module}",

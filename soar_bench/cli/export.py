@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
 from typer import Argument, Option
 
 from soar_bench.cli.app import App
-from soar_bench.cli.common import RESULTS, echo_lines
+from soar_bench.cli.common import RESULTS, echo, echo_lines
 
 if TYPE_CHECKING:
     from soar_bench.records import Run
@@ -50,7 +49,7 @@ def card(
     except SoarBenchError as error:
         raise SoarBenchError(f"{output}: {error}") from None
     write_text(output, text)
-    typer.echo(output)
+    echo(output)
 
 
 @app.add("csv", "soar-bench export csv my-lora base --output samples.csv")
@@ -73,7 +72,7 @@ def _samples(runs: list[str], form: str, output: Path, force: bool, results: Pat
     from soar_bench.records.export import write_samples
 
     rows = write_samples(_select(results, runs), form, output, force)
-    typer.echo(f"{output}: {rows} rows")
+    echo(f"{output}: {rows} rows")
 
 
 def _select(results: Path, names: list[str]) -> list[Run]:
@@ -103,4 +102,4 @@ def import_(
 
     imported = import_results(file, label, tool, suite, results)
     echo_lines(notes(imported), err=True)
-    typer.echo(imported.folder)
+    echo(imported.folder)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import echo_lines, fail, split
+from soar_bench.cli.common import echo, echo_lines, fail, split
 
 if TYPE_CHECKING:
     from soar_bench.checkpoints.hub import HubId
@@ -49,12 +49,11 @@ def fetch(
 
     Files that are here and whole are left alone. Interrupted, the same command goes on.
     """
-    from rich.console import Console
-
     from soar_bench import fetch as fetching
     from soar_bench import suites
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.files import home
+    from soar_bench.core.terminal import new_console
     from soar_bench.fetch import download, file_sets
     from soar_bench.fetch import mirror as mirrors
     from soar_bench.output.fetch import listing
@@ -71,8 +70,8 @@ def fetch(
     if no_sets and not checkpoint:
         if mirror is not None:
             raise SoarBenchError("say what to take from the mirror: names, --suite or --all")
-        Console().print(listing(file_sets.everything(), _say))
-        typer.echo(f"They are kept in {home()}.")
+        new_console().print(listing(file_sets.everything(), _say))
+        echo(f"They are kept in {home()}.")
         return
 
     offline = offline or download.offline()
@@ -88,7 +87,7 @@ def fetch(
     plan = fetching.plan(sets, source, _say)
     echo_lines(f"{item.label}: here and whole" for item in plan.present)
     if not plan.missing:
-        typer.echo("Nothing to fetch.")
+        echo("Nothing to fetch.")
         return
     echo_lines(plan.summary())
     if source is None:
@@ -101,7 +100,7 @@ def fetch(
     for item, failure in fetching.fetch(plan, source, _say):
         untried -= 1
         if failure is None:
-            typer.echo(f"{item.label}: fetched")
+            echo(f"{item.label}: fetched")
         else:
             failures.append(f"soar-bench: {failure}")
     if failures:
@@ -156,17 +155,17 @@ def _checkpoints(names: list[str], offline: bool, dry_run: bool) -> None:
         _fail_offline(options, "the hub's cache here (the folder that HF_HUB_CACHE names)")
     for hub_id in ids:
         if offline:
-            typer.echo(f"{hub_id}: here ({hub.find(hub_id)[0]})")
+            echo(f"{hub_id}: here ({hub.find(hub_id)[0]})")
             continue
         plan = hub.plan(hub_id)
-        typer.echo(plan.summary())
+        echo(plan.summary())
         if dry_run:
             continue
-        typer.echo(f"{hub_id}: fetched ({hub.fetch(plan)})")
+        echo(f"{hub_id}: fetched ({hub.fetch(plan)})")
 
 
 def _say(sentence: str) -> None:
-    typer.echo(sentence, err=True)
+    echo(sentence, err=True)
 
 
 def _fail_offline(arguments: str, files: str) -> NoReturn:

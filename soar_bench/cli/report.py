@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import CACHE, CONFIG, RESULTS, echo_lines, files_or_names
+from soar_bench.cli.common import CACHE, CONFIG, RESULTS, echo, echo_lines, files_or_names
 
 
 def report(
@@ -58,4 +57,4 @@ def report(
     with stages() as progress:
         written = write_report(shown, options, progress)
     echo_lines(written.missing, err=True)
-    typer.echo(written.page)
+    echo(written.page)

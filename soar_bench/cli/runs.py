@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from soar_bench.cli import common
 from soar_bench.cli.app import App, ListGroups
-from soar_bench.cli.common import AS_JSON, CACHE, RESULTS, echo_json, echo_lines
+from soar_bench.cli.common import AS_JSON, CACHE, RESULTS, echo, echo_json, echo_lines
 
 app = App("List, show, verify and delete the records of runs.", ListGroups)
 
@@ -27,8 +27,7 @@ def listing(
     """List the runs, one per line; exit code 1 if a record is broken."""
     import sys
 
-    from rich.console import Console
-
+    from soar_bench.core.terminal import new_console
     from soar_bench.output import runs as pages
     from soar_bench.records.folders import survey
 
@@ -40,7 +39,7 @@ def listing(
     elif not sys.stdout.isatty():
         echo_lines(pages.plain(entries))
     else:
-        Console().print(pages.table(entries))
+        new_console().print(pages.table(entries))
     faults = [f"broken: {entry.fault}" for entry in entries if entry.fault]
     echo_lines(faults, err=True)
     if faults:
@@ -93,7 +92,7 @@ def delete(
     echo_lines((f"to delete: {entry.folder}" for entry in entries), err=True)
     if images:
         count = sum(len(part.images) for part in cached)
-        typer.echo(f"to delete: {count} images in {cache}, and their scores", err=True)
+        echo(f"to delete: {count} images in {cache}, and their scores", err=True)
     if dry_run:
         return
     if not yes:
@@ -105,9 +104,9 @@ def delete(
     removed = delete_cached(cached)
     for entry in entries:
         remove(entry, results)
-        typer.echo(entry.folder)
+        echo(entry.folder)
     if images:
-        typer.echo(f"{removed} images deleted", err=True)
+        echo(f"{removed} images deleted", err=True)
 
 
 @app.add("verify", "soar-bench runs verify\nsoar-bench runs verify my-lora")
@@ -197,7 +196,7 @@ def rerun(
             "this one with --anyway"
         )
     if dry_run:
-        typer.echo(f"{run} can be made again, in {output}")
+        echo(f"{run} can be made again, in {output}")
         return
     reruns.start(again)
     with stages() as progress:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import typer
 from typer import Argument, Option
 
 from soar_bench.cli.app import App
+from soar_bench.cli.common import echo
 
 app = App("Show or export the embedded world.")
 
@@ -37,4 +37,4 @@ def render(
 
     write = write_sheet if output.suffix == ".png" else write_folder
     write(output, DISTRIBUTIONS[world], seed, count)
-    typer.echo(output)
+    echo(output)

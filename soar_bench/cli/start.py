@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
 from typer import Option
 
-from soar_bench.cli.common import AS_JSON, fail
+from soar_bench.cli.common import AS_JSON, echo, fail
 
 
 def quickstart(
@@ -23,19 +22,19 @@ def quickstart(
     from soar_bench.quickstart import quickstart as run
     from soar_bench.quickstart import words
 
-    typer.echo(
+    echo(
         f"Post-training the embedded base for {steps} steps with SFT and with SOAR, then judging "
         f"all three on the same prompts and noise.\n"
         "Interrupt at any time; the same command goes on.\n"
     )
     with stages() as show:
         result = run(output, steps, images, seed, show)
-    typer.echo(
+    echo(
         "\nWhat was measured (value ± standard error; differences with their 95% interval, and p\n"
         "corrected for there being two metrics, which the verdict follows):\n"
     )
-    typer.echo(words(result))
-    typer.echo(
+    echo(words(result))
+    echo(
         f"\nThe board:      {result.leaderboard}\n"
         f"The pictures:   {result.picture}  (green frame: right, red: wrong)\n"
         f"A short training moves little and {result.comparisons[0].rows[0].value.scored} images "
@@ -64,19 +63,18 @@ def doctor(
     from contextlib import nullcontext
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from soar_bench.core.digests import reading_through
+    from soar_bench.core.terminal import new_console
     from soar_bench.doctor import State, examine
     from soar_bench.output.tables import doctor_tables
 
     through = reading_through() if verify else nullcontext()
-    with through, Console(stderr=True).status("looking") as status:
+    with through, new_console(stderr=True).status("looking") as status:
         findings = list(examine(device, golden, lambda name: status.update(f"looking at {name}")))
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        Console().print(*doctor_tables(findings))
+        new_console().print(*doctor_tables(findings))
     broken = [f"{f.section} {f.name}" for f in findings if f.state is State.broken]
     if broken:
         fail(f"broken here: {', '.join(broken)}")

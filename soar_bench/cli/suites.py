@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import typer
 from typer import Argument, Option
 
 from soar_bench.cli.app import App, ListGroups
-from soar_bench.cli.common import AS_JSON, files_or_names
+from soar_bench.cli.common import AS_JSON, echo, files_or_names
 
 app = App("List suites and protocols, or show one.", ListGroups)
 
@@ -26,13 +25,13 @@ def listing(as_json: bool = AS_JSON) -> None:
             "suites": [pages.as_json(row, prompts=False) for row in rows],
             "protocols": pages.protocols_json(),
         }
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        echo(json.dumps(record, indent=2, ensure_ascii=False))
     elif not sys.stdout.isatty():
-        typer.echo("\n".join(pages.plain(rows)))
+        echo("\n".join(pages.plain(rows)))
     else:
-        from rich.console import Console
+        from soar_bench.core.terminal import new_console
 
-        console = Console(highlight=False)
+        console = new_console(highlight=False)
         console.print(pages.suites_table(rows))
         console.print()
         console.print(pages.protocols_table())
@@ -57,7 +56,7 @@ def show(
     rows = [pages.read_row(name) for name in files_or_names(names)]
     if as_json:
         record = {"suites": [pages.as_json(row, prompts=True) for row in rows]}
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        echo(json.dumps(record, indent=2, ensure_ascii=False))
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        typer.echo("\n\n".join("\n".join(pages.page(row, width)) for row in rows))
+        echo("\n\n".join("\n".join(pages.page(row, width)) for row in rows))

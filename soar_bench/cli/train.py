@@ -8,7 +8,7 @@ from typing import Literal
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import echo_json, echo_lines, numbers
+from soar_bench.cli.common import echo, echo_json, echo_lines, numbers
 
 
 def _help_settings(show: bool) -> None:
@@ -109,7 +109,7 @@ def train(
         with stages(quiet=not main) as show:
             folders.append(str(run(settings, progress=show, note=show.note)))
         if main and not as_json:
-            typer.echo(folders[-1])
+            echo(folders[-1])
     leave()
     if main and as_json:
         echo_json([{"checkpoint": folder} for folder in folders])

@@ -22,6 +22,9 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from soar_bench.core.terminal import new_console
+from soar_bench.core.text import printable
+
 #: Lines of a stage in a log, besides the first two.
 _LINES = 12
 #: Seconds between two lines of a stage in a log, at least.
@@ -51,6 +54,7 @@ class Stages:
     def __call__(
         self, stage: str, done: int, total: int, figures: Mapping[str, float] | None = None
     ) -> None:
+        stage = printable(stage)
         told = [f"{name} {value:.4g}" for name, value in (figures or {}).items()]
         if self._bar is not None:
             self._draw(self._bar, stage, done, total, told)
@@ -153,7 +157,7 @@ def stages(
     """Show progress on the error stream, so that a command's output can be piped; nothing if
     ``quiet``, where another process speaks for all. ``title`` names the work that has the stages.
     """
-    console = console or Console(file=sys.stderr, quiet=quiet)
+    console = console or new_console(file=sys.stderr, quiet=quiet)
     if not console.is_terminal:
         yield Stages(console, None, title)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,9 +39,38 @@ def is_unicode(value: Any) -> bool:
     return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
+#: What moves the cursor, changes colours or the order of letters, or cannot be written.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
 def printable(text: str) -> str:
-    """Return the text on one line; what would move the cursor or change colours is escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """Return the text on one line: control characters and halves of pairs are escaped."""
+    return _CONTROL.sub(_escape, text)
+
+
+def printable_lines(text: str) -> str:
+    """Return :func:`printable` text in which line feeds and tabs stay."""
+    return _CONTROL.sub(lambda match: match[0] if match[0] in "\n\t" else _escape(match), text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return repr(match[0])[1:-1]
+
+
+#: Begins of texts that spreadsheet programs take for formulas, as wide signs too.
+_FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+
+
+def csv_text(text: str) -> str:
+    """Return a text for a cell of CSV: one that begins as a formula gets an apostrophe before it,
+    so that spreadsheet programs show it.
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def from_csv(text: str) -> str:
+    """Return the text that :func:`csv_text` was given."""
+    return text[1:] if text[:1] == "'" and _FORMULA.match(text[1:]) else text
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from soar_bench.core.files import replace_atomically, write_text
-from soar_bench.core.text import json_text
+from soar_bench.core.text import csv_text, json_text
 from soar_bench.drift import figures
 from soar_bench.drift.figures import EXACT, DriftRow, Probe, ProbeGroup, entrants, labels, summary
 from soar_bench.stats import CONFIDENCE
@@ -60,6 +60,7 @@ def _rows(probes: Sequence[Probe]) -> list[DriftRow]:
 def as_csv(probes: Sequence[Probe]) -> str:
     """Return a line per row with the fields of DriftRow; what is not defined is empty."""
     table = pd.DataFrame([asdict(row) for row in _rows(probes)])
+    table["checkpoint"] = table["checkpoint"].map(csv_text)
     return table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
 
 

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from soar_bench.core.digests import versions
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import printable
 
 if TYPE_CHECKING:
     import httpx2
@@ -120,7 +121,7 @@ def progress_bar(label: str, total: int | None, done: int = 0) -> tqdm[Any]:
 
     seconds = 0.1 if sys.stderr.isatty() else 10.0
     return tqdm(
-        desc=label, total=total, initial=done, unit="B", unit_scale=True, leave=False,
+        desc=printable(label), total=total, initial=done, unit="B", unit_scale=True, leave=False,
         mininterval=seconds, delay=seconds,
     )  # fmt: skip
 

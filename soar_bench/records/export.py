@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import csv_text
 from soar_bench.records.run import COLUMNS, Run, metrics_of
 from soar_bench.stats import estimate
 
@@ -266,5 +267,7 @@ def write_samples(runs: Sequence[Run], form: str, output: Path, force: bool = Fa
         if form == "parquet":
             table.to_parquet(aside, index=False, compression="zstd")
         else:
+            texts = table.select_dtypes(include=["object", "string"])
+            table[texts.columns] = texts.map(csv_text, na_action="ignore")
             table.to_csv(aside, index=False, lineterminator="\n")
     return len(table)

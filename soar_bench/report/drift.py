@@ -6,6 +6,7 @@ docs/report.md says which files are read, and where they are looked for.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.text import from_csv
 from soar_bench.drift.figures import evenly
 from soar_bench.report import lines, plots, svg, text
 from soar_bench.report.lines import Line, Mark
@@ -61,7 +63,7 @@ def read(file: Path) -> Drift:
     try:
         content = file.read_text("utf-8")
         is_json = file.suffix == ".json"
-        rows: Any = json.loads(content) if is_json else [*csv.DictReader(content.splitlines())]
+        rows: Any = json.loads(content) if is_json else [*csv.DictReader(io.StringIO(content, ""))]
     except (ValueError, csv.Error) as error:
         raise SoarBenchError(f"{file} cannot be read ({error}): write it again") from None
     if isinstance(rows, dict):
@@ -82,7 +84,7 @@ def read(file: Path) -> Drift:
             )
         mark = Mark(timestep, ratio, (ratio - spread, ratio + spread), text.number(ratio))
         by_checkpoint = curves.setdefault(str(row.get("steps_rolled") or ""), {})
-        by_checkpoint.setdefault(str(row["checkpoint"]), []).append(mark)
+        by_checkpoint.setdefault(from_csv(str(row["checkpoint"])), []).append(mark)
     for marks in (marks for by_checkpoint in curves.values() for marks in by_checkpoint.values()):
         marks.sort(key=lambda mark: mark.x)
     return curves

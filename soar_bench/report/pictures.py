@@ -21,6 +21,7 @@ from PIL import Image
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import digest_image, read_pixels
+from soar_bench.core.text import from_csv
 from soar_bench.records import Run
 from soar_bench.records.delete import store_of
 from soar_bench.scoring.images import FILES_FILE
@@ -153,7 +154,8 @@ def _files(run: Run) -> Iterator[tuple[tuple[str, int], str]]:
     with file.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             try:
-                yield (str(row["prompt_id"]), int(row["index"])), str(row["file"])
+                prompt, file_name = from_csv(str(row["prompt_id"])), from_csv(str(row["file"]))
+                yield (prompt, int(row["index"])), file_name
             except (KeyError, TypeError, ValueError):
                 raise SoarBenchError(f"{file} is damaged: score that folder again") from None
 

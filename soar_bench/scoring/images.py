@@ -21,6 +21,7 @@ from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import write_text
 from soar_bench.core.images import digest_image, read_pixels
+from soar_bench.core.text import csv_text
 from soar_bench.scoring.folders import FolderImages, listed_images, open_folder
 from soar_bench.suites.types import PlannedSample
 
@@ -141,7 +142,10 @@ class ImageSet:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("prompt_id", "index", "file", "image"))
-        writer.writerows((s.prompt.id, s.index, file, c.digest) for s, file, c in self._rows())
+        writer.writerows(
+            (csv_text(s.prompt.id), s.index, csv_text(file), c.digest)
+            for s, file, c in self._rows()
+        )
         write_text(folder / FILES_FILE, text.getvalue())
 
     def _rows(self) -> Iterator[tuple[PlannedSample, str, Content]]:

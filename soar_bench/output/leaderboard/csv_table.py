@@ -11,6 +11,7 @@ from typing import Any
 
 from soar_bench.boards import published
 from soar_bench.boards.standings import Figure, Leaderboard, Standing
+from soar_bench.core.text import csv_text
 from soar_bench.output.leaderboard import words
 
 #: ``source`` is measured, imported or published; only measured lines of one ``board`` are
@@ -22,6 +23,8 @@ COLUMNS = (
     "standard_error", "n", "unscored", "prompts", "seeds", "seed_deviation", "difference",
     "difference_low", "difference_high", "date", "records",
 )  # fmt: skip
+#: Columns whose text comes from names.
+_TEXTS = ("suite", "protocol", "checkpoint", "metric", "unit", "date", "records")
 
 
 def table_of(boards: Sequence[Leaderboard], page: Path) -> str:
@@ -47,7 +50,8 @@ def _line(board: Leaderboard, row: Standing, metric: str, page: Path) -> dict[st
     counts = (value.scored, value.unscored, value.prompts)
     records = " ".join(words.relative(run.folder, page) for run in row.runs)
     cells = (*place, *name, *rank, *_interval(value), _plain(value.standard_error), *counts, *seeds)
-    return dict(zip(COLUMNS, (*cells, *_interval(cell.difference), row.date, records), strict=True))
+    line = dict(zip(COLUMNS, (*cells, *_interval(cell.difference), row.date, records), strict=True))
+    return line | {name: csv_text(line[name]) for name in _TEXTS}
 
 
 def _interval(figure: Figure | None) -> tuple[str, str, str]:
