@@ -25,6 +25,7 @@ LONGEST = (
     "test_rerun.py",
     "test_scoring.py",
     "test_loop.py",
+    "test_processes_resume.py",
     "test_optimizers.py",
     "test_cli.py",
     "test_sampler.py",

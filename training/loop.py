@@ -29,7 +29,7 @@ from training.data import Source
 from training.data.checking import check
 from training.data.encoding import plan_for
 from training.encoders import CORE
-from training.method import Objective, add_gradients
+from training.method import Objective, add_gradients, settle
 from training.methods import make_objective
 from training.optimizers import check_optimizer, make_optimizer, set_learning_rate
 from training.parallel import Parallel
@@ -115,6 +115,8 @@ def train(
             # What the model itself draws, as dropout does, is another on each process.
             torch.manual_seed(key(config.seed, step, parallel.rank, "model"))
             batches = objective.batches(step)
+            if step == first:
+                settle(parallel, model, objective, batches)
             # Of all micro-batches and processes, and known before any pass of the model. All
             # processes are asked at once whether to stop: they stop at the same step.
             *counts, stopping = parallel.sum(*objective.counts(batches), signals.received)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from training.parallel import Parallel
 
@@ -88,3 +89,23 @@ def add_gradients(
             for name, value in one.sums.items():
                 sums[name] = sums.get(name, zero) + value.detach()
     return sums
+
+
+def settle(
+    parallel: Parallel, model: torch.nn.Module, objective: Objective, batches: Sequence[Any]
+) -> None:
+    """Run a pass under DDP whose gradient is thrown away.
+
+    DDP groups gradients in the order in which its first backward pass made them, and three or more
+    processes round the sums of other groups in another way. After this pass a run that goes on
+    sums as one that was never stopped. No random state changes.
+    """
+    if not isinstance(model, DistributedDataParallel):
+        return
+    cuda = parallel.device.type == "cuda"
+    with (
+        torch.random.fork_rng([parallel.device] if cuda else []),
+        parallel.one_pass(model, last=True),
+    ):
+        parallel.backward(next(objective.run(batches[0])).loss)
+    model.zero_grad()

@@ -28,6 +28,7 @@ from accelerate.utils import (
 )
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from training.cache import Processes
@@ -132,6 +133,10 @@ class Parallel:
             transformer.forward = convert_outputs_to_fp32(cast(transformer.forward))
         if self._accelerator.distributed_type != DistributedType.DEEPSPEED:
             model, optimizer = self._accelerator.prepare(transformer, optimizer)
+            # Buffers, such as SD3's 0.9 GB table of positions, are the same everywhere and stay so.
+            # Set afterwards, since versions of torch differ in the argument's name.
+            if isinstance(model, DistributedDataParallel):
+                model.broadcast_buffers = False
             return model, optimizer
         settings = self._accelerator.deepspeed_plugin.deepspeed_config
         configure(settings, optimizer, self.count, clip_norm)
@@ -206,16 +211,16 @@ def part(tensor: Tensor) -> Tensor:
 
 
 def like(tensor: Tensor, example: Tensor) -> Tensor:
-    """A tensor of this process's part of the example, placed and divided as the example is.
+    """A copy of a tensor of this process's part of the example, placed and divided as that is.
 
-    One of another shape, such as a count of steps, is what it was.
+    One of another shape, such as a count of steps, stays where it is.
     """
     if tensor.shape != part(example).shape:
-        return tensor
+        return tensor.clone()
     if not isinstance(example, DTensor):
-        return tensor.to(example.device)
+        return tensor.to(example.device, copy=True)
     return DTensor.from_local(
-        tensor.to(example.device),
+        tensor.to(example.device, copy=True),
         example.device_mesh,
         example.placements,
         shape=example.shape,

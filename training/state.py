@@ -91,9 +91,10 @@ class Trained:
         }
         self.optimizer.load_state_dict({**state["optimizer"], "state": moments})
         if self.average is not None:
-            pairs = zip(state["average"]["shadow_params"], examples, strict=True)
-            shadows = [like(tensor, example.detach()) for tensor, example in pairs]
-            self.average.load_state_dict({**state["average"], "shadow_params": shadows})
+            self.average.optimization_step = state["average"]["optimization_step"]
+            pairs = zip(self.average.shadow_params, state["average"]["shadow_params"], strict=True)
+            for shadow, tensor in pairs:
+                part(shadow).copy_(tensor)
 
 
 def save_state(output: Path, step: int, trained: Trained, parallel: Parallel, run: str) -> None:
@@ -172,7 +173,8 @@ def _read(file: Path, step: int, run: str, division: str) -> dict[str, Any]:
         digested = beside.exists()
         if digested and beside.read_bytes() != _digest_line(file).encode():
             raise ValueError("it was damaged or changed since it was written")
-        state = torch.load(file, weights_only=True, map_location="cpu")
+        # Mapped: the processes of a host read one copy, page by page.
+        state = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
         if not isinstance(state, dict):
             raise TypeError("it holds no state")
         if "run" in state and not digested:

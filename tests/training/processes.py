@@ -93,7 +93,11 @@ def _run(job: dict[str, Any]) -> None:
             _note_timesteps(loaded.transformer, seen)
         return loaded
 
+    def sync_buffers(model: Any) -> None:
+        raise AssertionError("buffers that never change were sent with a step")
+
     BasePipeline.load = load_watched  # type: ignore[method-assign]
+    torch.nn.parallel.DistributedDataParallel._sync_buffers = sync_buffers  # type: ignore[method-assign]
 
     def progress(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
         if stage == "train" and done == job.get("stop"):

@@ -1,0 +1,50 @@
+"""Three processes and more: a run that was stopped ends with the bits of one that was not.
+
+Two cannot show a difference: a sum of two is the same in either order.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from processes import FSDP2, train_all
+from test_processes import metrics, settings, weights
+
+#: Not every parameter fits into DDP's first group, so that its groups are made anew.
+FULL = {"batch_size": 1, "soar": {"points": 2, "guidance": 2.0}}
+ADAPTER = {**FULL, "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.1}}
+
+
+def check(tiny_config, tmp_path, kinds, tries, count, environment):
+    """Each kind of training whole, and as often again as there are tries, each stopped in the step
+    after each of its own.
+    """
+    jobs = []
+    for kind, changes in kinds.items():
+        whole = settings(tiny_config, tmp_path, kind, **changes)
+        jobs.append({"settings": whole})
+        for number, stops in enumerate(tries):
+            parts = {**whole, "output": str(tmp_path / f"{kind}-{number}")}
+            jobs += [{"settings": parts, "stop": stop} for stop in stops]
+            jobs.append({"settings": parts})
+    train_all(jobs, count, **environment)
+    for kind in kinds:
+        expected = weights(tmp_path / kind)
+        for number in range(len(tries)):
+            parts = tmp_path / f"{kind}-{number}"
+            found = weights(parts)
+            assert expected.keys() == found.keys()
+            assert all(torch.equal(expected[name], found[name]) for name in expected)
+            assert metrics(tmp_path / kind) == metrics(parts)
+
+
+def test_three_processes_go_on_after_a_stop(tiny_config, tmp_path):
+    check(tiny_config, tmp_path, {"full": FULL}, [[1]], 3, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [3, 4])
+@pytest.mark.parametrize("environment", [{}, FSDP2], ids=["ddp", "fsdp2"])
+def test_processes_go_on_after_stops(count, environment, tiny_config, tmp_path):
+    kinds = {"full": FULL, "adapter": ADAPTER}
+    check(tiny_config, tmp_path, kinds, [[1, 3], [2]], count, environment)
