@@ -9,7 +9,7 @@ docs/write-an-evaluator.md shows how to score images and how to write an evaluat
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score, SetEvaluator
 
 if TYPE_CHECKING:
     from evaluators.registry import names as list
@@ -25,6 +25,7 @@ __all__ = [
     "Sample",
     "Score",
     "Scorer",
+    "SetEvaluator",
     "check_evaluator",
     "list",
     "load",

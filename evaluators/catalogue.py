@@ -44,6 +44,15 @@ CLIP_VIT_L_14 = _of_hub(
     "arXiv 2103.00020",
 )  # fmt: skip
 
+CLIP_VIT_L_14_336 = _of_hub(
+    "clip-vit-l-14-336",
+    "openai/clip-vit-large-patch14-336",
+    "ce19dc912ca5cd21c8a653c79e251e808ccabcd1",
+    dict.fromkeys(("config.json", "pytorch_model.bin", "vocab.json", "merges.txt"), (None, None)),
+    "MIT (openai/CLIP)",
+    "arXiv 2103.00020",
+)  # fmt: skip
+
 #: The vocabulary that all CLIP models share, from the repository that PickScore takes it from.
 CLIP_TOKENIZER = _of_hub(
     "clip-tokenizer",
@@ -120,7 +129,58 @@ MASK2FORMER = Weights(
     source="open-mmlab/mmdetection, configs/mask2former; arXiv 2112.01527",
 )
 
+DINOV2 = _of_hub(
+    "dinov2-base",
+    "facebook/dinov2-base",
+    "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
+    {"config.json": _UNKNOWN, "model.safetensors": _UNKNOWN},
+    "Apache-2.0",
+    "arXiv 2304.07193",
+)
+
+ALEXNET = Weights(
+    name="alexnet",
+    files=(
+        WeightFile(
+            "alexnet-owt-7be5be79.pth",
+            "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+            sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        ),
+    ),
+    licence="BSD-3-Clause (torchvision)",
+    source="pytorch/vision, AlexNet_Weights.IMAGENET1K_V1",
+)
+
+LPIPS_HEADS = Weights(
+    name="lpips-alex",
+    files=(
+        WeightFile(
+            "alex.pth",
+            "https://github.com/richzhang/PerceptualSimilarity/raw/"
+            "c33f89e9f46522a584cf41d8880eb0afa982708b/lpips/weights/v0.1/alex.pth",
+            sha256="df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+            size=6_009,
+        ),
+    ),
+    licence="BSD-2-Clause",
+    source="richzhang/PerceptualSimilarity; arXiv 1801.03924",
+)
+
+INCEPTION = Weights(
+    name="inception-2015-12-05",
+    files=(
+        WeightFile(
+            "weights-inception-2015-12-05-6726825d.pth",
+            "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+            "weights-inception-2015-12-05-6726825d.pth",
+            sha256_prefix="6726825d",
+        ),
+    ),
+    licence="Apache-2.0",
+    source="toshas/torch-fidelity, converted from TensorFlow's inception-2015-12-05",
+)
+
 ALL: tuple[Weights, ...] = (
     CLIP_VIT_L_14, CLIP_TOKENIZER, PICKSCORE, HPS_V2_1, IMAGE_REWARD, BERT_TOKENIZER, AESTHETIC,
-    MASK2FORMER,
+    MASK2FORMER, CLIP_VIT_L_14_336, INCEPTION, DINOV2, ALEXNET, LPIPS_HEADS,
 )  # fmt: skip

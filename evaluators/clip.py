@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from evaluators.images import View, stack
-from evaluators.loading import empty_model, load_strictly, read_safetensors
+from evaluators.loading import empty_model, load_strictly, read_checkpoint, read_safetensors
 from evaluators.types import Evaluator, EvaluatorError, Sample, Score
 from evaluators.weights import Weights
 from soar_bench.core.torchvision import mend_torchvision
@@ -191,7 +191,8 @@ def tower(
     what: str,
     embedding: int | None = None,
 ) -> Tower:
-    """Return the model in ``weights`` (hub layout: ``config.json``, ``model.safetensors``).
+    """Return the model in ``weights`` (hub layout: ``config.json``, and ``model.safetensors``
+    or ``pytorch_model.bin``).
 
     ``what`` names it in errors; ``embedding`` is the width that its embeddings must have.
     EvaluatorError if files are missing, damaged or of another model.
@@ -212,8 +213,14 @@ def tower(
             f"{file} describes another model than {what}: embeddings of {config.projection_dim} "
             f"numbers instead of {embedding}"
         )
-    file = weights.file("model.safetensors")
-    new = build(config, read_safetensors(file), file, tokenizer, device, dtype, what)
+    stored = {file.path for file in weights.files}
+    if "model.safetensors" in stored:
+        file = weights.file("model.safetensors")
+        state = read_safetensors(file)
+    else:
+        file = weights.file("pytorch_model.bin")
+        state = read_checkpoint(file)
+    new = build(config, state, file, tokenizer, device, dtype, what)
     _towers[key] = new
     return new
 

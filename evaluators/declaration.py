@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from evaluators.types import Evaluator, Metric
+from evaluators.types import Evaluator, Metric, SetEvaluator
 from evaluators.weights import Weights
 
 #: Names of evaluators and metrics are parts of file names, columns and commands.
@@ -55,6 +55,17 @@ def _faults(evaluator: object) -> Iterator[str]:
     shares: Any = evaluator.shares
     if not isinstance(shares, str):
         yield f"must declare shares as a word, not {shares!r}"
+    if isinstance(evaluator, SetEvaluator):
+        yield from _set_faults(evaluator)
+
+
+def _set_faults(evaluator: SetEvaluator) -> Iterator[str]:
+    together: Any = evaluator.together
+    if together not in ("prompt", "run"):
+        yield f"must judge together the images of a 'prompt' or a 'run', not of {together!r}"
+    fewest: Any = evaluator.fewest
+    if not isinstance(fewest, int) or fewest < 1:
+        yield f"must declare fewest as a number of images from 1, not {fewest!r}"
 
 
 def _metric_faults(metric: Any) -> Iterator[str]:

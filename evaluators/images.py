@@ -100,6 +100,17 @@ def padded_view(antialias: bool) -> View:
     return view
 
 
+def squashed_view() -> View:
+    """Return CMMD's preprocessing: bicubic resize of the tensor to a square, without anti-aliasing
+    and whatever the picture's ratio of sides.
+    """
+
+    def view(image: np.ndarray, size: int) -> torch.Tensor:
+        return normalise(_resize(_to_unit(image), size, size, "bicubic", False))
+
+    return view
+
+
 def _resize(
     pixels: torch.Tensor, height: int, width: int, mode: str, antialias: bool
 ) -> torch.Tensor:

@@ -6,7 +6,9 @@ A name is one of
 - the name of an entry point of the group ``soar_bench.evaluators`` of an installed package;
 - ``path/to/file.py:Class``, or ``path/to/file.py`` if it defines one evaluator;
 - ``package.module:Class``, looked for in the current folder too;
-- ``openclip:MODEL/PRETRAINED``, see :mod:`evaluators.openclip_package`.
+- ``openclip:MODEL/PRETRAINED``, see :mod:`evaluators.openclip_package`;
+- ``fidelity:FOLDER``, ``fidelity-dinov2:FOLDER`` or ``cmmd:FOLDER``, the folder of reference
+  pictures, see :mod:`evaluators.sets.reference`.
 
 A name refers to an :class:`~evaluators.types.Evaluator` subclass or a function that returns an
 evaluator, called without arguments; an object can stand in its place (:func:`source`). A plug-in
@@ -53,6 +55,10 @@ BUILT_IN: dict[str, str] = {
     "clipscore": "evaluators.clipscore:ClipScore",
     "clipscore-no-antialias": "evaluators.clipscore:clipscore_no_antialias",
     "clipscore-processor": "evaluators.clipscore:clipscore_processor",
+    "diversity-clip": "evaluators.sets.diversity:ClipDiversity",
+    "diversity-dinov2": "evaluators.sets.diversity:DinoDiversity",
+    "diversity-lpips": "evaluators.sets.lpips:LpipsDiversity",
+    "near-duplicates": "evaluators.sets.near_duplicates:NearDuplicates",
     "picture-statistics": "evaluators.statistics:PictureStatistics",
     "shapes-geneval": "evaluators.geneval.shapes:ShapesGenEval",
     "shapes-clipscore": "evaluators.shapes.clipscore:ShapesClipScore",
@@ -60,6 +66,12 @@ BUILT_IN: dict[str, str] = {
 
 #: Begins the name of a model of the open_clip package, unless it is a ``module:Class``.
 _OPEN_CLIP = "openclip:"
+#: Class of each evaluator that is named with a folder of reference pictures.
+_REFERENCED = {
+    "fidelity:": "evaluators.sets.reference:InceptionFidelity",
+    "fidelity-dinov2:": "evaluators.sets.reference:DinoFidelity",
+    "cmmd:": "evaluators.sets.reference:Cmmd",
+}
 _BUILT_IN = "built in"
 _LOCAL = "local"
 _TARGET = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*")
@@ -111,6 +123,9 @@ def find(name: str) -> Entry:
     """Return the entry of an evaluator's name. EvaluatorError if there is none."""
     if name.startswith(_OPEN_CLIP) and not _TARGET.fullmatch(name):
         return Entry(name, "evaluators.openclip_package:OpenClipScore", _BUILT_IN)
+    for prefix, target in _REFERENCED.items():
+        if name.startswith(prefix):
+            return Entry(name, target, _BUILT_IN)
     if ":" in name or name.endswith(".py"):
         return Entry(name, name, _LOCAL)
     if name in BUILT_IN:  # also where a plug-in takes its name
@@ -313,8 +328,8 @@ def _factory(entry: Entry) -> tuple[Any, str]:
             return _only_evaluator(module, file), digest
     with _reported(entry, f"has no {attribute}"):
         factory: Any = reduce(getattr, attribute.split("."), module)
-    if entry.origin == _BUILT_IN and entry.name.startswith(_OPEN_CLIP):
-        factory = partial(factory, entry.name.removeprefix(_OPEN_CLIP))
+    if entry.origin == _BUILT_IN and entry.name.startswith((_OPEN_CLIP, *_REFERENCED)):
+        factory = partial(factory, entry.name.partition(":")[2])
     return factory, digest
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from evaluators import registry
-from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score, SetEvaluator
 from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.images import rgb_array
 from soar_bench.core.memory import out_of_memory
@@ -106,8 +106,11 @@ class Scorer:
         # and the caller may have written other pixels into it.
         fresh = [replace(sample, image=sample.image.view()) for sample in samples]
         results: list[dict[str, Score]] = []
-        for start in range(0, len(fresh), self.batch_size):
-            batch = fresh[start : start + self.batch_size]
+        # who judges images together sees them all, and embeds them in batches of its own
+        whole = isinstance(self.evaluator, SetEvaluator)
+        step = max(len(fresh), 1) if whole else self.batch_size
+        for start in range(0, len(fresh), step):
+            batch = fresh[start : start + step]
             try:
                 with preserved_torch_state(self.device), torch.inference_mode():
                     results += score_batch(self.evaluator, batch)
@@ -131,13 +134,17 @@ def score_batch(evaluator: Evaluator, samples: Sequence[Sample]) -> list[dict[st
     BrokenContract for what is not one score of each metric for each sample, within the metric's
     range. Errors of the evaluator itself pass through.
     """
-    results: Any = evaluator.score(samples)
+    return plain_scores(evaluator, evaluator.score(samples), len(samples))
+
+
+def plain_scores(evaluator: Evaluator, results: Any, count: int) -> list[dict[str, Score]]:
+    """Return what an evaluator returned for ``count`` samples, as :func:`score_batch` does."""
     if isinstance(results, Iterable) and not isinstance(results, str | Mapping):
         results = list(results)
     names = {metric.name for metric in evaluator.metrics}
     if (
         not isinstance(results, list)
-        or len(results) != len(samples)
+        or len(results) != count
         or any(not isinstance(scores, Mapping) or set(scores) != names for scores in results)
     ):
         raise BrokenContract(

@@ -23,7 +23,7 @@ from PIL import Image
 
 from evaluators import registry
 from evaluators.declaration import fault
-from evaluators.types import Evaluator, EvaluatorError, Sample, Score
+from evaluators.types import Evaluator, EvaluatorError, Sample, Score, SetEvaluator
 from soar_bench.core.images import decode
 
 Factory = Callable[[], Evaluator]
@@ -65,7 +65,8 @@ def check_evaluator(
         evaluator: a name, an object (of which copies are checked, so that it stays unloaded), the
             class, or a function without arguments that a module defines.
         samples: images of several sizes, and one that stays unscored if the evaluator leaves any
-            unscored; :func:`sample_images` unless given.
+            unscored; :func:`sample_images` unless given. A SetEvaluator is checked on sets: several
+            images of a prompt.
         tolerance: how far values may differ, relative to the value where that exceeds 1.
         processes: whether to compare scores with those of two new processes.
 
@@ -74,11 +75,11 @@ def check_evaluator(
         EvaluatorError: the evaluator cannot run here.
     """
     factory = _factory(evaluator)
+    subject: Evaluator = _call(factory, "making an evaluator")
     if samples is None:
-        samples = [Sample(image, f"a photo of {name}") for name, image in sample_images().items()]
+        samples = _default_samples(isinstance(subject, SetEvaluator))
     samples = list(samples)
     assert samples, "give at least one sample to check an evaluator with"
-    subject: Evaluator = _call(factory, "making an evaluator")
     wrong = fault(subject)
     assert not wrong, f"the evaluator {wrong}"
     identity, metrics = _identity(subject), subject.metrics
@@ -90,10 +91,14 @@ def check_evaluator(
     case.same(reference, case.score(samples), "when it is scored again after one load()")
     empty = _call(lambda: subject.score([]), "score([])")
     assert empty == [], f"score([]) must give [], not {empty!r}"
-    case.same(reference, [case.score([s])[0] for s in samples], "alone and in a batch")
+    if isinstance(subject, SetEvaluator):
+        _check_rows(subject, samples, tolerance)
+    else:
+        case.same(reference, [case.score([s])[0] for s in samples], "alone and in a batch")
     case.same(reference, case.score(samples[::-1])[::-1], "in another order")
-    beside = case.score([samples[0], samples[-1], samples[0]])
-    case.same([reference[i] for i in (0, -1, 0)], beside, "beside a copy of itself")
+    if not isinstance(subject, SetEvaluator):
+        beside = case.score([samples[0], samples[-1], samples[0]])
+        case.same([reference[i] for i in (0, -1, 0)], beside, "beside a copy of itself")
     case.same(reference, case.score([_as_png(s) for s in samples]), "saved as PNG and read back")
     after = _identity(subject)
     assert after == identity, (
@@ -160,15 +165,18 @@ class _Case:
     def check_processes(
         self, factory: Factory, reference: Scores, identity: dict[str, str]
     ) -> None:
-        """Score every second sample in one new process, the others in another."""
+        """Score every second sample in one new process, the others in another; sets in one."""
         sent = [replace(sample, metadata=dict(sample.metadata)) for sample in self.samples]
+        halves = [sent[::2], sent[1::2]]
+        together = isinstance(self.evaluator, SetEvaluator)
         parts = []
-        for error, part, other in _in_processes(factory, [sent[::2], sent[1::2]]):
+        for error, part, other in _in_processes(factory, [sent] if together else halves):
             assert not error, error
             assert other == identity, (
                 f"identity() must be the same in every process, not {identity} and {other}"
             )
             parts.append(part)
+        parts = [parts[0][::2], parts[0][1::2]] if together else parts
         scores = [parts[row % 2][row // 2] for row in range(len(sent))]
         self.check_results(scores)
         self.same(reference, scores, "in two other processes")
@@ -190,6 +198,31 @@ class _Case:
 
     def _room(self, value: float) -> float:
         return self.tolerance * max(1.0, abs(value))
+
+
+def _default_samples(sets: bool) -> list[Sample]:
+    """Return the sample images, each with a prompt of its own; those of one size with one prompt
+    for evaluators of sets.
+    """
+    images = sample_images()
+    if not sets:
+        return [Sample(image, f"a photo of {name}") for name, image in images.items()]
+    square = [image for image in images.values() if image.shape == (64, 64, 3)]
+    return [Sample(image, f"a photo {i // 3}") for i, image in enumerate([*square, *square[1:]])]
+
+
+def _check_rows(evaluator: SetEvaluator, samples: list[Sample], tolerance: float) -> None:
+    """Check that an image's row depends on that image alone."""
+    rows = _call(lambda: evaluator.embed(samples), "embed()")
+    assert isinstance(rows, list) and len(rows) == len(samples), (
+        "embed() must return a list with one array for each sample"
+    )
+    for number, (sample, row) in enumerate(zip(samples, rows, strict=True)):
+        (alone,) = evaluator.embed([sample])
+        same = np.shape(row) == np.shape(alone) and np.allclose(
+            row, alone, rtol=tolerance, atol=tolerance
+        )
+        assert same, f"embed() must give sample {number} the same row alone and in a batch"
 
 
 def _call(call: Callable[[], Any], what: str) -> Any:

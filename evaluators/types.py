@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from soar_bench.core.errors import EvaluatorError as EvaluatorError
+from soar_bench.core.text import count
 
 if TYPE_CHECKING:
     from evaluators.weights import Weights
+
+#: Images that a SetEvaluator embeds at once where nothing else says how many.
+AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -115,3 +119,50 @@ class Evaluator(ABC):
     @abstractmethod
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         """Return, for each sample in order, the score of each of ``metrics`` by its name."""
+
+
+class SetEvaluator(Evaluator):
+    """Base class of what judges images together: all of a prompt, or all of a run.
+
+    It sees each image alone first (:meth:`embed`) and then the rows of a whole set
+    (:meth:`score_set`). Every image of the set gets a score, and the mean of a set's scores is the
+    set's value; so standard errors, intervals and paired tests are those of any other metric.
+    """
+
+    #: images that are judged together: those of one prompt, or of the whole run
+    together: Literal["prompt", "run"] = "prompt"
+    #: fewest images of a set that has a value
+    fewest: int = 2
+
+    @abstractmethod
+    def embed(self, samples: Sequence[Sample]) -> list[np.ndarray]:
+        """Return an array of any shape for each sample in order, from that sample alone."""
+
+    @abstractmethod
+    def score_set(self, rows: Sequence[np.ndarray]) -> list[dict[str, Score]]:
+        """Return, for each row of a set of ``fewest`` or more, a score of each of ``metrics``.
+
+        Scores follow their rows: another order of the rows gives the same scores in that order.
+        """
+
+    def judge(self, rows: Sequence[np.ndarray]) -> list[dict[str, Score]]:
+        """Return :meth:`score_set`, and unscored where the set is smaller than ``fewest``."""
+        if len(rows) >= self.fewest:
+            return self.score_set(rows)
+        reason = f"the {self.together} has {count(len(rows), 'image')}, fewer than {self.fewest}"
+        return [{metric.name: Score(None, reason) for metric in self.metrics} for _ in rows]
+
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+        """Return the scores of samples in order; those of one prompt and metadata are a set."""
+        sets: dict[str, list[int]] = {}
+        for place, sample in enumerate(samples):
+            key = repr((sample.prompt, sample.metadata)) if self.together == "prompt" else ""
+            sets.setdefault(key, []).append(place)
+        scores: list[dict[str, Score]] = [{}] * len(samples)
+        for places in sets.values():
+            rows: list[np.ndarray] = []
+            for start in range(0, len(places), AT_ONCE):
+                rows += self.embed([samples[i] for i in places[start : start + AT_ONCE]])
+            for place, of_sample in zip(places, self.judge(rows), strict=True):
+                scores[place] = of_sample
+        return scores

@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from evaluators import catalogue, registry
 from evaluators.aesthetic import Aesthetic
@@ -21,11 +24,14 @@ from evaluators.geneval.detectors.names import OBJECT_NAMES
 from evaluators.geneval.evaluator import FLOW_GRPO, OFFICIAL, GenEval, GenEvalProtocol
 from evaluators.golden import clip as tiny
 from evaluators.golden import geneval, imagereward
+from evaluators.golden import sets as tiny_sets
 from evaluators.hpsv2 import HpsV21
 from evaluators.hpsv2_package import HpsV21Package
 from evaluators.imagereward.evaluator import ImageReward
 from evaluators.pickscore import PickScore
-from evaluators.types import Evaluator, Metric, Sample
+from evaluators.sets.diversity import ClipDiversity, DinoDiversity
+from evaluators.sets.lpips import LpipsDiversity
+from evaluators.types import Evaluator, Metric, Sample, SetEvaluator
 from evaluators.weights import Weights
 from soar_bench.core.images import read_pixels
 
@@ -137,6 +143,20 @@ def _geneval(protocol: GenEvalProtocol, folder: Path) -> Evaluator:
     )
 
 
+def _diversity_clip(folder: Path) -> Evaluator:
+    return ClipDiversity(_clip(folder), embedding=tiny.EMBEDDING)
+
+
+def _diversity_dinov2(folder: Path) -> Evaluator:
+    tiny_sets.write_dinov2(folder)
+    return DinoDiversity(catalogue.DINOV2.at(folder))
+
+
+def _diversity_lpips(folder: Path) -> Evaluator:
+    tiny_sets.write_lpips(folder)
+    return LpipsDiversity(catalogue.ALEXNET.at(folder), catalogue.LPIPS_HEADS.at(folder))
+
+
 def _as_it_is(name: str, _folder: Path) -> Evaluator:
     """Return an evaluator whose weights, if it has any, come with its package."""
     return registry.create(name)
@@ -155,10 +175,13 @@ TINY: Mapping[str, Callable[[Path], Evaluator]] = {
         name: partial(_clipscore, name)
         for name in ("clipscore", "clipscore-no-antialias", "clipscore-processor")
     },
+    "diversity-clip": _diversity_clip,
+    "diversity-dinov2": _diversity_dinov2,
+    "diversity-lpips": _diversity_lpips,
     **{
         name: partial(_as_it_is, name)
         for name in registry.BUILT_IN
-        if name.startswith(("ocr", "shapes-", "picture-"))
+        if name.startswith(("ocr", "shapes-", "picture-", "near-"))
     },
 }
 
@@ -166,7 +189,10 @@ TINY: Mapping[str, Callable[[Path], Evaluator]] = {
 def measure(evaluator: Evaluator, device: str = "cpu") -> Values:
     """Return the values of one of :data:`TINY` on the packaged pictures."""
     evaluator.load(device)
-    scores = evaluator.score(samples(evaluator.name))
+    pictures = samples(evaluator.name)
+    if isinstance(evaluator, SetEvaluator):  # of one prompt and size, so that they are one set
+        pictures = [Sample(np.resize(s.image, (64, 64, 3)), "a picture") for s in pictures]
+    scores = evaluator.score(pictures)
     return {m.name: [of_sample[m.name].value for of_sample in scores] for m in evaluator.metrics}
 
 
@@ -178,11 +204,12 @@ def expected() -> dict[str, Values]:
 def difference(metrics: tuple[Metric, ...], values: Values, recorded: Values) -> str:
     """Return the first difference from the recorded values, as a clause; empty if there is none."""
     for metric in metrics:
-        allowed = _TOLERANCE * (metric.range[1] - metric.range[0])
         pairs = zip(values[metric.name], recorded.get(metric.name, []), strict=True)
         for (file, _, _), (value, expected) in zip(_SAMPLES, pairs, strict=True):
             same = value is None and expected is None
             if value is not None and expected is not None:
+                span = metric.range[1] - metric.range[0]
+                allowed = _TOLERANCE * (span if isfinite(span) else max(1.0, abs(expected)))
                 same = abs(value - expected) <= allowed
             if not same:
                 return f"{metric.name} of {file} is {_shown(value)}, not {_shown(expected)}"

@@ -67,11 +67,14 @@ def new(
     directory: Path = Option(
         Path(), "--output", "--directory", help="Folder in which the plug-in's folder is made."
     ),
+    kind: str = Option(
+        "sample", help="sample, which judges images alone, or set, which judges them together."
+    ),
 ) -> None:
     """Write a working plug-in and its test, to change into your own."""
     from evaluators.scaffold import write_plug_in
 
-    folder, module = write_plug_in(name, directory)
+    folder, module = write_plug_in(name, directory, kind)
     echo(str(folder))
     next_steps = (
         f"  look:     soar-bench evaluators show {module}",

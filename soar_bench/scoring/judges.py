@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from evaluators import registry
-from evaluators.types import Evaluator
+from evaluators.types import Evaluator, SetEvaluator
 from soar_bench.cache.scores import Journal
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.precision import full_name
@@ -43,6 +43,12 @@ class Judge:
     @property
     def name(self) -> str:
         return self.evaluator.name
+
+    @property
+    def together(self) -> str:
+        """What is judged at once: a ``sample``, or the images of a ``prompt`` or a ``run``."""
+        evaluator = self.evaluator
+        return evaluator.together if isinstance(evaluator, SetEvaluator) else "sample"
 
     @cached_property
     def problem(self) -> str:
@@ -89,5 +95,6 @@ def sharing(judges: Sequence[Judge]) -> list[list[Judge]]:
     """The judges that share a model together, the others each alone."""
     groups: dict[str, list[Judge]] = {}
     for judge in judges:
-        groups.setdefault(judge.evaluator.shares or f"alone: {judge.given}", []).append(judge)
+        shares = judge.evaluator.shares if judge.together == "sample" else ""
+        groups.setdefault(shares or f"alone: {judge.given}", []).append(judge)
     return list(groups.values())

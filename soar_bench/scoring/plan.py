@@ -19,6 +19,7 @@ from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.images import ImageSet
 from soar_bench.scoring.judges import Judge, resolve_judges
 from soar_bench.scoring.scores import Observer, sample_key
+from soar_bench.scoring.sets import check_sets, set_keys
 from soar_bench.suites.types import PlannedSample, Protocol, Suite
 
 
@@ -133,14 +134,17 @@ def _compared(source: Generation | ImageSet, judges: tuple[Judge, ...], options:
         digest = (lambda sample: None) if options.force else source.store.digest
     digests = [(sample, digest(sample)) for sample in source.samples]
     to_generate = [sample for sample, pixels in digests if pixels is None]
-    keys = [sample_key(sample, pixels) for sample, pixels in digests if pixels is not None]
+    keys = ["" if pixels is None else sample_key(sample, pixels) for sample, pixels in digests]
     to_score = {}
     for judge in judges:
+        check_sets(judge.evaluator, source.samples)
         lacking = len(keys)
         if not judge.problem and not options.force:
             journal = judge.journal(options.cache, source.name)
-            lacking = sum(journal.get(key) is None for key in keys)
-        to_score[judge.name] = len(to_generate) + lacking
+            of_sets = set_keys(judge.evaluator, source.samples, keys)
+            pairs = zip(keys, of_sets, strict=True)
+            lacking = sum(not key or journal.get(of_set) is None for key, of_set in pairs)
+        to_score[judge.name] = lacking
     plan = Plan(source, judges, to_generate, to_score)
     if not plan.idle:
         choose(options.device)

@@ -6,51 +6,28 @@ A batch that lacks a score is scored as a whole, and only the lacking scores are
 from __future__ import annotations
 
 import copy
-import errno
 import os
-import time
-import typing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from evaluators.registry import describe_error
-from evaluators.scorer import BrokenContract, score_batch
-from evaluators.types import Evaluator, Sample, Score
+from evaluators.types import Sample
 from soar_bench.cache.images import ImageGone
-from soar_bench.cache.scores import Journal, Scores
+from soar_bench.cache.scores import Scores
 from soar_bench.core.digests import digest_of, file_digest
 from soar_bench.core.distributed import ALONE, Counter, Group
-from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.memory import image_budget, out_of_memory, release
+from soar_bench.core.memory import image_budget
+from soar_bench.scoring.decoded import Decoded, ImageSource
 from soar_bench.scoring.judges import Judge, sharing
+from soar_bench.scoring.sets import score_sets, set_keys
+from soar_bench.scoring.turns import Turn
 from soar_bench.suites.types import PlannedSample
 
 #: Images that an evaluator sees at once.
 BATCH = 64
-#: If an evaluator fails on this many samples in a row, treat it as broken and stop.
-_HOPELESS = 8
-_DECODERS = 8
 
 #: Called with a stage ("generate" or an evaluator's name), samples done and samples in all.
 Observer = Callable[[str, int, int], None]
-
-
-class ImageSource(typing.Protocol):
-    """Source of the samples' images. Both methods raise ImageGone where an image is not there."""
-
-    @property
-    def name(self) -> str:
-        """Name of the images' journals in the cache."""
-
-    def digest(self, sample: PlannedSample) -> str:
-        """Digest of its pixels (:func:`soar_bench.core.images.digest_image`)."""
-
-    def pixels(self, sample: PlannedSample) -> np.ndarray:
-        """uint8 RGB [H, W, 3], of exactly that digest."""
 
 
 @dataclass(frozen=True)
@@ -104,17 +81,23 @@ def score_samples(
     digests, gone = group.share(_digests(samples, source))
     if gone:
         return Judged(gone=gone)
-    keys = [sample_key(sample, digest) for sample, digest in zip(samples, digests, strict=True)]
-    decoded = _Decoded(source, image_budget(group.local_size))
-    turns: dict[str, _Turn] = {}
+    alone = [sample_key(sample, digest) for sample, digest in zip(samples, digests, strict=True)]
+    keys_of = {judge.name: set_keys(judge.evaluator, samples, alone) for judge in judges}
+    decoded = Decoded(source, image_budget(group.local_size))
+    turns: dict[str, Turn] = {}
     for together in sharing(judges):
         if force:
             if group.main:
                 for judge in together:
-                    judge.journal(cache, source.name).forget(keys)
+                    judge.journal(cache, source.name).forget(keys_of[judge.name])
             group.gather(None)
-        at_work = [_Turn(judge, judge.journal(cache, source.name), device) for judge in together]
-        gone = _score_batches(at_work, samples, keys, decoded, batch_size, group, observe)
+        at_work = [Turn(judge, judge.journal(cache, source.name), device) for judge in together]
+        if together[0].together == "sample":
+            gone = _score_batches(at_work, samples, alone, decoded, batch_size, group, observe)
+        else:
+            (turn,) = at_work
+            keys = keys_of[turn.judge.name]
+            gone = score_sets(turn, samples, keys, decoded, batch_size, group, observe)
         if gone:
             return Judged(gone=gone)
         for turn in at_work:
@@ -123,12 +106,12 @@ def score_samples(
     turns = {judge.name: turns[judge.name] for judge in judges}  # in the order they were named
     seconds = {"decode": max(group.gather(decoded.seconds))}
     seconds |= {name: turn.seconds for name, turn in turns.items()}
-    failed = {name: sum(key in turn.failed for key in keys) for name, turn in turns.items()}
+    failed = {n: sum(key in turn.failed for key in keys_of[n]) for n, turn in turns.items()}
     return Judged(
         digests,
-        {name: turn.scores(keys) for name, turn in turns.items()},
+        {name: turn.scores(keys_of[name]) for name, turn in turns.items()},
         {stage: round(spent, 3) for stage, spent in seconds.items()},
-        {name: sum(key in turn.new for key in keys) for name, turn in turns.items()},
+        {name: sum(key in turn.new for key in keys_of[name]) for name, turn in turns.items()},
         {name: count for name, count in failed.items() if count},
     )
 
@@ -147,10 +130,10 @@ def _digests(
 
 
 def _score_batches(
-    turns: Sequence[_Turn],
+    turns: Sequence[Turn],
     samples: Sequence[PlannedSample],
     keys: Sequence[str],
-    decoded: _Decoded,
+    decoded: Decoded,
     batch_size: int,
     group: Group,
     observe: Observer,
@@ -185,135 +168,3 @@ def _score_batches(
         if group.size > 1 and total and not gone:
             observe(turn.judge.name, total, total)  # with processes that ended later than this one
     return gone
-
-
-@dataclass
-class _Turn:
-    """A judge at work, with the scores that it has given."""
-
-    judge: Judge
-    journal: Journal
-    device: str
-    #: of scoring, loading included
-    seconds: float = 0.0
-    #: by key: scores made here; a sample on which the evaluator failed is among them, unscored
-    new: dict[str, Scores] = field(default_factory=dict)
-    #: keys of the samples on which the evaluator failed
-    failed: set[str] = field(default_factory=set)
-    #: in memory from the first batch to the end of the turn
-    _loaded: Evaluator | None = None
-
-    def lacks(self, keys: Sequence[str]) -> bool:
-        """Whether one of the keys has no score."""
-        return any(self.journal.get(key) is None for key in keys)
-
-    def scores(self, keys: Sequence[str]) -> list[Scores]:
-        """Return the scores of each sample, made here or kept from an earlier run."""
-        scores = (self.new.get(key) or self.journal.get(key) for key in keys)
-        return [of_sample for of_sample in scores if of_sample is not None]
-
-    def add(self, keys: Sequence[str], samples: Sequence[Sample]) -> None:
-        """Score a batch and keep what had no score. A sample on which the evaluator fails is
-        unscored, and not kept: another run tries it again.
-        """
-        clock = time.monotonic()
-        if self._loaded is None:
-            self._loaded = self._load()
-        lacking = {i for i, key in enumerate(keys) if self.journal.get(key) is None}
-        results, errors = _try(self._loaded, samples)
-        nothing_yet = len(self.new) == len(self.failed)
-        if len(errors) == len(samples) >= _HOPELESS and nothing_yet:
-            raise SoarBenchError(
-                f"the evaluator {self.judge.name} failed on each of {len(samples)} samples "
-                f"({_say(errors[0])}): mend it and run the same command again, which goes on here"
-            ) from errors[0]
-        self.journal.add([(keys[i], results[i]) for i in sorted(lacking - set(errors))])
-        self.new |= {keys[i]: results[i] for i in lacking}
-        self.failed |= {keys[i] for i in lacking & set(errors)}
-        self.seconds += time.monotonic() - clock
-
-    def _load(self) -> Evaluator:
-        """Return an evaluator in memory. SoarBenchError if loading fails, whatever it raises."""
-        evaluator = self.judge.fresh()
-        try:
-            evaluator.load(self.device, self.judge.dtype)
-        except SoarBenchError:
-            raise
-        except (Exception, SystemExit) as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise SoarBenchError(
-                f"the evaluator {self.judge.name} cannot be loaded: {describe_error(error)}"
-            ) from error
-        return evaluator
-
-    def end(self, group: Group) -> None:
-        """Let the evaluator go, and collect the results of all processes."""
-        self._loaded = None
-        for new, failed, seconds in group.gather((self.new, self.failed, self.seconds)):
-            self.new |= new
-            self.failed |= failed
-            self.seconds = max(self.seconds, seconds)
-
-
-def _try(
-    evaluator: Evaluator, samples: Sequence[Sample]
-) -> tuple[list[Scores], dict[int, BaseException]]:
-    """Return the scores of a batch, and errors by position of the sample.
-
-    A batch that fails is tried one by one, one that does not fit into memory by halves.
-    """
-    try:
-        return score_batch(evaluator, samples), {}
-    except BrokenContract:
-        raise
-    except (Exception, SystemExit) as error:  # some libraries call exit on bad input
-        failure = error
-    if len(samples) == 1:
-        reason = f"the evaluator failed: {_say(failure)}"
-        return [{m.name: Score(None, reason) for m in evaluator.metrics}], {0: failure}
-    step = 1
-    if out_of_memory(failure):
-        failure.__traceback__ = None  # which holds what filled the memory
-        release()
-        step = -(-len(samples) // 2)
-    scores: list[Scores] = []
-    errors: dict[int, BaseException] = {}
-    for start in range(0, len(samples), step):
-        part, failures = _try(evaluator, samples[start : start + step])
-        scores += part
-        errors |= {start + i: error for i, error in failures.items()}
-    return scores, errors
-
-
-def _say(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
-
-
-class _Decoded:
-    """Images decoded once for all evaluators, as far as they fit into ``budget`` bytes."""
-
-    def __init__(self, source: ImageSource, budget: int) -> None:
-        self._source, self._left = source, budget
-        self._kept: dict[tuple[str, int], np.ndarray] = {}
-        self.seconds = 0.0
-
-    def batch(self, samples: Sequence[PlannedSample]) -> list[np.ndarray]:
-        """Return uint8 RGB [H, W, 3] of each sample."""
-        clock = time.monotonic()
-        with ThreadPoolExecutor(_DECODERS) as pool:
-            images = list(pool.map(self._decode, samples))
-        for image in images:
-            image.setflags(write=False)  # all evaluators see the same array
-        self.seconds += time.monotonic() - clock
-        return images
-
-    def _decode(self, sample: PlannedSample) -> np.ndarray:
-        key = (sample.prompt.id, sample.index)
-        image = self._kept.get(key)
-        if image is None:
-            image = self._source.pixels(sample)
-            if image.nbytes <= self._left:
-                self._left -= image.nbytes
-                self._kept[key] = image
-        return image

@@ -1,0 +1,230 @@
+"""A run against a reference set of pictures: FID, KID, CMMD, precision, recall and others.
+
+``fidelity:FOLDER``, ``fidelity-dinov2:FOLDER`` and ``cmmd:FOLDER`` name the folder with the
+reference pictures. The set is known by the digest of its files, and its features are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from evaluators import catalogue
+from evaluators.clip import tower
+from evaluators.images import squashed_view
+from evaluators.sets import dinov2, figures, inception
+from evaluators.types import EvaluatorError, Metric, Sample, Score, SetEvaluator
+from evaluators.weights import Weights
+from soar_bench.core.digests import digest_of, file_digest
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import home, replace_atomically
+from soar_bench.core.images import READABLE, READING, read_pixels
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_FEWEST = figures.NEIGHBOUR + 2
+_AT_ONCE = 32
+
+#: Function from uint8 RGB images [H, W, 3] to features, float [B, D].
+Encoder = Callable[[Sequence[np.ndarray]], np.ndarray]
+
+
+class ReferenceSet:
+    """Pictures in a folder and below, known by the digest of their files."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder).expanduser()
+        self.label = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.folder.name).strip("-.") or "reference"
+
+    def files(self) -> list[Path]:
+        """Return the pictures by path. EvaluatorError if they are too few."""
+        if not self.folder.is_dir():
+            raise EvaluatorError(
+                f"there is no folder {self.folder} with reference pictures: name one that exists"
+            )
+        files = [f for f in self.folder.rglob("*") if f.suffix.lower() in _SUFFIXES]
+        if len(files) < _FEWEST:
+            raise EvaluatorError(
+                f"the reference set {self.folder} has {len(files)} pictures ({READABLE}), and "
+                f"{_FEWEST} are the fewest: put the reference pictures there"
+            )
+        return sorted(files)
+
+    def digest(self) -> str:
+        """Return a digest of the pictures' files, whatever their names and order."""
+        return digest_of(sorted(file_digest(file) for file in self.files()))
+
+    def features(self, encoder: Encoder, decided_by: Mapping[str, str]) -> np.ndarray:
+        """Return the features, float32 [M, D], which are kept under what decides them.
+
+        EvaluatorError names a picture that cannot be read.
+        """
+        key = digest_of([self.digest(), dict(decided_by), READING])
+        file = home() / "references" / f"{self.label}-{key[:16]}.npy"
+        try:
+            return np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError):  # none, or damaged
+            pass
+        rows = []
+        files = self.files()
+        for start in range(0, len(files), _AT_ONCE):
+            try:
+                images = [read_pixels(f)[0] for f in files[start : start + _AT_ONCE]]
+            except SoarBenchError as error:
+                raise EvaluatorError(f"a reference picture cannot be read: {error}") from None
+            rows.append(np.asarray(encoder(images), np.float32))
+        features = np.concatenate(rows)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replace_atomically(file) as aside, aside.open("wb") as stream:
+            np.save(stream, features, allow_pickle=False)
+        return features
+
+
+class AgainstReference(SetEvaluator):
+    """Base class: features of a run's images against those of a reference set."""
+
+    together = "run"
+    fewest = _FEWEST
+    #: what the features come from, in the metrics' names and descriptions
+    features = ""
+
+    def __init__(self, folder: str, weights: tuple[Weights, ...]) -> None:
+        self.reference = ReferenceSet(folder)
+        self.weights = weights
+
+    def check(self) -> None:
+        super().check()
+        self.reference.files()
+
+    def identity(self) -> dict[str, str]:
+        return {**super().identity(), "reference": self.reference.digest()}
+
+    def encoder(self, device: str, dtype: str) -> Encoder:
+        """Return the loaded features."""
+        raise NotImplementedError
+
+    def load(self, device: str = "cpu", dtype: str = "float32") -> None:
+        self.check()
+        self._encoder = self.encoder(device, dtype)
+        decided_by = {**super().identity(), "features": self.features, "dtype": dtype}
+        self._rows = self.reference.features(self._encoder, decided_by)
+
+    def embed(self, samples: Sequence[Sample]) -> list[np.ndarray]:
+        return list(self._encoder([sample.image for sample in samples])) if samples else []
+
+    def values(self, run: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
+        """Return each metric's value of each row, [N], whose mean is the figure."""
+        raise NotImplementedError
+
+    def score_set(self, rows: Sequence[np.ndarray]) -> list[dict[str, Score]]:
+        columns = self.values(np.stack(rows), self._rows)
+        return [{n: Score(float(c[i])) for n, c in columns.items()} for i in range(len(rows))]
+
+
+_ROW = "An image's value is the figure plus the image's influence on it."
+_ANY = (-float("inf"), float("inf"))
+
+
+def _metric(name: str, unit: str, higher: bool, source: str, description: str) -> Metric:
+    return Metric(name, unit, _ANY, higher, "1", source, f"{description} {_ROW}")
+
+
+class Fidelity(AgainstReference):
+    """FID, KID, precision, recall, density and coverage in one network's features."""
+
+    def __init__(self, name: str, folder: str, weights: tuple[Weights, ...]) -> None:
+        super().__init__(folder, weights)
+        label, of = self.reference.label, f"{self.features} features of the run and of {folder}."
+        self.name = f"{name}-{label}"
+        self._suffix = f"{name.removeprefix('fidelity')}-{label}".replace("-", "_")
+        name_of = "{}" + self._suffix
+        manifold, density = "arXiv 1904.06991", "arXiv 2002.09797; clovaai, prdc"
+        self.metrics = (
+            _metric(name_of.format("fid"), "squared distance", False, "arXiv 1706.08500",
+                    f"Frechet distance of {of} Falls with the number of images."),
+            _metric(name_of.format("kid"), "squared MMD", False, "arXiv 1801.01401",
+                    f"Unbiased squared MMD under the cubic kernel of {of}"),
+            _metric(name_of.format("precision"), "share of images", True, manifold,
+                    f"Images within the reference's manifold, in {of}"),
+            _metric(name_of.format("recall"), "share of the reference", True, manifold,
+                    f"Reference pictures within the run's manifold, in {of}"),
+            _metric(name_of.format("density"), "balls per image; over 5", True, density,
+                    f"Reference balls that hold an image, in {of}"),
+            _metric(name_of.format("coverage"), "share of the reference", True, density,
+                    f"Reference balls that hold an image of the run, in {of}"),
+        )  # fmt: skip
+
+    def values(self, run: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
+        columns = {
+            "fid": figures.frechet(run, reference),
+            "kid": figures.unbiased_mmd(run, reference, figures.cubic),
+            **figures.manifold(run, reference),
+        }
+        return {f"{name}{self._suffix}": column for name, column in columns.items()}
+
+
+class InceptionFidelity(Fidelity):
+    """In the Inception network of the published FID, through the package torch-fidelity."""
+
+    features = "Inception (2015-12-05)"
+
+    def __init__(self, folder: str, weights: Weights = catalogue.INCEPTION) -> None:
+        super().__init__("fidelity", folder, (weights,))
+
+    def check(self) -> None:
+        inception.check()
+        super().check()
+
+    def identity(self) -> dict[str, str]:
+        return {**super().identity(), "torch-fidelity": inception.package_version()}
+
+    def encoder(self, device: str, dtype: str) -> Encoder:
+        return inception.Encoder(self.weights[0], device)
+
+
+class DinoFidelity(Fidelity):
+    """In DINOv2 ViT-B/14, whose distances follow people's judgements better (arXiv 2306.04675)."""
+
+    features = "DINOv2 ViT-B/14"
+    dtypes = ("float32", "bfloat16", "float16")
+
+    def __init__(self, folder: str, weights: Weights = catalogue.DINOV2) -> None:
+        super().__init__("fidelity-dinov2", folder, (weights,))
+
+    def encoder(self, device: str, dtype: str) -> Encoder:
+        return dinov2.Encoder(self.weights[0], device, dtype)
+
+
+class Cmmd(AgainstReference):
+    """CLIP maximum mean discrepancy, as google-research/cmmd defines it."""
+
+    features = "CLIP ViT-L/14 at 336 pixels"
+    dtypes = ("float32", "bfloat16", "float16")
+
+    def __init__(
+        self, folder: str, clip: Weights = catalogue.CLIP_VIT_L_14_336, *, embedding: int = 768
+    ) -> None:
+        super().__init__(folder, (clip,))
+        label = self.reference.label
+        self.name, self._metric = f"cmmd-{label}", f"cmmd_{label}".replace("-", "_")
+        self._embedding = embedding
+        self.metrics = (
+            _metric(self._metric, "1000 squared MMD", False,
+                    "arXiv 2401.09603; google-research/cmmd",
+                    f"1000 times the squared MMD under a Gaussian kernel of width 10 of "
+                    f"{self.features} embeddings of the run and of {folder}."),
+        )  # fmt: skip
+
+    def encoder(self, device: str, dtype: str) -> Encoder:
+        (clip,) = self.weights
+        loaded = tower(clip, clip, device, dtype, "CLIP ViT-L/14 at 336 pixels", self._embedding)
+        return lambda images: loaded.embed_images(images, SQUASHED).numpy()
+
+    def values(self, run: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
+        return {self._metric: 1000 * figures.biased_mmd(run, reference, figures.gaussian)}
+
+
+#: CMMD's view: the whole picture, bicubic, without anti-aliasing.
+SQUASHED = squashed_view()
