@@ -38,6 +38,9 @@ class Metric:
     aggregate: Literal["mean", "task_mean"] = "mean"
     #: terms under which the weights and the official implementation may be used
     licence: str = ""
+    #: whether the standard error of a plain mean is within tasks: the benchmark fixes them and how
+    #: many prompts each has
+    stratified: bool = False
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,7 @@ def _metrics(protocol: GenEvalProtocol, detector: Detector) -> tuple[Metric, ...
         description="At least the objects asked for, the best of them in the right colour and "
         f"place. {remark}",
         aggregate=protocol.aggregate,
+        stratified=protocol.aggregate == "mean",  # GenEval's tasks and their sizes are fixed
         licence="MIT (GenEval's code); Apache-2.0 (Mask2Former); MIT (CLIP)"
         if detector.comparable
         else "MIT (GenEval's code and CLIP); the detector's own",

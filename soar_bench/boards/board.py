@@ -54,7 +54,9 @@ class Board:
 
         SoarBenchError if scores cannot be read.
         """
-        metrics = dict(metrics_of(entrants[0].first))
+        metrics, *others = [dict(metrics_of(run)) for entrant in entrants for run in entrant.runs]
+        for other in others:  # records from before a metric was declared stratified are among them
+            metrics |= {name: m for name, m in other.items() if m.stratified and name in metrics}
         scores = [
             [r.by_metric if isinstance(r, ScoredRun) else _by_metric(r.scores()) for r in e.runs]
             for e in entrants
@@ -104,7 +106,8 @@ class Board:
             scores = [[run.get(metric) for run in seeds] for seeds in self._scores]
             if not any(run is not None for seeds in scores for run in seeds):
                 scores = [[_NOTHING for _ in seeds] for seeds in scores]
-            self._tables[metric] = ScoreTable.of(scores, self.metrics[metric].aggregate)
+            declared = self.metrics[metric]
+            self._tables[metric] = ScoreTable.of(scores, declared.mean, declared.shares)
         return self._tables[metric]
 
     def value(self, entrant: int, metric: str) -> Estimate:
@@ -114,13 +117,13 @@ class Board:
     def interval(
         self, entrant: int, metric: str, level: float = CONFIDENCE, resampled: bool = False
     ) -> tuple[float, float]:
-        """Return the interval of :meth:`value`, by t or the bootstrap (``resampled``), cut off at
-        the ends of the metric's range.
+        """Return the interval of :meth:`value`, cut off at the ends of the metric's range: by t or
+        the bootstrap (``resampled``), for right and wrong by Wilson's method.
         """
         table = self.table(metric)
         value = table.value(entrant)
         ends = value.interval(level)
-        if resampled:
+        if resampled and not value.binary:
             ends = interval_of(table.clusters(entrant), value, level)
         return within(ends, self.metrics[metric])
 

@@ -15,7 +15,16 @@ import pandas as pd
 from soar_bench.boards import words
 from soar_bench.boards.board import Board
 from soar_bench.boards.entrants import Entrant, check_measured_alike, group_seeds, mismatches
-from soar_bench.boards.rows import ANALYTIC, BOOTSTRAP, EXACT, NOT_ALIKE, T_TEST, Row, verdict
+from soar_bench.boards.rows import (
+    ANALYTIC,
+    BOOTSTRAP,
+    EXACT,
+    NOT_ALIKE,
+    T_TEST,
+    WILSON,
+    Row,
+    verdict,
+)  # fmt: skip
 from soar_bench.core import latex, markdown
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import csv_text, json_text
@@ -236,13 +245,12 @@ def _row(
     """Return one row without what depends on the other metrics."""
     declared = board.metrics[metric]
     value = board.value(number, metric)
-    value_interval, by = board.interval(number, metric, level), ANALYTIC
-    if interval == BOOTSTRAP and value.seeds == 1:
-        value_interval, by = board.interval(number, metric, level, resampled=True), BOOTSTRAP
+    by = interval if value.seeds == 1 else ANALYTIC
+    value_interval = board.interval(number, metric, level, resampled=by == BOOTSTRAP)
     row = Row(
         metric, board.entrants[number].name, value,
         higher_is_better=declared.higher_is_better, unit=declared.unit, level=level,
-        value_interval=value_interval, value_interval_by=by,
+        value_interval=value_interval, value_interval_by=WILSON if value.binary else by,
     )  # fmt: skip
     if number == 0:
         return row
@@ -275,6 +283,6 @@ def exact_test(pair: Pair) -> tuple[float, str]:
     if pair.difference.prompts < 2 or pair.over_seeds or not pair.binary:
         return pair.p_value, pair.test
     p_value, exact = sign_flip(pair.clusters)
-    if pair.single_image and pair.one_stratum:
+    if pair.single_image and pair.plain:
         return p_value, "McNemar"
     return p_value, "sign-flip" if exact else "sign-flip, drawn"

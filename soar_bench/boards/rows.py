@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from soar_bench.stats import CONFIDENCE, Estimate, Pair, sign_flip
 
-#: The two kinds of intervals.
-ANALYTIC, BOOTSTRAP = "analytic", "bootstrap"
+#: The kinds of intervals; values of right and wrong have Wilson's, whichever is asked for.
+ANALYTIC, BOOTSTRAP, WILSON = "analytic", "bootstrap", "wilson"
 #: The test of a pair that every page shows, and the one that ``compare`` has besides.
 T_TEST, EXACT = "t", "exact"
 BETTER, WORSE = "better", "worse"
@@ -46,7 +46,7 @@ class Row:
     value_interval: tuple[float, float] = _UNKNOWN
     #: the difference's
     interval: tuple[float, float] = _UNKNOWN
-    #: which intervals are shown: :data:`ANALYTIC` or :data:`BOOTSTRAP`
+    #: which intervals are shown: :data:`ANALYTIC`, :data:`BOOTSTRAP` or, of a value, :data:`WILSON`
     value_interval_by: str = ""
     interval_by: str = ""
     p_value: float = math.nan

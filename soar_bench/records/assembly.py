@@ -131,7 +131,7 @@ def summaries(
     for evaluator in evaluators.values():
         for metric, declared in evaluator.metrics.items():
             rows = scores[scores["metric"] == metric]
-            estimated = estimate(rows, declared.aggregate)
+            estimated = estimate(rows, declared.mean)
             numbers = (estimated.value, estimated.standard_error)
             value, error = (None if math.isnan(number) else number for number in numbers)
             tasks = {

@@ -68,7 +68,8 @@ def results(runs: Sequence[Run], source: str = "") -> list[EvalResult]:
             "seed": suite.seed, "protocol": protocol.name, "settings": dict(protocol.settings),
         }  # fmt: skip
         for metric, declared in metrics_of(run):
-            value = estimate(scores[scores["metric"] == metric], declared.aggregate)
+            rows = scores[scores["metric"] == metric]
+            value = estimate(rows, declared.mean, declared.shares)
             if not value.scored:
                 continue
             evaluator = evaluators[metric]

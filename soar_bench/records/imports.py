@@ -194,4 +194,5 @@ def _declared(tool: Tool, meaning: Meaning) -> MetricRecord:
         version=f"as {tool.title} computed it, version not known",
         source=tool.source,
         aggregate=meaning.aggregate,
+        **({"stratified": True} if meaning.stratified else {}),
     )

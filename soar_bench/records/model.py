@@ -197,11 +197,26 @@ class MetricRecord(_Part):
     """Paper and official implementation."""
     aggregate: Literal["mean", "task_mean"]
     """Mean of all samples, or unweighted mean of the tasks' means."""
+    stratified: bool = False
+    """Whether the standard error of a mean of all samples is within tasks, which are fixed."""
+
+    @property
+    def mean(self) -> str:
+        """The aggregate by its name in :mod:`soar_bench.stats`."""
+        return "stratified_mean" if self.stratified and self.aggregate == "mean" else self.aggregate
+
+    @property
+    def shares(self) -> bool:
+        """Whether scores that are all 0 or 1 are right or wrong."""
+        return tuple(self.range) == (0, 1)
 
     @classmethod
     def of(cls, metric: Metric) -> MetricRecord:
         """Return the record of a metric as its evaluator declares it."""
-        return cls.model_validate({name: getattr(metric, name) for name in cls.model_fields})
+        fields = {name: getattr(metric, name) for name in cls.model_fields}
+        if not metric.stratified:
+            del fields["stratified"]
+        return cls.model_validate(fields)
 
 
 class EvaluatorRecord(_Part):

@@ -41,6 +41,8 @@ class Meaning:
     #: what the tool's number is multiplied by to be in that unit
     factor: float = 1.0
     aggregate: Literal["mean", "task_mean"] = "mean"
+    #: whether the standard error of a plain mean is within tasks, which are fixed
+    stratified: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,11 @@ DIFFUSION_NFT = Tool(
     keys=("sample_id", "prompt", "scores"),
     source="NVlabs/DiffusionNFT, scripts/evaluation.py",
     meanings={
-        "accuracy": Meaning("geneval_flow_grpo", _SHARE, (0.0, 1.0)),
-        "strict_accuracy": Meaning("geneval_flow_grpo_strict", _SHARE, (0.0, 1.0)),
-        "geneval": Meaning("geneval_flow_grpo_soft", "partial credit", (-14.0, 1.0)),
+        "accuracy": Meaning("geneval_flow_grpo", _SHARE, (0.0, 1.0), stratified=True),
+        "strict_accuracy": Meaning("geneval_flow_grpo_strict", _SHARE, (0.0, 1.0), stratified=True),
+        "geneval": Meaning(
+            "geneval_flow_grpo_soft", "partial credit", (-14.0, 1.0), stratified=True
+        ),
         "ocr": Meaning("ocr_accuracy", "share of characters that are right", (0.0, 1.0)),
         "pickscore": Meaning("pickscore", "exp(logit scale) x cosine", (-100.0, 100.0), 26.0),
         "clipscore": Meaning("clipscore", "cosine", (-1.0, 1.0)),

@@ -48,10 +48,11 @@ def interval_of(
 
 def _tail(clusters: Clusters, estimate: Estimate, level: float) -> float:
     """Return the share of the resamples beyond each end of the interval."""
-    prompts, images = clusters.by_stratum(), clusters.by_stratum(clusters.counts)
+    images, weight = clusters.by_stratum(clusters.counts), clusters.weight
     means = (clusters.by_stratum(clusters.sums) / images)[clusters.strata]
     residuals = clusters.sums - means * clusters.counts
-    resamples = math.sqrt((clusters.by_stratum(residuals**2) / images**2).sum()) / len(prompts)
+    variances = clusters.by_stratum(residuals**2) / images**2
+    resamples = math.sqrt((weight**2 * variances).sum()) / weight.sum()
     t = special.stdtrit(estimate.freedom, (1 + level) / 2)
     return float(special.ndtr(-t * estimate.standard_error / resamples))
 
@@ -59,15 +60,15 @@ def _tail(clusters: Clusters, estimate: Estimate, level: float) -> float:
 def resampled(clusters: Clusters, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     """Return the value of each resample of the prompts, [draws]."""
     total = np.zeros(draws)
-    strata = clusters.by_stratum()
-    for stratum, prompts in enumerate(strata):
+    weight = clusters.weight
+    for stratum, prompts in enumerate(clusters.by_stratum()):
         inside = clusters.strata == stratum
         both = np.stack([clusters.sums[inside], clusters.counts[inside]], axis=1)  # [prompts, 2]
         weights = _weights(int(prompts), draws, (seed, stratum))
         for start in range(0, draws, _CHUNK):
             sums = weights[start : start + _CHUNK] @ both
-            total[start : start + _CHUNK] += sums[:, 0] / sums[:, 1]
-    return total / len(strata)
+            total[start : start + _CHUNK] += weight[stratum] * (sums[:, 0] / sums[:, 1])
+    return total / weight.sum()
 
 
 @lru_cache(maxsize=8)

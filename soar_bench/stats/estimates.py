@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
+from soar_bench.stats.shares import wilson
+
 #: Confidence level of intervals; its complement is the error rate of tests.
 CONFIDENCE = 0.95
 #: Differences below this share of the largest score are rounding.
@@ -17,7 +19,8 @@ ROUNDING = 1e-12
 @dataclass(frozen=True)
 class Estimate:
     """A mean with its uncertainty. ``standard_error`` is NaN where it cannot be known, and 0 where
-    all prompts agree, which says nothing of other prompts: neither has an interval.
+    all prompts agree, which says nothing of other prompts: neither has an interval, but for shares
+    (:mod:`soar_bench.stats.shares`), of ten prompts or more.
     """
 
     value: float
@@ -40,9 +43,18 @@ class Estimate:
     seed_freedom: float = math.nan
     #: the part that comes from the images drawn of a prompt; NaN where each prompt has one
     image_error: float = math.nan
+    #: whether the scores are right or wrong, so that the mean is a share
+    binary: bool = False
 
     def interval(self, level: float = CONFIDENCE) -> tuple[float, float]:
-        """Return the two-sided confidence interval; NaN where it cannot be known."""
+        """Return the two-sided confidence interval, Wilson's for shares; NaN where it cannot be
+        known.
+        """
+        if self.binary:
+            quantile = special.stdtrit(self.freedom, (1 + level) / 2)
+            numbers = self.value, self.standard_error**2, self.prompts, quantile
+            low, high = wilson(*(np.array([number]) for number in numbers))
+            return float(low[0]), float(high[0])
         half = float(_half_width(self.standard_error, self.freedom, level))
         return (self.value - half, self.value + half)
 
@@ -69,6 +81,8 @@ class Estimates:
     scored: np.ndarray
     #: prompts with a value
     prompts: np.ndarray
+    #: whether a row's scores are right or wrong, so that its mean is a share; None if no row's are
+    binary: np.ndarray | None = None
 
     @property
     def standard_error(self) -> np.ndarray:
@@ -76,9 +90,14 @@ class Estimates:
         return np.sqrt(self.variance)
 
     def interval(self, level: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
-        """Return both ends of the two-sided intervals; NaN where they cannot be known."""
+        """Return both ends of the two-sided intervals, Wilson's for shares; NaN if unknowable."""
         half = _half_width(self.standard_error, self.freedom, level)
-        return self.value - half, self.value + half
+        low, high = self.value - half, self.value + half
+        if self.binary is not None:
+            quantile = special.stdtrit(self.freedom, (1 + level) / 2)
+            ends = wilson(self.value, self.variance, self.prompts, quantile)
+            low, high = np.where(self.binary, ends[0], low), np.where(self.binary, ends[1], high)
+        return low, high
 
     def p_values(self) -> np.ndarray:
         """Return two-sided p of the t-tests that the true values are 0; NaN if unknowable."""

@@ -1,7 +1,8 @@
 """The statistics on frames of one metric, as ``scores.parquet`` has them.
 
 Frames have the columns prompt_id, task, index and value (missing where unscored); a sequence holds
-the training seeds of one side. ``aggregate`` is ``mean`` or ``task_mean``, the mean of task means.
+the training seeds of one side. ``aggregate`` is ``mean``, ``task_mean`` (the mean of task means) or
+``stratified_mean`` (the mean where tasks and their numbers of prompts are fixed).
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from soar_bench.stats.table import ScoreTable
 _Frames = Sequence[pd.DataFrame]
 
 
-def table_of(sides: Sequence[_Frames], aggregate: str = "mean") -> ScoreTable:
+def table_of(sides: Sequence[_Frames], aggregate: str = "mean", shares: bool = True) -> ScoreTable:
     """Return the table of several entrants, each a sequence of its seeds' frames."""
-    return ScoreTable.of([[Scores.of(frame) for frame in side] for side in sides], aggregate)
+    runs = [[Scores.of(frame) for frame in side] for side in sides]
+    return ScoreTable.of(runs, aggregate, shares)
 
 
-def estimate(scores: pd.DataFrame, aggregate: str = "mean") -> Estimate:
-    """Return the metric's value over one run's samples. A value that is not finite is missing."""
-    return over_seeds([scores], aggregate)
+def estimate(scores: pd.DataFrame, aggregate: str = "mean", shares: bool = True) -> Estimate:
+    """Return the metric's value over one run's samples. A value that is not finite is missing.
+
+    Scores of 0 and 1 are taken for right and wrong, unless not ``shares``.
+    """
+    return table_of([[scores]], aggregate, shares).value(0)
 
 
 def over_seeds(runs: _Frames, aggregate: str = "mean") -> Estimate:

@@ -26,6 +26,13 @@ class Clusters:
     squares: np.ndarray
     #: stratum of each prompt, numbered from 0; all 0 for a plain mean
     strata: np.ndarray
+    #: whether strata have equal weight, or that of their images
+    equal: bool = True
+
+    @property
+    def weight(self) -> np.ndarray:
+        """Weight of each stratum in the mean, up to a common factor, [strata]."""
+        return np.ones(self.strata.max() + 1) if self.equal else self.by_stratum(self.counts)
 
     def by_stratum(self, values: np.ndarray | None = None) -> np.ndarray:
         """Return ``values`` (default: the number of prompts) summed by stratum, [strata]."""
@@ -40,7 +47,7 @@ class Clusters:
         if not (images > prompts).all():
             return math.nan
         within = self.by_stratum(self.squares) / (images - prompts) / images
-        return math.sqrt(within.sum()) / len(prompts)
+        return math.sqrt((self.weight**2 * within).sum()) / float(self.weight.sum())
 
 
 @dataclass(frozen=True)
@@ -53,13 +60,19 @@ class Layout:
     prompts: np.ndarray
     #: prompts of each stratum
     strata: tuple[slice, ...]
+    #: whether strata have equal weight, or that of their images
+    equal: bool = True
 
     @classmethod
-    def of(cls, tasks: np.ndarray, prompts: np.ndarray, stratified: bool) -> Layout:
+    def of(
+        cls, tasks: np.ndarray, prompts: np.ndarray, stratified: bool, equal: bool = True
+    ) -> Layout:
         """Return the layout of samples with these integer codes, equal ones adjacent: [samples].
 
         ``stratified`` makes a stratum of each task, whose samples are adjacent too, and a cluster
-        of each prompt in each task; otherwise there is one stratum.
+        of each prompt in each task; otherwise there is one stratum. Strata are not ``equal`` where
+        each weighs as much as it has images; then there is one where a task has a single prompt,
+        which shows no variance.
         """
         change = np.diff(prompts) != 0
         if stratified:
@@ -69,7 +82,9 @@ class Layout:
             return cls(len(tasks), starts, (slice(0, len(starts)),))
         first = np.flatnonzero(np.concatenate([[True], np.diff(tasks[starts]) != 0]))
         ends = [*first[1:], len(starts)]
-        return cls(len(tasks), starts, tuple(map(slice, first.tolist(), map(int, ends))))
+        if not equal and (np.subtract(ends, first) < 2).any():
+            return cls(len(tasks), starts, (slice(0, len(starts)),))
+        return cls(len(tasks), starts, tuple(map(slice, first.tolist(), map(int, ends))), equal)
 
     def sums(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return sums and counts by prompt of values [rows, samples], NaN where there is none."""
@@ -116,12 +131,14 @@ class Layout:
             variances[k] = np.where(n > 0, np.where(clusters > 1, variance, np.nan), 0.0)
             freedoms[k] = np.where(n > 0, clusters - 1.0, 0.0)
         scored = ~np.isnan(means)
-        strata = scored.sum(0)
+        weights = np.where(scored, 1.0 if self.equal else images, 0.0)
+        total = weights.sum(0)
+        variances = weights**2 * variances
         with np.errstate(divide="ignore", invalid="ignore"):
-            value = np.where(scored, means, 0.0).sum(0) / strata
-            error = np.sqrt(variances.sum(0)) / strata
-            variance = np.where(strata > 0, error**2, np.nan)
-        freedom = np.where(strata > 0, welch(variances, freedoms), np.nan)
+            value = np.where(scored, weights * means, 0.0).sum(0) / total
+            error = np.sqrt(variances.sum(0)) / total
+            variance = np.where(total > 0, error**2, np.nan)
+        freedom = np.where(total > 0, welch(variances, freedoms), np.nan)
         ones = np.ones(len(residuals), dtype=int)
         return Estimates(value, variance, freedom, images.sum(0) * ones, prompts.sum(0) * ones)
 
@@ -154,7 +171,7 @@ class Layout:
         strata = np.repeat(np.arange(len(self.strata)), [s.stop - s.start for s in self.strata])
         kept = counts > 0
         _, strata = np.unique(strata[kept], return_inverse=True)
-        return Clusters(sums[kept], counts[kept], squares[kept], strata)
+        return Clusters(sums[kept], counts[kept], squares[kept], strata, self.equal)
 
 
 def _in_order(values: np.ndarray) -> np.ndarray:

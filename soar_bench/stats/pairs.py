@@ -35,9 +35,10 @@ class Pair:
         return self.clusters is None or bool((self.clusters.counts == 1).all())
 
     @property
-    def one_stratum(self) -> bool:
-        """Whether every prompt has the same weight: a plain mean, or a single task."""
-        return self.clusters is None or not self.clusters.strata.any()
+    def plain(self) -> bool:
+        """Whether every image has the same weight: a plain mean, or a single task."""
+        clusters = self.clusters
+        return clusters is None or not (clusters.equal and clusters.strata.any())
 
     @property
     def wins(self) -> tuple[int, int, int]:

@@ -36,16 +36,16 @@ def sign_flip(
     """
     if differences is None or len(differences.sums) < 2:
         return math.nan, True
-    sums, strata = differences.sums, differences.by_stratum()
-    images = differences.by_stratum(differences.counts)[differences.strata]
-    weighted = sums / images / len(strata)  # what each prompt adds to the metric
+    sums, weight = differences.sums, differences.weight
+    images = (differences.by_stratum(differences.counts) / weight)[differences.strata]
+    weighted = sums / images / weight.sum()  # what each prompt adds to the metric
     moved = weighted[weighted != 0]
     if len(moved) and ((moved > 0).all() or (moved < 0).all()):
         return 2.0 ** (1 - len(moved)), True  # only flipping none or all is as extreme
     bound = abs(float(weighted.sum())) - _TIE * float(np.abs(weighted).sum())
     if bound <= 0:
         return 1.0, True
-    exact = _exact(sums, images, bound * len(strata))
+    exact = _exact(sums, images, bound * float(weight.sum()))
     if exact is not None:
         return min(exact, 1.0), True
     return _drawn(weighted, bound, draws, seed), False

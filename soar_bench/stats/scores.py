@@ -72,7 +72,8 @@ class Aligned:
     def of(cls, runs: Sequence[Scores | None], aggregate: str) -> Aligned:
         """Align runs by task, prompt id and index; None is a run without the metric.
 
-        ``aggregate`` is ``mean`` or ``task_mean``, the unweighted mean of the tasks' means. Prompts
+        ``aggregate`` is ``mean``, ``task_mean``, the unweighted mean of the tasks' means, or
+        ``stratified_mean``, the mean where tasks and their numbers of prompts are fixed. Prompts
         come in the order in which the runs have them.
         """
         present = [run for run in runs if run is not None]
@@ -84,9 +85,9 @@ class Aligned:
             task, prompt_id, index, values = _union(runs, present)
         tasks, task_names = pd.factorize(task, sort=True)
         prompts, prompt_names = pd.factorize(prompt_id)
-        stratified = aggregate == "task_mean"
+        stratified, equal = aggregate != "mean", aggregate == "task_mean"
         order = np.lexsort((index, prompts, tasks) if stratified else (index, tasks, prompts))
-        layout = Layout.of(tasks[order], prompts[order], stratified)
+        layout = Layout.of(tasks[order], prompts[order], stratified, equal)
         return cls(
             layout,
             tasks[order],

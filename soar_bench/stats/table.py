@@ -24,9 +24,16 @@ from soar_bench.stats.seeds import Spread
 class ScoreTable:
     """Scores of a metric: one row per run, one column per sample; runs are grouped by entrant."""
 
-    def __init__(self, layout: Layout, values: np.ndarray, owner: np.ndarray) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        values: np.ndarray,
+        owner: np.ndarray,
+        binary: np.ndarray | None = None,
+    ) -> None:
         """``values`` [runs, samples] are NaN where unscored; ``owner`` [runs] is the number of the
-        entrant that each run is a seed of, ascending from 0.
+        entrant that each run is a seed of, ascending from 0. ``binary`` says of each entrant
+        whether its scores are right or wrong; by default all are that are 0 or 1.
         """
         self.layout = layout
         self.owner = owner
@@ -45,15 +52,24 @@ class ScoreTable:
         self._scored = ~np.isnan(self.values)
         self._complete = self._scored.all(1)
         self.spread = Spread.of(runs.value, owner, len(rows))
+        if binary is None:
+            other = (~np.isnan(values) & (values != 0) & (values != 1)).any(1)
+            binary = np.bincount(owner, other, len(rows)) == 0
+        self._binary = binary
         self.scored = np.bincount(owner, runs.scored, len(rows)).astype(int)
         self.unscored = np.bincount(owner, minlength=len(rows)) * layout.samples - self.scored
 
     @classmethod
-    def of(cls, entrants: Sequence[Sequence[Scores | None]], aggregate: str) -> ScoreTable:
-        """Return the table of entrants, each a sequence of its seeds' scores."""
+    def of(
+        cls, entrants: Sequence[Sequence[Scores | None]], aggregate: str, shares: bool = True
+    ) -> ScoreTable:
+        """Return the table of entrants, each a sequence of its seeds' scores. Without ``shares``
+        scores of 0 and 1 are not right or wrong, but on a wider scale.
+        """
         aligned = Aligned.of([run for seeds in entrants for run in seeds], aggregate)
         owner = np.repeat(np.arange(len(entrants)), [len(seeds) for seeds in entrants])
-        table = cls(aligned.layout, aligned.values, owner)
+        binary = None if shares else np.zeros(len(entrants), dtype=bool)
+        table = cls(aligned.layout, aligned.values, owner, binary)
         table.aligned = aligned
         return table
 
@@ -71,7 +87,7 @@ class ScoreTable:
         variances = np.array([prompts.variance, seeds.variance])
         freedom = welch(variances, np.array([prompts.freedom, seeds.freedom]))
         return Estimates(
-            seeds.mean, variances.sum(0), freedom, self.scored, prompts.prompts
+            seeds.mean, variances.sum(0), freedom, self.scored, prompts.prompts, self._binary
         ).rounded(self._scale)
 
     def value(self, entrant: int) -> Estimate:
@@ -89,7 +105,7 @@ class ScoreTable:
         starts[self.layout.prompts] = True
         prompts = np.cumsum(starts)[chosen]
         layout = Layout.of(np.zeros(len(prompts), dtype=int), prompts, False)
-        return ScoreTable(layout, self.run_values[:, chosen], self.owner)
+        return ScoreTable(layout, self.run_values[:, chosen], self.owner, self._binary)
 
     @property
     def task_order(self) -> tuple[str, ...]:
@@ -217,6 +233,7 @@ def _estimate(
         seed_error=float(np.sqrt(spread.variance[row])),
         seed_freedom=seed_freedom if seed_freedom > 0 else math.nan,
         image_error=math.nan if clusters is None else clusters.image_error,
+        binary=rows.binary is not None and bool(rows.binary[row]),
     )  # fmt: skip
 
 
