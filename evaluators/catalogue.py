@@ -2,29 +2,46 @@
 
 A digest or size is here if at least two independent public projects that pin the same file agree
 on it (searched in November 2026). There was none for PickScore's and ImageReward's files or for the
-vocabulary in LAION's repository: those are pinned by revision, and the first fetch records their
-digests. Mask2Former's full digest begins with the digits in its publisher's file name.
+vocabulary in LAION's repository: those are pinned by revision, their structure is compared with the
+architecture's (:mod:`evaluators.structure`), and the first fetch records their digests.
+Mask2Former's full digest begins with the digits in its publisher's file name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from evaluators import structure
 from evaluators.weights import WeightFile, Weights, hub
+
+
+@dataclass(frozen=True)
+class _Unpinned:
+    """A file without a known digest: bytes to expect, and what its structure is compared with."""
+
+    about: int
+    structure: Callable[[Path], str]
 
 
 def _of_hub(
     name: str,
     repo: str,
     revision: str,
-    files: dict[str, tuple[int | None, str | None]],
+    files: dict[str, tuple[int, str] | _Unpinned],
     licence: str,
     paper: str = "",
 ) -> Weights:
     """Return the files, with their sizes and digests, of a hub repository at a revision."""
-    pinned = (hub(repo, revision, path, sha256=sha, size=n) for path, (n, sha) in files.items())
-    return Weights(name, tuple(pinned), licence, "; ".join(filter(None, (repo, paper))))
+    listed = [
+        replace(hub(repo, revision, path), about=known.about, structure=known.structure)
+        if isinstance(known, _Unpinned)
+        else hub(repo, revision, path, size=known[0], sha256=known[1])
+        for path, known in files.items()
+    ]
+    return Weights(name, tuple(listed), licence, "; ".join(filter(None, (repo, paper))))
 
-
-_UNKNOWN = (None, None)
 
 CLIP_VIT_L_14 = _of_hub(
     "clip-vit-l-14",
@@ -58,7 +75,10 @@ CLIP_TOKENIZER = _of_hub(
     "clip-tokenizer",
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     "1c2b8495b28150b8a4922ee1c8edee224c284c0c",
-    {"vocab.json": _UNKNOWN, "merges.txt": _UNKNOWN},
+    {
+        "vocab.json": _Unpinned(862_328, structure.clip_vocabulary),
+        "merges.txt": _Unpinned(524_619, structure.clip_merges),
+    },
     "MIT",
 )
 
@@ -66,7 +86,10 @@ PICKSCORE = _of_hub(
     "pickscore",
     "yuvalkirstain/PickScore_v1",
     "a4e4367c6dfa7288a00c550414478f865b875800",
-    {"config.json": _UNKNOWN, "model.safetensors": _UNKNOWN},
+    {
+        "config.json": _Unpinned(4_500, structure.pickscore_config),
+        "model.safetensors": _Unpinned(3_944_500_000, structure.pickscore_model),
+    },
     "not stated by its authors; the code is MIT",
     "arXiv 2305.01569",
 )
@@ -85,7 +108,7 @@ IMAGE_REWARD = _of_hub(
     "image-reward",
     "zai-org/ImageReward",
     "5736be03b2652728fb87788c9797b0570450ab72",
-    {"ImageReward.pt": _UNKNOWN},
+    {"ImageReward.pt": _Unpinned(1_787_000_000, structure.image_reward)},
     "Apache-2.0",
     "arXiv 2304.05977",
 )
@@ -123,6 +146,7 @@ MASK2FORMER = Weights(
             "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco/"
             "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth",
             sha256="743b7d99015f1224c6d57fd4b14d04b15cc8ec72ae7ee7831e7c71d8873b7a54",
+            about=276_000_000,
         ),
     ),
     licence="Apache-2.0",

@@ -6,6 +6,7 @@ A key too many or too few is an error: a model with a few random layers gives pl
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +20,17 @@ if TYPE_CHECKING:
 _COMPUTED = ("position_ids",)
 
 
-def read_checkpoint(file: Path) -> Any:
+def read_checkpoint(file: Path, *, mapped: bool = False) -> Any:
     """Return the tensors, numbers, texts and containers of a ``.pt`` or ``.pth`` file.
 
-    No code is run (``weights_only``). EvaluatorError if it is damaged or holds anything else.
+    No code is run (``weights_only``). ``mapped`` leaves values on the disk until they are used.
+    EvaluatorError if it is damaged or holds anything else.
     """
     import torch
 
+    mapped = mapped and zipfile.is_zipfile(file)  # the older format cannot be
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise EvaluatorError(

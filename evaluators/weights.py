@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from soar_bench.core.errors import EvaluatorError
 from soar_bench.core.files import home
 
 DIGESTS_FILE = "digests.json"
+#: Says in a record that the file's structure was found right.
+RIGHT = "right"
 
 
 class WeightsMissing(EvaluatorError):
@@ -39,6 +41,20 @@ class WeightFile:
     size: int | None = None
     #: first hexadecimal digits of the SHA-256, where a publisher puts only those in the file name
     sha256_prefix: str = ""
+    #: bytes to expect where ``size`` is not known, for people
+    about: int | None = None
+    #: returns why a file cannot be the published one, read off its structure; empty if it may be
+    structure: Callable[[Path], str] | None = None
+
+    def wrong_structure(self, place: Path, entry: Mapping[str, Any]) -> str:
+        """Return why the structure of the file in a place is wrong; empty if it is right.
+
+        ``entry`` is its record, which says whether that was looked at before.
+        """
+        if self.structure is None or entry.get("structure") == RIGHT:
+            return ""
+        wrong = self.structure(place)
+        return f"{wrong}; {place.stat().st_size:,} bytes" if wrong else ""
 
 
 def hub(
@@ -95,8 +111,10 @@ class Weights:
             )
         digests = {}
         for file in self.files:
-            digest = file_digest(self.folder / file.path)
-            if wrong := what_is_wrong(file, digest, recorded(self.folder).get(file.path)):
+            place, entry = self.folder / file.path, recorded(self.folder).get(file.path, {})
+            digest = file_digest(place)
+            wrong = what_is_wrong(file, digest, entry) or file.wrong_structure(place, entry)
+            if wrong:
                 raise EvaluatorError(
                     f"{self.folder / file.path} is damaged or another file ({wrong}): "
                     f"run `soar-bench fetch {self.name}`, which replaces it"

@@ -61,10 +61,15 @@ def evaluate(
     What exists is not made again: interrupted or killed, the same command goes on. Under torchrun
     or `accelerate launch` the processes share the work.
     """
+    from functools import partial
+
     from soar_bench.checkpoints import resolve
     from soar_bench.core.distributed import join
+    from soar_bench.core.errors import Faults, found
     from soar_bench.evaluation import Options, prepare
-    from soar_bench.suites import get_suite
+    from soar_bench.scoring.judges import resolve_judges
+    from soar_bench.scoring.plan import problems_of
+    from soar_bench.suites import evaluators_of, get_suite
     from soar_bench.suites.protocols import default_protocol, get_protocol, sweep
 
     size = None if batch_size == "auto" else common.numbers("--batch-size", batch_size, int, 1)[0]
@@ -82,8 +87,13 @@ def evaluate(
     all_guidance = common.numbers("--guidance", guidance, float, 0)
     common.terminate_as_interrupt()
     group = join()
-    suites = [get_suite(name, seed=seed) for name in common.files_or_names(suite)]
-    resolved = [resolve(name, base) for name in checkpoints]
+    names, faults = common.files_or_names(suite), Faults()
+    suites = found(faults.of(partial(get_suite, name, seed=seed)) for name in names)
+    resolved = found(faults.of(partial(resolve, name, base)) for name in checkpoints)
+    if faults.sentences:  # what the evaluators lack is told with what the rest lacks
+        wanted = options.evaluators or evaluators_of(names)
+        faults.of(lambda: faults.sentences.extend(problems_of(resolve_judges(wanted))))
+    faults.tell()
     plans = []
     for of_suite in suites:
         named = get_protocol(protocol) if protocol else default_protocol(of_suite)

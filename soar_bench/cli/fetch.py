@@ -59,10 +59,15 @@ def fetch(
     from soar_bench.output.fetch import listing
 
     names, suite, checkpoint = split(names or []), split(suite), split(checkpoint)
-    sets = [s for name in names for s in file_sets.named(name, suites.SUITES)]
+    by_name = {name: file_sets.named(name, suites.SUITES) for name in names}
+    chosen = file_sets.everything() if everything else []
     for name in suite:
-        sets += file_sets.of_suite(name, suites.declared(name).evaluators)
-    sets = file_sets.distinct([*sets, *(file_sets.everything() if everything else [])])
+        chosen += file_sets.of_suite(name, suites.declared(name).evaluators)
+    # Prompts that share the name of weights are brought too, but nothing fails for want of them.
+    also = [s for name, of_name in by_name.items() for s in file_sets.beside(name, of_name)]
+    chosen += [s for of_name in by_name.values() for s in of_name if s not in also]
+    also = [s for s in also if s not in chosen]
+    sets = file_sets.distinct([*chosen, *also])
     no_sets = not (names or suite or everything)
     if verify:
         _verify(file_sets.everything() if no_sets and not checkpoint else sets, checkpoint)
@@ -91,19 +96,26 @@ def fetch(
         return
     echo_lines(plan.summary())
     if source is None:
-        absent = " ".join(dict.fromkeys(missing.item.set.name for missing in plan.missing))
-        _fail_offline(absent, "the files here with --mirror")
-    if dry_run:
+        absent = dict.fromkeys(m.item.set.name for m in plan.missing if m.item.set not in also)
+        if absent:
+            _fail_offline(" ".join(absent), "the files here with --mirror")
+    if dry_run or source is None:
         return
     download.check_space(home(), plan.needed)
-    failures, untried = [], len(plan.missing)
+    failures, untried = [], sum(missing.item.set not in also for missing in plan.missing)
     for item, failure in fetching.fetch(plan, source, _say):
-        untried -= 1
+        untried -= item.set not in also
         if failure is None:
             echo(f"{item.label}: fetched")
+        elif item.set in also:
+            _say(
+                f"the prompts of the same name were not brought ({failure}); they are wanted only "
+                f"for the suite: soar-bench fetch --suite {item.set.name}"
+            )
         else:
             failures.append(f"soar-bench: {failure}")
     if failures:
+        failures = list(dict.fromkeys(failures))  # of a proxy, say, which is every host's
         failures[-1] += f" (files that were not tried then: {untried})" if untried else ""
         echo_lines(failures, err=True)
         raise typer.Exit(1)

@@ -11,13 +11,15 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from evaluators.weights import DIGESTS_FILE, recorded, what_is_wrong
+from evaluators.weights import DIGESTS_FILE, RIGHT, recorded, what_is_wrong
 from soar_bench.core.digests import digest_file, file_digest, remember_digest
 from soar_bench.core.files import locked, sync, write_text
 from soar_bench.core.text import count
@@ -42,6 +44,10 @@ class Source:
         """
         return download.download(item.file.url, part, size, item.label)
 
+    def host(self, item: Item) -> str:
+        """Return the host that the file comes from; empty where it comes over no network."""
+        return urlsplit(download.actual(item.file.url)).netloc
+
     def size(self, item: Item) -> int | None:
         """Return the bytes of a file whose size is not pinned; None where no server says.
 
@@ -60,6 +66,15 @@ class Missing:
     #: bytes, pinned or announced; None where nobody says before it comes
     size: int | None
 
+    @property
+    def expected(self) -> int | None:
+        """Bytes, known or about; None where nobody has an idea."""
+        return self.size or self.item.file.about
+
+    def size_text(self) -> str:
+        """Return the bytes for a person."""
+        return ("" if self.size or not self.expected else "about ") + human(self.expected)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -70,18 +85,18 @@ class Plan:
 
     @property
     def needed(self) -> int:
-        """Bytes that are still to come, of the files whose size is known."""
-        return sum(max(0, (m.size or 0) - download.length(m.item.part)) for m in self.missing)
+        """Bytes that are still to come, of the files whose size is known or estimated."""
+        return sum(max(0, (m.expected or 0) - download.length(m.item.part)) for m in self.missing)
 
     def summary(self) -> list[str]:
         """Return the lines that tell a user what a fetch will do."""
         lines = [
-            f"{m.item.label}  {human(m.size)}" + ("" if m.fault == "absent" else f"  ({m.fault})")
+            f"{m.item.label}  {m.size_text()}" + ("" if m.fault == "absent" else f"  ({m.fault})")
             for m in self.missing
         ]
         begun = sum(download.length(m.item.part) for m in self.missing)
         total = human(self.needed) if self.needed else "an unknown size"
-        unknown = self.needed and any(m.size is None for m in self.missing)
+        unknown = self.needed and any(m.expected is None for m in self.missing)
         more = " and what is not known yet" if unknown else ""
         rest = f", {human(begun)} are here already" if begun else ""
         return [*lines, f"{count(len(self.missing), 'file')} to fetch: {total}{more}{rest}"]
@@ -94,16 +109,17 @@ def plan(sets: Sequence[FileSet], source: Source | None, say: Say = lambda sente
     """
     present: list[Item] = []
     missing: list[Missing] = []
+    silent: set[str] = set()  # hosts
     for item in chain.from_iterable(files.items for files in sets):
         if (size := download.length(item.target)) > _LARGE and not item.is_recorded():
             say(f"{item.label}: reading {human(size)} to verify it")
         if fault := item.fault():
             announced = item.file.size
-            if announced is None and source is not None:
+            if announced is None and source is not None and source.host(item) not in silent:
                 try:
                     announced = source.size(item)
                 except Unreachable:  # the fetch itself says so
-                    source = None
+                    silent.add(source.host(item))
             missing.append(Missing(item, fault, announced))
         else:
             present.append(item)
@@ -113,7 +129,7 @@ def plan(sets: Sequence[FileSet], source: Source | None, say: Say = lambda sente
 
 def _remember(item: Item, say: Say) -> None:
     """Record a file that is right, unless only others may write to the home."""
-    if item.is_recorded() and item.pinned:
+    if item.is_recorded() and item.pinned and item.structure_is_known:
         return
     try:
         with _alone(item.set.folder, say):
@@ -128,17 +144,20 @@ def fetch(
 ) -> Iterator[tuple[Item, FetchError | None]]:
     """Bring the missing files; yield each with its failure, if any. Files that came stay.
 
-    If no server can be reached, the rest is not tried.
+    What comes from a host that cannot be reached is not tried again, and not yielded.
     """
+    silent: set[str] = set()
     for missing in planned.missing:
-        failure = None
+        failure, host = None, source.host(missing.item)
+        if host in silent:
+            continue
         try:
             _fetch_file(missing, source, say)
         except FetchError as error:
             failure = error
         yield missing.item, failure
         if isinstance(failure, Unreachable):
-            return
+            silent.add(host)
 
 
 def _fetch_file(missing: Missing, source: Source, say: Say) -> None:
@@ -151,6 +170,7 @@ def _fetch_file(missing: Missing, source: Source, say: Say) -> None:
         # Without a lock two fetches must not write to one file; theirs is then not resumed.
         part = item.part if alone else item.part.with_suffix(f".{os.getpid()}.part")
         try:
+            _forget_wrong_structure(item)
             digest = _verified(item, source, part, missing.size)
             part.chmod(0o644)
             part.replace(item.target)
@@ -173,11 +193,21 @@ def _verified(item: Item, source: Source, part: Path, size: int | None) -> str:
         wrong = what_is_wrong(item.file, digest, recorded(item.set.folder).get(item.file.path))
         if not wrong and not item.pinned and vouched and vouched != digest:
             wrong = f"SHA-256 {digest[:12]}…, expected {vouched[:12]}…"
+        wrong = wrong or item.file.wrong_structure(part, {})
         if not wrong:
             return digest
         part.unlink()
         if not resumed:
             raise _refusal(item, wrong)
+
+
+def _forget_wrong_structure(item: Item) -> None:
+    """Drop the record of a file that cannot be the published one: its digest binds nobody."""
+    entries = recorded(item.set.folder)
+    entry = entries.get(item.file.path)
+    if entry and item.target.is_file() and item.file.wrong_structure(item.target, entry):
+        del entries[item.file.path]
+        _write(item.set.folder, entries)
 
 
 def _refusal(item: Item, wrong: str) -> FetchError:
@@ -197,9 +227,15 @@ def _record(item: Item, digest: str) -> None:
     entry = {"sha256": digest, "size": item.target.stat().st_size}
     if item.file.sha256 is None:
         entry["pinned"] = entries.get(item.file.path, {}).get("pinned") or digest
+    if item.file.structure is not None:
+        entry["structure"] = RIGHT
     entries[item.file.path] = entry
     remember_digest(item.target, digest)
-    write_text(item.set.folder / DIGESTS_FILE, json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    _write(item.set.folder, entries)
+
+
+def _write(folder: Path, entries: Mapping[str, Any]) -> None:
+    write_text(folder / DIGESTS_FILE, json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
 
 def _alone(folder: Path, say: Say) -> AbstractContextManager[bool]:

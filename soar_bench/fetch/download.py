@@ -59,7 +59,7 @@ class NotThere(FetchError):
 
 
 class Unreachable(FetchError):
-    """No server answers, so that trying further files would fail alike."""
+    """The server does not answer, so that trying further files of it would fail alike."""
 
 
 class _PassingError(Exception):

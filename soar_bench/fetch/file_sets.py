@@ -14,9 +14,9 @@ from pathlib import Path
 
 from evaluators import catalogue, registry
 from evaluators.types import EvaluatorError
-from evaluators.weights import WeightFile, Weights, recorded, what_is_wrong
+from evaluators.weights import RIGHT, WeightFile, Weights, recorded, what_is_wrong
 from soar_bench.core.digests import file_digest, known_digest
-from soar_bench.core.errors import unknown_name
+from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.files import home
 
 _GITHUB = "https://raw.githubusercontent.com"
@@ -84,9 +84,16 @@ class Item:
             return f"damaged: {size:,} bytes, expected {self.file.size:,}"
         if not read and not self.is_recorded():
             return "not verified"
-        entry = recorded(self.set.folder).get(self.file.path)
+        entry = recorded(self.set.folder).get(self.file.path, {})
         wrong = what_is_wrong(self.file, file_digest(self.target), entry)
+        wrong = wrong or self.file.wrong_structure(self.target, entry)
         return f"damaged: {wrong}" if wrong else ""
+
+    @property
+    def structure_is_known(self) -> bool:
+        """Whether the record says that the file's structure is right, where one is known."""
+        entry = recorded(self.set.folder).get(self.file.path, {})
+        return self.file.structure is None or entry.get("structure") == RIGHT
 
     def is_recorded(self) -> bool:
         """Return whether the file was verified and has not changed since; it is not read."""
@@ -158,9 +165,16 @@ def everything() -> list[FileSet]:
 def named(name: str, suites: Collection[str] = ()) -> list[FileSet]:
     """Return all that goes by a name: a weight set, an evaluator's weights, a prompt set.
 
+    ``weights/NAME`` and ``prompts/NAME`` are those of one kind alone.
+
     ``suites`` names the suites that are part of the project and need no files. SoarBenchError if
     nothing goes by the name.
     """
+    kind, slash, rest = name.partition("/")
+    if slash and kind in ("weights", "prompts"):
+        if sets := [s for s in named(rest, suites) if s.kind == kind]:
+            return sets
+        raise SoarBenchError(f"no {kind} go by the name {rest!r}: leave {kind}/ out")
     sets = [s for s in _of_the_project() if s.name == name]
     evaluators = registry.names()
     local = ":" in name or name.endswith(".py")  # an evaluator in a file of the user's own
@@ -171,6 +185,13 @@ def named(name: str, suites: Collection[str] = ()) -> list[FileSet]:
         names = dict.fromkeys([*(s.name for s in everything()), *evaluators])
         raise unknown_name("set of weights, evaluator or prompt set", name, list(names))
     return sets
+
+
+def beside(name: str, sets: Sequence[FileSet]) -> list[FileSet]:
+    """Return those of a name's sets that only share it: prompts, where it is of weights too."""
+    if not any(s.kind == "weights" for s in sets):
+        return []
+    return [s for s in sets if s.kind == "prompts" and s.name == name]
 
 
 def of_suite(name: str, evaluators: Sequence[str]) -> list[FileSet]:

@@ -67,6 +67,9 @@ class FolderMirror(Source):
         self.root = root
         self._digest = cache(digest_file)  # an index may be wrong about a file
 
+    def host(self, item: Item) -> str:
+        return ""
+
     def bring(self, item: Item, part: Path, size: int | None) -> str:
         file, digest = self._find(item)
         total = file.stat().st_size
@@ -140,6 +143,9 @@ class AddressMirror(Source):
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
         self._indexes: dict[str, dict[str, str]] = {}
+
+    def host(self, item: Item) -> str:
+        return urlsplit(self.address).netloc
 
     def bring(self, item: Item, part: Path, size: int | None) -> str:
         index = self._index(item.set)

@@ -193,11 +193,12 @@ def _files(weights: Weights) -> list[tuple[WeightFile, int | None, bool]]:
 
 
 def _size_of(*sets: Weights) -> str:
-    sizes = [size for weights in sets for _, size, _ in _files(weights)]
+    files = [(file, size) for weights in sets for file, size, _ in _files(weights)]
+    sizes = [file.about if size is None else size for file, size in files]
     total = sum(size for size in sizes if size is not None)
-    if None not in sizes:
-        return size_text(total)
-    return f"over {size_text(total)}" if total else "size not known"
+    if None in sizes:
+        return f"over {size_text(total)}" if total else "size not known"
+    return ("about " if any(size is None for _, size in files) else "") + size_text(total)
 
 
 def _weights_text(weights: Weights) -> str:

@@ -24,9 +24,11 @@ def listing(sets: list[FileSet], say: Callable[[str], None]) -> Table:
             say(f"soar-bench: {error}")
     table = Table("name", "what", "size", "here", "licence", "for the evaluators")
     for files in sets:
-        sizes = [file.size for file in files.files]
+        sizes = [file.size or file.about for file in files.files]
         total = sum(size or 0 for size in sizes)
         size = human(total or None) + (" and more" if total and None in sizes else "")
+        if any(file.size is None and file.about for file in files.files):
+            size = f"about {size}"
         state = _state([item.fault(read=False) for item in files.items])
         judges = ", ".join(users.get(files.name, [])) if files.kind == "weights" else ""
         cells = (files.name, files.kind, size, state, files.licence, judges)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -153,7 +153,12 @@ def _compared(source: Generation | ImageSet, judges: tuple[Judge, ...], options:
 
 def problems(plans: Sequence[Plan]) -> list[str]:
     """Return why the plans cannot start, each reason once; one command fetches all weights."""
-    judges = {judge.given: judge for plan in plans for judge in plan.judges if judge.problem}
+    return problems_of(judge for plan in plans for judge in plan.judges)
+
+
+def problems_of(all_judges: Iterable[Judge]) -> list[str]:
+    """Return why judges cannot work here, each reason once; one command fetches all weights."""
+    judges = {judge.given: judge for judge in all_judges if judge.problem}
     sets: dict[str, None] = {}
     others = []
     for judge in judges.values():

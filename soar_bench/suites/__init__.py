@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,15 @@ def declared(name: str) -> Suite:
     if Path(name).suffix.lower() in SUFFIXES and Path(name).is_file():
         return read_suite(name)
     raise _no_suite(name)
+
+
+def evaluators_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the evaluators of the suites by name, as far as there are such suites."""
+    evaluators: dict[str, None] = {}
+    for name in names:
+        with suppress(SoarBenchError):
+            evaluators |= dict.fromkeys(declared(name).evaluators)
+    return tuple(evaluators)
 
 
 def _no_suite(name: str) -> SoarBenchError:

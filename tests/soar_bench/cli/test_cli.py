@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from forks import serve
+from safetensors.torch import save_file
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +178,23 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, words, server, tmp
     assert "Traceback" not in server.printed
     for word in words:
         assert word in " ".join(server.printed.split()), server.printed
+
+
+def test_all_that_is_missing_is_told_at_once(server, tmp_path, monkeypatch):
+    """Prompts, a base, a checkpoint, weights, and a package: one sentence, before any work."""
+    adapter = tmp_path / "lora"
+    adapter.mkdir()
+    save_file({"x.lora_A.weight": torch.zeros(1, 1)}, adapter / "adapter_model.safetensors")
+    config = {"base_model_name_or_path": "org/gated-base", "r": 1, "lora_alpha": 1}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    refuse(
+        server,
+        ["eval", adapter, "nowhere", "--suite", "geneval,ocr,shapes",
+         "--evaluators", "pickscore,geneval-mmdet,shapes-geneval"],
+        "nothing was started", "fetch --suite geneval`", "fetch --suite ocr`", "org/gated-base",
+        "'nowhere'", "fetch pickscore", "mmengine",
+        cwd=tmp_path,
+    )  # fmt: skip
 
 
 def test_half_a_launchers_environment_is_refused(tmp_path):

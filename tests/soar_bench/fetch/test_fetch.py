@@ -390,6 +390,56 @@ def test_the_first_fetch_is_compared_with_what_the_hub_declares(
     assert "300.0 kB" in said, "the size was asked for before the start"
 
 
+def is_right(file):
+    return "" if file.read_bytes().startswith(b"right") else "it has no right header"
+
+
+def test_an_unknown_digest_needs_a_right_structure(catalogued, run, server):
+    """A file put there by hand, one recorded before, one that a server or a mirror sends."""
+    one = catalogued(
+        files={"a.bin": b"right weights"}, known=False, sized=False, structure=is_right, about=13
+    )
+    one.folder.mkdir(parents=True)
+    (one.folder / "a.bin").write_bytes(some_bytes(2000))
+    digest = sha256(some_bytes(2000))
+    entry = {"a.bin": {"sha256": digest, "size": 2000, "pinned": digest}}
+    (one.folder / "digests.json").write_text(json.dumps(entry))
+    with pytest.raises(EvaluatorError, match="no right header; 2,000 bytes"):
+        one.digests()
+    assert "not the published" in fetch_wrong(server, run)
+    code, said = run("set")
+    assert code == 0 and "damaged: it has no right header; 2,000 bytes" in said
+    assert one.digests() == {"a.bin": sha256(b"right weights")}
+    recorded = json.loads((one.folder / "digests.json").read_text())["a.bin"]
+    assert recorded["pinned"] == sha256(b"right weights") and recorded["structure"] == "right"
+
+
+def fetch_wrong(server, run):
+    whole = server.files["/set/a.bin"]
+    server.files["/set/a.bin"] = b"wrong weights"
+    code, said = run("set")
+    assert code == 1 and "it has no right header; 13 bytes" in said
+    server.files["/set/a.bin"] = whole
+    return said
+
+
+def test_a_mirror_hands_no_wrong_structure_on(catalogued, run, tmp_path):
+    one = catalogued(files={"a.bin": b"right"}, known=False, sized=False, structure=is_right)
+    place = tmp_path / "mirror" / "weights" / "set"
+    place.mkdir(parents=True)
+    (place / "a.bin").write_bytes(b"wrong")
+    entry = {"sha256": sha256(b"wrong"), "pinned": sha256(b"wrong"), "structure": "right"}
+    (place / "digests.json").write_text(json.dumps({"a.bin": entry}))
+    code, said = run("set", "--mirror", tmp_path / "mirror")
+    assert code == 1 and "no right header" in said and one.missing()
+
+
+def test_sizes_are_told_for_files_of_unknown_size_too(catalogued, run):
+    catalogued(known=False, sized=False, structure=is_right, about=3_944_500_000)
+    assert "about 3.9 GB" in run()[1]
+    assert "?" not in run("set", "--offline")[1]
+
+
 def test_a_file_that_a_user_put_there_is_verified_and_recorded(catalogued, run, server, home):
     known, unknown = catalogued("known"), catalogued("unknown", {"u.bin": b"mine"}, known=False)
     for one, path, content in ((known, "a.bin", some_bytes(300_000)), (unknown, "u.bin", b"mine")):
@@ -633,6 +683,39 @@ def test_without_a_network_one_sentence_says_so_and_the_rest_is_not_tried(
     assert code == 1
     assert "cannot be reached (connection refused)" in said and "--mirror" in said
     assert "files that were not tried then: 1" in said and said.count("cannot be reached") == 1
+
+
+def test_a_host_that_cannot_be_reached_stops_no_other(catalogued, run):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    for sized in (True, False):
+        catalogued("far", files={"a.bin": b"a", "b.bin": b"b"}, address=nobody, sized=sized)
+        near = catalogued("near", files={"c.bin": b"c"}, sized=sized)
+        code, said = run("far", "near")
+        assert code == 1 and not near.missing()
+        assert said.count("cannot be reached") == 1 and "not tried then: 1" in said
+        shutil.rmtree(near.folder)
+
+
+def test_prompts_of_the_same_name_do_not_make_a_fetch_of_weights_fail(
+    catalogued, run, server, monkeypatch, tmp_path
+):
+    wanted = catalogued("pickscore", files={"a.bin": b"a"})
+    prompts = file_sets.FileSet(
+        "pickscore", "prompts", "prompts",
+        (WeightFile("pickscore.txt", f"{server.address}/prompts.txt", sha256(b"p"), 1),), "", "",
+    )  # fmt: skip
+    monkeypatch.setitem(file_sets.PROMPT_SETS, "pickscore", prompts)
+    code, said = run("pickscore")
+    assert code == 0 and not wanted.missing()
+    assert "soar-bench fetch --suite pickscore" in said
+    assert run("pickscore", "--offline")[0] == 0
+    assert run("prompts/pickscore")[0] == 1
+    assert run("weights/pickscore") == (0, "pickscore/a.bin: here and whole\nNothing to fetch.\n")
+    assert run("prompts/nothing")[0] == 2
+    server.files["/prompts.txt"] = b"p"
+    assert run("pickscore")[0] == 0 and "pickscore.txt: here and whole" in run("pickscore")[1]
 
 
 def test_a_name_that_cannot_be_resolved_is_said(catalogued, run, monkeypatch):

@@ -1,0 +1,133 @@
+"""Files of unknown digest are compared with what the published ones must look like."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from evaluators import catalogue, structure
+from evaluators.golden.clip import vocabulary, write_tokenizer
+from evaluators.imagereward import model as image_reward_model
+from evaluators.openclip import Architecture
+
+RANDOM = random.Random(0).randbytes(2000)
+CHECKS = (
+    structure.clip_vocabulary, structure.clip_merges, structure.pickscore_config,
+    structure.pickscore_model, structure.image_reward,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("content", [RANDOM, b"", b"{}", b"[]", b"null", b'{"a": 1}'])
+def test_other_bytes_are_not_the_published_file(check, content, tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    assert check(file)
+
+
+def test_every_catalogued_file_without_a_digest_has_a_structure_and_a_size():
+    files = [file for weights in catalogue.ALL for file in weights.files]
+    unpinned = [file for file in files if not (file.sha256 or file.sha256_prefix)]
+    assert len(unpinned) == 5
+    assert all(file.structure and file.about for file in unpinned)
+    assert all(file.size or file.about for file in files)
+
+
+def test_clips_vocabulary_is_that_of_openais_pinned_files():
+    pinned = {file.path: file.sha256 for file in catalogue.CLIP_VIT_L_14.files}
+    assert pinned["vocab.json"] == structure.CLIP_VOCABULARY
+    assert pinned["merges.txt"] == structure.CLIP_MERGES
+
+
+def test_a_vocabulary_counts_by_its_words_and_not_by_its_spaces(tmp_path, monkeypatch):
+    write_tokenizer(tmp_path)
+    words, merges = tmp_path / "vocab.json", tmp_path / "merges.txt"
+    openais = json.dumps(vocabulary(), ensure_ascii=False)
+    monkeypatch.setattr(structure, "CLIP_VOCABULARY", structure._sha256(openais))
+    monkeypatch.setattr(structure, "CLIP_MERGES", structure._sha256(merges.read_text("utf-8")))
+    backwards = dict(reversed(vocabulary().items()))
+    words.write_text(json.dumps(backwards, separators=(",", ":")), "utf-8")
+    assert structure.clip_vocabulary(words) == ""
+    lines = merges.read_text("utf-8").splitlines()
+    merges.write_text("\n".join(lines[1:]) + "\n\n", "utf-8")  # without its version
+    assert structure.clip_merges(merges) == ""
+    merges.write_text("\n".join(lines[:-1]), "utf-8")
+    assert "not those of CLIP" in structure.clip_merges(merges)
+    words.write_text(json.dumps({**backwards, "!": 1}), "utf-8")
+    assert "not those of CLIP" in structure.clip_vocabulary(words)
+
+
+@pytest.fixture(scope="module")
+def header():
+    """The tensors of a CLIP ViT-H/14 in safetensors' header: name, type, shape and place."""
+    from transformers import CLIPModel
+
+    with torch.device("meta"):
+        state = CLIPModel(Architecture().config()).state_dict()
+    tensors, end = {}, 0
+    for name, tensor in state.items():
+        start, end = end, end + tensor.numel() * 4
+        tensors[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+    return tensors
+
+
+def sparse(file: Path, tensors, end=None) -> Path:
+    """A file of the full size whose weights take no room on the disk."""
+    text = json.dumps(tensors).encode()
+    last = max((t["data_offsets"][1] for t in tensors.values()), default=0)
+    with file.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + last + (end or 0))
+    return file
+
+
+def test_pickscores_header_is_that_of_a_clip_vit_h_14(header, tmp_path):
+    file = tmp_path / "model.safetensors"
+    assert structure.pickscore_model(sparse(file, header)) == ""
+    size = file.stat().st_size
+    pinned = {f.path: f for f in catalogue.PICKSCORE.files}["model.safetensors"]
+    assert abs(size - pinned.about) < 1_000_000
+    assert "bytes where its header says" in structure.pickscore_model(sparse(file, header, -1))
+    name = "visual_projection.weight"
+    lacking = {n: t for n, t in header.items() if n != name}
+    assert f"lacks {name}" in structure.pickscore_model(sparse(file, lacking))
+    another = {**header, name: {**header[name], "shape": [*reversed(header[name]["shape"])]}}
+    assert f"another shape for {name}" in structure.pickscore_model(sparse(file, another))
+
+
+def test_pickscores_settings_are_those_of_a_clip_vit_h_14(tmp_path):
+    config = Architecture().config()
+    config.save_pretrained(tmp_path)
+    assert structure.pickscore_config(tmp_path / "config.json") == ""
+    Architecture(vision_layers=24).config().save_pretrained(tmp_path)
+    wrong = structure.pickscore_config(tmp_path / "config.json")
+    assert "vision_config.num_hidden_layers" in wrong
+
+
+def test_image_reward_is_read_by_its_tensors_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_reward_model, "shapes", lambda: {"a": (2,), "b": (3, 1)})
+    file = tmp_path / "ImageReward.pt"
+    for old in (False, True):  # torch's older format as well
+        state = {"a": torch.zeros(2), "b": torch.zeros(3, 1)}
+        torch.save(state, file, _use_new_zipfile_serialization=not old)
+        assert structure.image_reward(file) == ""
+        torch.save({"a": torch.zeros(2)}, file, _use_new_zipfile_serialization=not old)
+        assert "lacks b" in structure.image_reward(file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read" in structure.image_reward(file)
+
+
+def test_a_safetensors_header_is_read_as_safetensors_reads_it(tmp_path):
+    tensors = {
+        "a": torch.zeros(2, 3, dtype=torch.bfloat16),
+        "b": torch.zeros((), dtype=torch.int64),
+    }
+    save_file(tensors, tmp_path / "x.safetensors", metadata={"format": "pt"})
+    shapes = structure.safetensors_shapes(tmp_path / "x.safetensors")
+    assert shapes == {"a": (2, 3), "b": ()}
