@@ -43,6 +43,12 @@ def _of_hub(
     return Weights(name, tuple(listed), licence, "; ".join(filter(None, (repo, paper))))
 
 
+#: All CLIPs have the same, written otherwise.
+_CLIP_WORDS: dict[str, tuple[int, str] | _Unpinned] = {
+    "vocab.json": _Unpinned(862_328, structure.clip_vocabulary),
+    "merges.txt": _Unpinned(524_619, structure.clip_merges),
+}
+
 CLIP_VIT_L_14 = _of_hub(
     "clip-vit-l-14",
     "openai/clip-vit-large-patch14",
@@ -65,7 +71,11 @@ CLIP_VIT_L_14_336 = _of_hub(
     "clip-vit-l-14-336",
     "openai/clip-vit-large-patch14-336",
     "ce19dc912ca5cd21c8a653c79e251e808ccabcd1",
-    dict.fromkeys(("config.json", "pytorch_model.bin", "vocab.json", "merges.txt"), (None, None)),
+    {
+        "config.json": _Unpinned(4_800, structure.clip_336_config),
+        "pytorch_model.bin": _Unpinned(1_711_900_000, structure.clip_336_model),
+        **_CLIP_WORDS,
+    },
     "MIT (openai/CLIP)",
     "arXiv 2103.00020",
 )  # fmt: skip
@@ -75,10 +85,7 @@ CLIP_TOKENIZER = _of_hub(
     "clip-tokenizer",
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     "1c2b8495b28150b8a4922ee1c8edee224c284c0c",
-    {
-        "vocab.json": _Unpinned(862_328, structure.clip_vocabulary),
-        "merges.txt": _Unpinned(524_619, structure.clip_merges),
-    },
+    _CLIP_WORDS,
     "MIT",
 )
 
@@ -157,7 +164,10 @@ DINOV2 = _of_hub(
     "dinov2-base",
     "facebook/dinov2-base",
     "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
-    {"config.json": _UNKNOWN, "model.safetensors": _UNKNOWN},
+    {
+        "config.json": _Unpinned(600, structure.dinov2_config),
+        "model.safetensors": _Unpinned(346_400_000, structure.dinov2_model),
+    },
     "Apache-2.0",
     "arXiv 2304.07193",
 )
@@ -169,6 +179,7 @@ ALEXNET = Weights(
             "alexnet-owt-7be5be79.pth",
             "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
             sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+            about=244_400_000,
         ),
     ),
     licence="BSD-3-Clause (torchvision)",
@@ -198,6 +209,7 @@ INCEPTION = Weights(
             "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
             "weights-inception-2015-12-05-6726825d.pth",
             sha256_prefix="6726825d",
+            about=95_600_000,
         ),
     ),
     licence="Apache-2.0",

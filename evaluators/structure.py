@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,13 @@ CLIP_VOCABULARY = "3f0c4f7d2086b61b38487075278ea9ed04edb53a03cbb045b86c27190fa8f
 CLIP_MERGES = "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a"
 #: Bytes of each number in a safetensors file.
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "I8": 1, "BOOL": 1}
+_PICKSCORE = "CLIP ViT-H/14"
+_CLIP_336 = "CLIP ViT-L/14 at 336 pixels"
+_DINOV2 = "DINOv2 ViT-B/14"
+_DINOV2_SIZES: dict[str, Any] = {
+    "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 518,
+    "patch_size": 14,
+}  # fmt: skip
 #: A header is a few hundred kilobytes; a larger one is none.
 _LARGEST_HEADER = 100_000_000
 
@@ -49,60 +57,54 @@ def clip_merges(file: Path) -> str:
 
 def pickscore_config(file: Path) -> str:
     """Compare a ``config.json`` with the sizes of CLIP ViT-H/14."""
-    settings = _json(file)
-    if not isinstance(settings, dict):
-        return "it is no table of settings"
-    expected = _clip_vit_h_14().to_dict()
-    differing = [name for name in ("projection_dim",) if settings.get(name) != expected[name]]
-    for tower in ("text_config", "vision_config"):
-        own = settings.get(tower)
-        differing += [
-            f"{tower}.{name}"
-            for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")
-            if not isinstance(own, dict) or own.get(name) != expected[tower][name]
-        ]
-    return f"it describes no CLIP ViT-H/14 ({', '.join(differing)})" if differing else ""
+    return _settings(file, _clip_sizes(_clip_vit_h_14()), _PICKSCORE)
 
 
 def pickscore_model(file: Path) -> str:
     """Compare the header of a ``model.safetensors`` with CLIP ViT-H/14 and with the file's size."""
-    import torch
-
-    from evaluators.loading import check_keys
     from soar_bench.core.torchvision import mend_torchvision
 
     mend_torchvision()
     from transformers import CLIPModel
 
-    try:
-        shapes = safetensors_shapes(file)
-        with torch.device("meta"):
-            state = CLIPModel(_clip_vit_h_14()).state_dict()
-        expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        tensors: dict[str, Any] = {n: SimpleNamespace(shape=s) for n, s in shapes.items()}
-        check_keys(expected, tensors, ("position_ids",), file, "CLIP ViT-H/14")
-    except EvaluatorError as error:
-        return str(error).removeprefix(f"{file} ")
-    return ""
+    return _header(file, lambda: CLIPModel(_clip_vit_h_14()), _PICKSCORE)
+
+
+def clip_336_config(file: Path) -> str:
+    """Compare a ``config.json`` with the sizes of CLIP ViT-L/14 at 336 pixels."""
+    sizes = _clip_sizes(_clip_vit_l_14_336())
+    sizes["vision_config"]["image_size"] = 336
+    return _settings(file, sizes, _CLIP_336)
+
+
+def clip_336_model(file: Path) -> str:
+    """Compare a ``pytorch_model.bin`` with CLIP ViT-L/14 at 336 pixels; values are not read."""
+    from soar_bench.core.torchvision import mend_torchvision
+
+    mend_torchvision()
+    from transformers import CLIPModel
+
+    shapes = _shapes(lambda: CLIPModel(_clip_vit_l_14_336()))
+    return _checkpoint(file, shapes, (), ("position_ids",), _CLIP_336)
+
+
+def dinov2_config(file: Path) -> str:
+    """Compare a ``config.json`` with the sizes of DINOv2 ViT-B/14."""
+    return _settings(file, {"model_type": "dinov2", **_DINOV2_SIZES}, _DINOV2)
+
+
+def dinov2_model(file: Path) -> str:
+    """Compare the header of a ``model.safetensors`` with DINOv2 ViT-B/14 and the file's size."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    return _header(file, lambda: Dinov2Model(Dinov2Config(**_DINOV2_SIZES)), _DINOV2)
 
 
 def image_reward(file: Path) -> str:
     """Compare the tensors of an ``ImageReward.pt`` with its model's; their values are not read."""
-    import torch
-
     from evaluators.imagereward import layout, model
-    from evaluators.loading import check_keys, read_checkpoint
 
-    try:
-        state = read_checkpoint(file, mapped=True)
-        table = state if isinstance(state, dict) else {}
-        used = {name: tensor for name, tensor in table.items() if name not in layout.UNUSED}
-        if not used or not all(isinstance(tensor, torch.Tensor) for tensor in used.values()):
-            return "it is no table of tensors by name"
-        check_keys(model.shapes(), used, (), file, "ImageReward's BLIP")
-    except EvaluatorError as error:
-        return str(error).removeprefix(f"{file} ")
-    return ""
+    return _checkpoint(file, model.shapes(), layout.UNUSED, (), "ImageReward's BLIP")
 
 
 def safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
@@ -129,6 +131,84 @@ def safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     if size != expected:
         raise EvaluatorError(f"{file} has {size:,} bytes where its header says {expected:,}")
     return shapes
+
+
+def _settings(file: Path, expected: Mapping[str, Any], what: str) -> str:
+    """Compare settings, of which tables may have tables, with those of an architecture."""
+    own = _json(file)
+    if not isinstance(own, dict):
+        return "it is no table of settings"
+    differing = []
+    for name, value in expected.items():
+        if isinstance(value, Mapping):
+            part = own.get(name)
+            inner = part if isinstance(part, dict) else {}
+            differing += [f"{name}.{key}" for key in value if inner.get(key) != value[key]]
+        elif own.get(name) != value:
+            differing.append(name)
+    return f"it describes no {what} ({', '.join(differing)})" if differing else ""
+
+
+def _header(file: Path, make: Callable[[], Any], what: str) -> str:
+    """Compare the header of a safetensors file with the tensors of the model that is made."""
+    from evaluators.loading import check_keys
+
+    try:
+        shapes = safetensors_shapes(file)
+        expected = _shapes(make)
+        tensors: dict[str, Any] = {n: SimpleNamespace(shape=s) for n, s in shapes.items()}
+        check_keys(expected, tensors, ("position_ids",), file, what)
+    except EvaluatorError as error:
+        return str(error).removeprefix(f"{file} ")
+    return ""
+
+
+def _checkpoint(
+    file: Path,
+    expected: Mapping[str, tuple[int, ...]],
+    unused: tuple[str, ...],
+    optional: tuple[str, ...],
+    what: str,
+) -> str:
+    """Compare the tensors of a file of torch's, without ``unused`` ones, with a model's."""
+    import torch
+
+    from evaluators.loading import check_keys, read_checkpoint
+
+    try:
+        state = read_checkpoint(file, mapped=True)
+        table = state if isinstance(state, dict) else {}
+        used = {name: tensor for name, tensor in table.items() if name not in unused}
+        if not used or not all(isinstance(tensor, torch.Tensor) for tensor in used.values()):
+            return "it is no table of tensors by name"
+        check_keys(expected, used, optional, file, what)
+    except EvaluatorError as error:
+        return str(error).removeprefix(f"{file} ")
+    return ""
+
+
+def _shapes(make: Callable[[], Any]) -> dict[str, tuple[int, ...]]:
+    import torch
+
+    with torch.device("meta"):
+        state = make().state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _clip_sizes(config: Any) -> dict[str, Any]:
+    expected = config.to_dict()
+    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+    towers = {t: {n: expected[t][n] for n in sizes} for t in ("text_config", "vision_config")}
+    return {"projection_dim": expected["projection_dim"], **towers}
+
+
+def _clip_vit_l_14_336() -> Any:
+    from evaluators.openclip import Architecture
+
+    vision = {"image_size": 336, "vision_width": 1024, "vision_layers": 24}
+    return Architecture(
+        embedding=768, **vision, text_width=768, text_layers=12, text_heads=12
+    ).config()
 
 
 def _clip_vit_h_14() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from evaluators.openclip import Architecture
 RANDOM = random.Random(0).randbytes(2000)
 CHECKS = (
     structure.clip_vocabulary, structure.clip_merges, structure.pickscore_config,
-    structure.pickscore_model, structure.image_reward,
+    structure.pickscore_model, structure.image_reward, structure.dinov2_config,
+    structure.dinov2_model, structure.clip_336_config, structure.clip_336_model,
 )  # fmt: skip
 
 
@@ -33,7 +35,7 @@ def test_other_bytes_are_not_the_published_file(check, content, tmp_path):
 def test_every_catalogued_file_without_a_digest_has_a_structure_and_a_size():
     files = [file for weights in catalogue.ALL for file in weights.files]
     unpinned = [file for file in files if not (file.sha256 or file.sha256_prefix)]
-    assert len(unpinned) == 5
+    assert len(unpinned) == 11
     assert all(file.structure and file.about for file in unpinned)
     assert all(file.size or file.about for file in files)
 
@@ -69,6 +71,10 @@ def header():
 
     with torch.device("meta"):
         state = CLIPModel(Architecture().config()).state_dict()
+    return in_a_header(state)
+
+
+def in_a_header(state):
     tensors, end = {}, 0
     for name, tensor in state.items():
         start, end = end, end + tensor.numel() * 4
@@ -107,6 +113,39 @@ def test_pickscores_settings_are_those_of_a_clip_vit_h_14(tmp_path):
     Architecture(vision_layers=24).config().save_pretrained(tmp_path)
     wrong = structure.pickscore_config(tmp_path / "config.json")
     assert "vision_config.num_hidden_layers" in wrong
+
+
+def test_dinov2s_header_and_settings_are_those_of_a_vit_b_14(tmp_path):
+    from transformers import Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(image_size=518)  # transformers' other defaults are ViT-B/14's
+    config.save_pretrained(tmp_path)
+    assert structure.dinov2_config(tmp_path / "config.json") == ""
+    with torch.device("meta"):
+        tensors = in_a_header(Dinov2Model(config).state_dict())
+    file = sparse(tmp_path / "model.safetensors", tensors)
+    assert structure.dinov2_model(file) == ""
+    assert abs(file.stat().st_size - 346_400_000) < 200_000
+    Dinov2Config(hidden_size=384, image_size=518).save_pretrained(tmp_path)
+    assert "hidden_size" in structure.dinov2_config(tmp_path / "config.json")
+
+
+def test_a_clip_at_336_pixels_is_told_from_one_at_224(tmp_path):
+    config = structure._clip_vit_l_14_336()
+    config.save_pretrained(tmp_path)
+    assert structure.clip_336_config(tmp_path / "config.json") == ""
+    config.vision_config.image_size = 224
+    config.save_pretrained(tmp_path)
+    assert "vision_config.image_size" in structure.clip_336_config(tmp_path / "config.json")
+    assert sum(map(math.prod, _shapes_336().values())) * 4 == pytest.approx(1_711_900_000, rel=1e-3)
+    torch.save({"logit_scale": torch.zeros(())}, tmp_path / "pytorch_model.bin")
+    assert "lacks" in structure.clip_336_model(tmp_path / "pytorch_model.bin")
+
+
+def _shapes_336():
+    from transformers import CLIPModel
+
+    return structure._shapes(lambda: CLIPModel(structure._clip_vit_l_14_336()))
 
 
 def test_image_reward_is_read_by_its_tensors_names(tmp_path, monkeypatch):
