@@ -1,145 +1,109 @@
-"""The command ``soar-bench``.
+"""The command ``soar-bench``: :func:`main` runs one of ``soar_bench.cli.commands``.
 
-Commands import what they need when they run, so that ``--help`` answers at once. A user's mistake
-is one sentence on the error stream: exit code 2 for bad input, 1 for work that failed, 130 for an
-interruption.
+Every error is one sentence on the error stream: exit code 2 for bad input, 1 for work that failed,
+130 for an interruption. Importing this imports nothing, so that an interruption is heard at once.
 """
 
 from __future__ import annotations
 
-import errno
 import sys
-from collections.abc import Callable
 
-import typer
-from typer import Option
-
-from soar_bench.cli import (
-    compare,
-    data,
-    drift,
-    evaluate,
-    evaluators,
-    export,
-    fetch,
-    report,
-    runs,
-    shapes,
-    start,
-    suites,
-    train,
-)
-from soar_bench.cli.app import App
-from soar_bench.cli.common import echo, fail
-
-app = App(
-    name="soar-bench", help="Is a text-to-image checkpoint really better? Train, evaluate, compare."
-)
-_SET_UP, _TRAIN, _SCORE, _COMPARE, _MANAGE = "Set up", "Train", "Score", "Compare", "Manage"
-_COMMANDS: tuple[tuple[str, str, Callable[..., None], str], ...] = (
-    (_SET_UP, "quickstart", start.quickstart, """\
-soar-bench quickstart
-soar-bench quickstart --steps 50"""),
-    (_SET_UP, "doctor", start.doctor, """\
-soar-bench doctor
-soar-bench doctor --device cuda"""),
-    (_SET_UP, "fetch", fetch.fetch, """\
-soar-bench fetch                        # what there is and what is here
-soar-bench fetch --suite geneval,ocr    # prompts, and weights of the evaluators
-soar-bench fetch pickscore --mirror /data/mirror"""),
-    (_TRAIN, "train", train.train, """\
-soar-bench train soar --base shapes --data shapes-clean --seeds 0,1,2
-soar-bench train soar --config configs/sd35m_soar.yaml --dry-run
-soar-bench train sft --base models/sd3.5-medium --data photos/ --set lora.rank=64"""),
-    (_SCORE, "eval", evaluate.evaluate, """\
-soar-bench eval shapes outputs/train/soar-seed0 --suite shapes,shapes-signs
-soar-bench eval my-lora --base models/sd3.5-medium --suite geneval --dtype bf16
-soar-bench eval models/tuned --suite my-prompts.txt --steps 20,40 --dry-run"""),
-    (_SCORE, "score", evaluate.score, """\
-soar-bench score images --evaluators geneval,clipscore
-soar-bench score images --prompts list.csv --evaluators pickscore --label other-tool"""),
-    (_COMPARE, "compare", compare.compare, """\
-soar-bench compare results/shapes/shapes
-soar-bench compare BASE NEW --fail-if worse --metric geneval"""),
-    (_COMPARE, "leaderboard", compare.leaderboard, """\
-soar-bench leaderboard
-soar-bench leaderboard --results results --output board.html"""),
-    (_COMPARE, "report", report.report, """\
-soar-bench report
-soar-bench report results/geneval --output outputs/geneval-report"""),
-    (_COMPARE, "drift", drift.drift, """\
-soar-bench drift shapes outputs/train/sft-seed0 outputs/train/soar-seed0"""),
-    (_MANAGE, "rerun", runs.rerun, """\
-soar-bench rerun results/shapes/shapes/shapes-d15ee81f"""),
-    (_MANAGE, "import", export.import_, """\
-soar-bench import results.jsonl --label other-tool"""),
-)  # fmt: skip
-for heading, name, function, example in _COMMANDS:
-    app.add(name, example, rich_help_panel=heading)(function)
-app.add_typer(suites.app, name="suites", rich_help_panel=_SCORE)
-app.add_typer(shapes.app, name="shapes", rich_help_panel=_SET_UP)
-app.add_typer(data.app, name="data", rich_help_panel=_TRAIN)
-app.add_typer(evaluators.app, name="evaluators", rich_help_panel=_SCORE)
-app.add_typer(runs.app, name="runs", rich_help_panel=_MANAGE)
-app.add_typer(export.app, name="export", rich_help_panel=_MANAGE)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 _INTERRUPTED = 130
+_GO_ON = "interrupted; the same command goes on where it stopped"
+_DEBUG = "--debug"
+
+#: Sentences for errors that may come from anywhere, by the name of their class.
+_SENTENCES = {
+    "MemoryError": "there is not enough memory: use smaller batches or images, or free some",
+    "OutOfMemoryError": "there is not enough memory on the device: use smaller batches",
+    "RecursionError": "an input is nested too deeply: make it flatter",
+    "UnicodeDecodeError": "a text is not UTF-8: save it as UTF-8",
+    "UnicodeEncodeError": "a text holds characters that cannot be written: take them out",
+    "ImportError": "a package is missing or broken: install it",
+    "DecompressionBombError": "an image has too many pixels: make it smaller, or leave it out",
+    "BaseException": "this is a fault of soar-bench, or of a package or plug-in: report it",
+}
 
 
-def _version(show: bool) -> None:
-    if show:
-        from soar_bench import __version__
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        from soar_bench.cli import commands
 
-        echo(f"soar-bench {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: bool = Option(
-        False, "--version", callback=_version, is_eager=True, help="Show the version."
-    ),
-) -> None:
-    pass
+        return commands.app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def main(command: typer.Typer = app) -> None:
-    """Entry point: run the command and turn a user's mistake into a sentence and an exit code."""
-    for stream in (sys.stdout, sys.stderr):  # a name may hold what the terminal cannot show
-        if reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors="backslashreplace")
-    interrupted = "interrupted; the same command goes on where it stopped"
+def main(command: Any = None) -> None:
+    """Run the command and turn every error into a sentence and an exit code.
+
+    ``--debug``, anywhere among the arguments, shows the traceback as well.
+    """
+    debug = _DEBUG in sys.argv[1:]
     try:
+        _hear_terminate()
+        for stream in (sys.stdout, sys.stderr):  # a name may hold what the terminal cannot show
+            if reconfigure := getattr(stream, "reconfigure", None):
+                reconfigure(errors="backslashreplace")
+        sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != _DEBUG]
+        if command is None:
+            from soar_bench.cli.commands import app as command
         command(prog_name="soar-bench")
-    except SystemExit as end:  # typer ends with one, always
-        if end.code == _INTERRUPTED:
-            fail(interrupted, _INTERRUPTED)
-        raise
-    except KeyboardInterrupt:  # before typer has begun, or after it has ended
-        fail(interrupted, _INTERRUPTED)
-    except Exception as error:
-        message, code = _explain(error)
-        if message is None:
-            raise
-        fail(message, code)
+    except BaseException as error:
+        if isinstance(error, SystemExit) and error.code != _INTERRUPTED:
+            raise  # typer ends with one, always
+        _end(error, debug)
 
 
-def _explain(error: Exception) -> tuple[str | None, int]:
-    """The sentence and the exit code of an error that a user can mend; None for a fault of ours."""
+def _hear_terminate() -> None:
+    """Let SIGTERM, by which clusters reclaim a node, end a command in order, as Ctrl-C does."""
+    import signal
+    import threading
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    if main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _end(error: BaseException, debug: bool) -> NoReturn:
+    """End the process with the error's sentence and exit code, after its traceback if asked to."""
+    from soar_bench.core.text import printable
+
+    message, code = _explain(error)
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"soar-bench: {printable(message)}", file=sys.stderr)
+    exec("")  # else CPython, interrupted inside an exec, ends by the signal and not by the code
+    sys.exit(code)
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """Return the sentence and the exit code of an error."""
+    import errno
+
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        return _GO_ON, _INTERRUPTED
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" ({error.filename})" if error.filename else ""
         return f"no space left on the disk{where}: free some and run the same command again", 1
 
-    from evaluators.types import EvaluatorError
     from soar_bench.core.errors import SoarBenchError
-    from training.types import Diverged, Stopped, TrainingError
 
-    if isinstance(error, Stopped):
+    training = sys.modules.get("training.types")
+    if training and isinstance(error, training.Stopped):
         return f"stopped at step {error.step}; the same command goes on from there", _INTERRUPTED
-    if isinstance(error, Diverged):
+    if training and isinstance(error, training.Diverged):
         return str(error), 1
-    if isinstance(error, SoarBenchError | EvaluatorError | TrainingError):
+    if isinstance(error, SoarBenchError):
         return str(error), 2
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror.lower()}", 1
-    return None, 1
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    sentence = next(_SENTENCES[kind] for kind in kinds if kind in _SENTENCES)
+    reason = ": ".join(filter(None, (kinds[0], " ".join(str(error).split())[:300])))
+    return f"{sentence} ({reason}; add {_DEBUG} to see where)", 1

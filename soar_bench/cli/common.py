@@ -1,8 +1,7 @@
-"""Options, lists in options, signals and output that several commands share."""
+"""Options, lists in options and output that several commands share."""
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -102,11 +101,6 @@ def numbers(option: str, text: str, kind: type[Number], least: Number) -> list[N
         noun = "whole numbers" if kind is int else "numbers"
         raise typer.BadParameter(f"{option} takes {noun} from {least}, not {text!r}")
     return values
-
-
-def terminate_as_interrupt() -> None:
-    """Let SIGTERM, by which clusters reclaim a node, end a command in order, as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:

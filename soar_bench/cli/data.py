@@ -9,8 +9,8 @@ from typing import Any
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.app import App
 from soar_bench.cli.common import AS_JSON, echo_lines
+from soar_bench.cli.help import App
 
 app = App("Check training data, describe it, and show what is encoded.")
 

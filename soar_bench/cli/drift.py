@@ -56,7 +56,6 @@ def drift(
     from soar_bench.suites.protocols import get_protocol, override
     from soar_bench.trainer.data import open_data
 
-    common.terminate_as_interrupt()
     by_digest = {c.digest: c for c in [resolve(name, base) for name in checkpoints]}
     embedded = data.partition(":")[0] in DISTRIBUTIONS
     named = get_protocol(protocol or ("shapes" if embedded else "soar-paper"))

@@ -85,7 +85,6 @@ def evaluate(
     )
     all_steps = common.numbers("--steps", steps, int, 1)
     all_guidance = common.numbers("--guidance", guidance, float, 0)
-    common.terminate_as_interrupt()
     group = join()
     names, faults = common.files_or_names(suite), Faults()
     suites = found(faults.of(partial(get_suite, name, seed=seed)) for name in names)
@@ -150,7 +149,6 @@ def score(
 
     judges = tuple(common.split(evaluator))
     options = Options(results, cache, None, judges, batch_size, device, evaluator_dtype, force)
-    common.terminate_as_interrupt()
     group = join()
     with stages(quiet=not group.main) as show:
         plan = prepare_images(folder, options, prompts, label=label, suite=suite, observe=show)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from typer import Argument, Option
 
-from soar_bench.cli.app import App, ListGroups
 from soar_bench.cli.common import AS_JSON, echo, echo_lines
+from soar_bench.cli.help import App, ListGroups
 
 app = App("List the evaluators, show one, or start one of your own.", ListGroups)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from typer import Argument, Option
 
-from soar_bench.cli.app import App
 from soar_bench.cli.common import RESULTS, echo, echo_lines
+from soar_bench.cli.help import App
 
 if TYPE_CHECKING:
     from soar_bench.records import Run

@@ -8,8 +8,8 @@ import typer
 from typer import Argument, Option
 
 from soar_bench.cli import common
-from soar_bench.cli.app import App, ListGroups
 from soar_bench.cli.common import AS_JSON, CACHE, RESULTS, echo, echo_json, echo_lines
+from soar_bench.cli.help import App, ListGroups
 
 app = App("List, show, verify and delete the records of runs.", ListGroups)
 
@@ -179,7 +179,6 @@ def rerun(
     from soar_bench.core.progress import stages
     from soar_bench.records.folders import select
 
-    common.terminate_as_interrupt()
     recorded = select(results, run).whole()
     again = reruns.plan_again(
         recorded,

@@ -7,8 +7,8 @@ from typing import Literal
 
 from typer import Argument, Option
 
-from soar_bench.cli.app import App
 from soar_bench.cli.common import echo
+from soar_bench.cli.help import App
 
 app = App("Show or export the embedded world.")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typer import Argument, Option
 
-from soar_bench.cli.app import App, ListGroups
 from soar_bench.cli.common import AS_JSON, echo, files_or_names
+from soar_bench.cli.help import App, ListGroups
 
 app = App("List suites and protocols, or show one.", ListGroups)
 

@@ -451,7 +451,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """run(*arguments) -> what the command printed; errors are raised."""
     import soar_bench.cli.drift as command
 
-    monkeypatch.setattr(command.common, "terminate_as_interrupt", lambda: None)
     app = Typer()
     app.command()(command.drift)
 
