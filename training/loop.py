@@ -28,6 +28,7 @@ from training.checkpoint import CHECKPOINT_FILE, checkpoint_folder, latest_check
 from training.data import Source
 from training.data.checking import check
 from training.data.encoding import plan_for
+from training.deterministic import check_deterministic, deterministic
 from training.encoders import CORE
 from training.method import Objective, add_gradients, settle
 from training.methods import make_objective
@@ -60,6 +61,7 @@ def train(
     """
     check_optimizer(config.optimizer)
     check_trackers(config)
+    check_deterministic(config.deterministic)
     parallel = Parallel(config.precision)
     checked = check(
         source,
@@ -112,30 +114,31 @@ def train(
         objective = make_objective(config, data, parallel, scheduler, transformer, model)
         clock = _Clock(config, parallel, first)
         for step in range(first, config.steps):
-            # What the model itself draws, as dropout does, is another on each process.
-            torch.manual_seed(key(config.seed, step, parallel.rank, "model"))
-            batches = objective.batches(step)
-            if step == first:
-                settle(parallel, model, objective, batches)
-            # Of all micro-batches and processes, and known before any pass of the model. All
-            # processes are asked at once whether to stop: they stop at the same step.
-            *counts, stopping = parallel.sum(*objective.counts(batches), signals.received)
-            rate = learning_rate(
-                config.optimizer.lr,
-                step,
-                config.steps,
-                warmup=config.optimizer.warmup_steps,
-                cosine=config.optimizer.schedule == "cosine",
-            )
-            set_learning_rate(optimizer, rate)
-            optimizer.zero_grad()
-            sums = add_gradients(parallel, model, objective, batches, counts)
-            norm = parallel.clip(parameters, config.optimizer.clip_norm)
-            if not math.isfinite(norm):
-                raise _diverged(run, step, "no longer finite")
-            optimizer.step()
-            if trained.average is not None:
-                trained.average.step(parameters)
+            with deterministic(config.deterministic):
+                # What the model itself draws, as dropout does, is another on each process.
+                torch.manual_seed(key(config.seed, step, parallel.rank, "model"))
+                batches = objective.batches(step)
+                if step == first:
+                    settle(parallel, model, objective, batches)
+                # Of all micro-batches and processes, and known before any pass of the model. All
+                # processes are asked at once whether to stop: they stop at the same step.
+                *counts, stopping = parallel.sum(*objective.counts(batches), signals.received)
+                rate = learning_rate(
+                    config.optimizer.lr,
+                    step,
+                    config.steps,
+                    warmup=config.optimizer.warmup_steps,
+                    cosine=config.optimizer.schedule == "cosine",
+                )
+                set_learning_rate(optimizer, rate)
+                optimizer.zero_grad()
+                sums = add_gradients(parallel, model, objective, batches, counts)
+                norm = parallel.clip(parameters, config.optimizer.clip_norm)
+                if not math.isfinite(norm):
+                    raise _diverged(run, step, "no longer finite")
+                optimizer.step()
+                if trained.average is not None:
+                    trained.average.step(parameters)
 
             done = step + 1
             objective.stepped(done)

@@ -10,7 +10,8 @@ from training.data.encoding import Encoded
 from training.method import Objective
 from training.off_policy import DefarObjective, SoarObjective
 from training.parallel import Parallel
-from training.step import Draw, draw_batches, draws_in_training
+from training.prefetch import Ahead
+from training.step import Batch, Draw, Drawn, draw_step, draws_in_training
 from training.types import Config
 
 
@@ -25,8 +26,13 @@ def make_objective(
     """Return the objective; ``model`` is what every pass of ``transformer`` goes through."""
     timesteps, shift = scheduler.config.num_train_timesteps, scheduler.config.shift
 
-    def batches(step: int, draw: Draw) -> Any:
-        return draw_batches(config, data, parallel, step, timesteps, model, draw)
+    ahead: Ahead[list[Drawn]] = Ahead(config.steps)
+
+    def batches(step: int, draw: Draw) -> list[Batch]:
+        def make(step: int) -> list[Drawn]:
+            return draw_step(config, data, parallel.rank, parallel.count, step, draw)
+
+        return [one.batch(model, timesteps, parallel.device) for one in ahead(step, make)]
 
     if config.method == "defar":
         return DefarObjective(config.defar, shift, batches)

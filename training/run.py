@@ -45,8 +45,8 @@ _ELSEWHERE = set(
 #: trained before it existed, and is left out of a run's identity: old and new runs of one training
 #: stay seeds of one another.
 _LATER = set(
-    "soar.paths soar.update soar.noise_scale soar.aux_chunk optimizer.kind accumulate "
-    "gradient_checkpointing images lora soar.upper_ratio soar.shared_noise defar".split()
+    "soar.paths soar.update soar.noise_scale soar.aux_chunk optimizer.kind accumulate defar "
+    "deterministic gradient_checkpointing images lora soar.upper_ratio soar.shared_noise".split()
 )
 
 

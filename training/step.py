@@ -11,13 +11,13 @@ import hashlib
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import torch
 
 from training.data.encoding import Encoded
 from training.objectives import draw_time
-from training.parallel import Parallel
 from training.types import Config
 
 
@@ -77,23 +77,33 @@ class Batch:
         return prediction
 
 
-def draw_batches(
-    config: Config,
-    data: Encoded,
-    parallel: Parallel,
-    step: int,
-    train_timesteps: int,
-    model: torch.nn.Module,
-    draw: Draw,
-) -> list[Batch]:
+@dataclass(frozen=True)
+class Drawn:
+    """A micro-batch on the CPU, before it is sent to the model."""
+
+    z0: torch.Tensor  # [B, C, H, W]
+    draws: AnyDraws
+    conditional: list[torch.Tensor]  # token and pooled embeddings of the captions [B, ...]
+    empty: list[torch.Tensor]  # [...], those of no caption
+
+    def batch(self, model: torch.nn.Module, train_timesteps: int, device: torch.device) -> Batch:
+        """Return the micro-batch on the model's device."""
+        conditional, empty = ([e.to(device) for e in es] for es in (self.conditional, self.empty))
+        z0, draws = self.z0.to(device), self.draws.to(device)
+        return Batch(model, z0, draws, conditional, empty, train_timesteps)
+
+
+def draw_step(
+    config: Config, data: Encoded, rank: int, processes: int, step: int, draw: Draw
+) -> list[Drawn]:
     """Draw a process's part of a step, cut into micro-batches.
 
     Pictures, noise, times and dropped captions are the same for every objective; ``draw`` draws
     what only one of them needs.
     """
-    size, device = config.batch_size, parallel.device
+    size = config.batch_size
     share = size * config.accumulate
-    total = share * parallel.count
+    total = share * processes
     rows = data.rows_of_step(total, step, config.seed)
     # Drawn on the CPU in a fixed order, so that every device and every method sees the same.
     generator = torch.Generator().manual_seed(key(config.seed, step, 0))
@@ -103,19 +113,24 @@ def draw_batches(
     draws = draw(z1, t0, generator)
     captions = data.captions[rows].masked_fill(dropped, data.empty_caption)
     embeds = (data.prompt_embeds, data.pooled_embeds)
-    empty = [e[data.empty_caption].to(device) for e in embeds]
-    first = parallel.rank * share
+    empty = [e[data.empty_caption] for e in embeds]
+    first = rank * share
     return [
-        Batch(
-            model,
-            data.latents[rows[part]].to(device),
-            draws.samples(part).to(device),
-            [e[captions[part]].to(device) for e in embeds],
+        Drawn(
+            data.latents[rows[part]],
+            _copied(draws.samples(part)),
+            [e[captions[part]] for e in embeds],
             empty,
-            train_timesteps,
         )
         for part in (slice(start, start + size) for start in range(first, first + share, size))
     ]
+
+
+def _copied(draws: Any) -> Any:
+    """Return a copy, so that the other processes' part leaves memory at once."""
+    values = {field.name: getattr(draws, field.name) for field in fields(draws)}
+    copies = {n: v.clone() for n, v in values.items() if isinstance(v, torch.Tensor)}
+    return replace(draws, **copies)
 
 
 def draws_in_training(model: torch.nn.Module) -> bool:

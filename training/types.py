@@ -266,6 +266,9 @@ class Config(Section):
     compile: bool = False
     """Compile the transformer's blocks: minutes at the start, then faster steps. Needs a C++
     compiler."""
+    deterministic: bool = False
+    """Use deterministic algorithms alone, so that a GPU gives the same bits again; slower. On a CPU
+    they are the same in either case."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
     ema_decay: BelowOne = 0.0

@@ -67,6 +67,7 @@ def check(
     from training.cache import Cache
     from training.data.checking import check as check_records
     from training.data.encoding import plan_for
+    from training.deterministic import check_deterministic
     from training.optimizers import check_optimizer
     from training.parallel import usual_device
     from training.run import Run
@@ -79,6 +80,7 @@ def check(
         source = open_data(config.data, config.images, config.cache)
         check_optimizer(config.optimizer)
         check_trackers(config)
+        check_deterministic(config.deterministic)
         memory = measure(Pipeline(base.pipeline.folder), config)
         cache = Cache(config.cache) if config.cache is not None else None
         checked = check_records(
