@@ -15,6 +15,7 @@ import pandas as pd
 from soar_bench.boards import words
 from soar_bench.boards.board import Board
 from soar_bench.boards.entrants import Entrant, check_measured_alike, group_seeds, mismatches
+from soar_bench.boards.paper_table import paper_table
 from soar_bench.boards.rows import (
     ANALYTIC,
     BOOTSTRAP,
@@ -126,8 +127,12 @@ class Comparison:
         table = markdown.table([escape(title) for title in titles.values()], body, right)
         return table + "".join(f"\n{escape(sentence)}\n" for sentence in self.notes)
 
-    def to_latex(self) -> str:
-        """Return a LaTeX tabular with the notes as comments above it; needs booktabs."""
+    def to_latex(self, long: bool = False) -> str:
+        """Return a LaTeX table with the notes as comments above it; needs booktabs. A row per
+        checkpoint, or, ``long``, one per metric and checkpoint, with differences.
+        """
+        if not long:
+            return paper_table(self.board, self.rows, self.notes)
         titles = {key: v for key, v in words.header(self.rows).items() if key in _IN_LATEX}
         metrics = [row.metric for row in self.rows]
         starts = [i for i in range(1, len(metrics)) if metrics[i - 1] != metrics[i]]
@@ -142,10 +147,14 @@ class Comparison:
 
     def to_csv(self) -> str:
         """Return the numbers of :meth:`to_frame`, with names on one line each."""
+        return self.to_frame_of_text().to_csv(index=False, lineterminator="\n")
+
+    def to_frame_of_text(self) -> pd.DataFrame:
+        """Return :meth:`to_frame` with names that are fit for a file."""
         table = self.to_frame()
         for column in ("metric", "checkpoint", "unit"):
             table[column] = [csv_text(words.line(text)) for text in table[column]]
-        return table.to_csv(index=False, lineterminator="\n")
+        return table
 
     def to_json(self) -> str:
         """Return the numbers and the notes; null where a number is not known or infinite."""

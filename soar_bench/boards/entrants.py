@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from soar_bench.core.differences import differences
 from soar_bench.core.digests import digest_of
@@ -27,7 +26,8 @@ class Entrant:
 
 
 def group_seeds(runs: Sequence[Run]) -> list[Entrant]:
-    """Group runs that differ by training seed alone; checkpoints that were not trained come first.
+    """Group runs that differ by training seed alone. Pipelines that others stand on come first,
+    then other pipelines and images, then what stands on one: it was trained, here or elsewhere.
 
     The same checkpoint twice counts once. Runs that were not measured alike are never one entrant.
     Entrants of one name are told apart by how they were measured, by their step or, if that does
@@ -36,7 +36,13 @@ def group_seeds(runs: Sequence[Run]) -> list[Entrant]:
     """
     several = len({run.board for run in runs}) > 1
     groups: dict[str, dict[str, Run]] = {}
-    for run in sorted(runs, key=lambda run: run.seed is not None):
+    bases = {run.base for run in runs}
+
+    def place(run: Run) -> tuple[bool, bool]:
+        trained = run.seed is not None or bool(run.base)
+        return trained, run.record.checkpoint.digest not in bases
+
+    for run in sorted(runs, key=place):
         key = digest_of([run.group, run.board]) if several else run.group
         group = groups.setdefault(key, {})
         digest = run.record.checkpoint.digest
@@ -63,25 +69,6 @@ def _board(key: str, run: Run) -> str:
 
 def _step(key: str, run: Run) -> str:
     return "" if run.imported else f", step {run.training.get('step', 0)}"
-
-
-def select_entrants(parts: Sequence[Sequence[Run]], anyway: bool = False) -> list[Entrant]:
-    """Return the entrants of the runs or folders (``parts``) that a user named, in that order;
-    within a folder, untrained ones come first. SoarBenchError if they are less than two or, unless
-    ``anyway``, not measured alike.
-    """
-    runs = [run for part in parts for run in part]
-    if not anyway:
-        check_measured_alike(runs)
-    place: dict[Path, int] = {}
-    for i, part in enumerate(parts):
-        for run in part:
-            place.setdefault(run.folder.resolve(), i)
-    entrants = group_seeds(runs)
-    entrants.sort(key=lambda e: min(place[run.folder.resolve()] for run in e.runs))
-    if len(entrants) < 2:
-        raise SoarBenchError(f"comparing needs two checkpoints: there is one, {entrants[0].name}")
-    return entrants
 
 
 def mismatches(runs: Sequence[Run]) -> list[str]:

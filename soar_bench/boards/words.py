@@ -121,9 +121,8 @@ def notes(
         "prompt as one cluster."
     )
     tests = [name for name in TESTS if any(row.test == name for row in rows)]
-    count = max(row.tests for row in rows)
     if tests:
-        corrected = f", corrected for {count} metrics by Holm's method" if count > 1 else ""
+        corrected = f", {family(rows)}"
         texts = {name: TESTS[name] for name in tests}
         if "t" in tests and any(row.value.seeds > 1 for row in rows):
             texts["t"] += _SEEDS
@@ -133,6 +132,9 @@ def notes(
                 texts[name] += f" ({', '.join(metrics)})"
         by_test = "; ".join(texts.values())
         sentences.append(f"p{corrected}: {by_test}. The verdict follows p at {100 - level:g}%.")
+        sentences.append(
+            "A leaderboard's ranks correct for all pairs of its checkpoints instead, in one metric."
+        )
     if any(row.disagrees for row in rows):
         same = tests == ["t"] and interval == ANALYTIC
         other_test = "" if same else " and not from the same test"
@@ -148,6 +150,14 @@ def notes(
             "not for the method that made them."
         )
     return sentences
+
+
+def family(rows: Sequence[Row]) -> str:
+    """Say which tests are corrected together."""
+    count = max(row.tests for row in rows)
+    if count > 1:
+        return f"corrected for {count} metrics by Holm's method, each checkpoint by itself"
+    return "each checkpoint by itself"
 
 
 def _intervals(rows: Sequence[Row], interval: str) -> str:

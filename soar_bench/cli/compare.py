@@ -10,16 +10,27 @@ from typer import Argument, Option
 
 from soar_bench.cli.common import CONFIG, RESULTS, echo, echo_lines, split
 
+Form = Literal["terminal", "markdown", "csv", "latex", "latex-long", "json"]
+
 #: Exit code of ``--fail-if worse`` where something is.
 WORSE = 3
 
 
 def compare(
     runs: list[str] = Argument(
-        help="Runs (folder, id or label) or folders of runs; the first is the baseline."
+        help="Runs (folder, id or label), folders of runs, or checkpoints as in `eval`; the first "
+        "is the reference."
     ),
-    form: Literal["terminal", "markdown", "csv", "latex", "json"] = Option(
-        "terminal", "--format", help="Format of the table."
+    form: Form = Option(
+        "terminal",
+        "--format",
+        help="Format of the table; latex has a row per checkpoint, latex-long one per metric too.",
+    ),
+    reference: str | None = Option(
+        None,
+        metavar="NAME",
+        help="Checkpoint that the others are compared with.  [default: the first, in a folder the "
+        "pipeline that others stand on]",
     ),
     metric: list[str] = Option(
         [], help="Metrics to show, separated by commas. p stays corrected for all.  [default: all]"
@@ -59,14 +70,17 @@ def compare(
 ) -> None:
     """Compare checkpoints on the same prompts and noise.
 
-    Runs that differ by training seed alone become one row.
+    Runs that differ by training seed alone become one row; boards are compared one by one.
     """
+    from functools import partial
+
     from soar_bench.boards import compare as compare_board
     from soar_bench.boards.comparison import board_of
-    from soar_bench.boards.entrants import select_entrants
+    from soar_bench.boards.selection import select_boards
     from soar_bench.boards.words import line, worse_than
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.files import write_text
+    from soar_bench.output.comparisons import printed, text_of
     from soar_bench.records.folders import find
 
     if not 0 < level < 1:
@@ -77,37 +91,42 @@ def compare(
         raise SoarBenchError(f"--margin takes a number from 0, not {margin:g}")
     if margin and fail_if is None:
         raise SoarBenchError("--margin is that of --fail-if worse: give both or neither")
-    board = board_of(select_entrants([find(run, results) for run in runs], anyway))
-    whole = compare_board(board, level=level, detect=detect, interval=interval, test=test)
-    comparison = whole.only(split(metric))
+    look_up = partial(find, results=results)
+    boards, notes = select_boards([look_up(run) for run in runs], anyway, reference, look_up)
+    whole = [
+        compare_board(board_of(b), level=level, detect=detect, interval=interval, test=test)
+        for b in boards
+    ]
+    metrics = split(metric)
+    unknown = [name for name in metrics if not any(name in c.board.metrics for c in whole)]
+    if unknown:
+        whole[0].only(unknown)  # refuses them
+    chosen = [(c, [name for name in metrics if name in c.board.metrics]) for c in whole]
+    chosen = [(c, names) for c, names in chosen if names or not metrics]
+    shown = [c.only(names) for c, names in chosen]
     form = "json" if as_json else form
     if output_file is not None and form == "terminal":
         form = _form_of(output_file)
     if form == "terminal":
-        from soar_bench.core.terminal import new_console
-        from soar_bench.output.tables import comparison_table
-
-        console = new_console(highlight=False)
-        console.print(comparison_table(comparison.rows, console.width))
-        for sentence in comparison.notes:
-            console.print(sentence, markup=False, style="dim")
+        printed(shown)
+    elif output_file is None:
+        echo(text_of(shown, form), nl=False)
     else:
-        text = getattr(comparison, f"to_{form}")()
-        if output_file is None:
-            echo(text, nl=False)
-        else:
-            write_text(output_file, text)
-            echo(output_file)
+        write_text(output_file, text_of(shown, form))
+        echo(output_file)
     if form == "csv":  # a table of numbers has no room for sentences
-        echo_lines((f"soar-bench: {line(text)}" for text in comparison.mismatches), err=True)
-    worse = whole.worse(split(metric), margin) if fail_if else []
-    for row in worse:
-        echo(f"soar-bench: {worse_than(row, comparison.reference, margin)}", err=True)
-    if worse:
+        notes += [line(text) for comparison in shown for text in comparison.mismatches]
+    echo_lines((f"soar-bench: {note}" for note in notes), err=True)
+    failed = False
+    for comparison, names in chosen if fail_if else ():
+        for row in comparison.worse(names, margin):
+            echo(f"soar-bench: {worse_than(row, comparison.reference, margin)}", err=True)
+            failed = True
+    if failed:
         raise typer.Exit(WORSE)
 
 
-def _form_of(file: Path) -> Literal["markdown", "csv", "latex", "json"]:
+def _form_of(file: Path) -> Form:
     """Return the format that a file's ending names."""
     from soar_bench.core.errors import SoarBenchError
 

@@ -40,18 +40,14 @@ def report(
 ) -> None:
     """Write a page with tables, plots and images, to open from disk."""
     from soar_bench.core.progress import stages
-    from soar_bench.records import RUN_FILE, read_runs
-    from soar_bench.records.folders import select
+    from soar_bench.records.folders import find
     from soar_bench.report.page import Options, write_report
 
     shown, top = [], []
     for name in runs or [str(results)]:
-        folder = Path(name)
-        if folder.is_dir() and not (folder / RUN_FILE).exists():
-            shown += read_runs(folder)
-            top.append(folder)
-        else:
-            shown.append(select(results, name).whole())
+        shown += find(name, results)
+        if Path(name).is_dir():
+            top.append(Path(name))
     drifts = tuple(map(Path, files_or_names(drift)))
     options = Options(output, cache, max_images, title, lossless, tuple(top), drifts)
     with stages() as progress:

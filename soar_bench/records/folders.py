@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from soar_bench.checkpoints import is_here, resolve
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import first_few
 from soar_bench.records.run import RUN_FILE, SCORES_FILE, Run, read_run, read_runs, run_folders
@@ -104,16 +105,37 @@ def _choices(entries: Sequence[Entry], results: Path) -> str:
 
 
 def find(name: str, results: Path) -> list[Run]:
-    """Return the runs that ``name`` means: all of a folder that holds runs, else :func:`select`'s.
+    """Return the runs that ``name`` means: all of a folder that holds runs, else :func:`select`'s,
+    else all of the checkpoint that ``soar-bench eval`` takes by that name.
 
     SoarBenchError if there are none or the one that is meant is broken.
     """
     folder = Path(name)
-    if folder.is_dir() and not (folder / RUN_FILE).exists():
-        runs = read_runs(folder)
-        if not runs:
-            raise SoarBenchError(f"there is no run in {name}")
+    if folder.is_dir() and (folder / RUN_FILE).exists():
+        return [select(results, name).whole()]
+    if folder.is_dir() and (runs := read_runs(folder)):
         return runs
-    if not folder.is_dir() and not results.is_dir():
+    if not results.is_dir():
         raise SoarBenchError(f"there is no run in {name}, and no {results} to look for it")
+    if runs := _of_checkpoint(name, results):
+        return runs
+    if folder.is_dir():
+        raise SoarBenchError(f"there is no run in {name}, and none of it in {results}")
     return [select(results, name).whole()]
+
+
+def _of_checkpoint(name: str, results: Path) -> list[Run]:
+    """Return the runs of the checkpoint that is named as in eval: as it was named there, by another
+    path, or by another name of the same weights.
+    """
+    runs = [entry.run for entry in survey(results) if entry.run and not entry.fault]
+    runs = [run for run in runs if not run.imported]
+    named = [run for run in runs if run.record.checkpoint.name == name]
+    if not named and is_here(name):
+        stands_on = (run.record.checkpoint.base for run in runs)
+        bases = dict.fromkeys(base.name for base in stands_on if base)
+        for base in (None, *bases):  # weights that do not say what they stand on
+            with suppress(SoarBenchError):
+                digest = resolve(name, base).digest
+                named += [run for run in runs if run.record.checkpoint.digest == digest]
+    return list({run.folder: run for run in named}.values())

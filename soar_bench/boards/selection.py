@@ -1,0 +1,81 @@
+"""Boards of the runs that a person names, and which entrant the others are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from soar_bench.boards.entrants import Entrant, check_measured_alike, group_seeds
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.records import Run
+
+_Parts = Sequence[Sequence[Run]]
+
+
+def select_boards(
+    parts: _Parts,
+    anyway: bool = False,
+    reference: str | None = None,
+    find: Callable[[str], list[Run]] | None = None,
+) -> tuple[list[list[Entrant]], list[str]]:
+    """Return the entrants of each board, the reference first, and a note on each that is left out.
+
+    ``parts`` are the runs of each argument. A folder or checkpoint may have runs of several boards,
+    which are then compared one by one; with ``anyway`` all runs are one board. The reference is the
+    entrant of that name, or of the runs that ``find`` gives for it, which then join the others;
+    without it that of the first argument, within a folder a pipeline that others stand on.
+    SoarBenchError if no board has two entrants, naming why.
+    """
+    boards = _boards(parts, anyway)
+    if reference is None:
+        return _with_two(boards, parts)
+    if not any(entrant.name == reference for board in boards for entrant in board):
+        assert find is not None, "a reference that is no entrant's name is looked up"
+        parts = [find(reference), *parts]
+        folders = {run.folder.resolve() for run in parts[0]}
+        boards = _boards(parts, anyway)
+    else:
+        named = [e for board in boards for e in board if e.name == reference]
+        folders = {run.folder.resolve() for entrant in named for run in entrant.runs}
+    has: list[list[Entrant]] = []
+    notes = []
+    for board in boards:
+        board.sort(key=lambda e: folders.isdisjoint(run.folder.resolve() for run in e.runs))
+        if folders.isdisjoint(run.folder.resolve() for run in board[0].runs):
+            notes.append(f"{_title(board[0])} has no {reference}: left out")
+        else:
+            has.append(board)
+    pairs, more = _with_two(has, parts)
+    return pairs, notes + more
+
+
+def _boards(parts: _Parts, anyway: bool) -> list[list[Entrant]]:
+    """Return the entrants of each board in the order of the arguments."""
+    place: dict[Path, int] = {}
+    groups: dict[str, list[Run]] = {}
+    for i, part in enumerate(parts):
+        for run in part:
+            place.setdefault(run.folder.resolve(), i)
+            groups.setdefault("" if anyway else run.board, []).append(run)
+    if all(len(part) == 1 for part in parts) and len(groups) > 1:
+        check_measured_alike([run for part in parts for run in part])
+
+    def first(entrant: Entrant) -> int:
+        return min(place[run.folder.resolve()] for run in entrant.runs)
+
+    return [sorted(group_seeds(runs), key=first) for runs in groups.values()]
+
+
+def _with_two(boards: list[list[Entrant]], parts: _Parts) -> tuple[list[list[Entrant]], list[str]]:
+    pairs = [board for board in boards if len(board) > 1]
+    if not pairs:
+        if len(boards) > 1:
+            check_measured_alike([run for part in parts for run in part])
+        raise SoarBenchError(f"comparing needs two checkpoints: there is one, {boards[0][0].name}")
+    alone = [board[0] for board in boards if len(board) == 1]
+    return pairs, [f"{_title(e)} has one checkpoint, {e.name}: left out" for e in alone]
+
+
+def _title(entrant: Entrant) -> str:
+    record = entrant.first.record
+    return f"{record.suite.name} under {record.protocol.name}"
