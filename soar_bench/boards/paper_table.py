@@ -63,7 +63,8 @@ def _column(rows: Sequence[Row]) -> list[str]:
 def _caption(board: Board, rows: Sequence[Row]) -> str:
     record = board.entrants[0].first.record
     suite, protocol = latex.escape(record.suite.name), latex.escape(record.protocol.name)
-    images = f"{record.suite.images_per_prompt:g} image(s) each"
+    number = record.suite.images_per_prompt
+    images = f"{number:g} image{'' if number == 1 else 's'} each"
     caption = f"{suite} under {protocol}: {record.suite.prompts} prompts, {images}; "
     caption += "$\\pm$ is the standard error over prompts and seeds, the best value is bold."
     marked = [word for word in _MARKS if any(row.verdict.startswith(word) for row in rows)]
