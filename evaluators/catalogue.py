@@ -216,7 +216,20 @@ INCEPTION = Weights(
     source="toshas/torch-fidelity, converted from TensorFlow's inception-2015-12-05",
 )
 
+_SHARDS = tuple(f"model-{i:05d}-of-00004.safetensors" for i in range(1, 5))
+QWEN3_VL_8B = _of_hub(
+    "qwen3-vl-8b",
+    "Qwen/Qwen3-VL-8B-Instruct",
+    "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
+    dict.fromkeys(
+        ("config.json", "tokenizer.json", "model.safetensors.index.json", *_SHARDS), _UNKNOWN
+    ),
+    "Apache-2.0",
+    "arXiv 2511.21631",
+)
+
 ALL: tuple[Weights, ...] = (
     CLIP_VIT_L_14, CLIP_TOKENIZER, PICKSCORE, HPS_V2_1, IMAGE_REWARD, BERT_TOKENIZER, AESTHETIC,
     MASK2FORMER, CLIP_VIT_L_14_336, INCEPTION, DINOV2, ALEXNET, LPIPS_HEADS,
+    QWEN3_VL_8B,
 )  # fmt: skip

@@ -19,12 +19,16 @@ from evaluators import catalogue, registry
 from evaluators.aesthetic import Aesthetic
 from evaluators.clip import Tokenizer
 from evaluators.clipscore import ClipScore
+from evaluators.dpg import DpgBench
 from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
 from evaluators.geneval.detectors.names import OBJECT_NAMES
 from evaluators.geneval.evaluator import FLOW_GRPO, OFFICIAL, GenEval, GenEvalProtocol
+from evaluators.geneval.vlm import GenEvalVlm
+from evaluators.geneval2 import GenEval2
 from evaluators.golden import clip as tiny
 from evaluators.golden import geneval, imagereward
 from evaluators.golden import sets as tiny_sets
+from evaluators.golden import vlm as tiny_vlm
 from evaluators.hpsv2 import HpsV21
 from evaluators.hpsv2_package import HpsV21Package
 from evaluators.imagereward.evaluator import ImageReward
@@ -32,6 +36,8 @@ from evaluators.pickscore import PickScore
 from evaluators.sets.diversity import ClipDiversity, DinoDiversity
 from evaluators.sets.lpips import LpipsDiversity
 from evaluators.types import Evaluator, Metric, Sample, SetEvaluator
+from evaluators.vlm.evaluator import VlmEvaluator
+from evaluators.vqascore import VqaScore
 from evaluators.weights import Weights
 from soar_bench.core.images import read_pixels
 
@@ -45,7 +51,15 @@ Values = dict[str, list[float | None]]
 
 
 def _task(tag: str, *clauses: dict[str, Any]) -> dict[str, Any]:
-    return {"tag": tag, "include": list(clauses)}
+    """Return a record of GenEval, with questions of GenEval 2 and DPG-Bench beside it."""
+    name = str(clauses[0]["class"])
+    asked = [[f"Is there a {name} in the image?", "Yes"], [f"How many {name}s are there?", "two"]]
+    questions = [
+        {"id": 1, "question": asked[0][0], "parents": [0]},
+        {"id": 2, "question": f"Is the {name} red?", "parents": [1]},
+    ]
+    record = {"tag": tag, "include": list(clauses), "questions": questions}
+    return {**record, "vqa_list": asked, "skills": ["object", "count"]}
 
 
 _RED_CIRCLE = _task(
@@ -157,6 +171,10 @@ def _diversity_lpips(folder: Path) -> Evaluator:
     return LpipsDiversity(catalogue.ALEXNET.at(folder), catalogue.LPIPS_HEADS.at(folder))
 
 
+def _vlm(kind: type[VlmEvaluator], folder: Path) -> Evaluator:
+    return kind(tiny_vlm.weights(folder, catalogue.QWEN3_VL_8B), canary=False)
+
+
 def _as_it_is(name: str, _folder: Path) -> Evaluator:
     """Return an evaluator whose weights, if it has any, come with its package."""
     return registry.create(name)
@@ -175,6 +193,7 @@ TINY: Mapping[str, Callable[[Path], Evaluator]] = {
         name: partial(_clipscore, name)
         for name in ("clipscore", "clipscore-no-antialias", "clipscore-processor")
     },
+    **{kind.name: partial(_vlm, kind) for kind in (GenEval2, VqaScore, DpgBench, GenEvalVlm)},
     "diversity-clip": _diversity_clip,
     "diversity-dinov2": _diversity_dinov2,
     "diversity-lpips": _diversity_lpips,

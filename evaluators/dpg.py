@@ -1,0 +1,83 @@
+"""DPG-Bench: yes-or-no questions about a dense prompt, which depend on each other.
+
+Source: arXiv 2403.05135; TencentQQGYLab/ELLA, ``dpg_bench``. A prompt's metadata has ``questions``:
+``id``, ``question``, ``parents`` (ids; none or 0 where there is none) and ``category``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluators import catalogue
+from evaluators.types import Metric, Sample, Score
+from evaluators.vlm.evaluator import VlmEvaluator
+from evaluators.vlm.question import Question
+
+_SOURCE = "arXiv 2403.05135; TencentQQGYLab/ELLA, dpg_bench"
+
+
+def dependent(answers: Mapping[int, bool], parents: Mapping[int, Sequence[int]]) -> dict[int, bool]:
+    """Return each answer, and no where an earlier question that it depends on counts as no.
+
+    Questions come in the file's order, as in the released script: a parent that stands later
+    counts by its own answer.
+    """
+    counted = dict(answers)
+    for number, needed in parents.items():
+        if any(parent and not counted.get(parent, True) for parent in needed):
+            counted[number] = False
+    return counted
+
+
+def _metric(name: str, description: str) -> Metric:
+    return Metric(
+        name, "points; 100 is all yes", (0.0, 100.0), True, "1", _SOURCE, description,
+        licence=catalogue.QWEN3_VL_8B.licence,
+    )  # fmt: skip
+
+
+class DpgBench(VlmEvaluator):
+    """Share of the questions that Qwen3-VL-8B answers with yes, times 100."""
+
+    name = "dpg"
+    metrics = (
+        _metric("dpg", "Share of a prompt's questions answered with yes, where a question whose "
+                "parent counts as no counts as no; the judge is Qwen3-VL-8B."),
+        _metric("dpg_independent", "The same without the questions' dependencies: what the released"
+                " script sums by category."),
+    )  # fmt: skip
+
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+        asked = [_questions(sample) for sample in samples]
+        flat = [
+            Question(sample.image, f"{one['question']} Answer yes or no.")
+            for sample, questions in zip(samples, asked, strict=True)
+            for one in questions
+        ]
+        answers = iter([bool(y > n) for y, n in zip(*self.yes_and_no(flat), strict=True)]
+                       if flat else [])  # fmt: skip
+        return [_score(questions, [next(answers) for _ in questions]) for questions in asked]
+
+
+def _score(questions: Sequence[Mapping[str, Any]], answers: Sequence[bool]) -> dict[str, Score]:
+    if not questions:
+        reason = "the prompt has no questions of DPG-Bench (questions in its metadata)"
+        return {name: Score(None, reason) for name in ("dpg", "dpg_independent")}
+    own = {int(one["id"]): answer for one, answer in zip(questions, answers, strict=True)}
+    parents = {int(one["id"]): [int(p) for p in one.get("parents", ())] for one in questions}
+    counted = dependent(own, parents)
+    shown = [
+        {"question": one["question"], "yes": own[int(one["id"])], "counts": counted[int(one["id"])]}
+        | ({"category": one["category"]} if "category" in one else {})
+        for one in questions
+    ]
+    return {
+        "dpg": Score(100 * sum(counted.values()) / len(own), details={"questions": shown}),
+        "dpg_independent": Score(100 * sum(own.values()) / len(own)),
+    }
+
+
+def _questions(sample: Sample) -> list[Mapping[str, Any]]:
+    questions = sample.metadata.get("questions")
+    return list(questions) if isinstance(questions, list) else []

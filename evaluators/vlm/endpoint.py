@@ -1,0 +1,171 @@
+"""A judge behind an OpenAI-compatible endpoint (vLLM, SGLang), for judges that only write.
+
+Set ``SOAR_BENCH_JUDGE_URL`` (for example ``http://localhost:8000/v1``), ``SOAR_BENCH_JUDGE_MODEL``
+and, where the server wants one, ``SOAR_BENCH_JUDGE_KEY``. The key is sent and nowhere written.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image
+
+from evaluators.types import EvaluatorError
+from evaluators.vlm.question import Question
+
+if TYPE_CHECKING:
+    import httpx2
+
+URL, MODEL, KEY = "SOAR_BENCH_JUDGE_URL", "SOAR_BENCH_JUDGE_MODEL", "SOAR_BENCH_JUDGE_KEY"
+#: Requests that are under way together.
+AT_ONCE = 8
+#: How often a request is tried, and the longest wait between tries in seconds.
+ATTEMPTS, LONGEST_WAIT = 4, 30.0
+
+
+class _Again(Exception):
+    """A failure that may pass: the reason, and the seconds to wait if the server says so."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint, as the environment names it."""
+
+    url: str
+    model: str
+    key: str = field(default="", repr=False)
+    #: of one request, in seconds
+    timeout: float = 120.0
+    #: of the first wait between tries, in seconds; each next one is twice as long
+    wait: float = 0.5
+
+    @classmethod
+    def of_environment(cls) -> Endpoint:
+        """Return the endpoint that the environment names. EvaluatorError if it names none."""
+        url, model = os.environ.get(URL, ""), os.environ.get(MODEL, "")
+        if not url or not model:
+            raise EvaluatorError(
+                f"no endpoint is named: set {URL} (such as http://localhost:8000/v1) and {MODEL}"
+            )
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise EvaluatorError(f"{URL} must be an http address such as http://localhost:8000/v1")
+        if parts.username or parts.password:
+            raise EvaluatorError(f"{URL} must hold no user or password: set {KEY} instead")
+        return cls(url.rstrip("/"), model, os.environ.get(KEY, ""))
+
+    @property
+    def _shown(self) -> str:
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+    def check(self) -> None:
+        """Raise EvaluatorError unless the endpoint answers and has the model."""
+        import httpx2
+
+        try:
+            with self._client(5.0) as client:
+                response = client.get(f"{self.url}/models")
+                names = [str(model["id"]) for model in _json(response)["data"]]
+        except (_Again, httpx2.HTTPError, KeyError, TypeError) as error:
+            raise EvaluatorError(
+                f"the judge's endpoint {self._shown} does not answer ({_words(error)}): start it, "
+                f"or set {URL}"
+            ) from None
+        if self.model not in names:
+            known = ", ".join(names) or "none"
+            raise EvaluatorError(
+                f"the judge's endpoint {self._shown} has no model {self.model!r} (it has: {known}):"
+                f" set {MODEL}"
+            )
+
+    def write(self, questions: Sequence[Question], most: int) -> list[str]:
+        """Return the answers, in order. EvaluatorError if one does not come after some tries."""
+        with self._client(self.timeout) as client, ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(lambda q: self._answer(client, q, most), questions))
+
+    def _client(self, timeout: float) -> httpx2.Client:
+        import httpx2
+
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        return httpx2.Client(timeout=timeout, headers=headers)
+
+    def _answer(self, client: httpx2.Client, question: Question, most: int) -> str:
+        import httpx2
+
+        content = [
+            {"type": "image_url", "image_url": {"url": data_url(question.image)}},
+            {"type": "text", "text": question.text},
+        ]
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": most,
+            "temperature": 0,
+        }
+        reason = ""
+        for attempt in range(ATTEMPTS):
+            try:
+                return _text(_json(client.post(f"{self.url}/chat/completions", json=body)))
+            except (_Again, httpx2.HTTPError) as error:
+                reason = _words(error)
+                asked = error.wait if isinstance(error, _Again) else None
+                pause = self.wait * 2**attempt if asked is None else asked
+            if attempt + 1 < ATTEMPTS:
+                time.sleep(min(pause, LONGEST_WAIT))
+        raise EvaluatorError(
+            f"the judge's endpoint {self._shown} gave no answer in {ATTEMPTS} tries ({reason}): "
+            "see its log, and run the same command again, which goes on here"
+        )
+
+
+def data_url(image: np.ndarray) -> str:
+    """Return uint8 RGB [H, W, 3] as a PNG in a ``data:`` address."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _json(response: httpx2.Response) -> Any:
+    """Return the body. _Again for a busy or broken server, EvaluatorError if it refuses."""
+    status = response.status_code
+    if status == 429 or status >= 500:
+        asked = response.headers.get("Retry-After", "")
+        raise _Again(f"status {status}", float(asked) if asked.isdecimal() else None)
+    if status >= 400:
+        hint = f": set {KEY}" if status in (401, 403) else ""
+        raise EvaluatorError(
+            f"the judge's endpoint refuses the request (status {status}: "
+            f"{' '.join(response.text.split())[:120]}){hint}"
+        )
+    try:
+        return response.json()
+    except ValueError:
+        raise _Again("its answer is no JSON") from None
+
+
+def _text(body: Any) -> str:
+    try:
+        text = body["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        raise _Again("its answer has no choices[0].message.content") from None
+    if not isinstance(text, str):
+        raise _Again("its answer's content is no text")
+    return text
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())[:160].removeprefix("_Again ")

@@ -1,0 +1,258 @@
+"""A vision language model in memory: probabilities of its first token, and texts that it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evaluators.types import EvaluatorError
+from evaluators.vlm.chat import IMAGE, wrapped
+from evaluators.vlm.pixels import MERGE, PixelRule, rule_of
+from evaluators.vlm.question import Question
+from evaluators.weights import Weights
+from soar_bench.core.text import first_few
+from soar_bench.core.torchvision import mend_torchvision
+
+if TYPE_CHECKING:
+    import torch
+
+#: Name in transformers of each kind of model.
+KINDS = {
+    "qwen2_vl": "Qwen2VL",
+    "qwen2_5_vl": "Qwen2_5_VL",
+    "qwen3_vl": "Qwen3VL",
+}
+_END = "<|im_end|>"
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A question as the model reads it."""
+
+    #: int64 [L]
+    ids: np.ndarray
+    #: float32 [P, D]
+    patches: np.ndarray
+    grid: tuple[int, int, int]
+
+
+class Judge:
+    """A Qwen-VL model with its tokenizer."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        device: str = "cpu",
+        dtype: str = "float32",
+        rule: PixelRule | None = None,
+    ) -> None:
+        """Read ``config.json``, ``tokenizer.json`` and the safetensors of ``weights``.
+
+        ``rule`` is that of the kind of model unless given. EvaluatorError if a file is missing,
+        damaged or of another model.
+        """
+        config = read_config(weights)
+        self.kind = str(config.model_type)
+        self.rule = rule or rule_of(self.kind)
+        self.tokenizer = read_tokenizer(weights)
+        self.device = device
+        model = load_model(config, weights.folder, None, dtype)
+        self.model: Any = model.to(device).eval()
+        self._image = self.token(IMAGE)
+
+    @property
+    def at_once(self) -> int:
+        """Questions that go through the model together."""
+        return 1 if self.device == "cpu" else 16
+
+    def ids(self, text: str) -> list[int]:
+        """Return the ids of a text, without special tokens around it."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def token(self, text: str) -> int:
+        number = self.tokenizer.token_to_id(text)
+        if number is None:
+            raise EvaluatorError(f"the judge's tokenizer has no {text}: fetch its weights again")
+        return int(number)
+
+    def first_token(self, questions: Sequence[Question]) -> np.ndarray:
+        """Return the probability of each token of the vocabulary as the answer's first:
+        float32 [B, V], from the whole softmax in float32.
+        """
+        import torch
+
+        rows = np.empty((len(questions), 0), np.float32)
+        for places, batch in self._batches(questions):
+            with torch.inference_mode():
+                logits = self.model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1]
+            probabilities = logits.float().softmax(-1).cpu().numpy()
+            if not rows.size:
+                rows = np.empty((len(questions), probabilities.shape[1]), np.float32)
+            rows[places] = probabilities
+        return rows
+
+    def hidden(self, questions: Sequence[Question], token: int) -> torch.Tensor:
+        """Return the last layer's output where the text has ``token``, once: float32 [B, D]."""
+        import torch
+
+        rows: list[Any] = [None] * len(questions)
+        for places, batch in self._batches(questions):
+            with torch.inference_mode():
+                states = self.model.model(**batch, use_cache=False).last_hidden_state
+            for place, ids, state in zip(places, batch["input_ids"], states, strict=True):
+                (where,) = (ids == token).nonzero().flatten().tolist()
+                rows[place] = state[where].float().cpu()
+        return torch.stack(rows)
+
+    def probabilities(
+        self, questions: Sequence[Question], ids: Sequence[Sequence[int]]
+    ) -> np.ndarray:
+        """Return each question's summed probability of its own first tokens: float64 [B].
+
+        An id that is listed twice counts twice.
+        """
+        rows = self.first_token(questions)
+        return np.array([rows[i, list(own)].sum(dtype=np.float64) for i, own in enumerate(ids)])
+
+    def write(self, questions: Sequence[Question], most: int) -> list[str]:
+        """Return the answers, up to ``most`` tokens each: always the likeliest next token."""
+        import torch
+        from transformers import GenerationConfig
+
+        end = [self.token(_END)]
+        settings = GenerationConfig(
+            do_sample=False, max_new_tokens=most, eos_token_id=end, pad_token_id=end[0]
+        )
+        answers = [""] * len(questions)
+        for places, batch in self._batches(questions):
+            with torch.inference_mode():
+                ids = self.model.generate(**batch, generation_config=settings)
+            for place, row in zip(places, ids[:, batch["input_ids"].shape[1] :], strict=True):
+                answers[place] = self.tokenizer.decode(row.tolist(), skip_special_tokens=True)
+        return answers
+
+    def _batches(
+        self, questions: Sequence[Question]
+    ) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+        """Yield places and the model's inputs, of one length each: no padding enters a score."""
+        import torch
+
+        inputs = [self._input(question) for question in questions]
+        alike: dict[tuple[int, tuple[int, int, int]], list[int]] = {}
+        for place, one in enumerate(inputs):
+            alike.setdefault((len(one.ids), one.grid), []).append(place)
+        for group in alike.values():
+            for start in range(0, len(group), self.at_once):
+                places = group[start : start + self.at_once]
+                chosen = [inputs[i] for i in places]
+                ids = torch.from_numpy(np.stack([one.ids for one in chosen])).to(self.device)
+                patches = torch.from_numpy(np.concatenate([one.patches for one in chosen]))
+                yield (
+                    places,
+                    {
+                        "input_ids": ids,
+                        "attention_mask": torch.ones_like(ids),
+                        "mm_token_type_ids": (ids == self._image).int(),
+                        "pixel_values": patches.to(self.device, self.model.dtype),
+                        "image_grid_thw": torch.tensor([one.grid for one in chosen]).to(
+                            self.device
+                        ),
+                    },
+                )
+
+    def _input(self, question: Question) -> _Input:
+        patches, grid = self.rule.patches(question.image)
+        tokens = grid[1] * grid[2] // MERGE**2
+        ids = self.ids(wrapped(self.kind, question.text, tokens))
+        if ids.count(self._image) != tokens:
+            raise EvaluatorError(f"a question contains {IMAGE}, which stands for the image")
+        return _Input(np.array(ids, np.int64), patches, grid)
+
+
+def read_config(weights: Weights) -> Any:
+    """Return transformers' configuration. EvaluatorError if it is of no known kind."""
+    mend_torchvision()
+    import transformers
+
+    file = weights.file("config.json")
+    try:
+        contents = json.loads(file.read_text("utf-8"))
+        kind = contents["model_type"]
+        return getattr(transformers, f"{KINDS[kind]}Config").from_dict(contents)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        known = ", ".join(KINDS)
+        raise EvaluatorError(
+            f"{file} describes no model of the kinds {known} ({error!r}): fetch it again"
+        ) from None
+
+
+def read_tokenizer(weights: Weights) -> Any:
+    """Return the tokenizer of ``tokenizer.json``. EvaluatorError if it is damaged."""
+    from tokenizers import Tokenizer
+
+    file = weights.file("tokenizer.json")
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the reader raises plain Exceptions
+        raise EvaluatorError(f"{file} is no tokenizer ({error}): fetch it again") from None
+
+
+def load_model(config: Any, folder: Path | None, state: dict[str, Any] | None, dtype: str) -> Any:
+    """Return the model of a folder's safetensors, or of a state dict under published names.
+
+    EvaluatorError if a key is missing, too many or of another shape: transformers would fill a
+    missing weight with random values and say so in a log.
+    """
+    import torch
+    import transformers
+
+    kind = getattr(transformers, f"{KINDS[config.model_type]}ForConditionalGeneration")
+    what = f"a {config.model_type} model"
+    source = folder or "the judge's file"
+    try:
+        with quiet_transformers():
+            model, report = kind.from_pretrained(
+                None if folder is None else str(folder),
+                config=config,
+                state_dict=state,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise EvaluatorError(
+            f"{source} cannot be read as weights of {what} ({words}): fetch it again"
+        ) from None
+    problems = []
+    for key, verb in (("missing_keys", "lacks"), ("unexpected_keys", "has the unknown"),
+                      ("mismatched_keys", "has another shape for")):  # fmt: skip
+        names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in report[key])
+        if names:
+            problems.append(f"{verb} {first_few(names)}")
+    if problems:
+        raise EvaluatorError(f"{source} holds no weights of {what}: it {'; it '.join(problems)}")
+    return model
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from reporting to the log what is checked here, and its progress bars."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,190 @@
+"""A judge behind an endpoint, against a real HTTP server on this machine."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluators import EvaluatorError
+from evaluators.vlm import endpoint
+from evaluators.vlm.endpoint import Endpoint
+from evaluators.vlm.question import Question
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+KEY = "sk-not-to-be-seen"
+
+
+class Server(ThreadingHTTPServer):
+    """Answers by a script: one behaviour per request, the last one for all that follow."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script, self.requests, self.busy, self.most = ["good"], [], 0, 0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def handle_error(self, *_):
+        pass
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.reply(200, {"data": [{"id": "judge-7b"}]})
+
+    def do_POST(self):
+        server = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with server.lock:
+            server.requests.append((body, dict(self.headers)))
+            behaviour = server.script.pop(0) if len(server.script) > 1 else server.script[0]
+            server.busy += 1
+            server.most = max(server.most, server.busy)
+        try:
+            self.answer(behaviour, body)
+        finally:
+            with server.lock:
+                server.busy -= 1
+
+    def answer(self, behaviour, body):
+        text = body["messages"][0]["content"][1]["text"]
+        good = {"choices": [{"message": {"content": f"answer to {text}"}}]}
+        if behaviour == "good":
+            self.reply(200, good)
+        elif behaviour == "slow":
+            time.sleep(0.5)
+            self.reply(200, good)
+        elif behaviour == "busy":
+            self.reply(429, {"error": "later"}, {"Retry-After": "0"})
+        elif behaviour == "broken":
+            self.reply(500, {"error": "boom"})
+        elif behaviour == "no json":
+            self.reply(200, b"<html>")
+        elif behaviour == "other json":
+            self.reply(200, {"result": 1})
+        elif behaviour == "refused":
+            self.reply(401, {"error": f"who is {self.headers.get('Authorization', '')[:6]}"})
+        elif behaviour == "half":
+            content = json.dumps(good).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[:10])
+            self.close_connection = True
+
+    def reply(self, status, body, headers=None):
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture()
+def server():
+    with Server() as made:
+        thread = threading.Thread(target=made.serve_forever, daemon=True)
+        thread.start()
+        yield made
+        made.shutdown()
+
+
+def judge(server, **changes):
+    return Endpoint(server.url, "judge-7b", KEY, **{"wait": 0.01, "timeout": 5.0, **changes})
+
+
+def test_a_good_server_answers_in_order(server):
+    questions = [Question(PICTURE, f"question {i}") for i in range(20)]
+    server.script = ["slow", *["good"] * 19]
+    assert judge(server).write(questions, 7) == [f"answer to question {i}" for i in range(20)]
+    assert 1 < server.most <= endpoint.AT_ONCE
+    body, headers = server.requests[0]
+    assert body["max_tokens"] == 7 and body["temperature"] == 0 and body["model"] == "judge-7b"
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    url = body["messages"][0]["content"][0]["image_url"]["url"]
+    sent = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+    assert np.array_equal(np.asarray(sent), PICTURE)
+
+
+@pytest.mark.parametrize("behaviour", ["busy", "broken", "no json", "other json", "half"])
+def test_a_failure_that_passes_is_tried_again(server, behaviour):
+    server.script = [behaviour, behaviour, "good"]
+    assert judge(server).write([Question(PICTURE, "one")], 5) == ["answer to one"]
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ("busy", "status 429"), ("broken", "status 500"), ("no json", "no JSON"),
+        ("other json", "no choices"), ("half", "ProtocolError"), ("slow", "ReadTimeout"),
+    ],
+)  # fmt: skip
+def test_a_failure_that_stays_is_one_sentence_without_the_key(server, behaviour, words):
+    server.script = [behaviour]
+    with pytest.raises(EvaluatorError) as caught:
+        judge(server, timeout=0.2).write([Question(PICTURE, "one")], 5)
+    said = str(caught.value)
+    assert words in said and "in 4 tries" in said and KEY not in said
+    assert len(said.splitlines()) == 1 and len(server.requests) == endpoint.ATTEMPTS
+
+
+def test_a_refusal_is_not_tried_again(server):
+    server.script = ["refused"]
+    with pytest.raises(EvaluatorError, match="status 401") as caught:
+        judge(server).write([Question(PICTURE, "one")], 5)
+    assert endpoint.KEY in str(caught.value) and KEY not in str(caught.value)
+    assert len(server.requests) == 1
+
+
+def test_an_endpoint_is_checked_before_the_work(server):
+    judge(server).check()
+    with pytest.raises(EvaluatorError, match="has no model 'other'"):
+        Endpoint(server.url, "other").check()
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(EvaluatorError, match="does not answer") as caught:
+        judge(server).check()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "model", "words"),
+    [
+        ("", "m", "no endpoint is named"),
+        ("http://localhost:1/v1", "", "no endpoint is named"),
+        ("localhost:1", "m", "must be an http address"),
+        ("http://me:secret@localhost:1/v1", "m", "must hold no user"),
+    ],
+)
+def test_the_environment_is_checked(monkeypatch, url, model, words):
+    monkeypatch.setenv(endpoint.URL, url)
+    monkeypatch.setenv(endpoint.MODEL, model)
+    with pytest.raises(EvaluatorError, match=words) as caught:
+        Endpoint.of_environment()
+    assert "secret" not in str(caught.value)
+
+
+def test_the_key_is_in_no_text_of_the_endpoint(monkeypatch):
+    monkeypatch.setenv(endpoint.URL, "http://localhost:1/v1/")
+    monkeypatch.setenv(endpoint.MODEL, "m")
+    monkeypatch.setenv(endpoint.KEY, KEY)
+    made = Endpoint.of_environment()
+    assert made.key == KEY and KEY not in repr(made) and made.url == "http://localhost:1/v1"
