@@ -216,14 +216,20 @@ INCEPTION = Weights(
     source="toshas/torch-fidelity, converted from TensorFlow's inception-2015-12-05",
 )
 
-_SHARDS = tuple(f"model-{i:05d}-of-00004.safetensors" for i in range(1, 5))
+_PARTS = {
+    f"model-{i:05d}-of-00004.safetensors": _Unpinned(4_400_000_000, structure.qwen3_vl_part)
+    for i in range(1, 5)
+}
 QWEN3_VL_8B = _of_hub(
     "qwen3-vl-8b",
     "Qwen/Qwen3-VL-8B-Instruct",
     "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
-    dict.fromkeys(
-        ("config.json", "tokenizer.json", "model.safetensors.index.json", *_SHARDS), _UNKNOWN
-    ),
+    {
+        "config.json": _Unpinned(1_400, structure.qwen3_vl_config),
+        "tokenizer.json": _Unpinned(7_032_000, structure.qwen3_vl_tokenizer),
+        "model.safetensors.index.json": _Unpinned(70_000, structure.qwen3_vl_index),
+        **_PARTS,
+    },
     "Apache-2.0",
     "arXiv 2511.21631",
 )

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from evaluators.types import EvaluatorError
+from soar_bench.core.text import first_few
 
 #: SHA-256 of CLIP's vocabulary and merges as OpenAI's repository writes them. Every CLIP has the
 #: same, written otherwise: LAION's without spaces between the words.
@@ -29,6 +30,15 @@ _DINOV2 = "DINOv2 ViT-B/14"
 _DINOV2_SIZES: dict[str, Any] = {
     "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 518,
     "patch_size": 14,
+}  # fmt: skip
+_QWEN3_VL = "Qwen3-VL-8B"
+_QWEN3_VL_SIZES: dict[str, Any] = {
+    "model_type": "qwen3_vl", "image_token_id": 151_655,
+    "text_config": {"hidden_size": 4096, "num_hidden_layers": 36, "vocab_size": 151_936,
+                    "intermediate_size": 12_288, "num_attention_heads": 32,
+                    "num_key_value_heads": 8, "head_dim": 128},
+    "vision_config": {"depth": 27, "hidden_size": 1152, "patch_size": 16, "num_heads": 16,
+                      "intermediate_size": 4304, "out_hidden_size": 4096},
 }  # fmt: skip
 #: A header is a few hundred kilobytes; a larger one is none.
 _LARGEST_HEADER = 100_000_000
@@ -98,6 +108,39 @@ def dinov2_model(file: Path) -> str:
     from transformers import Dinov2Config, Dinov2Model
 
     return _header(file, lambda: Dinov2Model(Dinov2Config(**_DINOV2_SIZES)), _DINOV2)
+
+
+def qwen3_vl_config(file: Path) -> str:
+    """Compare a ``config.json`` with the sizes of Qwen3-VL-8B."""
+    return _settings(file, _QWEN3_VL_SIZES, _QWEN3_VL)
+
+
+def qwen3_vl_tokenizer(file: Path) -> str:
+    """Compare a ``tokenizer.json`` with the number of the token that stands for an image."""
+    table = _json(file)
+    added = table.get("added_tokens") if isinstance(table, dict) else None
+    tokens = {t.get("content"): t.get("id") for t in added or () if isinstance(t, dict)}
+    right = tokens.get("<|image_pad|>") == _QWEN3_VL_SIZES["image_token_id"]
+    return "" if right else "its tokens are not those of Qwen3-VL"
+
+
+def qwen3_vl_index(file: Path) -> str:
+    """Compare a ``model.safetensors.index.json`` with the tensors of Qwen3-VL-8B."""
+    table = _json(file)
+    names = table.get("weight_map") if isinstance(table, dict) else None
+    right = isinstance(names, dict) and names.keys() == _shapes(_qwen3_vl).keys()
+    return "" if right else f"it does not list the tensors of {_QWEN3_VL}"
+
+
+def qwen3_vl_part(file: Path) -> str:
+    """Compare the header of one of several safetensors files with Qwen3-VL-8B and its size."""
+    try:
+        shapes = safetensors_shapes(file)
+    except EvaluatorError as error:
+        return str(error).removeprefix(f"{file} ")
+    expected = _shapes(_qwen3_vl)
+    wrong = [name for name, shape in shapes.items() if expected.get(name) != shape]
+    return f"it holds no part of {_QWEN3_VL} ({first_few(sorted(wrong))})" if wrong else ""
 
 
 def image_reward(file: Path) -> str:
@@ -200,6 +243,15 @@ def _clip_sizes(config: Any) -> dict[str, Any]:
     sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads")
     towers = {t: {n: expected[t][n] for n in sizes} for t in ("text_config", "vision_config")}
     return {"projection_dim": expected["projection_dim"], **towers}
+
+
+def _qwen3_vl() -> Any:
+    from soar_bench.core.torchvision import mend_torchvision
+
+    mend_torchvision()
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(**_QWEN3_VL_SIZES))
 
 
 def _clip_vit_l_14_336() -> Any:

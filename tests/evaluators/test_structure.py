@@ -21,6 +21,8 @@ CHECKS = (
     structure.clip_vocabulary, structure.clip_merges, structure.pickscore_config,
     structure.pickscore_model, structure.image_reward, structure.dinov2_config,
     structure.dinov2_model, structure.clip_336_config, structure.clip_336_model,
+    structure.qwen3_vl_config, structure.qwen3_vl_tokenizer, structure.qwen3_vl_index,
+    structure.qwen3_vl_part,
 )  # fmt: skip
 
 
@@ -35,7 +37,7 @@ def test_other_bytes_are_not_the_published_file(check, content, tmp_path):
 def test_every_catalogued_file_without_a_digest_has_a_structure_and_a_size():
     files = [file for weights in catalogue.ALL for file in weights.files]
     unpinned = [file for file in files if not (file.sha256 or file.sha256_prefix)]
-    assert len(unpinned) == 11
+    assert len(unpinned) == 18
     assert all(file.structure and file.about for file in unpinned)
     assert all(file.size or file.about for file in files)
 
@@ -170,3 +172,19 @@ def test_a_safetensors_header_is_read_as_safetensors_reads_it(tmp_path):
     save_file(tensors, tmp_path / "x.safetensors", metadata={"format": "pt"})
     shapes = structure.safetensors_shapes(tmp_path / "x.safetensors")
     assert shapes == {"a": (2, 3), "b": ()}
+
+
+def test_qwen3_vls_parts_and_index_are_those_of_the_8b(tmp_path, monkeypatch):
+    shapes = {"model.visual.a": (2, 3), "lm_head.weight": (4,)}
+    monkeypatch.setattr(structure, "_shapes", lambda make: shapes)
+    part, index = tmp_path / "part", tmp_path / "index"
+    save_file({"lm_head.weight": torch.zeros(4)}, part)
+    assert structure.qwen3_vl_part(part) == ""
+    save_file({"lm_head.weight": torch.zeros(5), "other": torch.zeros(1)}, part)
+    assert structure.qwen3_vl_part(part).endswith("(lm_head.weight, other)")
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(shapes, "part")}), "utf-8")
+    assert structure.qwen3_vl_index(index) == ""
+    index.write_text(json.dumps({"weight_map": {"lm_head.weight": "part"}}), "utf-8")
+    assert structure.qwen3_vl_index(index)
+    index.write_text(json.dumps({"added_tokens": [{"content": "<|image_pad|>", "id": 151655}]}))
+    assert structure.qwen3_vl_tokenizer(index) == ""
