@@ -16,6 +16,7 @@ import torch
 
 from soar_bench.core.digests import digest_of
 from soar_bench.core.files import read_json
+from training.memory import Memory
 from training.space import Sizes
 from training.types import Config, TrainingError
 
@@ -28,19 +29,23 @@ TEXT = (
 )
 
 
-class TrainingPipeline(typing.Protocol):
-    """The pipeline that training starts from; the harness hands it over."""
+class Described(typing.Protocol):
+    """A pipeline's folder with its settings."""
 
     @property
     def folder(self) -> Path: ...
 
+    def config(self, component: str) -> dict[str, Any]:
+        """Return the settings of a model."""
+        ...
+
+
+class TrainingPipeline(Described, typing.Protocol):
+    """The pipeline that training starts from; the harness hands it over."""
+
     @property
     def class_name(self) -> str:
         """Name of the diffusers class."""
-        ...
-
-    def config(self, component: str) -> dict[str, Any]:
-        """Return the settings of a model."""
         ...
 
     def load(self, parts: Collection[str]) -> Any:
@@ -57,6 +62,10 @@ class TrainingPipeline(typing.Protocol):
 
     def sizes(self, config: Config) -> Sizes:
         """Return how much of the transformer a training with these settings holds."""
+        ...
+
+    def measure(self, config: Config) -> Memory:
+        """Return the memory that a training with these settings takes."""
         ...
 
 
@@ -98,14 +107,14 @@ def encode_images(pipeline: Any, images: np.ndarray) -> torch.Tensor:
     return (latents - vae.config.shift_factor) * vae.config.scaling_factor
 
 
-def latent_shape(pipeline: TrainingPipeline, size: tuple[int, int]) -> tuple[int, int, int]:
+def latent_shape(pipeline: Described, size: tuple[int, int]) -> tuple[int, int, int]:
     """Return the shape [C, h, w] of the latents of an image of ``size`` (width, height)."""
     settings = pipeline.config("vae")
     scale = 2 ** (len(settings["block_out_channels"]) - 1)
     return int(settings["latent_channels"]), size[1] // scale, size[0] // scale
 
 
-def caption_shapes(pipeline: TrainingPipeline, tokens: int) -> tuple[tuple[int, int], int]:
+def caption_shapes(pipeline: Described, tokens: int) -> tuple[tuple[int, int], int]:
     """Return the shapes [L, D] and [P] of a caption's embeddings, with so many tokens for T5.
 
     The L tokens are CLIP's and T5's, joined.

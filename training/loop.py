@@ -30,6 +30,7 @@ from training.data.checking import check
 from training.data.encoding import plan_for
 from training.deterministic import check_deterministic, deterministic
 from training.encoders import CORE
+from training.memory import choose, with_chunk
 from training.method import Objective, add_gradients, settle
 from training.methods import make_objective
 from training.optimizers import check_optimizer, make_optimizer, set_learning_rate
@@ -72,13 +73,15 @@ def train(
     )
     run = Run(config, base, checked.source, parallel.count)
     run.check()
+    chunk = _chunk(run, parallel)
     parallel.wait()
     with ExitStack() as stack:
         if parallel.main:
             waiting = partial(note, f"waiting for another training in {run.output}")
             stack.enter_context(locked_folder(run.output, waiting))
-            run.claim()
+            run.claim(chunk)
         parallel.wait()
+        chunk = run.chunk(chunk)
         signals = _Signals()
         reports = _Reports(run, callbacks, parallel, signals, stack)
         if (run.last / CHECKPOINT_FILE).exists():
@@ -111,7 +114,8 @@ def train(
         stack.enter_context(signals.heard())
         reports.at(first)
 
-        objective = make_objective(config, data, parallel, scheduler, transformer, model)
+        chosen = with_chunk(config, chunk)
+        objective = make_objective(chosen, data, parallel, scheduler, transformer, model)
         clock = _Clock(config, parallel, first)
         for step in range(first, config.steps):
             with deterministic(config.deterministic):
@@ -166,6 +170,17 @@ def train(
                 with clock.stopped():
                     reports.at(done)
     return run.last
+
+
+def _chunk(run: Run, parallel: Parallel) -> int:
+    """Auxiliary points per pass; 0: all. TrainingError if a step does not fit the GPUs."""
+    place, config = parallel.place(), run.config
+    if place.memory is None:
+        return config.soar.chunk
+    begun = run.chunk(-1)
+    if begun >= 0:
+        config = with_chunk(config, begun)
+    return choose(config, run.base.pipeline.measure, place)[0]
 
 
 def _to_be_trained(transformer: Any, config: Config) -> Any:

@@ -247,7 +247,7 @@ def count_terms(samples: int, settings: Soar) -> int:
     if settings.weight == 0:
         return 1
     points = settings.paths * settings.points * samples
-    return 1 + math.ceil(points / (settings.aux_chunk or points))
+    return 1 + math.ceil(points / (settings.chunk or points))
 
 
 def rollout(
@@ -311,7 +311,7 @@ def soar_terms(
     """The SOAR objective on one batch, a forward pass at a time.
 
     First the base term; with ``settings.weight == 0`` that is all, and it is SFT. Then auxiliary
-    points, ``settings.aux_chunk`` at a time. Whoever takes the next term may have run backward on
+    points, ``settings.chunk`` at a time. Whoever takes the next term may have run backward on
     the ones before, and then no more than one pass's activations are ever held. The sum of the
     gradients is that of all terms at once; the rollout between them keeps none.
 
@@ -339,6 +339,6 @@ def soar_terms(
         z_sigma1 = rollout(z_sigma0, v_cfg, sigma0, sigma1, shift, draws, settings)
         upper = upper_level(sigma0, settings)
         points = auxiliary_points(z_sigma1, sigma1, z0, draws, settings, upper)
-    for part in points.split(settings.aux_chunk):
+    for part in points.split(settings.chunk):
         prediction = velocity(part.z, part.sigma, part.rows, True)
         yield Term(squared_error(prediction, part), auxiliary=True)

@@ -31,7 +31,9 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+from soar_bench.core.distributed import described
 from training.cache import Processes
+from training.memory import Place
 from training.types import TrainingError
 from training.zero import ZeroOptimizer, configure, gathered
 
@@ -116,6 +118,21 @@ class Parallel:
             return f"ZeRO {'3' if stage == 3 else '1 or 2'} in {self.count}"
         return ""
 
+    def place(self) -> Place:
+        """The memory of the smallest GPU of all processes, and what these divide among them."""
+        kind, memory = self._accelerator.distributed_type, None
+        if self.device.type == "cuda":
+            own = torch.cuda.get_device_properties(self.device).total_memory
+            sizes = self._accelerator.gather(torch.tensor([own], device=self.device))
+            memory = int(sizes.min())
+        divided = (False, False, False)
+        if kind == DistributedType.FSDP:
+            divided = (True, True, True)
+        elif kind == DistributedType.DEEPSPEED:
+            stage = self._accelerator.state.deepspeed_plugin.zero_stage
+            divided = (stage >= 3, stage >= 2, stage >= 1)
+        return Place(memory, self.count, divided)
+
     @property
     def processes(self) -> Processes:
         return Processes(self.rank, self.count, self.wait)
@@ -184,6 +201,22 @@ class Parallel:
             return list(numbers)
         sums: list[float] = self._accelerator.reduce(summed, "sum").tolist()
         return sums
+
+
+def usual_place(memory: int | None) -> Place:
+    """Return the place that a training here would have, as the launcher's environment has it.
+
+    ``memory`` is that of a GPU that is not here, in bytes; None: what is here.
+    """
+    device, divided = usual_device(), (False, False, False)
+    if memory is None and device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        divided = (True, True, True)
+    elif parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+        stage = int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", 2))
+        divided = (stage >= 3, stage >= 2, stage >= 1)
+    return Place(memory, described().size, divided)
 
 
 def usual_device() -> torch.device:

@@ -30,6 +30,8 @@ from training.types import Config, TrainingError
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 EVALUATIONS_FILE = "evaluations.jsonl"
+#: Key of what ``auto`` settings came to, beside the identity.
+_CHOSEN = "chosen"
 
 #: The names under which the files of a run are written before they appear.
 _HALF_WRITTEN = re.compile(
@@ -103,6 +105,7 @@ class Run:
             return
         try:
             recorded = read_json(file)
+            recorded.pop(_CHOSEN, None)
         except SoarBenchError as error:
             raise TrainingError(f"{error}: name another output") from None
         different = [
@@ -115,15 +118,34 @@ class Run:
                 "name another output, or delete that folder"
             )
 
-    def claim(self) -> None:
-        """Mark the output folder as this run's; delete half-written files of a killed one."""
+    def chunk(self, chosen: int) -> int:
+        """Return the auxiliary points per pass that the folder's run began with, ``chosen`` where
+        there is none or the settings say a number.
+
+        Another number rounds in another way, and a run goes on as it began on whatever device.
+        """
+        file = self.output / CONFIG_FILE
+        if self.config.soar.aux_chunk != "auto" or not file.exists():
+            return chosen
+        return int(read_json(file).get(_CHOSEN, {}).get("aux_chunk", 0))
+
+    def claim(self, chunk: int = 0) -> None:
+        """Mark the output folder as this run's; delete half-written files of a killed one.
+
+        ``chunk`` are the auxiliary points per pass, which are recorded where they were chosen.
+        """
         self.check()
         for path in self.output.glob(".*"):
             if _HALF_WRITTEN.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         if not (self.output / CONFIG_FILE).exists():
-            text = json.dumps(self.identity, indent=2, sort_keys=True)
+            text = json.dumps(self.identity | self._chosen(chunk), indent=2, sort_keys=True)
             write_text(self.output / CONFIG_FILE, text + "\n")
+
+    def _chosen(self, chunk: int) -> dict[str, Any]:
+        """What ``auto`` came to; nothing where it takes all points at once, as on CPUs."""
+        auto = self.config.soar.aux_chunk == "auto"
+        return {_CHOSEN: {"aux_chunk": chunk}} if chunk and auto else {}
 
     def save(self, step: int, transformer: Any, tensors: Mapping[str, Any]) -> None:
         """Write the checkpoint of that step."""
@@ -222,6 +244,7 @@ class Run:
                 **dropped,
             },
             "config": self.identity["settings"],
+            **self._chosen(self.chunk(0)),
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in packages},
         }

@@ -50,9 +50,10 @@ class Soar(Section):
     """One-step update of the stochastic paths."""
     noise_scale: NotNegative = 0.5
     """Noise scale of the stochastic paths (eta)."""
-    aux_chunk: int = Field(default=0, ge=0)
-    """Auxiliary points per forward and backward pass. 0: all of a micro-batch. Peak memory is that
-    of the larger of such a chunk and the base pass; gradients are the same to rounding."""
+    aux_chunk: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    """Auxiliary points per forward and backward pass. 0: all of a micro-batch. auto: the most that
+    the GPU's memory holds; on a CPU all. Peak memory is that of the larger of such a chunk and the
+    base pass; gradients are the same to rounding."""
     sigma_floor: BelowOne = 0.0
     """Smallest noise level at which a point is supervised; its target divides by that level. 0 is
     the published rule."""
@@ -62,6 +63,11 @@ class Soar(Section):
     shared_noise: bool = True
     """Re-noise toward the sample's own noise, as published. false: toward new noise on each path,
     the paper's ablation."""
+
+    @property
+    def chunk(self) -> int:
+        """Auxiliary points per pass; 0, as long as ``auto`` is not chosen: all."""
+        return 0 if self.aux_chunk == "auto" else self.aux_chunk
 
     @field_validator("update", "noise_scale")
     @classmethod

@@ -59,6 +59,11 @@ def train(
         False, "--dry-run", help="Check everything and show what would be trained."
     ),
     as_json: bool = Option(False, "--json", help="Print the plan, or the checkpoints, as JSON."),
+    memory: str = Option(
+        "",
+        help="Memory of the GPU that --dry-run checks the step against, as 80GiB.  "
+        "[default: this machine's GPU]",
+    ),
     help_settings: bool = Option(
         False,
         "--help-settings",
@@ -69,6 +74,7 @@ def train(
 ) -> None:
     """Train a checkpoint with an objective. Interrupted, the same command goes on."""
     from soar_bench.core.distributed import described
+    from soar_bench.core.memory import byte_size
     from soar_bench.core.progress import stages
     from soar_bench.trainer.config import load_config
     from soar_bench.trainer.run import check
@@ -87,12 +93,15 @@ def train(
         raise typer.BadParameter(
             f"{folder} is one folder for several seeds: put {{seed}} in the output's name"
         )
+    if memory and not dry_run:
+        raise typer.BadParameter("--memory is what --dry-run checks against: add it")
+    device = byte_size("--memory", memory) if memory else None
     main = described().main
     if dry_run:
         plan, plans = None, []
         for settings in configs:
             with stages(quiet=not main) as show:  # of runs that differ by seed and output alone
-                plan = check(settings, like=plan, progress=show)
+                plan = check(settings, like=plan, memory=device, progress=show)
             plans.append(plan)
         if main and as_json:
             echo_json([of_seed.as_json() for of_seed in plans])

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import re
+
+from soar_bench.core.errors import SoarBenchError
+
+_UNITS = {"GIB": 2**30, "GB": 10**9, "MIB": 2**20, "MB": 10**6}
 #: Batch sizes tried automatically are powers of two up to this.
 LARGEST_BATCH = 64
 #: Where the memory of a device cannot be asked for.
 USUAL_BATCH = 32
 #: Share of free memory that an automatic batch may take: other processes and fragments need some.
 _SHARE = 0.8
+
+
+def byte_size(option: str, text: str) -> int:
+    """Return the bytes of a size with its unit, such as ``80GiB``; SoarBenchError if it is none."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([GM]i?B)", text.strip(), re.IGNORECASE)
+    size = float(match[1]) * _UNITS[match[2].upper()] if match else 0
+    if not 0 < size < 2**60:
+        raise SoarBenchError(
+            f"{option} takes a size with its unit, such as 80GiB, 80GB or 24000MiB, not {text!r}"
+        )
+    return int(size)
 
 
 def out_of_memory(error: BaseException) -> bool:

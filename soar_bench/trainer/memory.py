@@ -2,86 +2,138 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from soar_bench.pipelines import Pipeline
-from soar_bench.pipelines.models import empty_model, model_class
+from soar_bench.pipelines.models import empty_model
+from training.memory import Memory, largest_pass
+from training.space import Sizes
 from training.types import Config
 
-
-@dataclass(frozen=True)
-class Memory:
-    """Sizes of a transformer in training."""
-
-    #: of the transformer, its adapter apart
-    parameters: int
-    #: those that are trained
-    trained: int
-    #: bytes that the largest pass keeps for its backward pass, where everything is trained
-    activations: int
+#: Functions of which CUDA's autocast makes the inputs float32 and the CPU's does not, as far as
+#: transformers use them: https://docs.pytorch.org/docs/stable/amp.html lists them all.
+_FLOAT32 = frozenset(
+    "layer_norm group_norm softmax log_softmax softplus norm normalize pow __pow__ rsqrt reciprocal"
+    " exp log sum cumsum prod".split()
+)
 
 
-def measure(pipeline: Pipeline, config: Config) -> Memory:
-    """Run the largest pass of a step on tensors without memory, with attention as on GPUs.
+def sizes_of(pipeline: Pipeline, config: Config) -> Sizes:
+    """Return how much of the transformer a training with these settings holds.
 
-    TrainingError if the adapter's targets do not exist.
+    TrainingError if a target of the adapter does not exist.
     """
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    return _outline(pipeline, config)[1]
 
+
+def _outline(pipeline: Pipeline, config: Config) -> tuple[Any, Sizes]:
+    """The transformer without memory, with its adapter if it is to have one, and its sizes."""
     from training.adapters import add_adapter
 
-    settings, vae = pipeline.config("transformer"), pipeline.config("vae")
     outline = empty_model(pipeline, "transformer")
+    own = {name for name, _ in outline.named_parameters()}
+    buffers = sum(t.numel() for name, t in outline.state_dict().items() if name not in own)
     parameters = trained = sum(p.numel() for p in outline.parameters())
     if config.lora.rank:
         add_adapter(outline, config.lora, 0)
         trained = sum(p.numel() for p in outline.parameters() if p.requires_grad)
-    side = config.resolution // 2 ** (len(vae["block_out_channels"]) - 1)
-    count, captions = _largest_pass(config), _tokens(pipeline.folder, config)
+    return outline, Sizes(parameters, trained, buffers)
+
+
+def measure(pipeline: Pipeline, config: Config) -> Memory:
+    """Measure passes of one and two micro-batches on tensors without memory, by CUDA's rules.
+
+    Attention is counted as GPUs have it, without a matrix of scores. TrainingError if the adapter's
+    targets do not exist.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from training.encoders import caption_shapes, latent_shape
+
+    transformer, sizes = _outline(pipeline, config)
+    half = config.precision == "bf16"
+    embeds, pooled = caption_shapes(pipeline, config.max_sequence_length)
+    latents = latent_shape(pipeline, (config.resolution, config.resolution))
+    blocks = len(transformer.transformer_blocks)
+    tokens = embeds[0] + latents[1] * latents[2] // int(transformer.config.patch_size) ** 2
     with FakeTensorMode():
-        transformer = model_class(pipeline, "transformer").from_config(settings)
-        transformer.train()
-        blocks = len(transformer.transformer_blocks)
-        shapes = {
-            "hidden_states": (settings["in_channels"], side, side),
-            "timestep": (),
-            "encoder_hidden_states": (captions, settings["joint_attention_dim"]),
-            "pooled_projections": (settings["pooled_projection_dim"],),
-        }
-        inputs = {name: torch.empty(count, *shape) for name, shape in shapes.items()}
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-            kept = _kept(transformer, inputs)
-            if config.gradient_checkpointing:
+        frozen = torch.bfloat16 if half and config.lora.rank else torch.float32
+        _without_values(transformer.train(), frozen)
+
+        def kept(count: int) -> int:
+            inputs = {
+                "hidden_states": torch.empty(count, *latents),
+                "timestep": torch.empty(count),
+                "encoder_hidden_states": torch.empty(count, *embeds),
+                "pooled_projections": torch.empty(count, pooled),
+            }
+            with torch.autocast("cpu", torch.bfloat16, enabled=half), _cuda_rules(half):
+                transformer.disable_gradient_checkpointing()
+                all_kept = _kept(transformer, inputs)
+                if not config.gradient_checkpointing:
+                    return all_kept
                 transformer.enable_gradient_checkpointing()
                 outside = _kept(transformer, inputs)
-                tokens = captions + (side // 2) ** 2
-                size = 2 if config.precision == "bf16" else 4
-                entering = count * tokens * transformer.inner_dim * size
-                # What goes into each block, and one block at a time made again.
-                kept = outside + blocks * entering + (kept - outside) // blocks
-    return Memory(parameters, trained, kept)
+            entering = count * tokens * transformer.inner_dim * (2 if half else 4)
+            # What goes into each block, and one block at a time made again; or, at the end of the
+            # forward pass, all weights in bfloat16, which autocast keeps until then.
+            block = (all_kept - outside) // blocks
+            return outside + blocks * entering + max(block, _autocast(sizes, config))
+
+        one, two = kept(config.batch_size), kept(2 * config.batch_size)
+    each = (two - one) // config.batch_size
+    return Memory(
+        sizes, one - each * config.batch_size, each, largest_pass(config, config.soar.chunk)
+    )
 
 
-def _largest_pass(config: Config) -> int:
-    """Samples or auxiliary points that go through the model at once."""
-    soar, size = config.soar, config.batch_size
-    if config.method == "defar" and config.defar.form == "defar":
-        return 2 * size  # both passes of a sample are in one graph
-    if config.method != "soar" or not soar.weight:
-        return size
-    points = soar.paths * soar.points * size
-    return max(size, min(points, soar.aux_chunk or points))
+def _autocast(sizes: Sizes, config: Config) -> int:
+    """Bytes of the weights that autocast makes bfloat16 in a pass."""
+    return 2 * sizes.trained if config.precision == "bf16" else 0
 
 
-def _tokens(folder: Path, config: Config) -> int:
-    """Tokens of a caption: CLIP's and T5's, joined."""
-    file = folder / "tokenizer" / "tokenizer_config.json"
-    clip = json.loads(file.read_text("utf-8")).get("model_max_length", 77) if file.exists() else 77
-    return int(clip) + config.max_sequence_length
+def _without_values(model: Any, frozen: Any) -> None:
+    """Give a model's tensors a device, and no values: trained ones float32, the others ``frozen``.
+
+    To be called where tensors have none (FakeTensorMode).
+    """
+    import torch
+
+    def like(tensor: Any) -> Any:
+        floats = torch.float32 if tensor.requires_grad else frozen
+        dtype = floats if tensor.is_floating_point() else tensor.dtype
+        return torch.empty(tensor.shape, dtype=dtype)
+
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            trained = parameter.requires_grad
+            module._parameters[name] = torch.nn.Parameter(like(parameter), requires_grad=trained)
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = like(buffer)
+
+
+def _cuda_rules(enabled: bool) -> Any:
+    """Autocast on the CPU as it is on CUDA."""
+    from contextlib import nullcontext
+
+    import torch
+
+    class Rules(torch.overrides.TorchFunctionMode):
+        def __torch_function__(
+            self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if getattr(function, "__name__", "") in _FLOAT32:
+                args = [_single(value) for value in args]
+                kwargs = {name: _single(value) for name, value in (kwargs or {}).items()}
+            return function(*args, **(kwargs or {}))
+
+    def _single(value: Any) -> Any:
+        low = isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16
+        return value.float() if low else value
+
+    return Rules() if enabled else nullcontext()
 
 
 def _kept(transformer: Any, inputs: dict[str, Any]) -> int:

@@ -11,8 +11,9 @@ from typing import Any
 from soar_bench.core.digests import digest_of, digest_weights, remember
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.loading import load_pipeline
-from soar_bench.pipelines.models import empty_model
 from soar_bench.pipelines.sizes import size_limits
+from soar_bench.trainer.memory import measure, sizes_of
+from training.memory import Memory
 from training.space import Sizes
 from training.types import Config
 
@@ -48,20 +49,12 @@ class BasePipeline(Pipeline):
         return digest_of(digests)
 
     def sizes(self, config: Config) -> Sizes:
-        """Return how much of the transformer a training with these settings holds.
+        """Return how much of the transformer a training with these settings holds."""
+        return sizes_of(self, config)
 
-        TrainingError if a target of the adapter does not exist.
-        """
-        from training.adapters import add_adapter
-
-        outline = empty_model(self, "transformer")
-        held = {name for name, _ in outline.named_parameters()}
-        buffers = sum(t.numel() for name, t in outline.state_dict().items() if name not in held)
-        parameters = trained = sum(p.numel() for p in outline.parameters())
-        if config.lora.rank:
-            add_adapter(outline, config.lora, 0)
-            trained = sum(p.numel() for p in outline.parameters() if p.requires_grad)
-        return Sizes(parameters, trained, buffers)
+    def measure(self, config: Config) -> Memory:
+        """Return the memory that a training with these settings takes."""
+        return measure(self, config)
 
     def size_limits(self) -> tuple[int, int | None]:
         """Return the pixels that an image's side is a multiple of, and its largest side."""

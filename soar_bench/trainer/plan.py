@@ -9,10 +9,9 @@ from typing import Any
 import yaml
 
 from soar_bench.pipelines.lengths import Cut, words
-from soar_bench.trainer.memory import Memory
 from training.checkpoint import CHECKPOINT_FILE, checkpoint_folder, latest_checkpoint
 from training.data.checking import Checked
-from training.space import MOMENTS, SINGLE
+from training.memory import Memory, Place, held
 from training.types import Config
 
 _GIB = 2**30
@@ -26,7 +25,9 @@ class TrainPlan:
     memory: Memory
     #: captioned images, every one of which can be read
     checked: Checked
-    processes: int
+    place: Place
+    #: auxiliary points per pass; 0: all of a micro-batch
+    chunk: int = 0
     #: text encoders that read only the beginning of some captions
     cut: Sequence[Cut] = ()
 
@@ -40,17 +41,27 @@ class TrainPlan:
         return self.config.steps * self._step / self.samples
 
     @property
+    def processes(self) -> int:
+        return self.place.processes
+
+    @property
     def held(self) -> int:
-        """Bytes of weights, gradients and optimizer, in one process or in all that divide them."""
-        config, sizes = self.config, self.memory
-        frozen = sizes.parameters * (2 if config.precision == "bf16" else 4)
-        each = (3 if config.ema_decay else 2) * SINGLE + MOMENTS[config.optimizer.kind]
-        return sizes.trained * each + (frozen if config.lora.rank else 0)
+        """Bytes of weights, gradients and optimizer in one process."""
+        return held(self.config, self.memory.sizes, self.place)
 
     @property
     def _step(self) -> int:
         """Samples of an optimizer step."""
         return self.config.batch_size * self.config.accumulate * self.processes
+
+    def _fits(self) -> list[str]:
+        """How the step was made to fit the device, where its memory is known."""
+        if self.place.memory is None:
+            return []
+        device = f"{self.place.memory / _GIB:.1f} GiB"
+        words = f"# a pass of {self.memory.count} fits a device of {device}"
+        auto = self.config.soar.aux_chunk == "auto" and self.config.method == "soar"
+        return [words + (f": soar.aux_chunk is {self.chunk or 'all points'}" if auto else "")]
 
     @property
     def state(self) -> str:
@@ -90,6 +101,7 @@ class TrainPlan:
             f"process{'es' if self.processes > 1 else ''}: {self.epochs:.3g} times the data",
             f"# {self.held / _GIB:.2f} GiB of weights, gradients and optimizer, and about "
             f"{sizes.activations / _GIB:.2f} GiB of activations a process",
+            *self._fits(),
             *(f"# {words(self.cut, self.samples, 'caption')}" for _ in self.cut[:1]),
             f"# {self.config.output}: {self.state}",
         ]

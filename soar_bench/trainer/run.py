@@ -53,35 +53,39 @@ def train(
 
 
 def check(
-    config: Config, *, like: TrainPlan | None = None, progress: Progress = silent
+    config: Config,
+    *,
+    like: TrainPlan | None = None,
+    memory: int | None = None,
+    progress: Progress = silent,
 ) -> TrainPlan:
     """Check everything that can be checked before the first step, and train nothing.
 
     ``like`` is the plan of a run that differs by seed and output alone: its data and sizes are not
-    looked at again. SoarBenchError says what is wrong.
+    looked at again. ``memory`` are the bytes of the GPU that it shall fit, by default that of this
+    machine's GPU. SoarBenchError says what is wrong.
     """
     mend_torchvision()
-    from soar_bench.core.distributed import described
-    from soar_bench.trainer.memory import measure
     from soar_bench.trainer.watch import callbacks_of
     from training.cache import Cache
     from training.data.checking import check as check_records
     from training.data.encoding import plan_for
     from training.deterministic import check_deterministic
+    from training.memory import choose
     from training.optimizers import check_optimizer
-    from training.parallel import usual_device
+    from training.parallel import usual_device, usual_place
     from training.run import Run
     from training.trackers import check_trackers
 
-    base, processes = _base(config), described().size
+    base, place = _base(config), usual_place(memory)
     if like is not None:
-        checked, memory, cut = like.checked, like.memory, like.cut
+        checked, needs, chunk, cut = like.checked, like.memory, like.chunk, like.cut
     else:
         source = open_data(config.data, config.images, config.cache)
         check_optimizer(config.optimizer)
         check_trackers(config)
         check_deterministic(config.deterministic)
-        memory = measure(Pipeline(base.pipeline.folder), config)
+        chunk, needs = choose(config, base.pipeline.measure, place)
         cache = Cache(config.cache) if config.cache is not None else None
         checked = check_records(
             source,
@@ -92,11 +96,11 @@ def check(
         tokens = config.max_sequence_length
         cut = cut_captions(Pipeline(base.pipeline.folder), checked.source, tokens)
     callbacks_of(config)
-    run = Run(config, base, checked.source, processes)
+    run = Run(config, base, checked.source, place.processes)
     run.check()
     encodings = plan_for(config, base.pipeline, checked.source, checked.sizes, usual_device())
     run.check_space(base.pipeline.sizes(config), encodings.bytes_to_come())
-    return TrainPlan(config, memory, checked, processes, cut)
+    return TrainPlan(config, needs, checked, place, chunk, cut)
 
 
 def _base(config: Config) -> Base:

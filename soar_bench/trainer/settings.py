@@ -83,6 +83,8 @@ def _kind(field: dict[str, Any]) -> str:
     """The type with its bounds, or the choices, of a field of a JSON schema."""
     if "enum" in field:
         return " | ".join(field["enum"])
+    if "const" in field:
+        return str(field["const"])
     if "anyOf" in field:
         return " | ".join(map(_kind, field["anyOf"]))
     if field["type"] == "array":

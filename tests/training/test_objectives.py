@@ -642,7 +642,7 @@ def test_the_defaults_are_the_published_recipe():
         "paths": 1,
         "update": "flow_sde",
         "noise_scale": 0.5,
-        "aux_chunk": 0,
+        "aux_chunk": "auto",
         "sigma_floor": 0.0,
         "upper_ratio": None,
         "shared_noise": True,

@@ -101,3 +101,21 @@ def test_a_dry_run_reads_every_record_and_looks_at_the_disk(server, command, pla
 def test_a_dry_run_refuses_what_training_would(server, command, place):
     assert server.run(*command, "--set", "resolution=65", "--dry-run") == 2
     assert "multiples of" in server.printed
+
+
+def test_a_dry_run_compares_the_step_with_a_named_device(server, command, place):
+    """What it finds too large it refuses with what would fit; sizes without a unit are none."""
+    dry = [*command, "--output", place / "device", "--dry-run"]
+    assert server.run(*dry, "--memory", "80GiB") == 0, server.printed
+    assert "# a pass of 8 fits a device of 80.0 GiB: soar.aux_chunk is all points" in server.printed
+    assert server.run(*dry, "--memory", "5MB") == 0, server.printed
+    assert "fits a device of 0.0 GiB: soar.aux_chunk is 4" in server.printed
+    assert server.run(*dry, "--memory", "5MB", "--set", "soar.aux_chunk=0") == 2
+    assert "% may be filled" in server.printed
+    assert server.printed.strip().endswith("set soar.aux_chunk: auto")
+    for wrong in ("80", "much", "0GiB", "80 apples"):
+        assert server.run(*dry, "--memory", wrong) == 2
+        assert "takes a size with its unit, such as 80GiB" in " ".join(server.printed.split())
+    assert server.run(*command, "--output", place / "device", "--memory", "80GiB") == 2
+    assert "--dry-run" in server.printed
+    assert not (place / "device").exists()

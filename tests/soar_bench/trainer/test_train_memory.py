@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+import sd35m
 import torch
 
 from soar_bench.pipelines import Pipeline
+from soar_bench.trainer.config import load_config
 from soar_bench.trainer.memory import measure
+from training.checkpoint import read_checkpoint
+from training.memory import SHARE, Place, choose, held, with_chunk
+from training.space import Sizes
+from training.types import Stopped, TrainingError
 
 
 def kept_by_a_pass(transformer, count, side, tokens):
@@ -56,3 +68,113 @@ def test_checkpointing_keeps_less_and_an_adapter_trains_less(tiny_config, tiny_p
     # Rank 2 times both sides of the eight square layers of width 32 in two blocks; the last
     # has no way out for its text.
     assert adapter.trained == 2 * (32 + 32) * (8 + 7)
+
+
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def sd35m_measured(tiny_pipeline, tmp_path_factory):
+    """The published recipe's memory on Stable Diffusion 3.5 Medium with 256 T5 tokens."""
+    folder = sd35m.make(tmp_path_factory.mktemp("sd35m") / "base", tiny_pipeline, weights=False)
+    config = load_config(None, {"base": str(folder), "data": "x", "max_sequence_length": 256})
+    return config, measure(Pipeline(folder), config)
+
+
+def test_the_estimate_of_sd35_medium_is_that_of_cudas_autocast(sd35m_measured):
+    """Counted beforehand on tensors without memory, with layer_norm in float32 as on CUDA."""
+    config, memory = sd35m_measured
+    assert memory.sizes == Sizes(2_243_171_520, 2_243_171_520, 384 * 384 * 1536)
+    assert memory.count == 24
+    for count, expected in ((4, 20.9), (8, 37.7), (24, 104.7)):
+        assert (memory.fixed + count * memory.each) / GIB == pytest.approx(expected, rel=0.01)
+    assert held(config, memory.sizes) / GIB == pytest.approx(33.43 + 0.84, abs=0.01)
+
+
+def test_the_published_recipe_fits_80_gib_by_itself_and_not_at_once(sd35m_measured):
+    config, memory = sd35m_measured
+    chunk, step = choose(config, lambda other: memory, Place(80 * GIB))
+    assert (chunk, step.count) == (8, 8)
+    assert choose(config, lambda other: memory, Place())[0] == 0, "a CPU takes all at once"
+    at_once = with_chunk(config, 0)
+    with pytest.raises(TrainingError) as refused:
+        choose(at_once, lambda other: memory, Place(80 * GIB))
+    assert str(refused.value) == (
+        "a step needs about 138.9 GiB a process (34.3 of weights, gradients and optimizer, 104.7 "
+        "of activations of a pass of 24), and of the device's 80.0 GiB 95% may be filled: set "
+        "soar.aux_chunk: auto"
+    )
+    # Sixteen processes that divide weights, gradients and moments hold a sixteenth of them each.
+    divided = Place(48 * GIB, 16, (True, True, True))
+    assert choose(config, lambda other: memory, divided)[0] == 8
+
+
+@pytest.mark.parametrize(
+    ("gib", "words"),
+    [
+        (50, "set batch_size: 2 with accumulate: 2"),
+        (45, "set batch_size: 1 with accumulate: 4"),
+        (42, "set gradient_checkpointing: true"),
+        (30, r"set batch_size: 1, accumulate: 4, .* and optimizer.kind: adamw8bit"),
+        (20, r"divide the weights among more GPUs .*fsdp2.yaml\), or train an adapter"),
+    ],
+)
+def test_a_refusal_names_the_first_change_that_fits(sd35m_measured, gib, words):
+    config, memory = sd35m_measured
+
+    def measured(other):
+        if other.gradient_checkpointing:  # as it was measured for four samples
+            return replace(memory, fixed=int(4.2 * GIB), each=int(0.28 * GIB))
+        return memory
+
+    with pytest.raises(TrainingError, match=words):
+        choose(config, measured, Place(gib * GIB))
+
+
+def test_the_estimate_of_an_adapter_keeps_no_gradients_of_what_is_frozen(
+    tiny_config, tiny_pipeline
+):
+    """Held: frozen weights in bfloat16, and 16 bytes for each trained value."""
+    config = tiny_config(lora={"rank": 2}, precision="bf16")
+    memory = measure(Pipeline(tiny_pipeline), config)
+    sizes = memory.sizes
+    frozen = 2 * (sizes.parameters + sizes.buffers)
+    assert held(config, sizes) == frozen + 16 * sizes.trained
+    whole = measure(Pipeline(tiny_pipeline), tiny_config(precision="bf16"))
+    assert memory.fixed < whole.fixed
+
+
+def test_what_auto_chose_is_recorded_and_holds_for_the_whole_run(
+    tiny_config, tiny_train, tmp_path, monkeypatch
+):
+    """Also where the run goes on on a larger device: another chunk would round otherwise."""
+    from training.parallel import Parallel
+    from training.run import CONFIG_FILE
+
+    soar = {"points": 3, "guidance": 2.0}
+    config = tiny_config(steps=4, save_every=2, soar=soar)
+    memory = measure(Pipeline(Path(config.base)), config)
+    small = held(config, memory.sizes) + memory.of(config, 6).activations
+
+    def on(memory):
+        monkeypatch.setattr(Parallel, "place", lambda self: Place(int(memory / SHARE) + 99))
+
+    def stop(stage, done, total, figures):
+        if stage == "train" and done == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    on(small)
+    with pytest.raises(Stopped):
+        tiny_train(config, progress=stop)
+    assert json.loads((config.output / CONFIG_FILE).read_text())["chosen"] == {"aux_chunk": 6}
+    on(100 * small)
+    found = tiny_train(config)
+    assert read_checkpoint(found)["chosen"] == {"aux_chunk": 6}
+    monkeypatch.undo()
+    six = tiny_config(output=tmp_path / "six", steps=4, save_every=2, soar={**soar, "aux_chunk": 6})
+    expected = tiny_train(six)
+    assert read_checkpoint(found)["weights"] == read_checkpoint(expected)["weights"]
+    on(small / 2)
+    with pytest.raises(TrainingError, match=r"a step needs about .* 95% may be filled: "):
+        tiny_train(tiny_config(output=tmp_path / "none"))
+    assert not (tmp_path / "none").exists()

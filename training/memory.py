@@ -1,0 +1,177 @@
+"""Memory of a training on a device: whether it fits, and how many points a pass may take.
+
+Imports no torch. The sizes are measured by whoever has the pipeline (``TrainingPipeline.measure``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from training.space import MOMENTS, SINGLE, Sizes
+from training.types import Config, TrainingError
+
+#: Share of a device's memory that a training may fill. The rest is for the driver's context, the
+#: libraries' workspaces, fragments, and the error of the estimate.
+SHARE = 0.95
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Sizes of a transformer in training, measured."""
+
+    sizes: Sizes
+    #: bytes that a pass of any number of samples keeps for its backward pass
+    fixed: int
+    #: bytes that it keeps besides for each sample
+    each: int
+    #: samples, or auxiliary points, of the largest pass
+    count: int
+
+    @property
+    def parameters(self) -> int:
+        return self.sizes.parameters
+
+    @property
+    def trained(self) -> int:
+        return self.sizes.trained
+
+    @property
+    def activations(self) -> int:
+        """Bytes that the largest pass keeps for its backward pass."""
+        return self.fixed + self.each * self.count
+
+    def of(self, config: Config, chunk: int) -> Memory:
+        """Return the same where a pass takes ``chunk`` auxiliary points; 0: all."""
+        return replace(self, count=largest_pass(config, chunk))
+
+
+#: Measures the memory of a training with these settings.
+Measure = Callable[[Config], Memory]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device and the processes that share a training."""
+
+    #: bytes of the device's memory; None where it is not known or does not limit a training
+    memory: int | None = None
+    processes: int = 1
+    #: whether weights are divided among the processes; gradients and moments, or moments alone
+    divided: tuple[bool, bool, bool] = (False, False, False)
+
+
+def largest_pass(config: Config, chunk: int) -> int:
+    """Return the samples or auxiliary points that go through the model at once."""
+    size, points = config.batch_size, _points(config)
+    if config.method == "defar" and config.defar.form == "defar":
+        return 2 * size  # the gradient goes through its step
+    return max(size, min(points, chunk or points))
+
+
+def _points(config: Config) -> int:
+    """Auxiliary points of a micro-batch."""
+    soar = config.soar
+    with_points = config.method == "soar" and soar.weight
+    return soar.paths * soar.points * config.batch_size if with_points else 0
+
+
+def with_chunk(config: Config, chunk: int | str) -> Config:
+    """Return the settings with so many auxiliary points per pass."""
+    soar = config.soar.model_copy(update={"aux_chunk": chunk})
+    return config.model_copy(update={"soar": soar})
+
+
+def held(config: Config, sizes: Sizes, place: Place = Place()) -> int:
+    """Return the bytes of weights, gradients, moments and average that one process holds."""
+    weights, gradients, moments = (place.processes if d else 1 for d in place.divided)
+    half = 2 if config.precision == "bf16" else SINGLE
+    frozen = sizes.parameters * half if config.lora.rank else 0
+    buffers = sizes.buffers * (half if config.lora.rank else SINGLE)
+    states = MOMENTS[config.optimizer.kind] + (SINGLE if config.ema_decay else 0)
+    return (
+        (frozen + sizes.trained * SINGLE) // weights
+        + sizes.trained * SINGLE // gradients
+        + sizes.trained * states // moments
+        + buffers
+    )
+
+
+def choose(config: Config, measure: Measure, place: Place) -> tuple[int, Memory]:
+    """Return the auxiliary points per pass (0: all of a micro-batch) and the memory of a step.
+
+    That of the settings, or where it is ``auto`` the fewest passes that fit the device; all at once
+    where its memory is not known. TrainingError, with a change of settings that was found to fit,
+    if a step does not fit.
+    """
+    memory = measure(config)
+    chunks = list(_chunks(config))
+    if place.memory is None:
+        return chunks[0], memory.of(config, chunks[0])
+    for chunk in chunks:
+        if _fits(config, memory.of(config, chunk), place):
+            return chunk, memory.of(config, chunk)
+    memory = memory.of(config, chunks[-1])
+    raise TrainingError(
+        f"a step needs about {_needed(config, memory, place) / _GIB:.1f} GiB a process "
+        f"({held(config, memory.sizes, place) / _GIB:.1f} of weights, gradients and optimizer, "
+        f"{memory.activations / _GIB:.1f} of activations of a pass of {memory.count}), and of the "
+        f"device's {place.memory / _GIB:.1f} GiB {SHARE:.0%} may be filled: "
+        f"{_advice(config, measure, place)}"
+    )
+
+
+def _chunks(config: Config) -> Iterator[int]:
+    """The numbers of points per pass to try, largest first; none is smaller than the base pass."""
+    if config.soar.aux_chunk != "auto":
+        yield config.soar.aux_chunk
+        return
+    yield 0
+    points, size, before = _points(config), config.batch_size, 0
+    for passes in range(2, points + 1):
+        chunk = max(-(-points // passes), size)
+        if chunk != before and chunk < points:
+            yield chunk
+        if chunk == size:
+            return
+        before = chunk
+
+
+def _needed(config: Config, memory: Memory, place: Place) -> int:
+    return held(config, memory.sizes, place) + memory.activations
+
+
+def _fits(config: Config, memory: Memory, place: Place) -> bool:
+    return place.memory is None or _needed(config, memory, place) <= SHARE * place.memory
+
+
+def _advice(config: Config, measure: Measure, place: Place) -> str:
+    """The first change of settings, of those that cost least, with which a step fits."""
+    size, accumulate = config.batch_size, config.accumulate
+    auto: dict[str, Any] = {"soar": with_chunk(config, "auto").soar}
+    smaller = [n for n in range(size - 1, 0, -1) if size % n == 0]
+    again = {"gradient_checkpointing": True}
+    eight = {"optimizer": config.optimizer.model_copy(update={"kind": "adamw8bit"})}
+    steps = [("soar.aux_chunk: auto", auto)]
+    for n in smaller:
+        more = {"batch_size": n, "accumulate": accumulate * size // n}
+        steps.append((f"batch_size: {n} with accumulate: {more['accumulate']}", auto | more))
+    steps.append(("gradient_checkpointing: true", auto | again))
+    for n in smaller[-1:]:
+        more = {"batch_size": n, "accumulate": accumulate * size // n}
+        words = f"batch_size: {n}, accumulate: {more['accumulate']}"
+        steps.append((f"{words} and gradient_checkpointing: true", auto | again | more))
+        if config.optimizer.kind == "adamw" and not any(place.divided):
+            words += ", gradient_checkpointing: true and optimizer.kind: adamw8bit"
+            steps.append((words, auto | again | more | eight))
+    for words, change in steps:
+        other = config.model_copy(update=change)
+        memory = measure(other)
+        if any(_fits(other, memory.of(other, chunk), place) for chunk in _chunks(other)):
+            return f"set {words}"
+    return (
+        "divide the weights among more GPUs (configs/accelerate/fsdp2.yaml), or train an adapter "
+        "(lora.rank)"
+    )
