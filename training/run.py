@@ -19,6 +19,7 @@ from soar_bench.core.differences import differences
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import check_writable, free_space, read_json, same_disk, write_text
+from soar_bench.core.temporary import delete_folder, sweep
 from training.cache import Cache
 from training.checkpoint import checkpoint_folder, checkpoints, write_checkpoint
 from training.data import Source
@@ -135,6 +136,7 @@ class Run:
         ``chunk`` are the auxiliary points per pass, which are recorded where they were chosen.
         """
         self.check()
+        sweep(self.output)
         for path in self.output.glob(".*"):
             if _HALF_WRITTEN.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -201,7 +203,7 @@ class Run:
         if self.config.keep_best:
             stay.add(self._best(higher_is_better, subject) or 0)
         for step in set(folders) - stay:
-            shutil.rmtree(folders[step])
+            delete_folder(folders[step])
 
     def check_space(self, sizes: Sizes, encodings: int = 0) -> None:
         """Raise TrainingError unless everything still to be written fits on the disk.

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from soar_bench.core.digests import digest_file
 from soar_bench.core.files import replace_atomically, sync, write_text
+from soar_bench.core.temporary import delete_folder
 from training.checkpoint import numbered
 from training.parallel import Parallel, like, part, whole
 from training.types import TrainingError
@@ -221,7 +222,7 @@ def states(output: Path) -> dict[int, Path]:
 def delete_states(output: Path, but: Path | None = None) -> None:
     for folder in [*states(output).values(), *dict(numbered(output, ".state")).values()]:
         if folder != but:
-            shutil.rmtree(folder)
+            delete_folder(folder)
 
 
 def _map(value: Any, change: Any) -> Any:

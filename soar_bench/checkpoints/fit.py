@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import read_json
+from soar_bench.core.temporary import scratch_folder
 from soar_bench.core.text import first_few
 from soar_bench.pipelines.folder import Pipeline, plain
 from soar_bench.pipelines.models import (
@@ -57,8 +57,7 @@ def check_denoiser_shapes(pipeline: Pipeline, shapes: Shapes, place: Path) -> No
 @contextmanager
 def one_file_folder(pipeline: Pipeline, file: Path) -> Iterator[Path]:
     """Yield a model's folder made of links to one file and to the pipeline's settings."""
-    with TemporaryDirectory(prefix="soar-bench-") as place:
-        folder = Path(place)
+    with scratch_folder() as folder:
         settings = pipeline.folder / pipeline.denoiser / "config.json"
         (folder / "config.json").symlink_to(settings.resolve())
         (folder / "diffusion_pytorch_model.safetensors").symlink_to(file.resolve())

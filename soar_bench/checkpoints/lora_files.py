@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.temporary import scratch_folder
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.models import empty_model
 from soar_bench.pipelines.weights import check_values, read_header
@@ -82,8 +82,8 @@ def as_diffusers(pipeline: Pipeline, file: Path) -> Iterator[tuple[Path, dict[st
     if renamed is tensors and all(values[name] is tensors[name] for name in tensors):
         yield file, alphas
         return
-    with TemporaryDirectory(prefix="soar-bench-") as folder:
-        copy = Path(folder) / file.name
+    with scratch_folder() as folder:
+        copy = folder / file.name
         save_file({k: v.contiguous() for k, v in values.items()}, copy, header.metadata)
         yield copy, alphas
 

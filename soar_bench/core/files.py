@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.temporary import temporary
 
 #: A disk with less free space than this counts as full, in bytes.
 _FULL = 4096
@@ -142,25 +143,20 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     If the block raises, or the process is killed, ``path`` is as it was before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
-    try:
+    with temporary(path) as aside:
         with _space_errors(path):
             yield aside
         sync(aside)
         aside.chmod(0o644)
         aside.replace(path)
         sync(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:
     """Raise SoarBenchError unless a folder can be made or written to; nothing is left there."""
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=place):
+        with temporary(place / folder.name, folder=True):
             pass
     except OSError as error:
         raise SoarBenchError(
@@ -191,23 +187,32 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replace_folder_atomically(folder: Path) -> Iterator[Path]:
-    """Yield a folder aside to fill; on success it is flushed to disk and replaces ``folder``."""
+    """Yield a folder aside to fill; on success it is flushed to disk and replaces ``folder``.
+
+    The two change places at once where the system can do that. Elsewhere a process that is killed
+    right there leaves neither, and the next one to write beside them puts the old folder back.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with temporary(folder, folder=True) as aside:
         with _space_errors(folder):
             yield aside
         for file in [*aside.rglob("*"), aside]:
             sync(file)
         aside.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            folder.replace(old / folder.name)
+        if not folder.exists():
             aside.replace(folder)
-            shutil.rmtree(old)
-        else:
-            aside.replace(folder)
+        elif not _exchange(aside, folder):
+            with temporary(folder, folder=True, kept=True) as old:
+                folder.replace(old / folder.name)
+                aside.replace(folder)
         sync(folder.parent)
-    finally:
-        if aside.exists():
-            shutil.rmtree(aside)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Let two paths change places; return False where the system or the disk cannot do that."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2  # Linux
+    except (AttributeError, OSError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0)

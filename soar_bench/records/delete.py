@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pandas as pd
 from soar_bench.cache.images import ImageStore
 from soar_bench.cache.scores import Journal
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.temporary import delete_folder, sweep
 from soar_bench.records.folders import Entry
 from soar_bench.records.run import RUN_FILE, SCORES_FILE, Run
 from soar_bench.suites.types import PlannedSample, Prompt
@@ -112,15 +112,14 @@ def delete(entry: Entry, results: Path) -> None:
                 f"{folder} holds more than a record ({', '.join(sorted(others)[:_SHOWN])}): "
                 "move that away first"
             )
-        hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        folder.replace(hidden / folder.name)
-        shutil.rmtree(hidden)
+        delete_folder(folder)
     except OSError as error:
         raise SoarBenchError(f"{folder} cannot be deleted: {error.strerror}") from None
     with suppress(OSError):  # not empty
         for above in folder.parents:
             if results.resolve() not in above.parents:
                 break
+            sweep(above)
             above.rmdir()
 
 
@@ -129,6 +128,7 @@ def delete_cached(cached: Sequence[Cached]) -> int:
     for part in cached:
         with part.store.lock():
             part.store.remove(part.images)
+            sweep(part.store.folder)
             with suppress(OSError):  # not empty, or not there
                 part.store.folder.rmdir()
                 part.store.lock_file.unlink(missing_ok=True)

@@ -11,7 +11,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,7 +204,7 @@ def write_run(results: Path, record: RunDraft, scores: pd.DataFrame) -> Run:
     whole = RunRecord.model_validate({**dict(record), "scores": described, "schema_": SCHEMA})
     text = json_text(whole.as_json()).encode("utf-8")
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with locked_folder(folder):  # one process at a time
         # The two files change names one after the other, with nothing in between. Who is killed
         # right there leaves scores that are not those that run.json names, which readers refuse.
         with replace_atomically(folder / RUN_FILE) as aside:
@@ -232,19 +231,6 @@ def _holds(file: Path, content: bytes) -> bool:
         return file.read_bytes() == content
     except OSError:
         return False
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process write a folder at a time, and remove what a killed one left aside.
-
-    Without locks on this file system each of the two files is still whole.
-    """
-    with locked_folder(folder) as held:
-        for name in (RUN_FILE, SCORES_FILE) if held else ():
-            for leftover in folder.glob(f".{name}.*"):
-                leftover.unlink(missing_ok=True)
-        yield
 
 
 def _read(file: Path) -> bytes:
