@@ -21,6 +21,9 @@ from soar_bench.core.files import home
 
 _GITHUB = "https://raw.githubusercontent.com"
 _GENEVAL = f"{_GITHUB}/djghosh13/geneval/af4902f24d3ca90ebbb446dd9891a59e0f82725f"
+_GENEVAL2 = f"{_GITHUB}/facebookresearch/GenEval2/a6e82d2289e8d418f27f0adee77908b07060eea3"
+_PARTI = f"{_GITHUB}/google-research/parti/5a657978134374ce28973948331b319adef164bd"
+_T2I = f"{_GITHUB}/Karine-Huang/T2I-CompBench/1b7094991a57f3c22abdd4f6e8ba6c1a15517073"
 _NFT = f"{_GITHUB}/NVlabs/DiffusionNFT/24af5554898d85e93efa492f42b5e9cdf4156e9b"
 
 
@@ -114,6 +117,29 @@ def _flow_grpo(name: str, sha256: str, size: int, origin: str) -> FileSet:
     return _prompts(name, ".txt", url, sha256, size, "see NVlabs/DiffusionNFT", source)
 
 
+#: SHA-256 and bytes of T2I-CompBench++'s prompts for evaluation, by category.
+_T2I_CATEGORIES = {
+    "color": ("1634259756dbc77d13093d907d414480080ec9790a8c97ad09efaea7b2534f2d", 11871),
+    "shape": ("37e1a276906c7ea9516cbd7ac8501be896006c0c17ca7344f260562834455bae", 15935),
+    "texture": ("fbb5363515b4a28009e360afaaaf389d2dd2289e50dbb0c6ef4ea0c7fe4f3d4f", 14211),
+    "spatial": ("8707a1d7e42ce3002d95363cf55f74bd043c843ae27108f5125aaaa7840ca988", 9213),
+    "3d_spatial": ("c9953597315f36a5fcb41291bb19bdc6ab5f64a0fa760d691b4854a73f5d1fe9", 7851),
+    "numeracy": ("dad8df141604b70ba7554bec724e3db0a80023680769b5c514854ea2d2527bbe", 10863),
+    "non_spatial": ("04c56cc9ac441dc9ea6c5157652058bd1635b5308526dd31bb29a1caab9a758d", 17750),
+    "complex": ("1b808018b8d9916db3d47d5aa2ef18377a3549a56901a474156f799824cdf3b4", 22724),
+}
+
+
+def _t2i_compbench() -> FileSet:
+    """Return the file of each category."""
+    files = tuple(
+        WeightFile(f"{name}_val.txt", f"{_T2I}/examples/dataset/{name}_val.txt", sha256, size)
+        for name, (sha256, size) in _T2I_CATEGORIES.items()
+    )
+    source = "Karine-Huang/T2I-CompBench; arXiv 2307.06350"
+    return FileSet("t2i-compbench", "prompts", "prompts/t2i-compbench", files, "MIT", source)
+
+
 #: The published prompt sets, by the name of the suite that reads them.
 PROMPT_SETS: dict[str, FileSet] = {
     prompts.name: prompts
@@ -135,6 +161,17 @@ PROMPT_SETS: dict[str, FileSet] = {
             "pickscore", "d75c025fa451866e70f7e36243f7cdd93095523cb51f5f9651f2ce3236d20262",
             239_891, "Pick-a-Pic, arXiv 2305.01569",
         ),
+        _prompts(
+            "geneval2", ".jsonl", f"{_GENEVAL2}/geneval2_data.jsonl",
+            "09233adbc9f877fba205f1a20efa4a8640e7e62a91dfd55893562bed8a928e43", 423_220,
+            "CC BY-NC 4.0", "facebookresearch/GenEval2; arXiv 2512.16853",
+        ),
+        _prompts(
+            "parti", ".tsv", f"{_PARTI}/PartiPrompts.tsv",
+            "fab29e41bb512a169b56acab4cf2a41dcb675e285df2efcde6640c7dd3c440eb", 123_107,
+            "Apache-2.0", "google-research/parti; arXiv 2206.10789",
+        ),
+        _t2i_compbench(),
     )
 }  # fmt: skip
 

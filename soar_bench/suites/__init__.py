@@ -27,6 +27,9 @@ _FETCHED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "ocr": (("ocr-paddle",), 1, "Flow-GRPO's test set: is the quoted text on the image?"),
     "drawbench": (PREFERENCE, 5, "DrawBench's 200 prompts under the preference scorers"),
     "pickscore": (PREFERENCE, 1, "Pick-a-Pic's test prompts under the preference scorers"),
+    "geneval2": (("geneval2",), 1, "GenEval 2: is each atom of the prompt there, asked of a VLM?"),
+    "parti": (PREFERENCE, 1, "PartiPrompts by category under the preference scorers"),
+    "t2i-compbench": (("vqascore",), 1, "T2I-CompBench++'s eight categories under VQAScore"),
 }
 #: Suites whose prompts are fetched (see :mod:`soar_bench.suites.prompts`), without them.
 FETCHED: dict[str, Suite] = {

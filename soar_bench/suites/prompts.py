@@ -6,8 +6,9 @@ The project contains none of their prompts: ``soar-bench fetch`` brings the file
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from soar_bench.core.digests import digest_file
 from soar_bench.core.errors import SoarBenchError
@@ -22,31 +23,67 @@ def numbered(name: str, texts: Iterable[str]) -> tuple[Prompt, ...]:
 
 
 def is_fetched(name: str) -> bool:
-    """Return whether the file of a set is here; :func:`read` sees whether it is whole."""
-    (item,) = PROMPT_SETS[name].items
-    return item.target.is_file()
+    """Return whether the files of a set are here; :func:`read` sees whether they are whole."""
+    return all(item.target.is_file() for item in PROMPT_SETS[name].items)
 
 
 def read(name: str) -> tuple[Prompt, ...]:
-    """Return the prompts of a set. SoarBenchError if its file is absent or not the published one.
+    """Return the prompts of a set. SoarBenchError if a file is absent or not the published one.
 
-    A line is a prompt; a repeated line is one prompt at its first place. GenEval's file has JSON
-    records, which become the metadata; the number in an id is that of GenEval's own folder.
+    A line is a prompt; a repeated line is one prompt at its first place. Records become metadata;
+    the number in an id is the prompt's place, in GenEval that of its own folder.
     """
-    (item,) = PROMPT_SETS[name].items
-    if not item.target.is_file():
-        raise SoarBenchError(
-            f"the prompts of {name} are not here ({item.target}): "
-            f"run `soar-bench fetch --suite {name}`"
-        )
-    if digest_file(item.target) != item.file.sha256:
-        raise SoarBenchError(
-            f"{item.target} is damaged or another file: run `soar-bench fetch --suite {name}`, "
-            "which replaces it"
-        )
-    records = [row.values for row in read_rows(item.target)]
-    texts = [record["prompt"] for record in records]
-    if item.target.suffix == ".txt":
-        return numbered(name, dict.fromkeys(texts))
-    prompts = numbered(name, texts)
+    items = PROMPT_SETS[name].items
+    for item in items:
+        if not item.target.is_file():
+            raise SoarBenchError(
+                f"the prompts of {name} are not here ({item.target}): "
+                f"run `soar-bench fetch --suite {name}`"
+            )
+        if digest_file(item.target) != item.file.sha256:
+            raise SoarBenchError(
+                f"{item.target} is damaged or another file: run `soar-bench fetch --suite {name}`, "
+                "which replaces it"
+            )
+    files = [item.target for item in items]
+    return _READERS.get(files[0].suffix, _lines)(name, files)
+
+
+def _lines(name: str, files: Sequence[Path]) -> tuple[Prompt, ...]:
+    """Return a prompt per line; where there are several files, the task is their first word."""
+    if len(files) == 1:
+        return numbered(name, dict.fromkeys(row.values["prompt"] for row in read_rows(files[0])))
+    prompts = []
+    for file in files:
+        task = file.stem.removesuffix("_val")
+        texts = dict.fromkeys(row.values["prompt"] for row in read_rows(file))
+        prompts += [replace(p, metadata={"tag": task}) for p in numbered(f"{name}-{task}", texts)]
+    return tuple(prompts)
+
+
+def _records(name: str, files: Sequence[Path]) -> tuple[Prompt, ...]:
+    """Return a prompt per record; the task of GenEval 2's is their number of atoms."""
+    records = [dict(row.values) for row in read_rows(files[0])]
+    for record in records:
+        if "atom_count" in record:
+            record["tag"] = f"{record['atom_count']:02d} atoms"
+    prompts = numbered(name, [record["prompt"] for record in records])
     return tuple(replace(p, metadata=r) for p, r in zip(prompts, records, strict=True))
+
+
+def _parti(name: str, files: Sequence[Path]) -> tuple[Prompt, ...]:
+    """Return rows of prompt, category (the task), challenge and note; nothing is quoted."""
+    _, *lines = files[0].read_text("utf-8").split("\n")
+    rows = [line.split("\t") for line in lines if line]
+    prompts = numbered(name, [row[0] for row in rows])
+    return tuple(
+        replace(prompt, metadata={"tag": category, "challenge": challenge})
+        for prompt, (_, category, challenge, _) in zip(prompts, rows, strict=True)
+    )
+
+
+#: Readers by the ending of a set's files; ``.txt`` has a prompt per line.
+_READERS: dict[str, Callable[[str, Sequence[Path]], tuple[Prompt, ...]]] = {
+    ".jsonl": _records,
+    ".tsv": _parti,
+}

@@ -45,7 +45,23 @@ FLOW_GRPO_PROTOCOL = Protocol(
     "flow-grpo", steps=40, guidance=4.5, resolution=512, max_sequence_length=128, dtype="float16"
 )
 
-_NAMED = (SHAPES_PROTOCOL, SOAR_PAPER_PROTOCOL, GENEVAL_OFFICIAL_PROTOCOL, FLOW_GRPO_PROTOCOL)
+#: The published number of SD3.5-M on GenEval 2: 512 pixels, 40 steps, no guidance. The paper does
+#: not say precision and tokens.
+GENEVAL2_PROTOCOL = Protocol(
+    "geneval2-512", steps=40, guidance=1.0, resolution=512, max_sequence_length=256,
+    dtype="bfloat16",
+)  # fmt: skip
+
+#: GenEval 2 at the size and guidance that SD3.5-M was made for, as others have measured it.
+GENEVAL2_1024_PROTOCOL = Protocol(
+    "geneval2-1024", steps=28, guidance=7.0, resolution=1024, max_sequence_length=256,
+    dtype="bfloat16",
+)  # fmt: skip
+
+_NAMED = (
+    SHAPES_PROTOCOL, SOAR_PAPER_PROTOCOL, GENEVAL_OFFICIAL_PROTOCOL, FLOW_GRPO_PROTOCOL,
+    GENEVAL2_PROTOCOL, GENEVAL2_1024_PROTOCOL,
+)  # fmt: skip
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _NAMED}
 
 #: Where each protocol comes from, for tables.
@@ -54,12 +70,15 @@ ABOUT: dict[str, str] = {
     "soar-paper": "the table of the SOAR paper, arXiv 2604.12617",
     "geneval-official": "GenEval's own generation script, at the pipeline's own size",
     "flow-grpo": "Flow-GRPO's evaluation during training, SD3.5-M",
+    "geneval2-512": "the published GenEval 2 of SD3.5-M, without guidance",
+    "geneval2-1024": "GenEval 2 at 1024 pixels with guidance 7 in 28 steps",
 }
 
 #: Default protocol of each named suite.
 DEFAULT_PROTOCOL: dict[str, str] = {
     **dict.fromkeys(SUITES, SHAPES_PROTOCOL.name),
     **dict.fromkeys(FETCHED, SOAR_PAPER_PROTOCOL.name),
+    "geneval2": GENEVAL2_PROTOCOL.name,
 }
 
 #: Every setting, in the order of tables.

@@ -23,13 +23,21 @@ RECORDS = [
         "prompt": "two cows",
     },
 ]
+TOYS = {
+    "prompt": "two toys", "atom_count": 3, "vqa_list": [["How many?", "two"]],
+    "skills": ["count"],
+}  # fmt: skip
 FILES = {
     "geneval": "".join(json.dumps(r) + "\n" for r in RECORDS),
     # no line end at the end, as published; a line may hold characters that only look like its end
     "ocr": 'A sign saying "Hello"\nA card with "one\u2028two" on it',
     "drawbench": "\n".join(["A red car.", "Lego cat.", " Lego cat. "] * 5),
     "pickscore": "a cat\na dog\n",
-}
+    "geneval2": json.dumps(TOYS) + "\n",
+    "parti": 'Prompt\tCategory\tChallenge\tNote\nbond\tAbstract\tBasic\tmeanings\n'
+             '"G I" in paint\tIllustrations\tWriting & Symbols\t\n',
+    "t2i-compbench": "a green bench\n",
+}  # fmt: skip
 
 
 @pytest.fixture()
@@ -39,11 +47,13 @@ def fetched(tmp_path, monkeypatch):
 
     def put(name):
         published, content = file_sets.PROMPT_SETS[name], FILES[name].encode()
-        pinned = replace(published.files[0], sha256=hashlib.sha256(content).hexdigest())
-        monkeypatch.setitem(file_sets.PROMPT_SETS, name, replace(published, files=(pinned,)))
-        file = tmp_path / "prompts" / pinned.path
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        pinned = tuple(replace(file, sha256=digest) for file in published.files)
+        monkeypatch.setitem(file_sets.PROMPT_SETS, name, replace(published, files=pinned))
+        for part in pinned:
+            file = tmp_path / published.place / part.path
+            file.parent.mkdir(exist_ok=True, parents=True)
+            file.write_bytes(content)
         return file
 
     return put
@@ -91,13 +101,14 @@ def test_a_changed_prompt_file_is_not_read(fetched):
 
 @pytest.mark.parametrize("name", suites.FETCHED)
 def test_every_fetched_suite_has_a_pinned_set_and_the_papers_protocol(name):
-    (published,) = file_sets.PROMPT_SETS[name].files
-    assert len(published.sha256) == 64 and published.size
-    repository, commit, _ = published.url.removeprefix(
-        "https://raw.githubusercontent.com/"
-    ).split("/", 3)[1:4]  # fmt: skip
-    assert repository and len(commit) == 40
-    assert protocols.DEFAULT_PROTOCOL[name] == "soar-paper"
+    for published in file_sets.PROMPT_SETS[name].files:
+        assert len(published.sha256) == 64 and published.size
+        repository, commit, _ = published.url.removeprefix(
+            "https://raw.githubusercontent.com/"
+        ).split("/", 3)[1:4]  # fmt: skip
+        assert repository and len(commit) == 40
+    expected = "geneval2-512" if name == "geneval2" else "soar-paper"
+    assert protocols.DEFAULT_PROTOCOL[name] == expected
     assert suites.declared(name).evaluators
 
 
@@ -117,3 +128,29 @@ def test_all_suites_are_listed_whether_fetched_or_not(fetched, monkeypatch, caps
     assert (rows["shapes"][1], rows["geneval"][1], rows["ocr"][1]) == ("218", "not fetched", "2")
     assert rows["pickscore"][1] == "damaged" and "soar-bench fetch" in rows["pickscore"][-1]
     assert [line.split("\t")[0] for line in settings.splitlines()[1:]] == list(protocols.PROTOCOLS)
+
+
+def test_geneval_2s_questions_are_the_metadata_and_its_atoms_the_task(fetched):
+    fetched("geneval2")
+    (prompt,) = suites.get_suite("geneval2").prompts
+    assert prompt.task == "03 atoms" and prompt.metadata["vqa_list"] == [["How many?", "two"]]
+    assert suites.get_suite("geneval2").images_per_prompt == 1
+
+
+def test_partis_quotation_marks_are_its_prompts_and_its_categories_the_tasks(fetched):
+    fetched("parti")
+    found = suites.get_suite("parti").prompts
+    assert [(p.text, p.task) for p in found] == [
+        ("bond", "Abstract"), ('"G I" in paint', "Illustrations")
+    ]  # fmt: skip
+    assert found[1].metadata["challenge"] == "Writing & Symbols"
+
+
+def test_t2i_compbenchs_files_are_its_tasks(fetched):
+    file = fetched("t2i-compbench")
+    found = suites.get_suite("t2i-compbench").prompts
+    assert len(found) == 8 and found[0].id == "t2i-compbench-color-00000"
+    assert {p.task for p in found} >= {"color", "3d_spatial", "complex"}
+    file.unlink()
+    with pytest.raises(SoarBenchError, match="soar-bench fetch --suite t2i-compbench"):
+        suites.get_suite("t2i-compbench")
