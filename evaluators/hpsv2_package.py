@@ -16,6 +16,7 @@ from evaluators.loading import load_strictly
 from evaluators.openclip import Architecture
 from evaluators.types import Evaluator, EvaluatorError, Sample, Score
 from evaluators.weights import Weights
+from soar_bench.core.packages import install
 from soar_bench.core.torchvision import mend_torchvision
 
 
@@ -53,9 +54,9 @@ class HpsV21Package(Evaluator):
         for package in ("hpsv2", "torchvision"):
             if find_spec(package) is None:
                 raise EvaluatorError(
-                    "hpsv21-package needs the packages hpsv2 and torchvision: pip install "
-                    "'soar-bench[hpsv2]' and pip install --no-deps hpsv2x; hpsv21 gives the same "
-                    "number without them"
+                    "hpsv21-package needs the packages hpsv2 and torchvision: "
+                    f"{install('hpsv2')} and pip install --no-deps hpsv2x==1.2.0; hpsv21 gives the "
+                    "same number without them"
                 )
         super().check()
 

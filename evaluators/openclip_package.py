@@ -18,6 +18,7 @@ from evaluators.clip import at_once
 from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 from soar_bench.core.digests import file_digest
 from soar_bench.core.errors import did_you_mean
+from soar_bench.core.packages import install
 from soar_bench.core.torchvision import mend_torchvision
 
 _HUB = "hf-hub:"
@@ -81,7 +82,7 @@ class OpenClipScore(Evaluator):
             if find_spec(package) is None:
                 raise EvaluatorError(
                     f"{self.name} needs the packages open-clip-torch and torchvision: "
-                    "pip install 'soar-bench[openclip]'"
+                    f"{install('openclip')}"
                 )
         models = {file.stem for file in _folder().glob("model_configs/*.json")}
         if self._model and self._model not in models:
@@ -198,7 +199,7 @@ def _import() -> Any:
         import open_clip
     except Exception as error:  # its dependencies fail in many ways
         raise EvaluatorError(
-            f"the open_clip package does not import ({error!r}): pip install 'soar-bench[openclip]'"
+            f"the open_clip package does not import ({error!r}): {install('openclip')}"
         ) from error
     return open_clip
 

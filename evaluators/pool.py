@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
+import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.util import Finalize
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from evaluators.types import EvaluatorError
@@ -94,7 +98,8 @@ class Pool(Generic[Item, Answer]):
             return [self._answer(self._here(item), name) for item, name in named]
         try:
             executor = self._start(size)
-            futures = [(executor.submit(_work, item), name) for item, name in named]
+            with _without_main(self._make):
+                futures = [(executor.submit(_work, item), name) for item, name in named]
             return [self._answer(future.result(), name) for future, name in futures]
         except BrokenProcessPool:
             self.close()
@@ -132,6 +137,21 @@ class Pool(Generic[Item, Answer]):
             where = f"{self._what} failed on {name}: " if outcome.started else ""
             raise EvaluatorError(where + outcome.error)
         return outcome.value
+
+
+@contextmanager
+def _without_main(make: Callable[..., Any]) -> Iterator[None]:
+    """Start processes that do not run the caller's script again, unless ``make`` is of it.
+
+    A script without ``if __name__ == "__main__"`` would begin anew in each of them.
+    """
+    own = sys.modules["__main__"]
+    if b"__main__" not in pickle.dumps(make):
+        sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = own
 
 
 @dataclass(frozen=True)

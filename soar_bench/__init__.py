@@ -72,6 +72,9 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from soar_bench.core.packages import check_packages
+
+    check_packages()
     module, attribute = _LAZY[name]
     return getattr(import_module(module), attribute)
 

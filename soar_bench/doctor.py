@@ -18,6 +18,7 @@ from evaluators.types import EvaluatorError
 from evaluators.weights import Weights, WeightsMissing
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import home
+from soar_bench.core.packages import install
 from soar_bench.core.text import printable
 from soar_bench.core.torchvision import mend_torchvision
 
@@ -117,8 +118,8 @@ def _packages() -> Iterator[Finding]:
     for package, use, extra in _PACKAGES:
         number = _version(package)
         if number is None:
-            install = f": pip install 'soar-bench[{extra}]'" if extra else ""
-            yield Finding("packages", package, State.absent, f"for {use}{install}")
+            command = f": {install(extra)}" if extra else ""
+            yield Finding("packages", package, State.absent, f"for {use}{command}")
         else:
             yield Finding("packages", package, *_installed(package, number, use, extra))
     opencv = {name: number for name in _CV2 if (number := _version(name))}
@@ -140,8 +141,7 @@ def _installed(package: str, number: str, use: str, extra: str) -> tuple[State, 
     if package == "mmcv" and tuple(map(int, number.split(".")[:2])) >= (2, 2):
         return State.broken, f"{number}: mmdet 3.3.0 needs one below 2.2"
     if package in _MODULES and (reason := _import_error(_MODULES[package])):
-        install = f"pip install -U 'soar-bench[{extra}]'"
-        return State.broken, f"{number} does not import ({reason}): {install}"
+        return State.broken, f"{number} does not import ({reason}): {install(extra)}"
     return State.ok, f"{number}; for {use}"
 
 

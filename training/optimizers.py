@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from soar_bench.core.packages import install
 from training.types import Optimizer, TrainingError
 
 
@@ -16,7 +17,7 @@ def check_optimizer(settings: Optimizer) -> None:
     """Raise TrainingError if the optimizer needs a package that is not installed."""
     if settings.kind == "adamw8bit" and find_spec("torchao") is None:
         raise TrainingError(
-            "the optimizer adamw8bit needs torchao: pip install 'soar-bench[adamw8bit]', or set "
+            f"the optimizer adamw8bit needs torchao: {install('adamw8bit')}, or set "
             "optimizer.kind to adamw"
         )
 

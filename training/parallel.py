@@ -32,6 +32,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from soar_bench.core.distributed import described
+from soar_bench.core.packages import install
 from training.cache import Processes
 from training.memory import Place
 from training.types import TrainingError
@@ -271,8 +272,8 @@ def _shard_on_cpu(handler: InitProcessGroupKwargs) -> None:
 def _with_deepspeed(cpu: bool, handlers: list[Any]) -> Accelerator:
     if not is_deepspeed_available():
         raise TrainingError(
-            "the launcher's configuration asks for DeepSpeed, which is not installed: install "
-            "soar-bench[deepspeed], or launch with configs/accelerate/fsdp2.yaml"
+            "the launcher's configuration asks for DeepSpeed, which is not installed: "
+            f"{install('deepspeed')}, or launch with configs/accelerate/fsdp2.yaml"
         )
     if cpu:  # as for FSDP above
         PartialState(cpu=True, timeout=handlers[0].timeout)

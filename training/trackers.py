@@ -19,12 +19,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from soar_bench.core.files import write_text
+from soar_bench.core.packages import install
 from training.types import Config, TrainingError
 
 #: Commands that install a tracker.
 _INSTALLED_WITH = {
     "tensorboard": "pip install tensorboard",
-    "wandb": "pip install 'soar-bench[wandb]'",
+    "wandb": install("wandb"),
 }
 
 

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 from evaluators.types import EvaluatorError
+from soar_bench.core.packages import install
 
 #: Function that returns the lines of text on a uint8 RGB image [H, W, 3], in the engine's order: an
 #: empty list if the engine saw no text. An engine that fails raises.
@@ -60,7 +61,7 @@ class RapidOcr:
     def check(self) -> None:
         if missing := [name for name in self._packages if installed(name) is None]:
             raise EvaluatorError(
-                f"the ocr evaluator needs {' and '.join(missing)}: pip install 'soar-bench[ocr]'"
+                f"the ocr evaluator needs {' and '.join(missing)}: {install('ocr')}"
             )
 
     def identity(self) -> dict[str, str]:

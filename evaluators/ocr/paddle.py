@@ -21,6 +21,7 @@ import numpy as np
 from evaluators.ocr.engines import Read, bgr, installed
 from evaluators.types import EvaluatorError
 from soar_bench.core.digests import file_digest
+from soar_bench.core.packages import install
 
 MODELS_VARIABLE = "SOAR_BENCH_PADDLEOCR_MODELS"
 _PACKAGES = ("paddlepaddle", "paddlepaddle-gpu")
@@ -76,8 +77,7 @@ class PaddleOcr:
         versions = {"paddleocr": installed("paddleocr"), "paddlepaddle": _paddle_version()}
         if missing := [name for name, version in versions.items() if not version]:
             raise EvaluatorError(
-                f"the ocr-paddle evaluator needs {' and '.join(missing)}: "
-                "pip install 'soar-bench[paddleocr]'"
+                f"the ocr-paddle evaluator needs {' and '.join(missing)}: {install('paddleocr')}"
             )
         _, release = _release()
         for folder in self._folders():
@@ -221,6 +221,6 @@ def _release() -> tuple[str, _Release]:
     if major not in _RELEASES or too_old:
         raise EvaluatorError(
             f"PaddleOCR {version} is not one that soar-bench can call (2.7 to 3.x): "
-            "pip install 'soar-bench[paddleocr]'"
+            f"{install('paddleocr')}"
         )
     return major, _RELEASES[major]

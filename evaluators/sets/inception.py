@@ -14,6 +14,7 @@ from evaluators.clip import at_once
 from evaluators.loading import read_checkpoint
 from evaluators.types import EvaluatorError
 from evaluators.weights import Weights
+from soar_bench.core.packages import install
 from soar_bench.core.torchvision import mend_torchvision
 
 _LAYER = "2048"
@@ -23,8 +24,7 @@ def check() -> None:
     """Raise EvaluatorError unless the package is installed."""
     if find_spec("torch_fidelity") is None:
         raise EvaluatorError(
-            "FID's Inception network needs the package torch-fidelity: "
-            "pip install 'soar-bench[fidelity]'"
+            f"FID's Inception network needs the package torch-fidelity: {install('fidelity')}"
         )
 
 

@@ -49,6 +49,9 @@ def main(command: Any = None) -> None:
             if reconfigure := getattr(stream, "reconfigure", None):
                 reconfigure(errors="backslashreplace")
         sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != _DEBUG]
+        from soar_bench.core.packages import check_packages
+
+        check_packages()
         if command is None:
             from soar_bench.cli.commands import app as command
         command(prog_name="soar-bench")

@@ -102,7 +102,7 @@ def test_8_bits_without_their_package_are_refused_before_any_work(monkeypatch):
     monkeypatch.setattr(optimizers, "find_spec", lambda _: None)
     check_optimizer(Optimizer())
     settings = Optimizer(kind="adamw8bit")
-    with pytest.raises(TrainingError, match=r"pip install 'soar-bench\[adamw8bit\]'"):
+    with pytest.raises(TrainingError, match=r"pip install .*\[adamw8bit\]'"):
         check_optimizer(settings)
     with pytest.raises(TrainingError, match="torchao"):
         make_optimizer(network().parameters(), settings, CPU)

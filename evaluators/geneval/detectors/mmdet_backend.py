@@ -1,6 +1,6 @@
 """GenEval's detector in the original library, mmdet 3.
 
-An extra: ``pip install 'soar-bench[mmdet]'``. It needs no compiled mmcv.
+The extra ``mmdet``. It needs no compiled mmcv.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from evaluators.geneval.detectors.types import Instance
 from evaluators.loading import load_strictly
 from evaluators.types import EvaluatorError
 from evaluators.weights import Weights
+from soar_bench.core.packages import install
 from soar_bench.core.torchvision import mend_torchvision
 
 #: The official model's configuration, inside mmdet's own wheel.
@@ -58,9 +59,7 @@ class MmdetDetector:
         if not needs and not version("mmdet").startswith("3."):
             needs = f"mmdet 3, not {version('mmdet')}"
         if needs:
-            raise EvaluatorError(
-                f"the mmdet detector needs {needs}: run `pip install 'soar-bench[mmdet]'`"
-            )
+            raise EvaluatorError(f"the mmdet detector needs {needs}: {install('mmdet')}")
         self.weights[0].digests()
 
     def identity(self) -> dict[str, str]:

@@ -157,7 +157,7 @@ def test_compiled_operators_are_left_alone(mmdet, monkeypatch):
 
 def test_missing_and_wrong_packages_are_named_with_the_extra(mmdet, weights, monkeypatch):
     monkeypatch.setattr(mmdet_backend, "version", lambda _package: "2.27.0")
-    with pytest.raises(EvaluatorError, match=r"needs mmdet 3, not 2\.27\.0.*soar-bench\[mmdet\]"):
+    with pytest.raises(EvaluatorError, match=r"needs mmdet 3, not 2\.27\.0.*\[mmdet\]'"):
         MmdetDetector(weights=weights).check()
     present = importlib.util.find_spec
     monkeypatch.setattr(
@@ -165,7 +165,7 @@ def test_missing_and_wrong_packages_are_named_with_the_extra(mmdet, weights, mon
         "find_spec",
         lambda name: None if name in ("mmcv", "mmdet") else present(name),
     )
-    with pytest.raises(EvaluatorError, match=r"needs mmcv, mmdet: .*soar-bench\[mmdet\]"):
+    with pytest.raises(EvaluatorError, match=r"needs mmcv, mmdet: .*\[mmdet\]'"):
         MmdetDetector(weights=weights).check()
 
 
