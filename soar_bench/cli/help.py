@@ -27,6 +27,8 @@ _VALUES = {
     "fp32|bf16|fp16": "dtype evaluator_dtype",
     "DATA": "data",
     "TEXT": "title",
+    "sample|set": "kind",
+    "SIZE": "memory",
     "URL": "source_url",
 }
 _BY_NAME = {name: value for value, names in _VALUES.items() for name in names.split()}
@@ -87,7 +89,7 @@ def _value_name(parameter: Any) -> str | None:
         return None
     if kind.is_choice:
         return "|".join(map(str, kind.choices))
-    return _BY_TYPE.get(kind.annotation) or _BY_NAME.get(parameter.name)
+    return _BY_TYPE.get(kind.annotation) or _BY_NAME.get(parameter.name) or "VALUE"
 
 
 def _argument_name(parameter: Any) -> str:

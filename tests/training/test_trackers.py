@@ -163,7 +163,10 @@ def test_a_full_disk_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("tensorboard", "pip install tensorboard"), ("wandb", r"pip install -c .*constraints.txt -e '.*\[wandb\]'")],
+    [
+        ("tensorboard", "pip install tensorboard"),
+        ("wandb", r"pip install .*\[wandb\]'"),
+    ],
 )
 def test_a_tracker_that_is_not_installed_is_refused_with_its_remedy(
     name, remedy, tmp_path, monkeypatch
