@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.pipelines.folder import Pipeline
-from soar_bench.pipelines.models import load_errors, model_class, pipeline_class
+from soar_bench.pipelines.models import MAY_LACK, load_errors, model_class, pipeline_class
 from soar_bench.pipelines.weights import model_files
 
 
@@ -32,6 +32,7 @@ def load_pipeline(
     pipeline = Pipeline(folder)
     # An absent component has to be called absent, or diffusers misses it.
     absent = [part for part, value in pipeline.index.items() if value == [None, None]]
+    absent += [p for p in MAY_LACK.get(pipeline.class_name, ()) if p not in pipeline.components]
     loaded: dict[str, Any] = dict.fromkeys(absent)
     if parts is not None and _asks_for_width(pipeline, parts):
         parts = [*parts, "transformer"]

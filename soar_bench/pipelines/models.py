@@ -15,9 +15,10 @@ from typing import Any
 
 from soar_bench.core.digests import remember, versions
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import read_json
 from soar_bench.core.text import first_few
 from soar_bench.core.torchvision import mend_torchvision
-from soar_bench.pipelines.folder import Pipeline, plain
+from soar_bench.pipelines.folder import INDEX, Pipeline, plain
 from soar_bench.pipelines.weights import check_stored, read_header
 
 #: Arguments that a text-to-image call has, and those that only other pipelines' calls have.
@@ -31,6 +32,9 @@ _SURPLUS = re.compile(
 )
 #: One of these is in every tokenizer's folder; transformers makes an empty one without a word.
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken")
+
+#: Components that a class names and yet works without: SD3 then has zeros for T5's tokens.
+MAY_LACK = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
 
 #: What libraries raise for settings that they cannot make a model of.
 _MISTAKES = (ValueError, TypeError, AttributeError, RuntimeError)
@@ -214,17 +218,45 @@ def check_pipeline(folder: Path) -> None:
     name, files = pipeline.class_name, pipeline.files()
 
     def check() -> str:
-        pipeline_class(pipeline)
+        check_named(pipeline)
         _ = pipeline.denoiser
         for component, (_library, class_name) in pipeline.components.items():
-            part = folder / component
+            part, cls = folder / component, model_class(pipeline, component)
             if "Tokenizer" in class_name and not any(any(part.glob(v)) for v in _VOCABULARIES):
                 raise SoarBenchError(f"{part} holds no vocabulary: the copy is incomplete")
+            for settings in part.glob("*_config.json"):
+                read_json(settings)
+            if component.startswith(("tokenizer", "scheduler")):
+                with load_errors(str(part)):
+                    cls.from_pretrained(part, local_files_only=True)
         for component in pipeline.models():
             check_component(pipeline, component)
         return name
 
-    remember(f"check of the pipeline {folder.resolve()}", files, check, versions())
+    remember(f"check of all parts of the pipeline {folder.resolve()}", files, check, versions())
+
+
+def check_named(pipeline: Pipeline) -> None:
+    """Raise SoarBenchError unless the folder names every component that its class needs."""
+    cls, here = pipeline_class(pipeline), pipeline.components.keys()
+    parameters = inspect.signature(cls.__init__).parameters
+    parts = [n for n, p in parameters.items() if n != "self" and p.default is p.empty]
+    for name in (*parts, *cls._optional_components):
+        if pipeline.index.get(name, "") is None:
+            raise SoarBenchError(
+                f"{pipeline.folder / INDEX} names nothing as {name}: write [null, null] there"
+            )
+    spare = (*cls._optional_components, *MAY_LACK.get(pipeline.class_name, ()))
+    needed = {name for name in parts if name not in spare}
+    encoders = {name for name in parts if name.startswith("text_encoder")}
+    needed |= {name.replace("text_encoder", "tokenizer") for name in here & encoders} & {*parts}
+    if encoders and here.isdisjoint(encoders):
+        needed |= encoders
+    if missing := sorted(needed - here):
+        raise SoarBenchError(
+            f"{pipeline.folder} lacks {first_few(missing)}, without which a {pipeline.class_name} "
+            "makes no images: the copy is incomplete"
+        )
 
 
 def check_component(pipeline: Pipeline, component: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soar_bench.core.torchvision import mend_torchvision
-from soar_bench.pipelines import Pipeline, digest_pipeline, pipeline_folder
+from soar_bench.pipelines import Pipeline, check_pipeline, digest_pipeline, pipeline_folder
 from soar_bench.trainer.data import cut_captions, open_data
 from soar_bench.trainer.pipeline import BasePipeline
 from soar_bench.trainer.plan import TrainPlan
@@ -105,9 +105,10 @@ def check(
 
 def _base(config: Config) -> Base:
     """The pipeline to start from, by the name that the settings give it, once it can be trained."""
-    from training.encoders import check_pipeline
+    from training.encoders import check_pipeline as check_trainable
     from training.run import Base
 
     pipeline = BasePipeline(pipeline_folder(config.base))
-    check_pipeline(pipeline, config.resolution)
+    check_pipeline(pipeline.folder)
+    check_trainable(pipeline, config.resolution)
     return Base(config.base, pipeline, digest_pipeline(pipeline.folder))
