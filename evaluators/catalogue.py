@@ -226,7 +226,7 @@ QWEN3_VL_8B = _of_hub(
     "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
     {
         "config.json": _Unpinned(1_400, structure.qwen3_vl_config),
-        "tokenizer.json": _Unpinned(7_032_000, structure.qwen3_vl_tokenizer),
+        "tokenizer.json": _Unpinned(7_032_000, structure.qwen_tokenizer),
         "model.safetensors.index.json": _Unpinned(70_000, structure.qwen3_vl_index),
         **_PARTS,
     },
@@ -234,8 +234,30 @@ QWEN3_VL_8B = _of_hub(
     "arXiv 2511.21631",
 )
 
+#: Configuration and words of the model that HPSv3 was trained from.
+QWEN2_VL_7B_FORM = _of_hub(
+    "qwen2-vl-7b-form",
+    "Qwen/Qwen2-VL-7B-Instruct",
+    "eed13092ef92e448dd6875b2a00151bd3f7db0ac",
+    {
+        "config.json": _Unpinned(1_200, structure.qwen2_vl_config),
+        "tokenizer.json": _Unpinned(7_031_000, structure.qwen_tokenizer),
+    },
+    "Apache-2.0",
+    "arXiv 2409.12191",
+)
+
+HPS_V3 = _of_hub(
+    "hps-v3",
+    "MizzenAI/HPSv3",
+    "4f81e3e09edd82fe3c5f636444c721b592a735ca",
+    {"HPSv3.safetensors": _Unpinned(16_600_000_000, structure.hps_v3)},
+    "Apache-2.0",
+    "arXiv 2508.03789",
+)
+
 ALL: tuple[Weights, ...] = (
     CLIP_VIT_L_14, CLIP_TOKENIZER, PICKSCORE, HPS_V2_1, IMAGE_REWARD, BERT_TOKENIZER, AESTHETIC,
     MASK2FORMER, CLIP_VIT_L_14_336, INCEPTION, DINOV2, ALEXNET, LPIPS_HEADS,
-    QWEN3_VL_8B,
+    QWEN3_VL_8B, QWEN2_VL_7B_FORM, HPS_V3,
 )  # fmt: skip

@@ -61,6 +61,7 @@ BUILT_IN: dict[str, str] = {
     "dpg": "evaluators.dpg:DpgBench",
     "geneval-vlm": "evaluators.geneval.vlm:GenEvalVlm",
     "geneval2": "evaluators.geneval2:GenEval2",
+    "hpsv3": "evaluators.hpsv3:HpsV3",
     "vqascore": "evaluators.vqascore:VqaScore",
     "near-duplicates": "evaluators.sets.near_duplicates:NearDuplicates",
     "picture-statistics": "evaluators.statistics:PictureStatistics",

@@ -115,13 +115,30 @@ def qwen3_vl_config(file: Path) -> str:
     return _settings(file, _QWEN3_VL_SIZES, _QWEN3_VL)
 
 
-def qwen3_vl_tokenizer(file: Path) -> str:
+def qwen2_vl_config(file: Path) -> str:
+    """Compare a ``config.json``, with the language model's sizes at its top, with Qwen2-VL-7B."""
+    sizes = {"model_type": "qwen2_vl", "hidden_size": 3584, "num_hidden_layers": 28}
+    return _settings(file, sizes, "Qwen2-VL-7B")
+
+
+def hps_v3(file: Path) -> str:
+    """Compare the header of a safetensors file with HPSv3's head and words, and the file's size."""
+    try:
+        shapes = safetensors_shapes(file)
+    except EvaluatorError as error:
+        return str(error).removeprefix(f"{file} ")
+    right = {"rm_head.0.weight": (1024, 3584), "rm_head.5.weight": (2, 16)}
+    wrong = [name for name, shape in right.items() if shapes.get(name) != shape]
+    return f"it holds no weights of HPSv3 ({first_few(wrong)})" if wrong else ""
+
+
+def qwen_tokenizer(file: Path) -> str:
     """Compare a ``tokenizer.json`` with the number of the token that stands for an image."""
     table = _json(file)
     added = table.get("added_tokens") if isinstance(table, dict) else None
     tokens = {t.get("content"): t.get("id") for t in added or () if isinstance(t, dict)}
     right = tokens.get("<|image_pad|>") == _QWEN3_VL_SIZES["image_token_id"]
-    return "" if right else "its tokens are not those of Qwen3-VL"
+    return "" if right else "its tokens are not those of Qwen-VL"
 
 
 def qwen3_vl_index(file: Path) -> str:

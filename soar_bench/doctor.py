@@ -57,6 +57,7 @@ _PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("hpsv2", "hpsv21-package (1.2.0 lacks its vocabulary: take hpsv2x)", ""),
     ("hpsv2x", "hpsv21-package", ""),
     ("open-clip-torch", "openclip:MODEL/PRETRAINED", "openclip"),
+    ("hpsv3", "hpsv3, for its instruction alone: pip install --no-deps hpsv3==1.0.0", ""),
     ("torch-fidelity", "fidelity:FOLDER", "fidelity"),
     ("torchvision", "hpsv21-package, openclip:, fidelity: and geneval-mmdet", ""),
     ("wandb", "figures and images to Weights & Biases", "wandb"),

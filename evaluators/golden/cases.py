@@ -31,6 +31,7 @@ from evaluators.golden import sets as tiny_sets
 from evaluators.golden import vlm as tiny_vlm
 from evaluators.hpsv2 import HpsV21
 from evaluators.hpsv2_package import HpsV21Package
+from evaluators.hpsv3 import HpsV3
 from evaluators.imagereward.evaluator import ImageReward
 from evaluators.pickscore import PickScore
 from evaluators.sets.diversity import ClipDiversity, DinoDiversity
@@ -175,6 +176,12 @@ def _vlm(kind: type[VlmEvaluator], folder: Path) -> Evaluator:
     return kind(tiny_vlm.weights(folder, catalogue.QWEN3_VL_8B), canary=False)
 
 
+def _hpsv3(folder: Path) -> Evaluator:
+    tiny_vlm.write_hpsv3(folder)
+    weights, form = catalogue.HPS_V3.at(folder), catalogue.QWEN2_VL_7B_FORM.at(folder)
+    return HpsV3(weights, form, canary=False, instruction=tiny_vlm.INSTRUCTION)
+
+
 def _as_it_is(name: str, _folder: Path) -> Evaluator:
     """Return an evaluator whose weights, if it has any, come with its package."""
     return registry.create(name)
@@ -194,6 +201,7 @@ TINY: Mapping[str, Callable[[Path], Evaluator]] = {
         for name in ("clipscore", "clipscore-no-antialias", "clipscore-processor")
     },
     **{kind.name: partial(_vlm, kind) for kind in (GenEval2, VqaScore, DpgBench, GenEvalVlm)},
+    "hpsv3": _hpsv3,
     "diversity-clip": _diversity_clip,
     "diversity-dinov2": _diversity_dinov2,
     "diversity-lpips": _diversity_lpips,

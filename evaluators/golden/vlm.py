@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from evaluators.golden.fill import fill
+from evaluators.hpsv3 import FILE, head
 from evaluators.vlm.judge import KINDS, quiet_transformers
 from evaluators.weights import WeightFile, Weights
 from soar_bench.core.torchvision import mend_torchvision
@@ -22,6 +23,8 @@ _SPECIAL = (
 _WORDS = ("Yes", "yes", "No", "no", "one", "One", "two", "Two", "three", "1", "2", "3", "4", "5")
 _MERGES = ("t h", "th e", "i n", "a n", "o n", "r e")
 WIDTH = 32
+#: Stands in for HPSv3's instruction, which is in its package.
+INSTRUCTION = "How good is {text_prompt}? <|Reward|> END"
 
 
 def write_tokenizer(folder: Path) -> dict[str, int]:
@@ -112,3 +115,19 @@ def write_model(folder: Path, kind: str, vision: bool = True) -> Any:
         model.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(config.to_dict()), "utf-8")
     return config
+
+
+def write_hpsv3(folder: Path) -> None:
+    """Write HPSv3's one file under its published names, and the form of its base.
+
+    transformers saves a Qwen2-VL as its first version named it: ``visual`` and ``model``.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    write_model(folder, "qwen2_vl")
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    for name, tensor in head(WIDTH).state_dict().items():
+        state[name] = torch.from_numpy(fill(name, tuple(tensor.shape)))
+    save_file(state, folder / FILE)

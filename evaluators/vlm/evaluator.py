@@ -30,7 +30,7 @@ def judge_of(weights: Weights, device: str, dtype: str) -> Judge:
     key = (weights.digest(), device, dtype)
     judge = _judges.get(key)
     if judge is None:
-        judge = _judges[key] = Judge(weights, device, dtype)
+        judge = _judges[key] = Judge.read(weights, device, dtype)
     return judge
 
 

@@ -46,25 +46,23 @@ class Judge:
     """A Qwen-VL model with its tokenizer."""
 
     def __init__(
-        self,
-        weights: Weights,
-        device: str = "cpu",
-        dtype: str = "float32",
-        rule: PixelRule | None = None,
+        self, model: Any, tokenizer: Any, kind: str, device: str, rule: PixelRule | None = None
     ) -> None:
-        """Read ``config.json``, ``tokenizer.json`` and the safetensors of ``weights``.
-
-        ``rule`` is that of the kind of model unless given. EvaluatorError if a file is missing,
-        damaged or of another model.
-        """
-        config = read_config(weights)
-        self.kind = str(config.model_type)
-        self.rule = rule or rule_of(self.kind)
-        self.tokenizer = read_tokenizer(weights)
-        self.device = device
-        model = load_model(config, weights.folder, None, dtype)
+        """``kind`` is the model's ``model_type``, whose ``rule`` holds unless another is given."""
+        self.kind, self.rule = kind, rule or rule_of(kind)
+        self.tokenizer, self.device = tokenizer, device
         self.model: Any = model.to(device).eval()
         self._image = self.token(IMAGE)
+
+    @classmethod
+    def read(cls, weights: Weights, device: str = "cpu", dtype: str = "float32") -> Judge:
+        """Return the judge of ``config.json``, ``tokenizer.json`` and the safetensors of a set.
+
+        EvaluatorError if a file is missing, damaged or of another model.
+        """
+        config, tokenizer = read_config(weights), read_tokenizer(weights)
+        model = load_model(config, weights.folder, None, dtype)
+        return cls(model, tokenizer, str(config.model_type), device)
 
     @property
     def at_once(self) -> int:

@@ -21,8 +21,8 @@ CHECKS = (
     structure.clip_vocabulary, structure.clip_merges, structure.pickscore_config,
     structure.pickscore_model, structure.image_reward, structure.dinov2_config,
     structure.dinov2_model, structure.clip_336_config, structure.clip_336_model,
-    structure.qwen3_vl_config, structure.qwen3_vl_tokenizer, structure.qwen3_vl_index,
-    structure.qwen3_vl_part,
+    structure.qwen3_vl_config, structure.qwen_tokenizer, structure.qwen3_vl_index,
+    structure.qwen3_vl_part, structure.qwen2_vl_config, structure.hps_v3,
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def test_other_bytes_are_not_the_published_file(check, content, tmp_path):
 def test_every_catalogued_file_without_a_digest_has_a_structure_and_a_size():
     files = [file for weights in catalogue.ALL for file in weights.files]
     unpinned = [file for file in files if not (file.sha256 or file.sha256_prefix)]
-    assert len(unpinned) == 18
+    assert len(unpinned) == 21
     assert all(file.structure and file.about for file in unpinned)
     assert all(file.size or file.about for file in files)
 
@@ -187,4 +187,4 @@ def test_qwen3_vls_parts_and_index_are_those_of_the_8b(tmp_path, monkeypatch):
     index.write_text(json.dumps({"weight_map": {"lm_head.weight": "part"}}), "utf-8")
     assert structure.qwen3_vl_index(index)
     index.write_text(json.dumps({"added_tokens": [{"content": "<|image_pad|>", "id": 151655}]}))
-    assert structure.qwen3_vl_tokenizer(index) == ""
+    assert structure.qwen_tokenizer(index) == ""

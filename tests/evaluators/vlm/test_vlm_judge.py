@@ -39,7 +39,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judges(folders):
-    return {kind: Judge(weights_in(folder)) for kind, folder in folders.items()}
+    return {kind: Judge.read(weights_in(folder)) for kind, folder in folders.items()}
 
 
 def processor_of(kind, folder):
@@ -160,7 +160,7 @@ def test_damaged_weights_are_one_sentence(damage, folders, tmp_path):
         state[name] = state[name][:4].clone()
     save_file(state, file, {"format": "pt"})
     with pytest.raises(EvaluatorError) as caught:
-        Judge(weights_in(folder))
+        Judge.read(weights_in(folder))
     said = str(caught.value)
     assert "fetch it again" in said or "holds no weights" in said
     assert len(said.splitlines()) == 1
@@ -176,7 +176,7 @@ def canary_of(judge):
 def test_a_judge_that_sees_nothing_fails_the_canary(tmp_path):
     tiny.write_model(tmp_path, "qwen3_vl", vision=False)
     with pytest.raises(EvaluatorError, match="fails its canary"):
-        canary.require("blind", [canary_of(Judge(weights_in(tmp_path)))])
+        canary.require("blind", [canary_of(Judge.read(weights_in(tmp_path)))])
     canary.require("right", [canary.Answer("yes", 0.6, 0.4)])
 
 
