@@ -49,7 +49,8 @@ _ELSEWHERE = set(
 #: stay seeds of one another.
 _LATER = set(
     "soar.paths soar.update soar.noise_scale soar.aux_chunk optimizer.kind accumulate defar "
-    "deterministic gradient_checkpointing images lora soar.upper_ratio soar.shared_noise".split()
+    "deterministic gradient_checkpointing images images.record_sizes lora soar.upper_ratio "
+    "soar.shared_noise".split()
 )
 
 
@@ -280,6 +281,8 @@ def _leave_out(settings: dict[str, Any], config: BaseModel, names: Iterable[str]
     for name in names:
         section, _, inner = name.partition(".")
         value = getattr(config, section)
+        if section not in settings:
+            continue
         if inner:
             _leave_out(settings[section], value, {inner})
         elif value == fields[section].get_default():

@@ -176,6 +176,9 @@ class Images(Section):
     """Train on several aspect ratios, each about resolution^2 in area, not on squares."""
     bucket_step: int = Field(default=64, ge=8)
     """Sides of buckets are multiples of this, in pixels."""
+    record_sizes: bool = False
+    """Cut an image to the `bw` x `bh` of its record, as the release does, where it has them, and
+    others to squares."""
     crop: Literal["centre", "random"] = "centre"
     """Which part stays of an image that is cut to size."""
     flip: bool = False
@@ -185,6 +188,8 @@ class Images(Section):
 
     @model_validator(mode="after")
     def _variants_differ(self) -> Self:
+        if self.record_sizes and self.buckets:
+            raise ValueError("a record's size or a bucket's: set record_sizes or buckets, not both")
         most = 2 if self.flip else 1
         if self.flip and self.crops % 2:
             raise ValueError("flip mirrors every other crop: set images.crops to an even number")
@@ -263,8 +268,9 @@ class Config(Section):
     """Micro-batches per optimizer step, whose gradient is that of one batch of all of them."""
     resolution: int = Field(default=512, ge=8)
     """Side of the square training images in pixels; others are resized and cropped to it."""
-    max_sequence_length: int = Field(default=256, ge=1)
-    """Tokens of a prompt that the T5 encoder sees."""
+    max_sequence_length: int = Field(default=77, ge=1)
+    """Tokens of a prompt that the T5 encoder sees: 77 as the release trains; it evaluates with
+    256."""
     caption_dropout: Share = 0.0
     """Share of samples trained without their caption, so that guidance keeps its second half."""
     precision: Literal["fp32", "bf16"] = "bf16"

@@ -43,7 +43,9 @@ def check(
         help="Pipeline whose tokenizers count the captions that are too long for it.  "
         "[default: none, their words are counted]",
     ),
-    max_sequence_length: int = Option(256, min=1, help="Caption tokens that the T5 encoder sees."),
+    max_sequence_length: int = Option(
+        256, min=1, help="Caption tokens that the T5 encoder sees; training has 77 by default."
+    ),
     as_json: bool = AS_JSON,
 ) -> None:
     """Read every record and list what is missing or broken.

@@ -6,6 +6,7 @@ alone: with a cache, without one, by one process or by several, the numbers are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from training.cache import ALONE, Cache, Processes, Rows, write_tensors
 from training.data.order import BucketOrder, samples_of_step, variants_of
-from training.data.records import Source, caption_of, key_of
+from training.data.records import Source, asked_size_of, caption_of, key_of
 from training.data.views import Size, bucket_of, bucket_sizes, cut, view
 from training.encoders import TEXT, VAE, Encoders, TrainingPipeline, check_pipeline
 from training.types import DEFAULT_IMAGES, Config, Images, TrainingError
@@ -107,8 +108,12 @@ def plan_for(
     device: torch.device,
 ) -> EncodingPlan:
     """Return what a training run has to encode; nothing is loaded. Raises as ``encode_for``."""
-    images = config.images
-    buckets = bucket_sizes(config.resolution, images.bucket_step) if images.buckets else None
+    images, side = config.images, config.resolution
+    buckets = bucket_sizes(side, images.bucket_step) if images.buckets else None
+    of_sample = None
+    if images.record_sizes:
+        asked = [asked_size_of(source, i) or (side, side) for i in range(len(source))]
+        buckets, of_sample = _asked_buckets(asked, side)
     if buckets == []:
         raise TrainingError(
             f"images.bucket_step {images.bucket_step} is too coarse for resolution "
@@ -124,6 +129,7 @@ def plan_for(
         images=images,
         buckets=buckets,
         sizes=sizes,
+        of_sample=of_sample,
         # Under bf16 the transformer's first layers round embeddings to it in any case.
         keep=torch.bfloat16 if config.precision == "bf16" else torch.float32,
         cache=Cache(config.cache) if config.cache is not None else None,
@@ -157,12 +163,13 @@ class EncodingPlan:
         images: Images = DEFAULT_IMAGES,
         buckets: list[Size] | None = None,
         sizes: np.ndarray | None = None,
+        of_sample: np.ndarray | None = None,
         keep: torch.dtype = torch.float32,
         cache: Cache | None = None,
     ) -> None:
-        """``buckets`` are sizes (width, height), of which each image takes the one nearest to its
-        own (``sizes``, int [N, 2]); None: all are squares of side ``resolution``. ``keep`` is the
-        type that embeddings are stored in.
+        """``buckets`` are sizes (width, height), of which each image takes number ``of_sample`` or,
+        without that, the one nearest to its own size (``sizes``, int [N, 2]); None: all are squares
+        of side ``resolution``. ``keep`` is the type that embeddings are stored in.
         """
         self.encoders, self._cache = encoders, cache
         self._named: dict[str, list[Path]] = {}
@@ -172,8 +179,9 @@ class EncodingPlan:
             of_sample, buckets = np.zeros(count, np.int64), [(resolution, resolution)]
             self._order = None
         else:
-            assert sizes is not None
-            of_sample = np.array([bucket_of(int(w), int(h), buckets) for w, h in sizes])
+            if of_sample is None:
+                assert sizes is not None
+                of_sample = np.array([bucket_of(int(w), int(h), buckets) for w, h in sizes])
             self._order = BucketOrder(of_sample)
         numbers: dict[str, int] = {}
         of_source = (caption_of(source, sample) for sample in range(count))
@@ -283,6 +291,23 @@ class EncodingPlan:
                 f"{missing[0]} among them: cache must be a folder that every process shares"
             )
         return files
+
+
+def _asked_buckets(asked: Sequence[Size], resolution: int) -> tuple[list[Size], np.ndarray]:
+    """The distinct sizes that records ask for, and the number of each sample's: int [N].
+
+    TrainingError if one has more pixels than the resolution, by which memory is counted.
+    """
+    buckets = sorted(set(asked))
+    width, height = max(buckets, key=math.prod)
+    if width * height > resolution**2:
+        raise TrainingError(
+            f"a record asks for {width} x {height} pixels, which are more than resolution "
+            f"{resolution} has: set resolution to {math.isqrt(width * height - 1) + 1} or more, or "
+            "images.record_sizes to false"
+        )
+    numbers = {size: number for number, size in enumerate(buckets)}
+    return buckets, np.array([numbers[size] for size in asked])
 
 
 def _image_shards(

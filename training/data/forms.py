@@ -123,27 +123,28 @@ def _named(file: Path, root: Path, images: Images) -> Records:
         if not texts or not values[image]:
             yield Fault(where, f'needs the texts "{image}" and "{caption}"')
             continue
-        if fault := _released_size(values, where) if released else None:
-            yield fault
+        size = _released_size(values, where) if released else None
+        if isinstance(size, Fault):
+            yield size
             continue
         name = f"{values[image]}.jpg" if released else values[image]
         path = inside(root, name, where)
         if isinstance(path, Fault):
             yield path
         else:
-            yield Record(where, name, FileSlice(path), values[caption])
+            yield Record(where, name, FileSlice(path), values[caption], size)
 
 
-def _released_size(row: dict[str, Any], where: str) -> Fault | None:
-    """Return the fault of a released line whose width or height of a bucket is no length.
+def _released_size(row: dict[str, Any], where: str) -> tuple[int, int] | Fault | None:
+    """Return the width and height of a released line's bucket, None unless it has both.
 
-    Training cuts images to its own sizes, but such a line is broken.
+    A line where one is no length is broken, whether training cuts images to them or not.
     """
     for key in ("bw", "bh"):
         value = row.get(key, 1)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             return Fault(where, f'has {value!r} for "{key}", which must be a length in pixels')
-    return None
+    return (row["bw"], row["bh"]) if "bw" in row and "bh" in row else None
 
 
 def _beside(folder: Path) -> Records:

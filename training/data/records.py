@@ -91,6 +91,8 @@ class Record:
     name: str
     place: Place
     caption: str
+    #: width and height that the record asks for; None where it does not
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,10 @@ class Listing:
 
     def caption(self, index: int) -> str:
         return self.records[index].caption
+
+    def asked_size(self, index: int) -> tuple[int, int] | None:
+        """Return the width and height that the record asks for; None where it does not."""
+        return self.records[index].size
 
     def decode(self, index: int) -> np.ndarray | str:
         """Return the image, uint8 RGB [H, W, 3], or why it is broken; see core.images.decode.
@@ -257,6 +263,12 @@ def key_of(source: Source, index: int) -> str:
 def caption_of(source: Source, index: int) -> str:
     caption = getattr(source, "caption", None)
     return str(caption(index)) if caption is not None else source[index][1]
+
+
+def asked_size_of(source: Source, index: int) -> tuple[int, int] | None:
+    """Return the width and height that the sample's record asks for; None where it does not."""
+    asked = getattr(source, "asked_size", None)
+    return asked(index) if asked is not None else None
 
 
 def size_of(source: Source, index: int) -> tuple[int, int]:

@@ -29,11 +29,14 @@ def test_defaults_are_the_published_recipe():
     assert (config.optimizer.lr, config.optimizer.weight_decay) == (2e-5, 1e-2)
     assert (config.optimizer.clip_norm, config.optimizer.schedule) == (1.0, "constant")
     assert config.precision == "bf16"
+    assert config.max_sequence_length == 77, "the default of the release's parser"
 
 
 def test_the_sd35_recipe_spells_out_the_defaults():
+    """And cuts images as the release does, in as many of its random crops as are kept."""
     config = load_config(ROOT / "configs" / "sd35m_soar.yaml", {})
-    plain = Config(base=config.base, data=config.data, output=config.output)
+    images = {"record_sizes": True, "crop": "random", "crops": 8}
+    plain = Config(base=config.base, data=config.data, output=config.output, images=images)
     assert config == plain
 
 
