@@ -256,8 +256,28 @@ HPS_V3 = _of_hub(
     "arXiv 2508.03789",
 )
 
+_UNIFIED_REWARD = (
+    "https://raw.githubusercontent.com/CodeGoat24/UnifiedReward/"
+    "ff6f520247a2d36e2aff7b2ba53a935afd437f66/inference_qwen/image_generation/"
+)
+#: The authors' scripts, for what they ask the model; read as text.
+UNIFIED_REWARD_QUESTIONS = Weights(
+    name="unified-reward-questions",
+    files=tuple(
+        WeightFile(name, _UNIFIED_REWARD + name, sha256=sha256, size=size)
+        for name, sha256, size in (
+            ("qwen_point_score_image_generation.py",
+             "5c8c2efcb7f07283a3a4b3685043e2da0ee909c876829a9edbe4938a4881971c", 2_184),
+            ("qwen_point_score_ACS_image_generation.py",
+             "8abf36eecd7016170c282fcd7223142adb4bf40c7db0d83d0bc26a6f19594449", 3_125),
+        )
+    ),
+    licence="MIT",
+    source="CodeGoat24/UnifiedReward; arXiv 2503.05236",
+)  # fmt: skip
+
 ALL: tuple[Weights, ...] = (
     CLIP_VIT_L_14, CLIP_TOKENIZER, PICKSCORE, HPS_V2_1, IMAGE_REWARD, BERT_TOKENIZER, AESTHETIC,
     MASK2FORMER, CLIP_VIT_L_14_336, INCEPTION, DINOV2, ALEXNET, LPIPS_HEADS,
-    QWEN3_VL_8B, QWEN2_VL_7B_FORM, HPS_V3,
+    QWEN3_VL_8B, QWEN2_VL_7B_FORM, HPS_V3, UNIFIED_REWARD_QUESTIONS,
 )  # fmt: skip

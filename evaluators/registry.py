@@ -61,6 +61,8 @@ BUILT_IN: dict[str, str] = {
     "dpg": "evaluators.dpg:DpgBench",
     "geneval-vlm": "evaluators.geneval.vlm:GenEvalVlm",
     "geneval2": "evaluators.geneval2:GenEval2",
+    "unified-reward-1.5": "evaluators.unified_reward:unified_reward_1_5",
+    "unified-reward-2.0": "evaluators.unified_reward:unified_reward_2_0",
     "hpsv3": "evaluators.hpsv3:HpsV3",
     "vqascore": "evaluators.vqascore:VqaScore",
     "near-duplicates": "evaluators.sets.near_duplicates:NearDuplicates",

@@ -28,6 +28,7 @@ from evaluators.geneval2 import GenEval2
 from evaluators.golden import clip as tiny
 from evaluators.golden import geneval, imagereward
 from evaluators.golden import sets as tiny_sets
+from evaluators.golden import unified_reward as tiny_reward
 from evaluators.golden import vlm as tiny_vlm
 from evaluators.hpsv2 import HpsV21
 from evaluators.hpsv2_package import HpsV21Package
@@ -37,6 +38,7 @@ from evaluators.pickscore import PickScore
 from evaluators.sets.diversity import ClipDiversity, DinoDiversity
 from evaluators.sets.lpips import LpipsDiversity
 from evaluators.types import Evaluator, Metric, Sample, SetEvaluator
+from evaluators.unified_reward import FORMS, UnifiedReward
 from evaluators.vlm.evaluator import VlmEvaluator
 from evaluators.vqascore import VqaScore
 from evaluators.weights import Weights
@@ -182,6 +184,12 @@ def _hpsv3(folder: Path) -> Evaluator:
     return HpsV3(weights, form, canary=False, instruction=tiny_vlm.INSTRUCTION)
 
 
+def _unified_reward(version: str, folder: Path) -> Evaluator:
+    tiny_reward.write_scripts(folder)
+    scripts, writer = catalogue.UNIFIED_REWARD_QUESTIONS.at(folder), tiny_reward.Writer
+    return UnifiedReward(FORMS[version], scripts, endpoint=lambda: writer(FORMS[version]))
+
+
 def _as_it_is(name: str, _folder: Path) -> Evaluator:
     """Return an evaluator whose weights, if it has any, come with its package."""
     return registry.create(name)
@@ -202,6 +210,7 @@ TINY: Mapping[str, Callable[[Path], Evaluator]] = {
     },
     **{kind.name: partial(_vlm, kind) for kind in (GenEval2, VqaScore, DpgBench, GenEvalVlm)},
     "hpsv3": _hpsv3,
+    **{f"unified-reward-{version}": partial(_unified_reward, version) for version in FORMS},
     "diversity-clip": _diversity_clip,
     "diversity-dinov2": _diversity_dinov2,
     "diversity-lpips": _diversity_lpips,

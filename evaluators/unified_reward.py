@@ -1,0 +1,150 @@
+"""UnifiedReward, which writes its scores: behind an endpoint, in two published forms.
+
+Source: arXiv 2503.05236; CodeGoat24/UnifiedReward. What the model is asked is read as text from
+its authors' own scripts, which are fetched and never run.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluators import catalogue
+from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
+from evaluators.vlm import canary
+from evaluators.vlm.endpoint import Endpoint
+from evaluators.vlm.question import Question
+from evaluators.weights import Weights
+
+#: Tokens of an answer, as in the scripts.
+TOKENS = 512
+_SOURCE = "arXiv 2503.05236; CodeGoat24/UnifiedReward"
+_NUMBER = r"([1-5](?:\.\d+)?)"
+
+
+@dataclass(frozen=True)
+class Form:
+    """A published form of the question and its answer."""
+
+    version: str
+    #: script with the question
+    file: str
+    #: pattern of each metric's number in the answer
+    patterns: dict[str, str]
+    #: values are divided by this
+    most: float
+
+
+FORMS = {
+    "1.5": Form("1.5", "qwen_point_score_image_generation.py",
+                {"unified_reward_1_5": rf"Final Score:\s*{_NUMBER}"}, 5.0),
+    "2.0": Form("2.0", "qwen_point_score_ACS_image_generation.py",
+                {f"unified_reward_2_0_{word.lower()}": rf"{word} Score \(1-5\):\s*{_NUMBER}"
+                 for word in ("Alignment", "Coherence", "Style")}, 1.0),
+}  # fmt: skip
+
+
+def question_around(file: Path) -> tuple[str, str]:
+    """Return the text before and after the prompt in a script's question.
+
+    EvaluatorError if the script has none.
+    """
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if not isinstance(node, ast.JoinedStr):
+            continue
+        parts = ["" if isinstance(p, ast.FormattedValue) else _text(p) for p in node.values]
+        places = [i for i, p in enumerate(node.values) if isinstance(p, ast.FormattedValue)]
+        if len(places) == 1 and "Text Caption" in "".join(parts):
+            return "".join(parts[: places[0]]), "".join(parts[places[0] + 1 :])
+    raise EvaluatorError(f"{file} asks no question about a caption: fetch it again")
+
+
+def _text(part: ast.expr) -> str:
+    return str(part.value) if isinstance(part, ast.Constant) else ""
+
+
+class UnifiedReward(Evaluator):
+    """Scores that the model behind the endpoint writes, greedily."""
+
+    def __init__(
+        self,
+        form: Form,
+        scripts: Weights = catalogue.UNIFIED_REWARD_QUESTIONS,
+        *,
+        endpoint: Callable[[], Any] = Endpoint.of_environment,
+    ) -> None:
+        """``endpoint`` returns what has ``check``, ``model`` and ``write``, as an Endpoint has."""
+        self.form, self.weights, self._endpoint_of = form, (scripts,), endpoint
+        self.name = f"unified-reward-{form.version}"
+        self.metrics = tuple(
+            Metric(
+                name=name,
+                unit="score from 1 to 5" + ("; over 5" if form.most > 1 else ""),
+                range=(1 / form.most, 5 / form.most),
+                higher_is_better=True,
+                version="1",
+                source=_SOURCE,
+                description=f"What UnifiedReward {form.version}, behind an endpoint, writes as its "
+                f"{name.rpartition('_')[2] if form.most == 1 else 'final'} score.",
+                licence="MIT",
+            )
+            for name in form.patterns
+        )
+
+    def check(self) -> None:
+        endpoint = self._endpoint_of()
+        super().check()
+        endpoint.check()
+
+    def identity(self) -> dict[str, str]:
+        model = str(self._endpoint_of().model)
+        return {**super().identity(), "backend": "OpenAI-compatible endpoint", "model": model}
+
+    def load(self, device: str = "cpu", dtype: str = "float32") -> None:
+        self.check()
+        self._endpoint = self._endpoint_of()
+        self._before, self._after = question_around(self.weights[0].file(self.form.file))
+        self.examine()
+
+    def examine(self) -> None:
+        """Raise EvaluatorError unless each of the canary's pictures suits its own prompt better."""
+        prompts = [f"{shape} on a white background" for shape in (canary.RIGHT, canary.WRONG)]
+        pictures = (canary.circle(), canary.square())
+        scores = self.score([Sample(image, text) for text in prompts for image in pictures])
+        values = [row[self.metrics[0].name].value for row in scores]
+        right, other, wrong, own = (0.0 if value is None else value for value in values)
+        canary.require(
+            self.name,
+            [canary.Answer(prompts[0], right, other), canary.Answer(prompts[1], own, wrong)],
+        )
+
+    def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
+        questions = [Question(s.image, self._before + s.prompt + self._after) for s in samples]
+        answers = self._endpoint.write(questions, TOKENS) if questions else []
+        return [self._parsed(answer) for answer in answers]
+
+    def _parsed(self, answer: str) -> dict[str, Score]:
+        scores = {}
+        for name, pattern in self.form.patterns.items():
+            written = re.search(pattern, answer)
+            if written is None or float(written[1]) > 5:
+                start = " ".join(answer.split())[:60]
+                scores[name] = Score(None, f"the judge's answer has no such score: {start!r}")
+            else:
+                value = float(written[1]) / self.form.most
+                scores[name] = Score(value, details={"answer": answer[-400:]})
+        return scores
+
+
+def unified_reward_1_5() -> UnifiedReward:
+    """Final score over 5, as the Flow-GRPO family reports it (UnifiedReward-7b-v1.5)."""
+    return UnifiedReward(FORMS["1.5"])
+
+
+def unified_reward_2_0() -> UnifiedReward:
+    """Alignment, coherence and style (UnifiedReward-2.0)."""
+    return UnifiedReward(FORMS["2.0"])
