@@ -34,10 +34,12 @@ def check_denoiser_folder(pipeline: Pipeline, folder: Path, files: Sequence[Path
             "name the base it was trained from with --base"
         )
     check_settings(own, folder)
-    settings = _settings(cls, own)
+    settings = _settings(cls, own, folder)
+    base = pipeline.folder / pipeline.denoiser
+    expected = _settings(cls, pipeline.config(pipeline.denoiser), base)
     different = [
         f"{key} is {settings.get(key)}, not {value}"
-        for key, value in sorted(_settings(cls, pipeline.config(pipeline.denoiser)).items())
+        for key, value in sorted(expected.items())
         if _listed(settings.get(key)) != _listed(value)
     ]
     if different:
@@ -64,9 +66,9 @@ def one_file_folder(pipeline: Pipeline, file: Path) -> Iterator[Path]:
         yield folder
 
 
-def _settings(cls: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """Return settings with the class's defaults filled in."""
-    return plain(dict(empty(cls, config).config))
+def _settings(cls: Any, config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a folder's settings with the class's defaults filled in."""
+    return plain(dict(empty(cls, config, f"{folder / 'config.json'}").config))
 
 
 def _listed(value: Any) -> Any:

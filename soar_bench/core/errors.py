@@ -65,4 +65,4 @@ def unknown_name(
 ) -> SoarBenchError:
     """Return the error for a ``kind`` of thing whose name is none of ``choices``."""
     hint = did_you_mean(name, choices)
-    return error(f"no {kind} is named {name!r}{hint} (known: {', '.join(choices)})")
+    return error(f"no {kind} is named {name!r:.200}{hint} (known: {', '.join(choices)})")

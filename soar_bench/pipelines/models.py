@@ -56,14 +56,27 @@ def quieten() -> None:
 def load_errors(name: str) -> Iterator[None]:
     """Turn errors of the libraries into a SoarBenchError that says ``name`` cannot be loaded."""
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (OSError, LookupError, ImportError, *_MISTAKES, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except (
+        OSError,
+        LookupError,
+        ArithmeticError,
+        ImportError,
+        RecursionError,
+        *_MISTAKES,
+        SafetensorError,
+        StrictDataclassError,
+    ) as error:
+        plain_words = re.sub(
+            r"\b\w+Error: ", "", re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", str(error))
+        )
+        reason = " ".join(plain_words.split())[:300]
         raise SoarBenchError(f"{name} cannot be loaded: {reason}") from None
 
 
@@ -116,11 +129,12 @@ def model_class(pipeline: Pipeline, component: str) -> Any:
 
 def empty_model(pipeline: Pipeline, component: str) -> Any:
     """Make a model without memory from its settings."""
-    return empty(model_class(pipeline, component), pipeline.config(component))
+    place = pipeline.folder / component / "config.json"
+    return empty(model_class(pipeline, component), pipeline.config(component), str(place))
 
 
-def empty(cls: Any, config: dict[str, Any]) -> Any:
-    """Make a model of a class and settings without memory."""
+def empty(cls: Any, config: dict[str, Any], name: str) -> Any:
+    """Make a model of a class and settings without memory; ``name`` is theirs in an error."""
     import torch
     from accelerate import init_empty_weights
 
@@ -129,12 +143,13 @@ def empty(cls: Any, config: dict[str, Any]) -> Any:
             return cls.from_config(plain(config))
         return cls(cls.config_class.from_dict(config))
 
-    try:
-        with torch.device("meta"):
-            return make()
-    except RuntimeError:  # a model that looks at values while it is made
-        with init_empty_weights():
-            return make()
+    with load_errors(name):
+        try:
+            with torch.device("meta"):
+                return make()
+        except RuntimeError:  # a model that looks at values while it is made
+            with init_empty_weights():
+                return make()
 
 
 def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:

@@ -121,7 +121,7 @@ def _explain(error: ValidationError) -> str:
         return f"there is no setting {name!r}{hint}"
     if fault["type"] == "missing":
         return f"the setting {name!r} is missing" + _about(settings.get(name))
-    reason = fault["msg"].lower()
+    reason = fault["msg"].lower().replace(" for <class 'pathlib.path'>", "")
     if fault["type"] == "value_error":
         reason = str(fault["ctx"]["error"])
         if isinstance(fault["input"], dict):

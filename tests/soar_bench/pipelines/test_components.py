@@ -100,3 +100,22 @@ def test_training_refuses_what_evaluation_does(changed, tiny_config):
     with pytest.raises(SoarBenchError, match="lacks tokenizer_3"):
         check(tiny_config(base=str(changed({"tokenizer_3": ...}))))
     check(tiny_config(base=str(changed(dict.fromkeys(T5, ...)))))
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("transformer", "num_layers", None),
+        ("transformer", "attention_head_dim", -1),
+        ("text_encoder_3", "d_model", "wide"),
+        ("vae", "latent_channels", {}),
+        ("vae", "block_out_channels", []),
+    ],
+)
+def test_settings_that_make_no_model_are_named(changed, part, key, value):
+    folder = changed({})
+    file = folder / part / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(SoarBenchError, match=rf"{part}.* cannot be loaded: ") as refused:
+        check_pipeline(folder)
+    assert "Error" not in str(refused.value)
