@@ -52,11 +52,13 @@ def train(
     progress: Progress = silent,
     callbacks: Sequence[Callback] = (),
     note: Callable[[str], None] = lambda sentence: None,
+    remarks: Callable[[Source], Mapping[str, Any]] = lambda source: {},
 ) -> Path:
     """Train and return the folder of the last checkpoint.
 
     Resumes when ``config.output`` holds a run of the same settings; refuses when it holds another.
-    While another process trains there it waits, and ``note`` is told.
+    While another process trains there it waits, and ``note`` is told. ``remarks`` are what the
+    story of a checkpoint says besides, of the data that is trained on.
     Raises Stopped when interrupted, Diverged when the loss is no longer a number or above
     ``config.loss_limit``.
     """
@@ -71,7 +73,8 @@ def train(
         parallel.processes,
         lambda done, total: progress("check", done, total, {}),
     )
-    run = Run(config, base, checked.source, parallel.count)
+    told = remarks(checked.source) if parallel.main else {}
+    run = Run(config, base, checked.source, parallel.count, told)
     run.check()
     chunk = _chunk(run, parallel)
     parallel.wait()

@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -73,6 +73,8 @@ class Run:
     base: Base
     source: Source
     processes: int
+    #: what a checkpoint's story says besides, of whoever handed the data
+    remarks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def output(self) -> Path:
@@ -246,6 +248,7 @@ class Run:
                 "size": len(self.source),
                 **dropped,
             },
+            **self.remarks,
             "config": self.identity["settings"],
             **self._chosen(self.chunk(0)),
             "versions": {"python": platform.python_version()}

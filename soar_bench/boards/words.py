@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from soar_bench.boards.entrants import Entrant
 from soar_bench.boards.rows import ANALYTIC, BOOTSTRAP, TESTS, Row
 from soar_bench.stats import Estimate
+from soar_bench.suites.leaks import sentence
 
 #: Ends the name of the t-test where there are several training seeds.
 _SEEDS = " and, where there are several, training seeds"
@@ -105,6 +106,16 @@ def details(row: Row) -> list[str]:
     return parts
 
 
+def leaks(entrants: Sequence[Entrant]) -> list[str]:
+    """Say which entrants were trained on prompts of the suite that they are judged on."""
+    said = (
+        sentence(line(entrant.name), entrant.first.record.suite.name, run.training)
+        for entrant in entrants
+        for run in entrant.runs
+    )
+    return [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(filter(None, said))]
+
+
 def notes(
     rows: Sequence[Row], entrants: Sequence[Entrant], mismatches: Sequence[str], interval: str
 ) -> list[str]:
@@ -144,6 +155,7 @@ def notes(
         )
     alone = [e for e in entrants if len(e.runs) == 1 and e.first.seed is not None]
     single = "; ".join(line(entrant.name) for entrant in alone)
+    sentences += leaks(entrants)
     if single:
         sentences.append(
             f"One training seed only: {single}. What is said holds for these weights, "

@@ -148,6 +148,7 @@ def carry_out(
     from soar_bench.output.plan import plan_record, show_plans, title
     from soar_bench.output.runs import unscored_reasons
     from soar_bench.output.tables import run_table
+    from soar_bench.suites.leaks import sentence
 
     if group.main and dry_run and as_json:
         echo_json(plan_record(plans))
@@ -174,6 +175,10 @@ def carry_out(
             for metric, counts in by_metric.items():
                 for reason, count in islice(counts.items(), 5):  # the most frequent first
                     typer.echo(f"{metric}: {count} unscored: {reason}", err=True)
+        known = (
+            sentence(run.label, run.record.suite.name, run.training) for run in runs
+        )  # what its training data had of the prompts
+        echo_lines((f"note: {text}" for text in dict.fromkeys(filter(None, known))), err=True)
         echo_lines(finished.folder for finished in runs)
     failed = {
         f"{name} failed on {count} of the samples of {finished.folder}"

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import AS_JSON, echo_lines
+from soar_bench.cli.common import AS_JSON, echo_lines, files_or_names
 from soar_bench.cli.help import App
 
 app = App("Check training data, describe it, and show what is encoded.")
@@ -31,7 +31,10 @@ _CAPTION = Option(
 _SPLIT = Option("train", help="Split to read from a saved dataset with several.")
 
 
-@app.add("check", "soar-bench data check photos/")
+@app.add(
+    "check",
+    "soar-bench data check photos/\nsoar-bench data check photos/ --against geneval,my-prompts.txt",
+)
 def check(
     data: str = _DATA,
     image_folder: str = _FOLDER,
@@ -46,6 +49,11 @@ def check(
     max_sequence_length: int = Option(
         256, min=1, help="Caption tokens that the T5 encoder sees; training has 77 by default."
     ),
+    against: list[str] = Option(
+        [],
+        help="Suites or files of prompts, separated by commas: names the captions that are or hold "
+        "one of their prompts.  [default: none]",
+    ),
     as_json: bool = AS_JSON,
 ) -> None:
     """Read every record and list what is missing or broken.
@@ -56,11 +64,13 @@ def check(
 
     from soar_bench.core.progress import stages
     from soar_bench.output.data import check, check_lines
+    from soar_bench.suites import get_suite
     from training.types import Images
 
+    suites = [get_suite(name) for name in files_or_names(against)]
     images = Images(folder=image_folder, image=image, caption=caption, split=split)
     with stages() as show:
-        report = check(data, images, base, max_sequence_length, partial(show, "check"))
+        report = check(data, images, base, max_sequence_length, partial(show, "check"), suites)
     _print(report, check_lines, as_json)
     if report["broken"]:
         raise typer.Exit(1)

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from soar_bench.core.text import encodable
+from soar_bench.core.text import count, encodable
 from soar_bench.pipelines import Pipeline, check_pipeline, pipeline_folder
 from soar_bench.pipelines.lengths import Cut, words
-from soar_bench.trainer.data import cut_captions, open_data
+from soar_bench.suites import leaks
+from soar_bench.suites.types import Suite
+from soar_bench.trainer.data import captions_of, cut_captions, open_data
 from training.cache import Cache
 from training.data.checking import Progress, inspect
 from training.data.order import BucketOrder
@@ -23,12 +25,18 @@ from training.types import Images
 
 
 def check(
-    name: str, images: Images, base: str | None, tokens: int, progress: Progress | None = None
+    name: str,
+    images: Images,
+    base: str | None,
+    tokens: int,
+    progress: Progress | None = None,
+    against: Sequence[Suite] = (),
 ) -> dict[str, Any]:
     """Read every record: their number, ``broken``, each with ``where`` and ``what``, and ``cut``.
 
     ``cut`` are the captions longer than the text encoders of the pipeline ``base`` read, a T5 of
-    them ``tokens``. Without a base they are those of as many words.
+    them ``tokens``. Without a base they are those of as many words. ``leaks`` has, by suite of
+    ``against``, the captions that are or hold one of its prompts.
     """
     pipeline = None
     if base is not None:
@@ -39,8 +47,26 @@ def check(
     whole = len(source)
     records = whole + len(broken)
     report = {"data": encodable(name), "records": records, "whole": whole, "digest": source.digest}
+    if against:
+        captions = captions_of(source)
+        report["leaks"] = {suite.name: _leaks(captions, suite) for suite in against}
     cut = [asdict(cut) for cut in cut_captions(pipeline, source, tokens)]
     return report | {"broken": broken, "cut": cut, "base": base}
+
+
+def _leaks(captions: Sequence[str], suite: Suite) -> dict[str, Any]:
+    found = leaks.find(captions, suite)
+    rows = [
+        {
+            "record": leak.caption + 1,
+            "caption": encodable(captions[leak.caption]),
+            "prompt_id": leak.prompt.id,
+            "prompt": leak.prompt.text,
+            "equal": leak.equal,
+        }
+        for leak in found
+    ]
+    return {**leaks.counts(found), "of": len(suite.prompts), "found": rows}
 
 
 def stats(
@@ -111,8 +137,21 @@ def check_lines(report: dict[str, Any]) -> Iterator[str]:
         yield words(cuts, report["whole"], "caption", least) + (
             " (by their words: --base PIPELINE counts tokens)" if least else ""
         )
+    for suite, seen in report.get("leaks", {}).items():
+        for row in seen["found"][:_SHOWN]:
+            verb = "is" if row["equal"] else "holds"
+            yield f"record {row['record']}, {row['caption']!r}, {verb} {row['prompt']!r} of {suite}"
+        if (more := len(seen["found"]) - _SHOWN) > 0:
+            yield f"and {more} more (--json has all)"
+        yield (
+            f"{suite}: {count(seen['captions'], 'caption')} are or hold {seen['prompts']} of its "
+            f"{seen['of']} prompts ({seen['equal']} are one)"
+        )
     yield f"{report['data']}: {report['records']} records, {verdict}"
 
+
+#: Leaks of a suite that are named on a screen.
+_SHOWN = 20
 
 _RANGES = {
     "width": "width", "height": "height", "width / height": "aspect",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from soar_bench.boards.rows import BETTER, TESTS, WORSE, Row
+from soar_bench.boards.words import leaks
 from soar_bench.core.text import count
 from soar_bench.report import text
 from soar_bench.report.sections import Section
@@ -163,4 +164,4 @@ def warnings(board: Section) -> list[str]:
         notes.append(
             "One training seed each: the intervals do not hold how much another seed would give."
         )
-    return notes
+    return notes + leaks(board.entrants)

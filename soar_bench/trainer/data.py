@@ -79,12 +79,17 @@ def open_data(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None = N
     return open_listing(name, images, cache)
 
 
+def captions_of(source: Source) -> list[str]:
+    """Return every caption, in order."""
+    return [caption_of(source, index) for index in range(len(source))]
+
+
 def cut_captions(pipeline: Pipeline | None, source: Source, tokens: int) -> list[Cut]:
     """Return the text encoders that read only the beginning of some captions.
 
     ``tokens`` are those that a T5 reads. Without a pipeline, what is cut for certain.
     """
-    captions = [caption_of(source, index) for index in range(len(source))]
+    captions = captions_of(source)
     if pipeline is None:
         return cut_at_least(captions, tokens)
     return cut_texts(pipeline, captions, tokens)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from soar_bench.core.torchvision import mend_torchvision
 from soar_bench.pipelines import Pipeline, check_pipeline, digest_pipeline, pipeline_folder
@@ -38,8 +38,14 @@ def train(
     when interrupted, ``Diverged`` when the loss is no longer a number (``training.types``).
     """
     mend_torchvision()
+    from soar_bench.suites.leaks import LEAKS, of_named_suites
+    from soar_bench.trainer.data import captions_of
     from soar_bench.trainer.watch import callbacks_of
     from training.loop import train as run
+
+    def remarks(data: Source) -> dict[str, Any]:
+        """Count captions that have prompts of suites, where captions are read without images."""
+        return {LEAKS: of_named_suites(captions_of(data))} if hasattr(data, "caption") else {}
 
     base = _base(config)
     if source is None:
@@ -49,7 +55,7 @@ def train(
             config, observe=lambda stage, done, total: progress(stage, done, total, {}), note=note
         )
         callbacks = [*configured, *callbacks]
-    return run(config, base, source, progress, callbacks, note)
+    return run(config, base, source, progress, callbacks, note, remarks)
 
 
 def check(

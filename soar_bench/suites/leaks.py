@@ -1,0 +1,106 @@
+"""Prompts of suites among training captions, which a checkpoint may know by heart.
+
+A caption has a prompt if, after folding, it is the prompt or holds all its words in order and
+together. Folding takes away case, accents' spelling, spaces and punctuation.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.suites import get_suite, names
+from soar_bench.suites.types import Prompt, Suite
+
+#: Prompts of fewer words ("a cat") stand in captions of every kind: only equal captions count.
+LEAST_HELD = 3
+#: Key of a checkpoint's story, with the counts by suite.
+LEAKS = "leaks"
+
+
+def fold(text: str) -> str:
+    """Return the words of a text, folded, with single spaces between them."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(re.findall(r"[^\W_]+", folded))
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A caption that has a prompt."""
+
+    #: position of the caption
+    caption: int
+    prompt: Prompt
+    #: whether it is the prompt, and not a longer text
+    equal: bool
+
+
+class Index:
+    """The prompts of a suite by their folded words."""
+
+    def __init__(self, prompts: Sequence[Prompt]) -> None:
+        self._prompts: dict[str, list[Prompt]] = {}
+        #: by first word: numbers of words of the prompts that begin with it
+        self._lengths: dict[str, set[int]] = {}
+        for prompt in prompts:
+            folded = fold(prompt.text)
+            self._prompts.setdefault(folded, []).append(prompt)
+            words = folded.split()
+            if len(words) >= LEAST_HELD:
+                self._lengths.setdefault(words[0], set()).add(len(words))
+
+    def leaks(self, captions: Iterable[str]) -> Iterator[Leak]:
+        """Yield the captions that have a prompt, in order, each prompt of a caption once."""
+        for position, caption in enumerate(captions):
+            whole = fold(caption)
+            words = whole.split()
+            texts = {whole: None} if whole else {}
+            for start, word in enumerate(words):
+                for length in self._lengths.get(word, ()):
+                    texts[" ".join(words[start : start + length])] = None
+            for text in texts:
+                for prompt in self._prompts.get(text, ()):
+                    yield Leak(position, prompt, text == whole)
+
+
+def find(captions: Sequence[str], suite: Suite) -> list[Leak]:
+    """Return the captions that have a prompt of a suite."""
+    return list(Index(suite.prompts).leaks(captions))
+
+
+def counts(leaks: Iterable[Leak]) -> dict[str, int]:
+    """Return how many captions have a prompt, how many are one, and how many prompts that are."""
+    found = list(leaks)
+    return {
+        "captions": len({leak.caption for leak in found}),
+        "equal": len({leak.caption for leak in found if leak.equal}),
+        "prompts": len({leak.prompt.id for leak in found}),
+    }
+
+
+def of_named_suites(captions: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return :func:`counts` by suite, of the named suites whose prompts are here."""
+    found = {}
+    for name in names():
+        try:
+            suite = get_suite(name)
+        except SoarBenchError:  # not fetched: nobody can tell
+            continue
+        found[name] = counts(find(captions, suite))
+    return found
+
+
+def sentence(label: str, suite: str, story: Mapping[str, Any]) -> str:
+    """Say that a checkpoint was trained on prompts of the suite; empty if its story does not."""
+    leaks = story.get(LEAKS)
+    count = leaks.get(suite) if isinstance(leaks, Mapping) else None
+    if not isinstance(count, Mapping) or not count.get("captions"):
+        return ""
+    return (
+        f"{label} was trained on {count['captions']} captions that are or hold {count['prompts']} "
+        f"of the prompts of {suite}: its values there may be memory"
+    )
