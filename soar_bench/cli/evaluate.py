@@ -37,6 +37,12 @@ def evaluate(
     ),
     dtype: str | None = common.DTYPE,
     images: int | None = Option(None, min=1, help="Images per prompt.  [default: the suite's]"),
+    limit: int | None = Option(
+        None,
+        min=1,
+        help="Prompts of each suite, spread evenly over it, for a look before the whole; on boards "
+        "of their own.  [default: all]",
+    ),
     seed: int | None = Option(
         None, min=0, help="Seed of the initial noise.  [default: the suite's]"
     ),
@@ -69,7 +75,7 @@ def evaluate(
     from soar_bench.evaluation import Options, prepare
     from soar_bench.scoring.judges import resolve_judges
     from soar_bench.scoring.plan import problems_of
-    from soar_bench.suites import evaluators_of, get_suite
+    from soar_bench.suites import LIMIT, evaluators_of, get_suite
     from soar_bench.suites.protocols import default_protocol, get_protocol, sweep
 
     size = None if batch_size == "auto" else common.numbers("--batch-size", batch_size, int, 1)[0]
@@ -87,6 +93,7 @@ def evaluate(
     all_guidance = common.numbers("--guidance", guidance, float, 0)
     group = join()
     names, faults = common.files_or_names(suite), Faults()
+    names = [name if limit is None else f"{name}{LIMIT}{limit}" for name in names]
     suites = found(faults.of(partial(get_suite, name, seed=seed)) for name in names)
     resolved = found(faults.of(partial(resolve, name, base)) for name in checkpoints)
     if faults.sentences:  # what the evaluators lack is told with what the rest lacks

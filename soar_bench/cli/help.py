@@ -37,7 +37,8 @@ _BY_TYPE = {int: "N", float: "X"}
 #: Headings of options, in commands that have more than this many.
 _MANY = 10
 _PANELS = {
-    "Settings": "protocol steps guidance resolution max_sequence_length dtype images seed rolled",
+    "Settings": "protocol steps guidance resolution max_sequence_length dtype images limit seed "
+    "rolled",
     "Execution": "batch_size device evaluator_dtype force dry_run as_json yes",
     "Files": "config results cache output output_file",
 }

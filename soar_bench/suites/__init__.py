@@ -13,6 +13,9 @@ from soar_bench.suites import shapes as shapes_suites
 from soar_bench.suites.files import PREFERENCE, SUFFIXES, read_suite
 from soar_bench.suites.types import Suite
 
+#: Marks the name of a part of a suite, before the number of its prompts.
+LIMIT = "+limit="
+
 #: Suites that are part of the project.
 SUITES: dict[str, Callable[[], Suite]] = {
     "shapes": shapes_suites.shapes,
@@ -46,16 +49,43 @@ def names() -> list[str]:
 def get_suite(name_or_file: str, seed: int | None = None) -> Suite:
     """Return a suite with its prompts, by its name or from a file of prompts.
 
-    ``seed`` replaces the suite's own. SoarBenchError if prompts are absent, damaged or not fetched.
+    ``seed`` replaces the suite's own; a name that ends in ``+limit=N`` is that of a part of the
+    suite. SoarBenchError if prompts are absent, damaged or not fetched.
     """
-    suite = declared(name_or_file)
-    if name_or_file in FETCHED:
-        suite = replace(suite, prompts=prompts.read(name_or_file))
+    name, limit = whole_name(name_or_file)
+    suite = declared(name)
+    if name in FETCHED:
+        suite = replace(suite, prompts=prompts.read(name))
+    if limit is not None:
+        suite = limited(suite, limit)
     return suite if seed is None else replace(suite, seed=seed)
+
+
+def whole_name(name: str) -> tuple[str, int | None]:
+    """Return a suite's name or file, and how many of its prompts the name says (None: all)."""
+    whole, mark, number = name.rpartition(LIMIT)
+    if not whole or not mark or not number.isdecimal() or not int(number):
+        return name, None
+    return whole, int(number)
+
+
+def limited(suite: Suite, limit: int) -> Suite:
+    """Return a part of a suite: ``limit`` prompts, spread evenly over it, from their own noise.
+
+    Its name says so, and it is never on a board with the whole. All of it if it has no more.
+    """
+    count = len(suite.prompts)
+    if limit >= count:
+        return suite
+    part = tuple(suite.prompts[i * count // limit] for i in range(limit))
+    mark = f"{LIMIT}{limit}"
+    source = suite.source and suite.source + mark
+    return replace(suite, name=suite.name + mark, prompts=part, source=source)
 
 
 def declared(name: str) -> Suite:
     """Return a suite by name or file, a fetched one without prompts. SoarBenchError if none."""
+    name, _ = whole_name(name)
     if name in FETCHED:
         return FETCHED[name]
     if name in SUITES:

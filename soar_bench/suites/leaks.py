@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.suites import get_suite, names
+from soar_bench.suites import get_suite, names, whole_name
 from soar_bench.suites.types import Prompt, Suite
 
 #: Prompts of fewer words ("a cat") stand in captions of every kind: only equal captions count.
@@ -97,6 +97,7 @@ def of_named_suites(captions: Sequence[str]) -> dict[str, dict[str, int]]:
 def sentence(label: str, suite: str, story: Mapping[str, Any]) -> str:
     """Say that a checkpoint was trained on prompts of the suite; empty if its story does not."""
     leaks = story.get(LEAKS)
+    suite, _ = whole_name(suite)
     count = leaks.get(suite) if isinstance(leaks, Mapping) else None
     if not isinstance(count, Mapping) or not count.get("captions"):
         return ""

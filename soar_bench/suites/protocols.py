@@ -14,7 +14,7 @@ from typing import Any
 from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.precision import PRECISIONS
 from soar_bench.shapes.captions import MAX_TOKENS
-from soar_bench.suites import FETCHED, SUITES
+from soar_bench.suites import FETCHED, SUITES, whole_name
 from soar_bench.suites.types import Protocol, Suite
 
 #: Protocol of the embedded world; its base has converged at 20 steps.
@@ -93,7 +93,7 @@ def default_protocol(suite: Suite) -> Protocol:
     """
     if suite.source:
         return SHAPES_PROTOCOL if "shapes-geneval" in suite.evaluators else SOAR_PAPER_PROTOCOL
-    return PROTOCOLS[DEFAULT_PROTOCOL.get(suite.name, SOAR_PAPER_PROTOCOL.name)]
+    return PROTOCOLS[DEFAULT_PROTOCOL.get(whole_name(suite.name)[0], SOAR_PAPER_PROTOCOL.name)]
 
 
 def get_protocol(name: str) -> Protocol:
