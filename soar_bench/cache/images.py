@@ -8,6 +8,7 @@ changed, swapped or copied from another place is seen, and made again. Imports n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from soar_bench.suites.types import PlannedSample
 #: Raised when generation would make other images from the same inputs.
 VERSION = 1
 _SAMPLE, _PIXELS = "soar-bench sample", "soar-bench pixels"
+#: Images written at once: a file waits for the disk longer than it computes.
+_WRITERS = 4
 #: The last bytes of every whole PNG.
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -105,6 +108,36 @@ class ImageStore:
         """Hold a lock while images are made: see :func:`soar_bench.core.files.locked`."""
         with locked(self.lock_file, waiting):
             yield
+
+
+class Writer:
+    """Saves images on threads while the next are made; each file appears whole or not at all."""
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+        self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="png")
+        self._pending: list[Future[None]] = []
+
+    def begin(self, images: Sequence[tuple[PlannedSample, np.ndarray]]) -> None:
+        """Begin to save these images."""
+        self._pending += [self._pool.submit(self._store.add, *image) for image in images]
+
+    def wait(self) -> int:
+        """Wait until all that was begun is saved; return how many images were not known to be.
+
+        Raises what saving one raised, such as OSError on a full disk.
+        """
+        pending, self._pending = self._pending, []
+        for future in pending:
+            future.result()
+        return len(pending)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """End when everything that was begun is saved or has failed."""
+        self._pool.shutdown()
 
 
 def _key(sample: PlannedSample) -> str:

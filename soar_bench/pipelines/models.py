@@ -93,8 +93,6 @@ def _libraries() -> tuple[Any, Any]:
 def pipeline_class(pipeline: Pipeline) -> Any:
     """Return the class of diffusers. SoarBenchError if it is none that makes images from text."""
     diffusers, _ = _libraries()
-    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
-
     name = pipeline.class_name
     cls = getattr(diffusers, name, None)
     if not (inspect.isclass(cls) and issubclass(cls, diffusers.DiffusionPipeline)):
@@ -104,12 +102,19 @@ def pipeline_class(pipeline: Pipeline) -> Any:
         )
     call = inspect.signature(cls.__call__).parameters
     foreign = any(p in call for p in _FOREIGN) or "controlnet" in pipeline.components
-    foreign |= "image" in call and cls not in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
+    foreign |= "image" in call and not _makes_images_from_text(cls)
     if foreign or not all(p in call for p in _NEEDED):
         raise SoarBenchError(
             f"{pipeline.folder} holds a {name}, which does not make images from text alone"
         )
     return cls
+
+
+def _makes_images_from_text(cls: Any) -> bool:
+    # Imported for the few that need it: it imports every pipeline, which takes a second.
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+    return cls in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
 
 
 def model_class(pipeline: Pipeline, component: str) -> Any:

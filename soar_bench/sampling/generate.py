@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soar_bench.cache.images import ImageGone, ImageStore
+from soar_bench.cache.images import ImageGone, ImageStore, Writer
 from soar_bench.checkpoints import Checkpoint
 from soar_bench.core.distributed import ALONE, Counter, Group
 from soar_bench.core.errors import SoarBenchError
@@ -148,24 +148,29 @@ def generate(
         first = samples[min(missing)]
         peak = Peak(device)
         if peak.known:
-            sampler.sample([first], seed)  # loads what has to be loaded
+            sampler.try_out(first, seed)  # loads what has to be loaded
             peak.start()
-            sampler.sample([first], seed)
+            sampler.try_out(first, seed)
         limit = min(group.gather(peak.batch()))
     batches = [range(i, min(i + limit, len(samples))) for i in range(0, len(samples), limit)]
     mine = group.mine([batch for batch in batches if not missing.isdisjoint(batch)])
     if batch_size is not None:
         _embed(sampler, samples, {i for batch in mine for i in batch})
     counter, done, fitting = Counter(group), 0, limit
-    for batch in mine:
-        images, fitting = _sample_in_parts(
-            sampler, [samples[i] for i in batch], seed, fitting, note
-        )
-        new = [i for i in batch if i in missing]
-        for i in new:
-            store.add(samples[i], images[i - batch.start])
-        done += len(new)
-        observe(counter.add(len(new)), len(missing))
+
+    def saved(images: int) -> None:
+        nonlocal done
+        done += images
+        observe(counter.add(images), len(missing))
+
+    with Writer(store) as writer:
+        for batch in mine:
+            images, fitting = _sample_in_parts(
+                sampler, [samples[i] for i in batch], seed, fitting, note
+            )
+            saved(writer.wait())
+            writer.begin([(samples[i], images[i - batch.start]) for i in batch if i in missing])
+        saved(writer.wait())
     return Made(done, limit)
 
 

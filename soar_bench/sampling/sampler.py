@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -61,16 +62,24 @@ class Sampler:
         ``seed`` is the suite's. Where :attr:`embeds`, the samples' texts and the empty one have to
         be embedded before. SoarBenchError if an image holds values that are not numbers.
         """
-        pipeline = self._need("image")
-        arguments = self._words(pipeline, samples) | self._noise(pipeline, samples, seed)
-        with self._no_gradients():
-            images = np.asarray(pipeline(**arguments, **self._settings).images)
+        images = self._call(samples, seed)
         if not np.isfinite(images).all():
             raise SoarBenchError(
                 f"{self._checkpoint.name} made images that are not numbers: its weights are "
                 f"damaged or {self._protocol.dtype} is too narrow for them"
             )
         return np.rint(images * 255).astype(np.uint8)
+
+    def try_out(self, sample: PlannedSample, seed: int) -> None:
+        """Do with one sample what :meth:`sample` does, in two steps alone: as much memory."""
+        self._call([sample], seed, num_inference_steps=2)
+
+    def _call(self, samples: Sequence[PlannedSample], seed: int, **other: Any) -> np.ndarray:
+        """Call the pipeline, with other settings than the protocol's; floats in [0, 1]."""
+        pipeline = self._need("image")
+        arguments = self._words(pipeline, samples) | self._noise(pipeline, samples, seed)
+        with self._no_gradients():
+            return np.asarray(pipeline(**arguments, **{**self._settings, **other}).images)
 
     def close(self) -> None:
         """Free the memory of weights and embeddings."""
@@ -182,9 +191,14 @@ class Sampler:
 
         if self._loaded is None:
             return
+        models = [
+            ref(c) for c in self._loaded.components.values() if isinstance(c, torch.nn.Module)
+        ]
         self._loaded, self._half = None, ""
         self._borrowed.close()
-        gc.collect()
+        # To look for circles takes as long as a picture or two: only where a model is on one.
+        if any(model() is not None for model in models):
+            gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
