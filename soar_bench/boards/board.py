@@ -100,6 +100,10 @@ class Board:
         """Every run, seed by seed, in the order of the entrants."""
         return tuple(run for entrant in self.entrants for run in entrant.runs)
 
+    def scores_of(self, entrant: int, seed: int) -> Mapping[str, Scores]:
+        """Return the scores of one run of an entrant by metric."""
+        return self._scores[entrant][seed]
+
     def table(self, metric: str) -> ScoreTable:
         """Return all scores of a metric, one row per run."""
         if metric not in self._tables:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from soar_bench.boards import words
+from soar_bench.boards.agreement import agreements
 from soar_bench.boards.board import Board
 from soar_bench.boards.entrants import Entrant, check_measured_alike, group_seeds, mismatches
 from soar_bench.boards.paper_table import paper_table
@@ -66,7 +67,10 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """Notes for a reader of the rows, a sentence or two each."""
-        return words.notes(self.rows, self.board.entrants, self.mismatches, self.interval)
+        notes = words.notes(self.rows, self.board.entrants, self.mismatches, self.interval)
+        shown = {row.metric for row in self.rows}
+        pairs = (a for a in agreements(self.board) if {a.first, a.second} <= shown)
+        return notes + [words.line(str(agreement)) for agreement in pairs]
 
     @property
     def verdicts(self) -> dict[tuple[str, str], str]:

@@ -75,6 +75,47 @@ FOR_ONE_REWARD = (
 )
 
 
+class FurtherRow(NamedTuple):
+    """A number of another source, with the settings that it holds for."""
+
+    model: str
+    #: as the source writes it
+    name: str
+    suite: str
+    #: the metric here that counts the same; empty if none does
+    metric: str
+    value: str
+    #: a protocol here, with what it changes
+    protocol: str
+    source: str
+
+
+def _ablation(model: str, *values: str) -> tuple[FurtherRow, ...]:
+    """Return a row of the SOAR paper's ablation, 512 pixels and 10k steps."""
+    return tuple(
+        FurtherRow(model, c.name, c.suite, c.metric, value, PROTOCOL, f"{PAPER}, ablation")
+        for c, value in zip(COLUMNS, values, strict=True)
+    )
+
+
+_GENEVAL2 = ("GenEval 2, soft-TIFA GM", "geneval2", "geneval2_gm")
+_MEASURED = "measured with the released judge by others"
+
+#: Numbers under other protocols: only those of one protocol compare.
+FURTHER = (
+    FurtherRow("SD3.5-M", *_GENEVAL2, "12.4", "geneval2-512", "arXiv 2512.16853"),
+    FurtherRow("SD3.5-M", *_GENEVAL2, "20.42", "geneval2-1024", _MEASURED),
+    FurtherRow("SD3.5-M", *_GENEVAL2, "18.96", "geneval2-512+guidance=4+steps=10", _MEASURED),
+    FurtherRow("SD3.5-M", *_GENEVAL2, "7.94", "geneval2-512+steps=10", _MEASURED),
+    *_ablation("SD3.5-M + SOAR, ODE, one z1",
+               "0.78", "0.67", "22.86", "0.295", "0.289", "5.46", "1.09"),
+    *_ablation("SD3.5-M + SOAR, with an SDE branch",
+               "0.78", "0.65", "22.87", "0.296", "0.287", "5.47", "1.07"),
+    *_ablation("SD3.5-M + SOAR, a new z1 per path",
+               "0.76", "0.64", "22.89", "0.292", "0.287", "5.45", "1.08"),
+)  # fmt: skip
+
+
 def columns_beside(suite: str, protocol: str) -> tuple[Column, ...]:
     """Return the columns that belong beside a board of that suite and protocol; often none."""
     return tuple(c for c in COLUMNS if protocol == PROTOCOL and c.suite == suite)

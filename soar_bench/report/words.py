@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from soar_bench.boards.agreement import agreements
 from soar_bench.boards.rows import BETTER, TESTS, WORSE, Row
 from soar_bench.boards.words import leaks
 from soar_bench.core.text import count
@@ -159,6 +160,7 @@ def warnings(board: Section) -> list[str]:
             )
         if row.value.scored and not math.isfinite(row.value_interval[0]):
             notes.append(f"{row.metric}: {row.entrant} has too few prompts for an interval.")
+    notes += map(str, agreements(board.board))
     trained = [e for e in board.entrants if e.runs[0].seed is not None]
     if trained and all(len(e.runs) == 1 for e in trained):
         notes.append(

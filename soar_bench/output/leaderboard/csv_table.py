@@ -78,3 +78,13 @@ def _published() -> Iterator[dict[str, Any]]:
                     "value": f"{row.values[column.name]:.{column.digits}f}",
                     "records": published.ADDRESS,
                 }
+    for further in published.FURTHER:
+        yield {
+            "source": "published",
+            "suite": further.suite,
+            "protocol": further.protocol,
+            "checkpoint": further.model,
+            "metric": further.metric,
+            "value": further.value,
+            "records": further.source,
+        }

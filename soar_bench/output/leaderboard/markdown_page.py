@@ -22,7 +22,8 @@ def page_of(boards: Sequence[Leaderboard], results: Path, page: Path) -> str:
     for board in boards:
         parts += _board(board, page)
     parts += [f"## {words.PUBLISHED_TITLE}\n", _wrapped(words.PUBLISHED_ABOUT), _plain(words.PAPER)]
-    return "\n".join([*parts, f"{words.PUBLISHED_ONE_REWARD}\n", _plain(words.REWARDS)])
+    parts += [f"{words.PUBLISHED_ONE_REWARD}\n", _plain(words.REWARDS)]
+    return "\n".join([*parts, f"{words.FURTHER_TITLE}\n", _plain(words.further_table())])
 
 
 def _wrapped(text: str) -> str:

@@ -117,6 +117,18 @@ def published_table(
     return header, body
 
 
+FURTHER_TITLE = (
+    "Further numbers, each under the protocol beside it; only numbers of one protocol compare:"
+)
+
+
+def further_table() -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of published numbers under other protocols."""
+    header = ["model", "metric", "suite", "value", "protocol", "source"]
+    rows = [[r.model, r.name, r.suite, r.value, r.protocol, r.source] for r in published.FURTHER]
+    return header, rows
+
+
 #: The paper's table, and that of runs which train for one reward alone.
 PAPER = published_table(published.COLUMNS)
 REWARDS = published_table(
