@@ -318,7 +318,10 @@ def checkpoints(place: Path) -> Iterator[Bad]:
     trained = place / "trained"
     (trained / "transformer").mkdir(parents=True)
     shutil.copytree(EMBEDDED["shapes"] / "transformer", trained / "transformer", dirs_exist_ok=True)
-    for number, story in enumerate((*WRONG, {"base": "shapes"}, {"base": {}, "weights": 5})):
+    good = {"schema": 1, "weights": "w", "name": "n", "method": "sft", "step": 1, "seed": 0}
+    good |= {"base": {"name": "shapes", "digest": "d"}, "data": {"digest": "d"}, "config": {}}
+    odd = [{**good, key: value} for key in good for value in WRONG]
+    for number, story in enumerate((*odd, *WRONG, {"base": "shapes"}, {"base": {}, "weights": 5})):
         folder = shutil.copytree(trained, place / f"story-{number}")
         (folder / "checkpoint.json").write_text(json.dumps(story))
         yield "stories", ["eval", str(folder), *on]

@@ -35,6 +35,7 @@ from typing import Any
 from evaluators.declaration import NAME, NAME_RULE, fault, know_code, source_digest
 from evaluators.types import Evaluator, EvaluatorError
 from soar_bench.core.errors import unknown_name
+from soar_bench.core.files import expanded
 
 GROUP = "soar_bench.evaluators"
 
@@ -272,9 +273,9 @@ def _split(target: str) -> tuple[Path | None, str]:
     """Return the file, if the target names one, and the attribute."""
     head, colon, attribute = target.rpartition(":")
     if colon and head.endswith(".py"):
-        return Path(head).expanduser(), attribute
+        return expanded(head), attribute
     if target.endswith(".py"):
-        return Path(target).expanduser(), ""
+        return expanded(target), ""
     return None, target.partition(":")[2]
 
 

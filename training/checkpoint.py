@@ -23,6 +23,19 @@ TRANSFORMER = "transformer"
 ADAPTER = "lora"
 
 
+#: Types of what a checkpoint says of itself.
+_KINDS = {
+    "weights": str,
+    "name": str,
+    "method": str,
+    "step": int,
+    "seed": int,
+    "base": dict,
+    "data": dict,
+    "config": dict,
+}
+
+
 def write_checkpoint(
     folder: Path,
     transformer: Any,
@@ -72,13 +85,18 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         record = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise TrainingError(f"{folder} is not a checkpoint: it has no {CHECKPOINT_FILE}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TrainingError(f"{file} is damaged: {error}") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise TrainingError(f"{file} has another schema than {SCHEMA}; it needs its own soar-bench")
-    missing = {"weights", "base", "name", "method", "step", "seed", "data", "config"} - set(record)
-    if missing:
-        raise TrainingError(f"{file} is damaged: it lacks {', '.join(sorted(missing))}")
+    if missing := sorted(_KINDS.keys() - record.keys()):
+        raise TrainingError(f"{file} is damaged: it lacks {', '.join(missing)}")
+    wrong = [key for key, kind in _KINDS.items() if type(record[key]) is not kind]
+    for key in ("base", "data") if not wrong else ():
+        texts = [record[key].get("digest"), record[key].get("name", "" if key == "data" else None)]
+        wrong += [key] * (not all(isinstance(text, str) for text in texts))
+    if wrong:
+        raise TrainingError(f"{file} is damaged: {wrong[0]} is {str(record[wrong[0]])[:60]!r}")
     return record
 
 

@@ -20,7 +20,7 @@ from evaluators.types import EvaluatorError, Metric, Sample, Score, SetEvaluator
 from evaluators.weights import Weights
 from soar_bench.core.digests import digest_of, file_digest
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.files import home, replace_atomically
+from soar_bench.core.files import expanded, home, replace_atomically
 from soar_bench.core.images import READABLE, READING, read_pixels
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -35,7 +35,7 @@ class ReferenceSet:
     """Pictures in a folder and below, known by the digest of their files."""
 
     def __init__(self, folder: str) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = expanded(folder)
         self.label = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.folder.name).strip("-.") or "reference"
 
     def files(self) -> list[Path]:

@@ -15,7 +15,7 @@ from soar_bench.checkpoints.adapters import (
 )
 from soar_bench.checkpoints.types import IN_MEMORY
 from soar_bench.core.errors import SoarBenchError, unknown_name
-from soar_bench.core.text import first_few
+from soar_bench.core.text import first_few, is_unicode
 from soar_bench.pipelines import EMBEDDED, INDEX, pipeline_folder
 from soar_bench.pipelines.weights import OTHER_FORMATS, convert_first, read_header
 from training.checkpoint import CHECKPOINT_FILE, latest_checkpoint
@@ -46,7 +46,15 @@ def find(name: str) -> Located:
     """Return the checkpoint of that name. SoarBenchError if there is none that can be judged."""
     if name in EMBEDDED:
         return Located("pipeline", pipeline_folder(name), name)
+    if not name.strip():
+        raise SoarBenchError(
+            "a checkpoint has a name: a file, a folder, an id of the hub, or shapes"
+        )
     path = Path(name)
+    if not is_unicode(str(path.absolute())):
+        raise SoarBenchError(
+            f"the name of {path.absolute()} is not UTF-8: rename the folder or file"
+        )
     if path.exists():
         return _at(path, _label(path))
     if name.endswith(IN_MEMORY):

@@ -26,7 +26,17 @@ HOME_VARIABLE = "SOAR_BENCH_HOME"
 def home() -> Path:
     """Return the folder of weights and prompts: ``$SOAR_BENCH_HOME`` or ``~/.cache/soar-bench``."""
     named = os.environ.get(HOME_VARIABLE)
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "soar-bench"
+    return expanded(named or "~/.cache/soar-bench", HOME_VARIABLE if named else "the home")
+
+
+def expanded(path: str | Path, name: str = "the path") -> Path:
+    """Return a path with its ``~``. SoarBenchError, with ``name``, if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise SoarBenchError(
+            f"{name} is {str(path)!r}, and nobody here has that home: write the whole path"
+        ) from None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 from evaluators.weights import DIGESTS_FILE, recorded
 from soar_bench.core.digests import digest_file
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import expanded
 from soar_bench.fetch import Source, download
 from soar_bench.fetch.download import FetchError, NotThere
 from soar_bench.fetch.file_sets import FileSet, Item
@@ -29,7 +30,7 @@ def open_mirror(place: str) -> Source:
         return AddressMirror(place)
     if "://" in place:
         raise SoarBenchError(f"a mirror is a folder or an http address, not {place!r}")
-    folder = Path(place).expanduser()
+    folder = expanded(place, "the mirror")
     if not folder.is_dir():
         raise SoarBenchError(f"there is no mirror in {place}: give a folder or an http address")
     return FolderMirror(folder)

@@ -72,7 +72,7 @@ def comparison_table(rows: Sequence[Row], width: int = 80) -> Text:
         if not parts:
             continue
         lines = textwrap.wrap(
-            "; ".join(parts), width - 1,
+            "; ".join(parts), max(width - 1, 20),
             initial_indent=" " * _INDENT, subsequent_indent=" " * _INDENT,
         )  # fmt: skip
         below = Text("\n".join(lines) + "\n", style="dim")

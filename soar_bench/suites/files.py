@@ -101,7 +101,8 @@ def _evaluators(records: Sequence[_Record]) -> tuple[tuple[str, ...], int]:
     for name, fault in faults.items():
         if fault is None:
             return (name,), _GENEVAL_IMAGES
-    raise SoarBenchError(str(faults["geneval"]))
+    # where the objects are known, the fault is another one
+    raise SoarBenchError(min(map(str, faults.values()), key=lambda fault: "unknown class" in fault))
 
 
 def _geneval_fault(records: Sequence[_Record], classes: Sequence[str]) -> str | None:

@@ -1,0 +1,89 @@
+"""Odd names, homes, terminals and stories: one sentence, or the right result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+
+from soar_bench.checkpoints import resolve
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import home
+from soar_bench.output.tables import comparison_table
+from soar_bench.suites.files import read_suite
+from training.checkpoint import CHECKPOINT_FILE, SCHEMA, read_checkpoint
+from training.types import TrainingError
+
+
+@pytest.mark.parametrize("variable", ["~nouser/x", "~nouser"])
+def test_a_home_of_nobody_is_named(monkeypatch, variable):
+    monkeypatch.setenv("SOAR_BENCH_HOME", variable)
+    with pytest.raises(SoarBenchError, match=r"SOAR_BENCH_HOME is '~nouser.*write the whole path"):
+        home()
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t"])
+def test_an_empty_name_is_not_the_current_folder(name, tiny_pipeline, monkeypatch):
+    monkeypatch.chdir(tiny_pipeline)
+    with pytest.raises(SoarBenchError, match="a checkpoint has a name"):
+        resolve(name)
+
+
+def test_a_folder_whose_name_is_not_utf8_is_named(tiny_pipeline, tmp_path, monkeypatch):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff")
+    shutil.copytree(tiny_pipeline, odd)
+    monkeypatch.chdir(odd)
+    for name in (odd, ".", "transformer"):
+        with pytest.raises(SoarBenchError, match="is not UTF-8: rename"):
+            resolve(name)
+
+
+@pytest.mark.parametrize("width", [0, 1, 5, 80])
+def test_a_comparison_fits_any_terminal(width, tmp_path):
+    from soar_bench.boards import compare
+    from tests.soar_bench.records_by_hand import few_scores, record, write_run
+
+    runs = [
+        write_run(tmp_path, record(label=label, digest=label), few_scores(*values))
+        for label, values in (("one", (0.25, 0.5)), ("two", (0.5, 0.75)))
+    ]
+    assert "quality" in comparison_table(compare(runs).rows, width).plain
+
+
+@pytest.mark.parametrize(
+    ("position", "words"),
+    [(["left of", 7], "position"), (["left of"], "position"), ("left", "position")],
+)
+def test_a_wrong_position_in_the_embedded_world_is_named(tmp_path, position, words):
+    clauses = [{"class": "circle", "count": 1}, {"class": "star", "count": 1, "position": position}]
+    file = tmp_path / "p.jsonl"
+    file.write_text(json.dumps({"prompt": "x", "tag": "position", "include": clauses}))
+    with pytest.raises(SoarBenchError, match=words):
+        read_suite(str(file))
+
+
+STORY = {
+    "schema": SCHEMA, "weights": "w", "name": "n", "method": "sft", "step": 1, "seed": 0,
+    "base": {"name": "shapes", "digest": "d"}, "data": {"digest": "d"}, "config": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [None, True, 0.5, "text", [], [1], {}, {"digest": 5}])
+@pytest.mark.parametrize("key", sorted(STORY.keys() - {"schema"}))
+def test_a_story_of_wrong_types_is_damaged(tmp_path, key, value):
+    file = tmp_path / CHECKPOINT_FILE
+    file.write_text(json.dumps(STORY))
+    assert read_checkpoint(tmp_path) == STORY
+    if type(value) is type(STORY[key]) and key in ("weights", "name", "method", "config"):
+        return
+    file.write_text(json.dumps({**STORY, key: value}))
+    with pytest.raises(TrainingError, match=f"is damaged: {key} is "):
+        read_checkpoint(tmp_path)
+
+
+def test_a_story_nested_too_deeply_is_damaged(tmp_path):
+    (tmp_path / CHECKPOINT_FILE).write_text("[" * 200_000)
+    with pytest.raises(TrainingError, match="is damaged"):
+        read_checkpoint(tmp_path)
