@@ -244,7 +244,7 @@ def prepare(given: argparse.Namespace) -> Work:
     from soar_bench.trainer.data import open_data
     from training.loop import compile_blocks
     from training.parallel import Parallel
-    from training.types import Soar
+    from training.sections import Soar
 
     quieten()
     torch.manual_seed(0)

@@ -126,6 +126,22 @@ def caption_shapes(pipeline: Described, tokens: int) -> tuple[tuple[int, int], i
     return (length, int(settings["joint_attention_dim"])), int(settings["pooled_projection_dim"])
 
 
+@torch.no_grad()
+def decode_images(vae: Any, latents: torch.Tensor) -> np.ndarray:
+    """The images of latents float32 [B, C, h, w], uint8 RGB [B, H, W, 3], as sampling makes them.
+
+    Raises TrainingError if they hold values that are no numbers.
+    """
+    scaled = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+    pixels = (vae.decode(scaled, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1)
+    if not bool(pixels.isfinite().all()):
+        raise TrainingError(
+            "the model made images that are not numbers: begin again from the last checkpoint with "
+            "a smaller optimizer.lr"
+        )
+    return np.rint(pixels.permute(0, 2, 3, 1).cpu().numpy() * 255).astype(np.uint8)
+
+
 class Encoders:
     """The halves of a pipeline that encode images and captions, one in memory at a time."""
 

@@ -32,12 +32,14 @@ from training.deterministic import check_deterministic, deterministic
 from training.encoders import CORE
 from training.memory import choose, with_chunk
 from training.method import Objective, add_gradients, settle
-from training.methods import make_objective
+from training.methods import Parts, contexts, make_objective
 from training.optimizers import check_optimizer, make_optimizer, set_learning_rate
 from training.parallel import Parallel
+from training.rewards import Rewards
+from training.rollouts import RolloutStopped
 from training.run import Base, Run
 from training.schedule import learning_rate
-from training.state import Trained, delete_states, load_state, save_state
+from training.state import Trained, delete_states, load_samples, load_state, save_state
 from training.step import key
 from training.trackers import Trackers, check_trackers
 from training.types import Config, Diverged, Stopped, TrainingError
@@ -53,8 +55,12 @@ def train(
     callbacks: Sequence[Callback] = (),
     note: Callable[[str], None] = lambda sentence: None,
     remarks: Callable[[Source], Mapping[str, Any]] = lambda source: {},
+    rewards: Rewards | None = None,
 ) -> Path:
     """Train and return the folder of the last checkpoint.
+
+    ``source`` are :class:`Prompts`, and ``rewards`` given, where ``config.method`` makes its own
+    images.
 
     Resumes when ``config.output`` holds a run of the same settings; refuses when it holds another.
     While another process trains there it waits, and ``note`` is told. ``remarks`` are what the
@@ -73,8 +79,9 @@ def train(
         parallel.processes,
         lambda done, total: progress("check", done, total, {}),
     )
+    identity = rewards.identity if rewards else {}
     told = remarks(checked.source) if parallel.main else {}
-    run = Run(config, base, checked.source, parallel.count, told)
+    run = Run(config, base, checked.source, parallel.count, told, identity)
     run.check()
     chunk = _chunk(run, parallel)
     parallel.wait()
@@ -93,7 +100,8 @@ def train(
             stack.enter_context(signals.heard())
             reports.at(config.steps)
             return run.last
-        plan = plan_for(config, base.pipeline, run.source, checked.sizes, parallel.device)
+        captioned = contexts(config, run.source)
+        plan = plan_for(config, base.pipeline, captioned, checked.sizes, parallel.device)
         if parallel.main:
             run.check_space(base.pipeline.sizes(config), plan.bytes_to_come())
         parallel.wait()
@@ -111,20 +119,31 @@ def train(
         parameters = list(trained.held().values())
         if config.ema_decay:
             trained.average = EMAModel(parameters, decay=config.ema_decay)
+        chosen = with_chunk(config, chunk)
+        objective = make_objective(
+            Parts(chosen, base, run.source, data, parallel, scheduler, model, trained, rewards),
+            stopping=lambda: parallel.sum(signals.received)[0] > 0,
+            note=note if parallel.main else lambda sentence: None,
+        )
         first = load_state(run.output, trained, parallel, run.digest, note)
+        if objective.has_state(first):
+            objective.load(load_samples(run.output, first, parallel, run.digest))
         if parallel.main:
             run.cut_log(first)
         stack.enter_context(signals.heard())
         reports.at(first)
 
-        chosen = with_chunk(config, chunk)
-        objective = make_objective(chosen, data, parallel, scheduler, transformer, model)
         clock = _Clock(config, parallel, first)
         for step in range(first, config.steps):
             with deterministic(config.deterministic):
                 # What the model itself draws, as dropout does, is another on each process.
                 torch.manual_seed(key(config.seed, step, parallel.rank, "model"))
-                batches = objective.batches(step)
+                try:
+                    batches = objective.batches(step)
+                except RolloutStopped:  # nothing has changed since the last step
+                    if step > first:
+                        save_state(run.output, step, trained, parallel, run.digest)
+                    raise Stopped(step) from None
                 if step == first:
                     settle(parallel, model, objective, batches)
                 # Of all micro-batches and processes, and known before any pass of the model. All
@@ -153,8 +172,9 @@ def train(
             save = done % config.save_every == 0 or finished
             if done % config.log_every == 0 or save:
                 losses = _losses(objective, sums, counts, parallel)
-                if losses["loss_base"] > config.loss_limit:
-                    words = f"{losses['loss_base']:.4g}, above loss_limit ({config.loss_limit:g}),"
+                watched = losses.get("loss_base", losses["loss"])
+                if watched > config.loss_limit:
+                    words = f"{watched:.4g}, above loss_limit ({config.loss_limit:g}),"
                     raise _diverged(run, step, words)
                 if done % config.log_every == 0 or finished:
                     figures = {**losses, "grad_norm": norm, "lr": rate, **clock.figures(done)}
@@ -164,7 +184,7 @@ def train(
             if save:
                 _save_checkpoint(run, done, trained, parallel)
             if (save or stopping) and not finished:
-                save_state(run.output, done, trained, parallel, run.digest)
+                save_state(run.output, done, trained, parallel, run.digest, objective.state(done))
                 if stopping:
                     raise Stopped(done)
             if finished and parallel.main:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from training.space import MOMENTS, SINGLE, Sizes
-from training.types import Config, TrainingError
+from training.types import COPIES, REWARDED, Config, TrainingError
 
 #: Share of a device's memory that a training may fill. The rest is for the driver's context, the
 #: libraries' workspaces, fragments, and the error of the estimate.
@@ -29,6 +29,8 @@ class Memory:
     each: int
     #: samples, or auxiliary points, of the largest pass
     count: int
+    #: bytes of one latent in float32
+    latent: int = 0
 
     @property
     def parameters(self) -> int:
@@ -68,6 +70,8 @@ def largest_pass(config: Config, chunk: int) -> int:
     size, points = config.batch_size, _points(config)
     if config.method == "defar" and config.defar.form == "defar":
         return 2 * size  # the gradient goes through its step
+    if config.method == "flow-grpo" and config.flow_grpo.guidance != 1:
+        return 2 * size  # both halves of guidance are in one graph
     return max(size, min(points, chunk or points))
 
 
@@ -85,18 +89,31 @@ def with_chunk(config: Config, chunk: int | str) -> Config:
 
 
 def held(config: Config, sizes: Sizes, place: Place = Place()) -> int:
-    """Return the bytes of weights, gradients, moments and average that one process holds."""
+    """Return the bytes of weights, gradients, moments, average and copies of a process."""
     weights, gradients, moments = (place.processes if d else 1 for d in place.divided)
     half = 2 if config.precision == "bf16" else SINGLE
     frozen = sizes.parameters * half if config.lora.rank else 0
     buffers = sizes.buffers * (half if config.lora.rank else SINGLE)
-    states = MOMENTS[config.optimizer.kind] + (SINGLE if config.ema_decay else 0)
+    copies = bool(config.ema_decay) + COPIES.get(config.method, (0, 0))[0]
+    states = MOMENTS[config.optimizer.kind] + SINGLE * copies
     return (
         (frozen + sizes.trained * SINGLE) // weights
         + sizes.trained * SINGLE // gradients
         + sizes.trained * states // moments
         + buffers
     )
+
+
+def rollout_bytes(config: Config, memory: Memory) -> int:
+    """Return the bytes of a process's samples of a rollout, and of the states it trains on."""
+    if config.method not in REWARDED:
+        return 0
+    rollouts = config.rollouts
+    kept = rollouts.steps + 1
+    if config.method == "flow-grpo":
+        kept = 2 + (config.flow_grpo.window or int(config.flow_grpo.trained_share * rollouts.steps))
+    images = config.batch_size * config.accumulate * rollouts.updates
+    return memory.latent * images * kept
 
 
 def choose(config: Config, measure: Measure, place: Place) -> tuple[int, Memory]:
@@ -140,7 +157,7 @@ def _chunks(config: Config) -> Iterator[int]:
 
 
 def _needed(config: Config, memory: Memory, place: Place) -> int:
-    return held(config, memory.sizes, place) + memory.activations
+    return held(config, memory.sizes, place) + memory.activations + rollout_bytes(config, memory)
 
 
 def _fits(config: Config, memory: Memory, place: Place) -> bool:

@@ -61,6 +61,35 @@ class Objective(typing.Protocol):
         """Hear that the optimizer has made its step number ``done``."""
         ...
 
+    def state(self, done: int) -> Mapping[str, Any]:
+        """Return what this process's next step needs and no step can draw again."""
+        ...
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore it."""
+        ...
+
+    def has_state(self, done: int) -> bool:
+        """Return whether there is any after so many steps."""
+        ...
+
+
+class Stateless:
+    """An objective of which every step draws all it needs."""
+
+    def stepped(self, done: int) -> None:
+        """Do nothing."""
+
+    def state(self, done: int) -> Mapping[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def has_state(self, done: int) -> bool:
+        return False
+
 
 def add_gradients(
     parallel: Parallel,

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.types import NoiseLevels, Soar, Update
+from training.sections import Soar, Update
+from training.types import NoiseLevels
 
 #: entries of the training table of the sampler's levels
 TABLE_LENGTH = 1000

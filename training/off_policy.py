@@ -9,7 +9,7 @@ import torch
 
 from training.defar import defar_term
 from training.defar import draw as draw_defar
-from training.method import Pass
+from training.method import Pass, Stateless
 from training.objectives import (
     LossSums,
     count_points,
@@ -18,16 +18,15 @@ from training.objectives import (
     normaliser,
     soar_terms,
 )
-from training.sections import Defar
+from training.sections import Defar, Soar
 from training.step import AnyDraws, Batch, Draw
-from training.types import Soar
 
 #: From a step's number and what an objective draws to this process's micro-batches of the step.
 Batches = Callable[[int, Draw], list[Batch]]
 
 
 @dataclass(frozen=True)
-class SoarObjective:
+class SoarObjective(Stateless):
     """SOAR; with weight 0, SFT."""
 
     settings: Soar
@@ -72,12 +71,9 @@ class SoarObjective:
             "loss_auxiliary": auxiliary / max(n_auxiliary, 1),
         }
 
-    def stepped(self, done: int) -> None:
-        """Do nothing: no state of its own."""
-
 
 @dataclass(frozen=True)
-class DefarObjective:
+class DefarObjective(Stateless):
     """DEFAR, or ReflexFlow."""
 
     settings: Defar
@@ -114,6 +110,3 @@ class DefarObjective:
             "loss_flow": means["flow"],
             "loss_direction": means["direction"],
         }
-
-    def stepped(self, done: int) -> None:
-        """Do nothing: no state of its own."""

@@ -31,6 +31,8 @@ from training.types import Config, TrainingError
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 EVALUATIONS_FILE = "evaluations.jsonl"
+#: In a folder of data: which records of what it holds, and by which scores they were chosen.
+SELECTION_FILE = "selection.json"
 #: Key of what ``auto`` settings came to, beside the identity.
 _CHOSEN = "chosen"
 
@@ -50,7 +52,7 @@ _ELSEWHERE = set(
 _LATER = set(
     "soar.paths soar.update soar.noise_scale soar.aux_chunk optimizer.kind accumulate defar "
     "deterministic gradient_checkpointing images images.record_sizes lora soar.upper_ratio "
-    "soar.shared_noise".split()
+    "soar.shared_noise nft flow_grpo d_opsd rewards reward_scaling".split()
 )
 
 
@@ -75,6 +77,8 @@ class Run:
     processes: int
     #: what a checkpoint's story says besides, of whoever handed the data
     remarks: Mapping[str, Any] = field(default_factory=dict)
+    #: what decides the values of its rewards; nothing where it has none
+    rewards: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def output(self) -> Path:
@@ -94,7 +98,8 @@ class Run:
         settings["processes"] = self.processes
         if self.config.method != "soar":
             del settings["soar"]
-        return {"settings": settings, "base": self.base.digest, "data": self.source.digest}
+        identity = {"settings": settings, "base": self.base.digest, "data": self.source.digest}
+        return {**identity, "rewards": dict(self.rewards)} if self.rewards else identity
 
     @property
     def digest(self) -> str:
@@ -247,6 +252,7 @@ class Run:
                 "digest": self.source.digest,
                 "size": len(self.source),
                 **dropped,
+                **_selection(Path(self.config.data)),
             },
             **self.remarks,
             "config": self.identity["settings"],
@@ -276,6 +282,12 @@ def _lines(file: Path, **types: type) -> list[dict[str, Any]]:
             )
         lines.append(line)
     return lines
+
+
+def _selection(data: Path) -> dict[str, Any]:
+    """Where selected data comes from, if it is such data."""
+    file = data / SELECTION_FILE
+    return {"selection": read_json(file)} if file.is_file() else {}
 
 
 def _leave_out(settings: dict[str, Any], config: BaseModel, names: Iterable[str]) -> None:

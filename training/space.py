@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from training.types import Config
+from training.types import COPIES, Config
 
 #: Bytes per value of a weight in float32.
 SINGLE = 4
@@ -32,8 +32,9 @@ class Sizes:
         return SINGLE * (self.trained if config.lora.rank else self.parameters + self.buffers)
 
     def state(self, config: Config) -> int:
-        """Return the bytes of a resume state: trained weights, moments and the average."""
-        weights = SINGLE * (2 if config.ema_decay else 1)
+        """Return the bytes of a resume state: trained weights, moments, the average and copies."""
+        copies = bool(config.ema_decay) + COPIES.get(config.method, (0, 0))[1]
+        weights = SINGLE * (1 + copies)
         return self.trained * (weights + MOMENTS[config.optimizer.kind])
 
 

@@ -22,6 +22,7 @@ from soar_bench.core.digests import digest_file
 from soar_bench.core.files import replace_atomically, sync, write_text
 from soar_bench.core.temporary import delete_folder
 from training.checkpoint import numbered
+from training.copies import Copies
 from training.parallel import Parallel, like, part, whole
 from training.types import TrainingError
 from training.zero import ZeroOptimizer
@@ -34,6 +35,9 @@ class Trained:
     transformer: Any
     optimizer: Any
     average: EMAModel | None = None
+    #: of the weights, and the names of those that no step can make again
+    copies: Copies | None = None
+    carried: tuple[str, ...] = ()
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The trained parameters, by name."""
@@ -68,7 +72,9 @@ class Trained:
 
     def state(self) -> dict[str, Any]:
         """This process's part of the resume state."""
+        copies = {} if self.copies is None else {"copies": self.copies.state(self.carried)}
         return {
+            **copies,
             "weights": {name: part(p.detach()) for name, p in self.held().items()},
             "optimizer": _map(self.optimizer.state_dict(), part),
             "average": None if self.average is None else _map(self.average.state_dict(), part),
@@ -96,23 +102,37 @@ class Trained:
             pairs = zip(self.average.shadow_params, state["average"]["shadow_params"], strict=True)
             for shadow, tensor in pairs:
                 part(shadow).copy_(tensor)
+        if self.copies is not None:
+            self.copies.load(state["copies"])
 
 
-def save_state(output: Path, step: int, trained: Trained, parallel: Parallel, run: str) -> None:
+def save_state(
+    output: Path,
+    step: int,
+    trained: Trained,
+    parallel: Parallel,
+    run: str,
+    samples: Mapping[str, Any] | None = None,
+) -> None:
     """Write the resume state after ``step`` steps; an older one goes once this one is whole.
 
-    ``run`` is the run's digest.
+    ``run`` is the run's digest; ``samples`` are what this process made and has yet to train on.
     """
     aside, folder = output / f".state-{step:06d}", output / f"state-{step:06d}"
     if parallel.main:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
     parallel.wait()
+    contents: dict[str, Mapping[str, Any]] = {}
     if parallel.main or parallel.sharded:
-        content = {"step": step, "run": run, "division": parallel.division, **trained.state()}
-        file = aside / f"process-{parallel.rank}.pt"
+        contents["process"] = trained.state()
+    if samples:
+        contents["samples"] = samples
+    for name, content in contents.items():
+        head = {"step": step, "run": run, "division": parallel.division}
+        file = aside / f"{name}-{parallel.rank}.pt"
         with replace_atomically(file) as part_file:
-            torch.save(content, part_file)
+            torch.save({**head, **content}, part_file)
         write_text(_digest_file(file), _digest_line(file))
     parallel.wait()
     if parallel.main:
@@ -162,6 +182,12 @@ def load_state(
     except Exception as error:
         raise _unreadable(file, error) from None
     return step
+
+
+def load_samples(output: Path, step: int, parallel: Parallel, run: str) -> dict[str, Any]:
+    """Return the samples that this process had made and not trained on; TrainingError as above."""
+    file = output / f"state-{step:06d}" / f"samples-{parallel.rank}.pt"
+    return _read(file, step, run, parallel.division)
 
 
 def _read(file: Path, step: int, run: str, division: str) -> dict[str, Any]:

@@ -8,13 +8,26 @@ Every setting stands here, once, with its default and its help text (``soar-benc
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from soar_bench.core.errors import TrainingError as TrainingError
 from soar_bench.core.precision import full_name
-from training.sections import BelowOne, Defar, NotNegative, Positive, Section, Share
+from training.sections import (
+    BelowOne,
+    Defar,
+    DOpsd,
+    FlowGrpo,
+    Nft,
+    NotNegative,
+    OnPolicy,
+    Positive,
+    Scaling,
+    Section,
+    Share,
+    Soar,
+)
 
 
 class Diverged(TrainingError):
@@ -29,66 +42,15 @@ class Stopped(Exception):
         self.step = step
 
 
-#: One-step updates of stochastic rollout paths.
-Update = Literal["flow_sde", "cps", "sde", "simple"]
-
-
-class Soar(Section):
-    """The auxiliary part of the objective. Symbols are those of docs/method.md."""
-
-    weight: NotNegative = 1.0
-    """Weight of auxiliary points (lambda). 0 is SFT."""
-    points: int = Field(default=6, ge=1)
-    """Re-noised points per sample and path (K)."""
-    rollout_steps: int = Field(default=40, ge=1)
-    """Steps of the sampler of which the rollout takes one (N)."""
-    guidance: NotNegative = 4.5
-    """Guidance scale of the rollout step (w)."""
-    paths: int = Field(default=1, ge=1)
-    """Rollout paths per sample (M): one of the ODE and M - 1 stochastic ones."""
-    update: Update = "flow_sde"
-    """One-step update of the stochastic paths."""
-    noise_scale: NotNegative = 0.5
-    """Noise scale of the stochastic paths (eta)."""
-    aux_chunk: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
-    """Auxiliary points per forward and backward pass. 0: all of a micro-batch. auto: the most that
-    the GPU's memory holds; on a CPU all. Peak memory is that of the larger of such a chunk and the
-    base pass; gradients are the same to rounding."""
-    sigma_floor: BelowOne = 0.0
-    """Smallest noise level at which a point is supervised; its target divides by that level. 0 is
-    the published rule."""
-    upper_ratio: Annotated[float, Field(ge=1)] | None = None
-    """Highest level of a point, as a multiple of its sample's own level and at most 1. null: always
-    1, as in the paper and the release, which accepts such a ratio and ignores it."""
-    shared_noise: bool = True
-    """Re-noise toward the sample's own noise, as published. false: toward new noise on each path,
-    the paper's ablation."""
-
-    @property
-    def chunk(self) -> int:
-        """Auxiliary points per pass; 0, as long as ``auto`` is not chosen: all."""
-        return 0 if self.aux_chunk == "auto" else self.aux_chunk
-
-    @field_validator("update", "noise_scale")
-    @classmethod
-    def _has_an_effect(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse a setting that would change nothing."""
-        if value == cls.model_fields[str(info.field_name)].default:
-            return value
-        if info.data.get("paths") == 1:
-            raise ValueError("only stochastic paths use it: set soar.paths to 2 or more")
-        update = info.data.get("update")
-        if info.field_name == "noise_scale" and update == "sde":
-            raise ValueError("the update sde has no noise scale: all its noise is new")
-        if info.field_name == "noise_scale" and update == "cps" and value > 1:
-            raise ValueError("it is a share of a right angle for the update cps: at most 1")
-        return value
-
-
 #: Objectives, by the names that commands take.
-Method = Literal["sft", "soar", "defar"]
+Method = Literal["sft", "soar", "defar", "nft", "flow-grpo", "d-opsd"]
 #: The section of settings that an objective alone reads.
-SECTION_OF = {"defar": "defar"}
+SECTION_OF = {"defar": "defar", "nft": "nft", "flow-grpo": "flow_grpo", "d-opsd": "d_opsd"}
+#: Objectives that train on images of their own making, and those that maximise rewards of them.
+ON_PROMPTS = ("nft", "flow-grpo", "d-opsd")
+REWARDED = ("nft", "flow-grpo")
+#: Copies of the trained weights that an objective holds, and those that a resume state has.
+COPIES = {"nft": (2, 1), "flow-grpo": (1, 0), "d-opsd": (1, 1)}
 
 
 class NoiseLevels(Section):
@@ -298,8 +260,18 @@ class Config(Section):
     """Where figures and images go besides metrics.jsonl: tensorboard, wandb (an extra)."""
     loss_limit: Positive = 100.0
     """Stop as diverged where the base loss is above this; predicting zero scores about 2."""
+    rewards: dict[str, float] = Field(default={})
+    """Rewards of nft and flow-grpo with their weights, as `pickscore: 1.0`: an evaluator's name, or
+    EVALUATOR/METRIC where it has several metrics. A metric of which less is better counts
+    negatively."""
+    reward_scaling: dict[str, Scaling] = Field(default={})
+    """How a reward enters the sum: `raw` (the default), `standard` (its mean and deviation in the
+    rollout taken out), `pickscore/26` (as published beside rewards in [0, 1])."""
     soar: Soar = Soar()
     defar: Defar = Defar()
+    nft: Nft = Nft()
+    flow_grpo: FlowGrpo = FlowGrpo()
+    d_opsd: DOpsd = DOpsd()
     noise: NoiseLevels = NoiseLevels()
     optimizer: Optimizer = Optimizer()
     lora: Lora = Lora()
@@ -330,9 +302,55 @@ class Config(Section):
                     f"the section {section} is read by {method} alone, not by {self.method}: leave "
                     "it out, or train that"
                 )
-        if self.method == "defar" and self.defar.uniform_levels and self.noise != NoiseLevels():
-            raise ValueError("noise is read by defar only with defar.uniform_levels: false")
+        if self.noise != NoiseLevels() and (
+            self.method in ON_PROMPTS or (self.method == "defar" and self.defar.uniform_levels)
+        ):
+            hint = " with defar.uniform_levels: true" if self.method == "defar" else ""
+            raise ValueError(f"{self.method}{hint} does not read the section noise: leave it out")
+        if self.method in ON_PROMPTS and self.caption_dropout:
+            raise ValueError(f"{self.method} drops no captions: leave caption_dropout out")
+        if self.method in ON_PROMPTS and self.images != DEFAULT_IMAGES:
+            raise ValueError(f"{self.method} reads prompts and no images: leave images out")
         return self
+
+    @model_validator(mode="after")
+    def _rewards_fit(self) -> Self:
+        if self.method not in REWARDED:
+            if self.rewards or self.reward_scaling:
+                raise ValueError(f"{self.method} maximises no rewards: leave them out")
+            return self
+        if not self.rewards:
+            raise ValueError(f"{self.method} needs rewards, such as `rewards: {{pickscore: 1.0}}`")
+        for name, weight in self.rewards.items():
+            if not weight:
+                raise ValueError(f"rewards.{name} has weight 0: leave it out")
+        for name in self.reward_scaling:
+            if name not in self.rewards:
+                raise ValueError(f"reward_scaling.{name}: no reward has that name")
+        section = SECTION_OF[self.method]
+        settings, per_process = self.rollouts, self.batch_size * self.accumulate
+        if settings.group % settings.updates:
+            raise ValueError(
+                f"{section}.group is {settings.group}, of which {settings.updates} steps cannot "
+                f"take equal shares: make it a multiple of {section}.updates"
+            )
+        if per_process * settings.updates % settings.group:
+            raise ValueError(
+                f"{section}.group is {settings.group}, but a process makes {per_process} * "
+                f"{settings.updates} images a rollout (batch_size * accumulate * updates), which "
+                "is no whole number of groups: make it a multiple"
+            )
+        if self.lora.dropout:
+            raise ValueError(
+                f"{self.method} repeats passes of its rollout, which dropout makes others: set "
+                "lora.dropout to 0"
+            )
+        return self
+
+    @property
+    def rollouts(self) -> OnPolicy:
+        """The settings of rollouts of ``nft`` or ``flow-grpo``."""
+        return self.nft if self.method == "nft" else self.flow_grpo
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

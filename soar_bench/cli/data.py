@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import AS_JSON, echo_lines, files_or_names
+from soar_bench.cli.common import AS_JSON, CACHE, DEVICE, echo_lines, files_or_names
 from soar_bench.cli.help import App
 
 app = App("Check training data, describe it, and show what is encoded.")
@@ -106,6 +106,81 @@ def stats(
     with stages() as show:
         report = stats(data, images, resolution, batch_size, partial(show, "read"))
     _print(report, stats_lines, as_json)
+
+
+@app.add("score", "soar-bench data score photos/ --evaluators aesthetic,pickscore")
+def score(
+    data: str = _DATA,
+    evaluators: list[str] = Option(..., help="Evaluators by name, as aesthetic,pickscore."),
+    cache: Path = CACHE,
+    batch_size: int = Option(64, min=1, help="Images that an evaluator sees at once."),
+    device: str = DEVICE,
+    image_folder: str = _FOLDER,
+    image: str = _IMAGE,
+    caption: str = _CAPTION,
+    split: str = _SPLIT,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Score every picture with its caption. Interrupted, the same command goes on."""
+    from soar_bench.core.progress import stages
+    from soar_bench.output.data import score_lines
+    from soar_bench.trainer.scored_data import score_data
+    from training.types import Images
+
+    images = Images(folder=image_folder, image=image, caption=caption, split=split)
+    with stages() as show:
+        scored = score_data(
+            data, images, files_or_names(evaluators), cache, device, batch_size, show
+        )
+    _print({"data": data, "metrics": scored.summary()}, score_lines, as_json)
+
+
+@app.add(
+    "select",
+    "soar-bench data select photos/ --metric aesthetic --at-least 6.8 --output photos-best",
+)
+def select(
+    data: str = _DATA,
+    metric: str = Option(..., help="Metric that decides."),
+    output: Path = Option(..., metavar="FOLDER", help="Folder of the new data set."),
+    at_least: float | None = Option(
+        None, help="Keep records with at least this value.  [default: none]"
+    ),
+    top_share: float | None = Option(
+        None, min=0, max=1, help="Keep this share of the scored records, the best.  [default: none]"
+    ),
+    top: int | None = Option(
+        None, min=1, help="Keep this number of records, the best.  [default: none]"
+    ),
+    evaluator: str = Option("", help="Evaluator of the metric.  [default: that of its name]"),
+    cache: Path = CACHE,
+    batch_size: int = Option(64, min=1, help="Images that an evaluator sees at once."),
+    device: str = DEVICE,
+    image_folder: str = _FOLDER,
+    image: str = _IMAGE,
+    caption: str = _CAPTION,
+    split: str = _SPLIT,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Write the records with the best scores as a data set that `train` reads.
+
+    Scores that `data score` has made are taken; others are made first.
+    """
+    from soar_bench.core.progress import stages
+    from soar_bench.output.data import select_lines
+    from soar_bench.trainer.scored_data import check_output, chosen, score_data, write_selection
+    from training.types import Images
+
+    rule = {"at_least": at_least, "top_share": top_share, "top": top}
+    check_output(output, rule)
+    images = Images(folder=image_folder, image=image, caption=caption, split=split)
+    with stages() as show:
+        scored = score_data(
+            data, images, [evaluator or metric.replace("_", "-")], cache, device, batch_size, show
+        )
+    kept = chosen(scored, metric, at_least, top_share, top)
+    given = {name: value for name, value in rule.items() if value is not None}
+    _print(write_selection(scored, metric, kept, given, output), select_lines, as_json)
 
 
 def _print(report: dict[str, Any], lines: Callable[..., Iterable[str]], as_json: bool) -> None:

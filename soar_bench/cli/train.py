@@ -22,7 +22,9 @@ def _help_settings(show: bool) -> None:
 
 
 def train(
-    method: Literal["sft", "soar", "defar"] = Argument(help="Objective."),
+    method: Literal["sft", "soar", "defar", "nft", "flow-grpo", "d-opsd"] = Argument(
+        help="Objective."
+    ),
     config: Path | None = Option(
         None, "--config", help="YAML file of settings (see configs/).  [default: none]"
     ),

@@ -196,3 +196,26 @@ def cache_lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"{kind:<8} {counts['files']:>8} files {counts['bytes'] / 1e6:>12.1f} MB"
     files, size = (sum(counts[of] for counts in kinds.values()) for of in ("files", "bytes"))
     yield f"{report['folder']}: {files} files, {size / 1e6:.1f} MB"
+
+
+def score_lines(report: dict[str, Any]) -> Iterator[str]:
+    """Yield a line per metric, for a person."""
+    for row in report["metrics"]:
+        line = f"{row['metric']}: {row['images']:,} images"
+        if "mean" in row:
+            line += f", mean {row['mean']:.4g}, deviation {row['std']:.3g}, quantiles " + ", ".join(
+                f"{name} {row[name]:.4g}" for name in ("10%", "50%", "90%", "99%")
+            )
+        if row["unscored"]:
+            line += f"; {row['unscored']:,} unscored"
+        yield line
+
+
+def select_lines(report: dict[str, Any]) -> Iterator[str]:
+    """Yield what was kept, for a person."""
+    ((rule, value),) = report["rule"].items()
+    yield (
+        f"{report['kept']:,} of {report['of']:,} records kept by {report['metric']}, "
+        f"{rule.replace('_', ' ')} {value:g}"
+        + (f" ({report['unscored']:,} unscored are not)" if report["unscored"] else "")
+    )

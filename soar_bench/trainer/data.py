@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache as cached
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +16,13 @@ from evaluators.shapes.geometry import IMAGE_SIZE
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.lengths import Cut, cut_at_least, cut_texts
+from soar_bench.shapes.captions import LEAD_INS, SIGN, TASKS, Metadata, every_caption
 from soar_bench.shapes.render import render
 from soar_bench.shapes.world import DISTRIBUTIONS, Distribution, example
+from soar_bench.suites import get_suite, names
+from soar_bench.suites.files import SUFFIXES
 from training.data import Source, open_listing
+from training.data.prompts import Prompts
 from training.data.records import caption_of
 from training.types import DEFAULT_IMAGES, Images
 
@@ -55,6 +64,52 @@ class ShapesSource:
 
     def size(self, index: int) -> tuple[int, int]:
         return IMAGE_SIZE, IMAGE_SIZE
+
+
+def open_prompts(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None = None) -> Prompts:
+    """Open prompts to make images of: a suite by name, a file of prompts, or the captions of data.
+
+    Metadata are those of the suite or file, as rewards by rules read them; of ``shapes-clean`` and
+    ``shapes-broad`` what their captions say. SoarBenchError if nothing is there.
+    """
+    kind = name.partition(":")[0]
+    if kind in DISTRIBUTIONS:
+        source = open_data(name)
+        captions = [source.caption(i) for i in range(len(source))]  # type: ignore[attr-defined]
+        return _distinct(captions, [_records()[caption] for caption in captions])
+    if name in names() or Path(name).suffix.lower() in SUFFIXES:
+        try:
+            prompts = get_suite(name).prompts
+            return _distinct([p.text for p in prompts], [p.metadata for p in prompts])
+        except SoarBenchError as error:
+            no_suite = error
+        try:  # a .jsonl or .csv may name images with captions
+            source = open_data(name, images, cache)
+        except SoarBenchError:
+            raise no_suite from None
+    else:
+        source = open_data(name, images, cache)
+    captions = [caption_of(source, i) for i in range(len(source))]
+    return _distinct(captions, [{}] * len(captions))
+
+
+@cached
+def _records() -> dict[str, Metadata]:
+    """What every caption of the embedded world says."""
+    return {
+        record["prompt"]: record
+        for tag, lead_in in product((*TASKS, SIGN), LEAD_INS)
+        for record in every_caption(tag, lead_in)
+    }
+
+
+def _distinct(texts: Sequence[str], metadata: Sequence[Mapping[str, Any]]) -> Prompts:
+    """Every prompt with its metadata once, in the order of their first places."""
+    pairs = {
+        json.dumps([text, record], sort_keys=True): (text, record)
+        for text, record in zip(texts, metadata, strict=True)
+    }
+    return Prompts([text for text, _ in pairs.values()], [record for _, record in pairs.values()])
 
 
 def open_data(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None = None) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -84,9 +85,8 @@ def measure(pipeline: Pipeline, config: Config) -> Memory:
 
         one, two = kept(config.batch_size), kept(2 * config.batch_size)
     each = (two - one) // config.batch_size
-    return Memory(
-        sizes, one - each * config.batch_size, each, largest_pass(config, config.soar.chunk)
-    )
+    fixed, latent = one - each * config.batch_size, 4 * math.prod(latents)
+    return Memory(sizes, fixed, each, largest_pass(config, config.soar.chunk), latent)
 
 
 def _autocast(sizes: Sizes, config: Config) -> int:

@@ -11,8 +11,8 @@ import yaml
 from soar_bench.pipelines.lengths import Cut, words
 from training.checkpoint import CHECKPOINT_FILE, checkpoint_folder, latest_checkpoint
 from training.data.checking import Checked
-from training.memory import Memory, Place, held
-from training.types import Config
+from training.memory import Memory, Place, held, rollout_bytes
+from training.types import REWARDED, Config
 
 _GIB = 2**30
 
@@ -50,6 +50,11 @@ class TrainPlan:
         return held(self.config, self.memory.sizes, self.place)
 
     @property
+    def rollout(self) -> int:
+        """Bytes of a process's samples of a rollout."""
+        return rollout_bytes(self.config, self.memory)
+
+    @property
     def _step(self) -> int:
         """Samples of an optimizer step."""
         return self.config.batch_size * self.config.accumulate * self.processes
@@ -74,6 +79,20 @@ class TrainPlan:
             return f"begun: {last.name} is its last checkpoint"
         return "begun" if output.exists() else "new"
 
+    def _rollouts(self) -> list[str]:
+        """How samples are made, where the objective makes its own."""
+        config = self.config
+        if config.method not in REWARDED:
+            return []
+        settings = config.rollouts
+        images = self._step * settings.updates
+        return [
+            f"# a rollout every {settings.updates} step{'s' if settings.updates > 1 else ''}: "
+            f"{images // settings.group} prompts x {settings.group} images in {settings.steps} "
+            f"sampler steps, {self.rollout / _GIB:.2f} GiB a process, beside the VAE and "
+            "the rewards' own models",
+        ]
+
     def as_json(self) -> dict[str, Any]:
         """For a program: the resolved settings, and what follows from them."""
         return {
@@ -85,7 +104,11 @@ class TrainPlan:
             "processes": self.processes,
             "parameters": self.memory.parameters,
             "trained": self.memory.trained,
-            "bytes": {"held": self.held, "activations": self.memory.activations},
+            "bytes": {
+                "held": self.held,
+                "activations": self.memory.activations,
+                "rollout": self.rollout,
+            },
         }
 
     def lines(self) -> list[str]:
@@ -102,6 +125,7 @@ class TrainPlan:
             f"# {self.held / _GIB:.2f} GiB of weights, gradients and optimizer, and about "
             f"{sizes.activations / _GIB:.2f} GiB of activations a process",
             *self._fits(),
+            *self._rollouts(),
             *(f"# {words(self.cut, self.samples, 'caption')}" for _ in self.cut[:1]),
             f"# {self.config.output}: {self.state}",
         ]

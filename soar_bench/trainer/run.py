@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from soar_bench.core.torchvision import mend_torchvision
 from soar_bench.pipelines import Pipeline, check_pipeline, digest_pipeline, pipeline_folder
-from soar_bench.trainer.data import cut_captions, open_data
+from soar_bench.trainer.data import cut_captions, open_data, open_prompts
 from soar_bench.trainer.pipeline import BasePipeline
 from soar_bench.trainer.plan import TrainPlan
 from training.callbacks import Callback, Progress, silent
 from training.data import Source
-from training.types import Config
+from training.rewards import Rewards
+from training.types import ON_PROMPTS, Config
 
 if TYPE_CHECKING:
     from training.run import Base
@@ -24,6 +25,7 @@ def train(
     *,
     source: Source | None = None,
     callbacks: Sequence[Callback] = (),
+    rewards: Rewards | None = None,
     watch: bool = True,
     progress: Progress = silent,
     note: Callable[[str], None] = lambda sentence: None,
@@ -31,7 +33,8 @@ def train(
     """Train as the settings say; return the folder of the last checkpoint.
 
     Goes on where a run of the same settings in ``config.output`` stopped. ``source`` is captioned
-    images in place of those that ``config.data`` names. ``callbacks`` are called with checkpoints
+    images, or prompts, in place of those that ``config.data`` names, ``rewards`` a callable in
+    place of the evaluators that ``config.rewards`` names. ``callbacks`` are called with checkpoints
     as training goes on, after those that the settings ask for (``validation``, ``evaluation``),
     which ``watch=False`` leaves out. ``progress`` hears of every stage, ``note`` of what a person
     should know. SoarBenchError if something is wrong that can be known before training; ``Stopped``
@@ -49,13 +52,14 @@ def train(
 
     base = _base(config)
     if source is None:
-        source = open_data(config.data, config.images, config.cache)
+        source = _source(config)
+    rewards = rewards or rewards_of(config)
     if watch:
         configured = callbacks_of(
             config, observe=lambda stage, done, total: progress(stage, done, total, {}), note=note
         )
         callbacks = [*configured, *callbacks]
-    return run(config, base, source, progress, callbacks, note, remarks)
+    return run(config, base, source, progress, callbacks, note, remarks, rewards)
 
 
 def check(
@@ -78,6 +82,7 @@ def check(
     from training.data.encoding import plan_for
     from training.deterministic import check_deterministic
     from training.memory import choose
+    from training.methods import contexts
     from training.optimizers import check_optimizer
     from training.parallel import usual_device, usual_place
     from training.run import Run
@@ -87,7 +92,7 @@ def check(
     if like is not None:
         checked, needs, chunk, cut = like.checked, like.memory, like.chunk, like.cut
     else:
-        source = open_data(config.data, config.images, config.cache)
+        source = _source(config)
         check_optimizer(config.optimizer)
         check_trackers(config)
         check_deterministic(config.deterministic)
@@ -102,11 +107,30 @@ def check(
         tokens = config.max_sequence_length
         cut = cut_captions(Pipeline(base.pipeline.folder), checked.source, tokens)
     callbacks_of(config)
-    run = Run(config, base, checked.source, place.processes)
+    rewards = rewards_of(config)
+    run = Run(config, base, checked.source, place.processes, rewards.identity if rewards else {})
     run.check()
-    encodings = plan_for(config, base.pipeline, checked.source, checked.sizes, usual_device())
+    encodings = plan_for(
+        config, base.pipeline, contexts(config, checked.source), checked.sizes, usual_device()
+    )
     run.check_space(base.pipeline.sizes(config), encodings.bytes_to_come())
     return TrainPlan(config, needs, checked, place, chunk, cut)
+
+
+def rewards_of(config: Config) -> Rewards | None:
+    """Return the rewards that the settings name, checked and not loaded; None if there are none."""
+    if not config.rewards:
+        return None
+    from soar_bench.trainer.rewards import EvaluatorRewards
+
+    return EvaluatorRewards(config.rewards)
+
+
+def _source(config: Config) -> Source:
+    """Return the data that the settings name: captioned images, or prompts."""
+    if config.method in ON_PROMPTS:
+        return open_prompts(config.data, config.images, config.cache)
+    return open_data(config.data, config.images, config.cache)
 
 
 def _base(config: Config) -> Base:

@@ -198,7 +198,7 @@ def test_settings_of_another_objective_are_refused(tiny_config):
 
     with pytest.raises(SoarBenchError, match="section defar is read by defar alone"):
         tiny_config(defar={"direction_weight": 2.0})
-    with pytest.raises(SoarBenchError, match=r"only with defar\.uniform_levels: false"):
+    with pytest.raises(SoarBenchError, match=r"with defar\.uniform_levels: true does not read"):
         tiny_config(method="defar", noise={"logit_mean": 1.0})
 
 

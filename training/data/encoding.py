@@ -18,6 +18,7 @@ import torch
 
 from training.cache import ALONE, Cache, Processes, Rows, write_tensors
 from training.data.order import BucketOrder, samples_of_step, variants_of
+from training.data.prompts import Prompts
 from training.data.records import Source, asked_size_of, caption_of, key_of
 from training.data.views import Size, bucket_of, bucket_sizes, cut, view
 from training.encoders import TEXT, VAE, Encoders, TrainingPipeline, check_pipeline
@@ -167,9 +168,10 @@ class EncodingPlan:
         keep: torch.dtype = torch.float32,
         cache: Cache | None = None,
     ) -> None:
-        """``buckets`` are sizes (width, height), of which each image takes number ``of_sample`` or,
-        without that, the one nearest to its own size (``sizes``, int [N, 2]); None: all are squares
-        of side ``resolution``. ``keep`` is the type that embeddings are stored in.
+        """Of :class:`Prompts` there are captions alone. ``buckets`` are sizes (width, height), of
+        which each image takes number ``of_sample`` or, without that, the one nearest to its own
+        size (``sizes``, int [N, 2]); None: all are squares of side ``resolution``. ``keep`` is the
+        type that embeddings are stored in.
         """
         self.encoders, self._cache = encoders, cache
         self._named: dict[str, list[Path]] = {}
@@ -189,8 +191,13 @@ class EncodingPlan:
         self._texts = [*numbers, ""]
         starts = range(0, len(self._texts), batch_size)
         texts = [_Shard(range(i, min(i + batch_size, len(self._texts)))) for i in starts]
+        pictures = (
+            []
+            if isinstance(source, Prompts)
+            else _image_shards(of_sample, buckets, images.crops, batch_size)
+        )
         self._latents = _Job(
-            *("latents", "encode", _image_shards(of_sample, buckets, images.crops, batch_size)),
+            *("latents", "encode", pictures),
             *(self._latents_of, self._images_identity),
             lambda shard: len(shard.rows) * encoders.latent_bytes(shard.size),
         )

@@ -1,0 +1,94 @@
+"""Rewards: evaluators as training sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from evaluators import registry
+from evaluators.scorer import Scorer, to_samples
+from evaluators.types import Evaluator, Metric
+from soar_bench.core.devices import AUTO
+from soar_bench.core.errors import SoarBenchError, unknown_name
+
+
+class EvaluatorRewards:
+    """Evaluators as rewards, a metric of each: larger is better, whatever the metric's direction.
+
+    Names are checked, and weights looked for, when it is made; evaluators are loaded when the first
+    images come.
+
+    Args:
+        names: an evaluator's name (or ``file.py``, as elsewhere), followed by ``/METRIC`` where it
+            has several metrics.
+        device: as of ``evaluators.load``.
+
+    Raises:
+        SoarBenchError: no such evaluator or metric, missing weights or packages.
+    """
+
+    def __init__(self, names: Iterable[str], device: str = AUTO) -> None:
+        self._device = device
+        self._chosen = {name: _choose(name) for name in names}
+        for evaluator, _ in self._chosen.values():
+            evaluator.check()
+        self._reasons: dict[str, str] = {}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._chosen)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """By reward: the metric's version, and what else decides the evaluator's values."""
+        return {
+            name: {"metric": metric.name, "version": metric.version, **evaluator.identity()}
+            for name, (evaluator, metric) in self._chosen.items()
+        }
+
+    @cached_property
+    def _scorers(self) -> dict[str, Scorer]:
+        """By reward."""
+        chosen = self._chosen.items()
+        return {name: Scorer(evaluator, self._device) for name, (evaluator, _) in chosen}
+
+    def __call__(
+        self, images: np.ndarray, prompts: Sequence[str], metadata: Sequence[Mapping[str, Any]]
+    ) -> dict[str, np.ndarray]:
+        """Return float64 [B] by name for images uint8 [B, H, W, 3]; NaN where unscored."""
+        samples = to_samples(list(images), list(prompts), list(metadata))
+        rewards = {}
+        for name, (_, metric) in self._chosen.items():
+            scores = [each[metric.name] for each in self._scorers[name].score(samples)]
+            for score in scores:
+                if score.value is None:
+                    self._reasons[name] = score.unscored
+            sign = 1 if metric.higher_is_better else -1
+            values = np.array([score.value for score in scores], np.float64)  # None becomes NaN
+            rewards[name] = sign * values
+        return rewards
+
+    def reason(self, name: str) -> str:
+        """Return why the last unscored sample of that reward has no score."""
+        return self._reasons.get(name, "")
+
+
+def _choose(name: str) -> tuple[Evaluator, Metric]:
+    """Return the evaluator and the metric that a reward's name means."""
+    head, _, chosen = name.rpartition("/")
+    if not head or ".py" in chosen:  # no metric, or a file's path
+        head, chosen = name, ""
+    evaluator = registry.resolve(head)
+    metrics = {metric.name: metric for metric in evaluator.metrics}
+    if not chosen:
+        main = evaluator.name.replace("-", "_")
+        chosen = main if len(metrics) > 1 else next(iter(metrics))
+        if chosen not in metrics:
+            choices = " or ".join(f"{name}/{metric}" for metric in metrics)
+            raise SoarBenchError(f"rewards: {name} has several metrics: choose {choices}")
+    if chosen not in metrics:
+        raise unknown_name(f"metric of {evaluator.name}", chosen, list(metrics))
+    return evaluator, metrics[chosen]

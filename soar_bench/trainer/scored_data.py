@@ -1,0 +1,195 @@
+"""Training data by reward: its pictures scored, and the best of them as a data set of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from soar_bench.core.devices import AUTO, choose
+from soar_bench.core.digests import digest_of
+from soar_bench.core.errors import SoarBenchError, unknown_name
+from soar_bench.core.files import replace_folder_atomically, write_text
+from soar_bench.scoring.judges import Judge, resolve_judges
+from soar_bench.scoring.scores import BATCH, Observer, score_samples
+from soar_bench.suites.types import PlannedSample, Prompt
+from soar_bench.trainer.data import open_data
+from training.data import METADATA_FILE, Source
+from training.data.records import FileSlice, caption_of, key_of
+from training.run import SELECTION_FILE
+from training.types import Images
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """A data set as a source of images to score."""
+
+    source: Source
+
+    @property
+    def name(self) -> str:
+        return f"data-{self.source.digest[:16]}"
+
+    def digest(self, sample: PlannedSample) -> str:
+        """The content's name, of bytes rather than pixels: no picture is decoded for it."""
+        return key_of(self.source, int(sample.prompt.id))
+
+    def pixels(self, sample: PlannedSample) -> np.ndarray:
+        return self.source[int(sample.prompt.id)][0]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A data set with the values of each metric: float64 [N], NaN where unscored."""
+
+    name: str
+    source: Source
+    values: Mapping[str, np.ndarray]
+    #: by metric: what decides its values, for the provenance of a selection
+    versions: Mapping[str, Any]
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Return number, unscored ones, mean, deviation and quantiles of each metric."""
+        rows = []
+        for name, values in self.values.items():
+            scored = values[~np.isnan(values)]
+            row = {"metric": name, "images": len(values), "unscored": len(values) - len(scored)}
+            if len(scored):
+                low, middle, high, most = np.quantile(scored, (0.1, 0.5, 0.9, 0.99)).tolist()
+                row |= {"mean": float(scored.mean()), "std": float(scored.std())}
+                row |= {"10%": low, "50%": middle, "90%": high, "99%": most}
+            rows.append(row)
+        return rows
+
+
+def score_data(
+    name: str,
+    images: Images,
+    evaluators: Sequence[str],
+    cache: Path,
+    device: str = AUTO,
+    batch_size: int = BATCH,
+    observe: Observer = lambda stage, done, total: None,
+) -> Scored:
+    """Score the pictures of a data set with their captions; what the cache has is not made again.
+
+    SoarBenchError if an evaluator is unknown or cannot run here, or the data is not there.
+    """
+    judges = resolve_judges(evaluators)
+    for judge in judges:
+        if judge.problem:
+            raise SoarBenchError(judge.problem)
+    source = open_data(name, images)
+    samples = [PlannedSample(Prompt(str(i), caption_of(source, i)), 0) for i in range(len(source))]
+    judged = score_samples(
+        judges, samples, _Pictures(source), cache, batch_size, choose(device), observe=observe
+    )
+    values = {
+        metric.name: np.array([s[metric.name].value for s in judged.results[judge.name]], float)
+        for judge in judges
+        for metric in judge.evaluator.metrics
+    }
+    versions = {m.name: _version(judge, m) for judge in judges for m in judge.evaluator.metrics}
+    return Scored(name, source, values, versions)
+
+
+def _version(judge: Judge, metric: Any) -> dict[str, Any]:
+    return {"evaluator": judge.given, "version": metric.version, **judge.identity}
+
+
+def check_output(folder: Path, rule: Mapping[str, float | None]) -> None:
+    """Raise SoarBenchError unless there is one rule, and no such folder."""
+    if sum(value is not None for value in rule.values()) != 1:
+        raise SoarBenchError("give one rule: --at-least, --top-share or --top")
+    if folder.exists():
+        raise SoarBenchError(f"{folder} exists already: name another --output, or delete it")
+
+
+def chosen(
+    scored: Scored,
+    metric: str,
+    at_least: float | None = None,
+    top_share: float | None = None,
+    top: int | None = None,
+) -> np.ndarray:
+    """Return the records that a rule keeps, in the order of the data: int64 [K].
+
+    One of a threshold, a share of the scored records or their number. Records without a
+    score are never kept; of equal scores the earlier record is.
+    """
+    if metric not in scored.values:
+        raise unknown_name("metric", metric, list(scored.values))
+    values = scored.values[metric]
+    ranked = np.argsort(-values, kind="stable")  # NaN last
+    ranked = ranked[: int((~np.isnan(values)).sum())]
+    if at_least is not None:
+        ranked = ranked[values[ranked] >= at_least]
+    else:
+        count = top if top is not None else round((top_share or 0) * len(ranked))
+        if count > len(ranked):
+            raise SoarBenchError(
+                f"--top {count} is more than the {len(ranked)} records that {metric} scored"
+            )
+        ranked = ranked[:count]
+    if not len(ranked):
+        best = np.nanmax(values) if (~np.isnan(values)).any() else float("nan")
+        raise SoarBenchError(
+            f"no record is kept: the best {metric} is {best:.4g} of {len(values)} records"
+        )
+    return np.sort(ranked)
+
+
+def write_selection(
+    scored: Scored, metric: str, kept: np.ndarray, rule: Mapping[str, float], folder: Path
+) -> dict[str, Any]:
+    """Write records as a data set that `train` reads, with its provenance; return the latter.
+
+    Pictures are links to the files where that is possible, otherwise copies of their bytes.
+    """
+    values = scored.values[metric]
+    provenance = {
+        "data": scored.name,
+        "digest": scored.source.digest,
+        "metric": metric,
+        **scored.versions[metric],
+        "rule": dict(rule),
+        "kept": len(kept),
+        "of": len(values),
+        "unscored": int(np.isnan(values).sum()),
+        "scores": digest_of([None if np.isnan(v) else v for v in values.tolist()]),
+    }
+    with replace_folder_atomically(folder) as aside:
+        lines = []
+        for index in kept.tolist():
+            name = _picture(scored.source, index, aside)
+            record = {"file_name": name, "text": caption_of(scored.source, index)}
+            lines.append(json.dumps({**record, metric: float(values[index])}, ensure_ascii=False))
+        write_text(aside / METADATA_FILE, "\n".join(lines) + "\n")
+        write_text(aside / SELECTION_FILE, json.dumps(provenance, indent=2, sort_keys=True) + "\n")
+    return provenance
+
+
+def _picture(source: Source, index: int, folder: Path) -> str:
+    """Put a record's picture into the folder; return its name there."""
+    records = getattr(source, "records", None)
+    if records is None:
+        name = f"{index:08d}.png"
+        Image.fromarray(source[index][0]).save(folder / name)
+        return name
+    record = records[index]
+    name = f"{index:08d}{Path(record.name).suffix.lower() or '.png'}"
+    place = record.place
+    if isinstance(place, FileSlice) and place.size is None and not place.offset:
+        try:
+            os.link(place.path.resolve(), folder / name)
+            return name
+        except OSError:  # another file system, or one without links
+            pass
+    (folder / name).write_bytes(place.read())
+    return name

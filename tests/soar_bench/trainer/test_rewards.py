@@ -1,0 +1,77 @@
+"""Evaluators as rewards, and prompts by name."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from evaluators import load
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.trainer.data import open_prompts
+from soar_bench.trainer.rewards import EvaluatorRewards
+
+PLUGIN = """
+from evaluators.types import Evaluator, Metric, Score
+
+class Two(Evaluator):
+    name = "two"
+    metrics = (
+        Metric("error", "share", (0.0, 1.0), False, "1", "here", "less is better"),
+        Metric("size", "pixels", (0.0, 1e6), True, "3", "here", "more is better"),
+    )
+
+    def score(self, samples):
+        return [
+            {
+                "error": Score(s.metadata["error"]) if "error" in s.metadata
+                else Score(None, "no error is given"),
+                "size": Score(float(s.image.shape[0])),
+            }
+            for s in samples
+        ]
+"""
+
+
+def test_a_reward_is_the_evaluators_value_and_unscored_is_no_number():
+    rewards = EvaluatorRewards(["shapes-clipscore", "shapes-geneval"], "cpu")
+    prompts = open_prompts("shapes-dev")
+    images = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3)).astype(np.uint8)
+    texts, metadata = list(prompts.texts[:3]), [*prompts.metadata[:2], {}]
+    values = rewards(images, texts, metadata)
+    expected = load("shapes-clipscore", "cpu")(list(images), texts)
+    np.testing.assert_array_equal(values["shapes-clipscore"], expected)
+    assert np.isnan(values["shapes-geneval"]).tolist() == [False, False, True]
+    assert rewards.reason("shapes-geneval")
+    assert set(rewards.identity) == {"shapes-clipscore", "shapes-geneval"}
+    json.dumps(rewards.identity)
+
+
+def test_of_several_metrics_one_is_named_and_less_is_turned_round(tmp_path):
+    file = tmp_path / "two.py"
+    file.write_text(PLUGIN)
+    with pytest.raises(SoarBenchError, match=r"several metrics: choose .*two\.py/error or"):
+        EvaluatorRewards([str(file)])
+    with pytest.raises(SoarBenchError, match="did you mean size"):
+        EvaluatorRewards([f"{file}/siz"])
+    rewards = EvaluatorRewards([f"{file}/error", f"{file}/size"], "cpu")
+    values = rewards(np.zeros((2, 8, 8, 3), np.uint8), ["a", "b"], [{"error": 0.25}, {}])
+    np.testing.assert_array_equal(values[f"{file}/error"], [-0.25, np.nan])
+    np.testing.assert_array_equal(values[f"{file}/size"], [8, 8])
+    assert rewards.reason(f"{file}/error") == "no error is given"
+
+
+def test_prompts_are_a_suites_a_files_or_datas_captions(tmp_path):
+    shapes = open_prompts("shapes-clean:50")
+    assert all(m["prompt"] == t for t, m in zip(shapes.texts, shapes.metadata, strict=True))
+    assert len(set(shapes.texts)) == len(shapes) <= 50
+    assert open_prompts("shapes-dev").metadata[0]["tag"] == "single_object"
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"prompt": "a cat", "answer": 1}\n{"prompt": "a cat", "answer": 1}\n')
+    mine = open_prompts(str(file))
+    assert (list(mine.texts), list(mine.metadata)) == (["a cat"], [{"answer": 1}])
+    assert mine.digest != open_prompts("shapes-dev").digest
+    for wrong in (str(tmp_path / "absent.txt"), "nonsense"):
+        with pytest.raises(SoarBenchError):
+            open_prompts(wrong)

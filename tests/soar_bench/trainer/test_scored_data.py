@@ -1,0 +1,110 @@
+"""Training data by reward: scored once, selected by a rule, with its provenance."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.trainer.scored_data import Scored, check_output, chosen, score_data
+from training.types import Images
+
+PLUGIN = """
+from evaluators.types import Evaluator, Metric, Score
+
+class Red(Evaluator):
+    name = "red"
+    metrics = (Metric("red", "share", (0.0, 1.0), True, "1", "here", "how red"),)
+
+    def score(self, samples):
+        open("CALLS_FILE", "a").write(f"{len(samples)}\\n")
+        return [
+            {"red": Score(None, "it is black") if not s.image.any()
+             else Score(float(s.image[..., 0].mean() / 255))}
+            for s in samples
+        ]
+"""
+
+
+def scored(values):
+    return Scored("data", None, {"m": np.array(values)}, {"m": {}})
+
+
+def test_the_rules_by_hand():
+    s = scored([0.1, np.nan, 0.9, 0.5, 0.5])
+    assert chosen(s, "m", at_least=0.5).tolist() == [2, 3, 4]
+    assert chosen(s, "m", top=2).tolist() == [2, 3], "of equal ones the earlier"
+    assert chosen(s, "m", top_share=0.5).tolist() == [2, 3]
+    assert chosen(s, "m", top_share=1.0).tolist() == [0, 2, 3, 4], "never one without a score"
+    with pytest.raises(SoarBenchError, match=r"the best m is 0\.9 of 5 records"):
+        chosen(s, "m", at_least=0.95)
+    with pytest.raises(SoarBenchError, match="more than the 4 records"):
+        chosen(s, "m", top=5)
+    with pytest.raises(SoarBenchError, match="metric"):
+        chosen(s, "other", top=1)
+    for rule in ({}, {"top": 1, "at_least": 0.5}):
+        with pytest.raises(SoarBenchError, match="give one rule"):
+            check_output(None, rule)
+
+
+@pytest.fixture()
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    lines = []
+    for i, red in enumerate((40, 0, 250, 160)):
+        Image.new("RGB", (16, 16), (red, 0, 0)).save(folder / f"{i}.png")
+        lines.append(json.dumps({"file_name": f"{i}.png", "text": f"red {red}"}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    plugin = tmp_path / "red.py"
+    plugin.write_text(PLUGIN.replace("CALLS_FILE", str(tmp_path / "calls")))
+    return folder, str(plugin)
+
+
+def test_scores_are_made_once_and_the_selection_trains_with_its_story(
+    photos, tmp_path, tiny_config, tiny_train
+):
+    from typer.testing import CliRunner
+
+    from soar_bench.cli import app
+
+    def main(arguments):
+        return CliRunner().invoke(app, arguments).exit_code
+
+    folder, plugin = photos
+    cache = ["--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    assert main(["data", "score", str(folder), "--evaluators", plugin, *cache]) == 0
+    calls = (tmp_path / "calls").read_text()
+    select = ["data", "select", str(folder), "--metric", "red", "--evaluator", plugin, *cache]
+    output = tmp_path / "best"
+    assert main([*select, "--top", "2", "--output", str(output)]) == 0
+    assert (tmp_path / "calls").read_text() == calls, "the cache had them"
+    records = [json.loads(x) for x in (output / "metadata.jsonl").read_text().splitlines()]
+    assert [record["text"] for record in records] == ["red 250", "red 160"]
+    for record, source in zip(records, ("2.png", "3.png"), strict=True):
+        assert (output / record["file_name"]).read_bytes() == (folder / source).read_bytes()
+    assert main([*select, "--top", "1", "--output", str(output)]) != 0, "it is there already"
+    checkpoint = tiny_train(tiny_config(data=str(output), steps=1, batch_size=2))
+    story = json.loads((checkpoint / "checkpoint.json").read_text())["data"]
+    assert story["size"] == 2
+    selection = story["selection"]
+    assert selection["data"] == str(folder)
+    assert selection["rule"] == {"top": 2}
+    assert (selection["kept"], selection["of"], selection["unscored"]) == (2, 4, 1)
+    assert selection["metric"] == "red"
+
+
+def test_the_embedded_worlds_data_is_scored_and_written_as_pictures(tmp_path):
+    from soar_bench.trainer.scored_data import write_selection
+    from training.data import open_listing
+
+    result = score_data("shapes-clean:6", Images(), ["shapes-clipscore"], tmp_path / "c", "cpu")
+    kept = chosen(result, "shapes_clipscore", top=3)
+    write_selection(result, "shapes_clipscore", kept, {"top": 3}, tmp_path / "best")
+    best = open_listing(str(tmp_path / "best"))
+    for i, index in enumerate(kept):
+        assert np.array_equal(best[i][0], result.source[index][0])
+        assert best[i][1] == result.source[index][1]

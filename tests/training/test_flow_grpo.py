@@ -1,0 +1,148 @@
+"""Flow-GRPO's steps, probabilities and loss, against torch.distributions and by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from training.advantages import EPSILON, advantages, combine
+from training.flow_grpo import clipped_loss, divergence, plan_of, step_of
+from training.objectives import interpolate, ode_step
+
+SHAPE = (2, 4, 4)
+
+
+def noise(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def a_step(kind, scale, seed=1, v=None, z=None):
+    sigma = torch.tensor([1.0, 0.9, 0.5, 0.2])
+    z = noise(4) if z is None else z
+    v = noise(4, seed) if v is None else v
+    return z, v, sigma, sigma - 0.1, step_of(kind, z, v, sigma, sigma - 0.1, scale, 0.9)
+
+
+def test_without_noise_the_sde_is_the_sampler_bit_for_bit():
+    z, v, sigma, sigma_next, step = a_step("sde", 0.0)
+    assert torch.equal(step.mean, ode_step(z, v, sigma, sigma_next))
+    assert torch.equal(step.sample(noise(4, 5)), step.mean)
+    assert torch.equal(a_step("ode", 0.7)[-1].sample(noise(4, 5)), step.mean)
+
+
+def test_without_noise_cps_is_the_sampler():
+    z, v, sigma, sigma_next, step = a_step("cps", 0.0)
+    torch.testing.assert_close(step.mean, ode_step(z, v, sigma, sigma_next), rtol=1e-5, atol=1e-5)
+
+
+def test_cps_keeps_the_marginal_of_a_point_mass():
+    """From z = s e the state is s' times unit noise, whatever the scale."""
+    sigma, sigma_next = torch.full((4000,), 0.8), torch.full((4000,), 0.55)
+    e = noise(4000)
+    z = interpolate(torch.zeros_like(e), e, sigma)
+    step = step_of("cps", z, e, sigma, sigma_next, 0.8, 0.9)
+    z_next = step.sample(noise(4000, 1))
+    assert z_next.std().item() == pytest.approx(0.55, rel=0.01)
+    assert z_next.mean().item() == pytest.approx(0, abs=0.01)
+
+
+def test_the_sde_step_in_float64_by_hand():
+    z, v, *_ = a_step("sde", 0.7)
+    step = a_step("sde", 0.7)[-1]
+    for row, s in enumerate([1.0, 0.9, 0.5, 0.2]):
+        g = 0.7 * math.sqrt(s / (1 - min(s, 0.9)))
+        x, u, d = z[row].double(), v[row].double(), -0.1
+        mean = x * (1 + g**2 / (2 * s) * d) + u * (1 + g**2 * (1 - s) / (2 * s)) * d
+        torch.testing.assert_close(step.mean[row].double(), mean, rtol=1e-5, atol=1e-5)
+        assert step.std[row].item() == pytest.approx(g * math.sqrt(0.1), rel=1e-5)
+
+
+def test_log_probabilities_are_those_of_a_normal_distribution():
+    step = a_step("sde", 0.7)[-1]
+    z_next = step.sample(noise(4, 3))
+    normal = torch.distributions.Normal(step.mean, step.std.expand_as(step.mean))
+    expected = normal.log_prob(z_next).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(step.log_prob(z_next), expected)
+
+
+@pytest.mark.parametrize("kind", ["sde", "cps"])
+def test_the_ratio_is_one_and_its_gradient_the_policy_gradient(kind):
+    """d/dv of the loss at the old policy is -A d log p / dv, by hand for one normal variable."""
+    v = noise(4, 1).double().requires_grad_()
+    z = noise(4).double()
+    sigma = torch.tensor([0.9, 0.8, 0.5, 0.2]).double()
+    step = step_of(kind, z, v, sigma, sigma - 0.1, 0.7, 0.95)
+    z_next = step.sample(noise(4, 2).double()).detach()
+    old = step.log_prob(z_next).detach()
+    ratio = (step.log_prob(z_next) - old).exp()
+    assert torch.equal(ratio, torch.ones(4).double())
+    advantage = torch.tensor([1.0, -2.0, 0.5, 3.0]).double()
+    clipped_loss(ratio, advantage, 1e-4).sum().backward()
+    s, d = sigma[:, None, None, None], -0.1
+    if kind == "sde":
+        g = 0.7 * (s / (1 - s)).sqrt()
+        slope = (1 + g**2 * (1 - s) / (2 * s)) * d  # of the mean in v
+        score = (z_next - step.mean.detach()) / (g**2 * 0.1)
+    else:
+        g = (s - 0.1) * math.sin(0.35 * math.pi)
+        slope = -(1 - (s - 0.1)) * s + ((s - 0.1) ** 2 - g**2).sqrt() * (1 - s)
+        score = 2 * (z_next - step.mean.detach())
+    expected = -advantage[:, None, None, None] * score * slope / math.prod(SHAPE)
+    torch.testing.assert_close(v.grad, expected)
+
+
+def test_the_clipped_loss_by_hand():
+    ratio = torch.tensor([1.5, 1.5, 0.5, 0.5])
+    advantage = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    expected = torch.tensor([-1.1, 1.5, -0.5, 0.9])
+    torch.testing.assert_close(clipped_loss(ratio, advantage, 0.1), expected)
+
+
+def test_the_papers_divergence_is_that_of_two_normals_and_the_codes_lacks_the_step():
+    step, other = a_step("sde", 0.7)[-1], a_step("sde", 0.7, seed=2)[-1]
+    first, second = (
+        torch.distributions.Normal(s.mean, s.std.expand_as(s.mean)) for s in (step, other)
+    )
+    expected = torch.distributions.kl_divergence(first, second).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(divergence(step, other, "paper"), expected)
+    torch.testing.assert_close(divergence(step, other, "code"), 0.1 * expected)
+    assert torch.equal(divergence(step, step, "code"), torch.zeros(4))
+
+
+def test_a_window_lies_in_the_first_steps_and_the_rest_is_the_sampler():
+    seen = set()
+    for place in (0.0, 0.3, 0.6, 0.99):
+        kinds, trained = plan_of("cps", 10, 3, 0.5, 0.99, place)
+        assert trained == list(range(trained[0], trained[0] + 3))
+        assert trained[-1] < 5
+        assert [i for i, kind in enumerate(kinds) if kind == "cps"] == trained
+        seen.add(trained[0])
+    assert seen == {0, 1, 2}
+    assert plan_of("sde", 10, 0, 0.5, 0.99, 0.5) == (["sde"] * 10, list(range(9)))
+    assert plan_of("cps", 10, 0, 0.5, 1.0, 0.5)[1] == list(range(9)), "its last step has no noise"
+
+
+def test_advantages_by_hand_with_unscored_and_flat_groups():
+    nan = np.nan
+    rewards = np.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0], [nan, 1.0, 4.0], [nan, nan, 2.0]])
+    values, used = advantages(rewards, "batch", 5.0)
+    std = np.std([1, 2, 3, 5, 5, 5, 1, 4, 2])
+    np.testing.assert_allclose(values[0], np.array([-1, 0, 1]) / (std + EPSILON))
+    np.testing.assert_allclose(values[2], np.array([0, -1.5, 1.5]) / (std + EPSILON))
+    assert used.tolist() == [[True] * 3, [False] * 3, [False, True, True], [False] * 3]
+    assert not values[[1, 3]].any()
+    of_group, _ = advantages(rewards, "group", 5.0)
+    np.testing.assert_allclose(of_group[0], np.array([-1, 0, 1]) / (np.std([1, 2, 3]) + EPSILON))
+    clipped, _ = advantages(np.array([[0.0] * 99 + [1.0]]), "group", 5.0)
+    assert clipped.max() == 5.0
+
+
+def test_several_rewards_are_one_sum_and_unscored_in_one_is_unscored_in_all():
+    raw = {"a": np.array([[26.0, 52.0]]), "b": np.array([[1.0, np.nan]])}
+    total = combine(raw, {"a": 1.0, "b": 0.5}, {"a": "pickscore/26"})
+    np.testing.assert_allclose(total, [[1.5, np.nan]])
+    scaled = combine({"a": np.array([[1.0, 3.0]])}, {"a": 2.0}, {"a": "standard"})
+    np.testing.assert_allclose(scaled, [[-2, 2]], rtol=1e-3)

@@ -1,0 +1,97 @@
+"""DiffusionNFT's loss where its minimiser is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from training.nft import nft_loss, old_decay, optimality
+
+SHAPE = (2, 4, 4)
+
+
+def noise(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def test_shares_of_the_branches():
+    advantage = torch.tensor([-9.0, -5.0, 0.0, 2.5, 5.0])
+    assert optimality(advantage, 5.0).tolist() == [0.0, 0.0, 0.5, 0.75, 1.0]
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0])
+def test_the_gradient_at_the_old_policy_is_the_rewards_share_of_sfts(beta):
+    """There v+ = v- = v_old, and d loss / dv = scale (2 r - 1) * d |x0_hat - x0|^2 / dv / w."""
+    z0, e, v_old = noise(4), noise(4, 1), noise(4, 2)
+    sigma = torch.tensor([0.3, 0.5, 0.7, 0.9]).double()
+    wide = sigma[:, None, None, None]
+    z = (1 - wide) * z0 + wide * e
+    r = torch.tensor([0.0, 0.25, 0.5, 1.0]).double()
+    v = v_old.clone().requires_grad_()
+    loss = nft_loss(v, v_old, v_old, z, sigma, z0, r, beta, 5.0)
+    assert not loss.contrast.any()
+    loss.policy.sum().backward()
+    error = z - wide * v_old - z0
+    w = error.abs().mean(dim=(1, 2, 3), keepdim=True)
+    share = (2 * r - 1)[:, None, None, None]
+    expected = 5 * share * 2 * error * (-wide) / w / error[0].numel()
+    torch.testing.assert_close(v.grad, expected)
+
+
+def test_the_minimiser_on_two_points_moves_toward_the_rewarded_one_by_the_analytic_amount():
+    """Data are +m and -m, both as likely; old is the mean of their velocities at one state.
+
+    With r the share of +m's positive branch and equal weights, the stationary point of
+    r |v+ - u1|^2 + (1-r) |v- - u1|^2 + (1-r) |v+ - u2|^2 + r |v- - u2|^2 for u1,2 = v_old +- u is
+    v = v_old + (2 r - 1) u / b.
+    """
+    beta, r1 = 0.5, 0.8
+    m, e = noise(1), noise(1, 1)
+    z0 = torch.cat([m, -m])
+    sigma = torch.tensor([0.6, 0.6]).double()
+    z = (0.4 * 0 + 0.6 * e).repeat(2, 1, 1, 1)  # one state, on the lines of noises that differ
+    targets = (z - z0) / 0.6
+    v_old = targets.mean(dim=0, keepdim=True)
+    r = torch.tensor([r1, 1 - r1], dtype=torch.float64)
+    expected = v_old + (2 * r1 - 1) * (targets[:1] - v_old) / beta
+    v = expected.clone().requires_grad_()
+    both, old = v.expand(2, *SHAPE), v_old.expand(2, *SHAPE)
+    positive, negative = beta * both + (1 - beta) * old, (1 + beta) * old - beta * both
+    # The loss without its weights, which depend on v: a parabola, flat at its minimum alone.
+    loss = sum(
+        (share * (z - 0.6 * branch - z0).square().mean(dim=(1, 2, 3))).sum()
+        for branch, share in ((positive, r), (negative, 1 - r))
+    )
+    loss.backward()
+    assert v.grad.abs().max() < 1e-12
+    # nft_loss moves the same way from the old policy.
+    v = v_old.clone().requires_grad_()
+    both, old = v.expand(2, *SHAPE), v_old.expand(2, *SHAPE)
+    nft_loss(both, old, old, z, sigma, z0, r, beta, 5.0).policy.sum().backward()
+    step = (expected - v_old).flatten()
+    cosine = torch.cosine_similarity(-v.grad.flatten(), step, dim=0)
+    assert cosine.item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_weights_have_no_gradient_and_a_floor():
+    z0 = noise(2)
+    sigma = torch.full((2,), 0.5).double()
+    v = torch.zeros_like(z0).requires_grad_()
+    loss = nft_loss(v, torch.zeros_like(z0), torch.zeros_like(z0), z0, sigma, z0, sigma, 1.0, 5.0)
+    assert torch.equal(loss.policy, torch.zeros(2).double())
+    loss.policy.sum().backward()
+    assert torch.isfinite(v.grad).all()
+
+
+def test_drift_is_the_squared_distance_from_the_reference():
+    v, reference = noise(3), noise(3, 1)
+    zero = torch.zeros(3).double()
+    loss = nft_loss(v, v, reference, v, zero, v, zero, 1.0, 5.0)
+    torch.testing.assert_close(loss.drift, (v - reference).square().mean(dim=(1, 2, 3)))
+
+
+def test_the_old_policys_schedules():
+    published = [old_decay(step, 0, 0.001, 0.5) for step in (0, 1, 300, 900)]
+    assert published == [0.0, 0.001, pytest.approx(0.3), 0.5]
+    late = [old_decay(step, 75, 0.0075, 0.999) for step in (74, 75, 76, 1000)]
+    assert late == [0.0, 0.0, 0.0075, 0.999]

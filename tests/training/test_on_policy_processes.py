@@ -1,0 +1,71 @@
+"""Two processes make and train on the rollouts of one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from processes import FSDP2, train_all
+from test_on_policy import metrics, weights
+
+REWARDED = {"rewards": {"shapes-clipscore": 1.0}}
+METHODS = {
+    "defar": {"method": "defar"},
+    "flow-grpo": {
+        "method": "flow-grpo",
+        "flow_grpo": {"group": 4, "steps": 3, "guidance": 2.0, "clip": 0.1},
+        **REWARDED,
+    },
+    "nft": {"method": "nft", "nft": {"group": 4, "steps": 3, "updates": 2}, **REWARDED},
+    "d-opsd": {"method": "d-opsd", "d_opsd": {"steps": 2, "teacher_decay": 0.5}},
+}
+
+
+def settings(tiny_config, tmp_path, name, **changes):
+    """Of four steps with eight samples each, in whatever number of processes."""
+    changes = {
+        "output": tmp_path / name,
+        "data": "shapes-clean:8",
+        "steps": 4,
+        "save_every": 3,
+        "cache": tmp_path / "cache",
+        "trackers": [],
+        # As in test_processes.py, so that a tolerance is meaningful.
+        "optimizer": {"lr": 1e-2, "epsilon": 1e-3},
+        **changes,
+    }
+    return tiny_config(**changes).model_dump(mode="json")
+
+
+@pytest.mark.parametrize("environment", [{}, FSDP2], ids=["ddp", "fsdp2"])
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_train_as_one_and_go_on_after_a_stop(
+    name, environment, tiny_config, tiny_train, tmp_path
+):
+    method = METHODS[name]
+    tiny_train(tiny_config(**settings(tiny_config, tmp_path, "alone", batch_size=8, **method)))
+    small = {"batch_size": 2, "accumulate": 2, **method}
+    whole = settings(tiny_config, tmp_path, "whole", **small)
+    parts = settings(tiny_config, tmp_path, "parts", **small)
+    train_all(
+        [{"settings": whole}, {"settings": parts, "stop": 2}, {"settings": parts}], **environment
+    )
+    one, two = metrics(tmp_path / "alone"), metrics(tmp_path / "whole")
+    for here, there in zip(one, two, strict=True):
+        for figure in ("loss", "grad_norm", *(f for f in here if f.startswith("reward"))):
+            assert there[figure] == pytest.approx(here[figure], rel=2e-3, abs=2e-4)
+    expected, found = (
+        weights(tmp_path / kind / "checkpoint-000004") for kind in ("whole", "parts")
+    )
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert two == metrics(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("environment", [{}, FSDP2], ids=["ddp", "fsdp2"])
+def test_in_bfloat16_too_the_ratio_is_one_before_the_first_update(
+    environment, tiny_config, tmp_path
+):
+    small = {"batch_size": 2, "accumulate": 2, "steps": 1, **METHODS["flow-grpo"]}
+    half = settings(tiny_config, tmp_path, "half", precision="bf16", **small)
+    train_all([{"settings": half}], **environment)
+    (first,) = metrics(tmp_path / "half")
+    assert first["ratio_off"] == first["kl"] == 0, "rollout and replay are the same passes"
