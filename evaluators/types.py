@@ -104,6 +104,13 @@ class Evaluator(ABC):
         for weights in self.weights:
             weights.digests()
 
+    def bring(self) -> str:
+        """Bring models that a package downloads itself, for ``soar-bench fetch``; say what came.
+
+        Returns an empty string where nothing is lacking. EvaluatorError if it cannot.
+        """
+        return ""
+
     def identity(self) -> dict[str, str]:
         """Return what decides values besides the metrics' versions, for example weights' digests.
 

@@ -6,7 +6,7 @@ numbers must not share a column. docs/metrics/ocr.md says which to use.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from textwrap import shorten
 
 import numpy as np
@@ -56,6 +56,10 @@ class OcrAccuracy(Evaluator):
 
     def check(self) -> None:
         self.engine.check()
+
+    def bring(self) -> str:
+        bring: Callable[[], str] | None = getattr(self.engine, "bring", None)
+        return bring() if bring is not None else ""
 
     def identity(self) -> dict[str, str]:
         return self.engine.identity()

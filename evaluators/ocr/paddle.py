@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,10 @@ from soar_bench.core.packages import install
 
 MODELS_VARIABLE = "SOAR_BENCH_PADDLEOCR_MODELS"
 _PACKAGES = ("paddlepaddle", "paddlepaddle-gpu")
+
+
+class ModelsMissing(EvaluatorError):
+    """The package is here, and its models are not."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +88,33 @@ class PaddleOcr:
         _, release = _release()
         for folder in self._folders():
             if lacking := [file for file in release.files if not (folder / file).is_file()]:
-                raise EvaluatorError(
+                raise ModelsMissing(
                     f"PaddleOCR's models are not here ({folder} lacks {', '.join(lacking)}): run "
-                    f"`python -c '{release.fetch}'` with a network, or name a folder that holds "
+                    "`soar-bench fetch ocr-paddle`, which is "
+                    f"`python -c '{release.fetch}'`, with a network, or name a folder that holds "
                     f"{release.detector} and {release.recogniser} in {MODELS_VARIABLE}"
                 )
+
+    def bring(self) -> str:
+        """Let PaddleOCR download its models, in a process of its own; see ``Evaluator.bring``."""
+        try:
+            self.check()
+            return ""
+        except ModelsMissing:
+            pass
+        _, release = _release()
+        command = [sys.executable, "-c", release.fetch]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            self.check()
+        except ModelsMissing:
+            last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+            raise EvaluatorError(
+                f"PaddleOCR did not bring its models ({last}): "
+                "look whether it reaches its servers from here, or copy their folders from another "
+                f"machine and name where they are in {MODELS_VARIABLE}"
+            ) from None
+        return f"PaddleOCR's models {release.detector} and {release.recogniser}: fetched"
 
     def identity(self) -> dict[str, str]:
         """Return the versions of both packages, and a digest of each model by its name."""

@@ -89,6 +89,8 @@ def fetch(
         if offline and isinstance(source, mirrors.AddressMirror):
             raise SoarBenchError("a mirror's address needs the network: drop --offline")
 
+    if source is not None and mirror is None and not dry_run:
+        _bring([*names, *suites.evaluators_of(suite)])
     plan = fetching.plan(sets, source, _say)
     echo_lines(f"{item.label}: here and whole" for item in plan.present)
     if not plan.missing:
@@ -119,6 +121,21 @@ def fetch(
         failures[-1] += f" (files that were not tried then: {untried})" if untried else ""
         echo_lines(failures, err=True)
         raise typer.Exit(1)
+
+
+def _bring(names: list[str]) -> None:
+    """Let packages of evaluators among the names download the models that they keep themselves."""
+    from evaluators import registry
+    from evaluators.types import EvaluatorError
+
+    for name in dict.fromkeys(names):
+        if name in registry.names():
+            try:
+                brought = registry.create(name).bring()
+            except EvaluatorError as error:  # a package, say, that is not installed here
+                _say(f"note: {name}: {error}")
+            else:
+                echo_lines([brought] if brought else [])
 
 
 def _verify(sets: list[FileSet], checkpoints: list[str]) -> None:

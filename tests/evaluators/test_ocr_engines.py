@@ -402,3 +402,23 @@ def test_a_tesseract_that_does_not_finish_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(tesseract, "_SECONDS", 0.2)
     with pytest.raises(EvaluatorError, match=r"did not finish in 0\.2 s"):
         read(RED)
+
+
+def test_paddles_own_download_brings_its_models(monkeypatch, tmp_path, capsys):
+    """``soar-bench fetch ocr-paddle`` lets the package download, once, and says what failed."""
+    install(monkeypatch, "2")
+    folders = [tmp_path / name for name in MODELS["2"]]
+    calls = []
+
+    def downloads(command, **_):
+        calls.append(command[-1])
+        if len(calls) > 1:
+            write_models(folders, "2")
+        return types.SimpleNamespace(stderr="Traceback\nno route to host\n")
+
+    monkeypatch.setattr(paddle.subprocess, "run", downloads)
+    engine = PaddleOcr(models=tmp_path)
+    with pytest.raises(EvaluatorError, match=r"did not bring its models \(no route to host\)"):
+        engine.bring()
+    assert engine.bring().endswith("fetched") and engine.bring() == ""
+    assert len(calls) == 2 and all("PaddleOCR(lang" in code for code in calls)

@@ -412,7 +412,13 @@ def test_the_docs_name_every_field_of_a_metric_and_every_step_of_an_evaluator():
     text = (ROOT / "docs" / "write-an-evaluator.md").read_text("utf-8")
     for field in Metric.__dataclass_fields__:
         assert f"| `{field}` |" in text
-    for step in ("check(self)", "identity(self)", "load(self, device, dtype)", "score(self, samp"):
+    for step in (
+        "check(self)",
+        "bring(self)",
+        "identity(self)",
+        "load(self, device, dtype)",
+        "score(self, samp",
+    ):
         assert f"`{step}" in text
     with pytest.raises(EvaluatorError):  # what the page promises of names that do not exist
         registry.create("colourfulness")
