@@ -628,7 +628,7 @@ def trained(tiny_pipeline: Path, transformer: Path, tmp_path: Path) -> Path:
         "method": "soar",
         "step": 6,
         "seed": 3,
-        "data": "d",
+        "data": {"digest": "d"},
         "config": {},
     }
     (folder / "checkpoint.json").write_text(json.dumps(story))
