@@ -55,6 +55,8 @@ def _faults(evaluator: object) -> Iterator[str]:
     shares: Any = evaluator.shares
     if not isinstance(shares, str):
         yield f"must declare shares as a word, not {shares!r}"
+    if not _is_tuple_of(evaluator.inputs, str):
+        yield f"must declare inputs as a tuple of names of metadata, not {evaluator.inputs!r}"
     if isinstance(evaluator, SetEvaluator):
         yield from _set_faults(evaluator)
 

@@ -95,6 +95,8 @@ class Evaluator(ABC):
     dtypes: tuple[str, ...] = ("float32",)
     #: evaluators with the same word are run together, so that they can share a loaded model
     shares: str = ""
+    #: metadata that must name a file in the suite's folder, which ``score`` then gets as a path
+    inputs: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise EvaluatorError, which says what to fetch or install, if it cannot run here.

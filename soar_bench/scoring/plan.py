@@ -17,6 +17,7 @@ from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.lengths import Cut, count_cut, cut_texts
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.images import ImageSet
+from soar_bench.scoring.inputs import check_inputs
 from soar_bench.scoring.judges import Judge, resolve_judges
 from soar_bench.scoring.scores import Observer, sample_key
 from soar_bench.scoring.sets import check_sets, set_keys
@@ -138,6 +139,7 @@ def _compared(source: Generation | ImageSet, judges: tuple[Judge, ...], options:
     to_score = {}
     for judge in judges:
         check_sets(judge.evaluator, source.samples)
+        check_inputs(judge.evaluator, source.samples)
         lacking = len(keys)
         if not judge.problem and not options.force:
             journal = judge.journal(options.cache, source.name)

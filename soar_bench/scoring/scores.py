@@ -5,19 +5,18 @@ A batch that lacks a score is scored as a whole, and only the lacking scores are
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluators.types import Sample
 from soar_bench.cache.images import ImageGone
 from soar_bench.cache.scores import Scores
 from soar_bench.core.digests import digest_of, file_digest
 from soar_bench.core.distributed import ALONE, Counter, Group
 from soar_bench.core.memory import image_budget
 from soar_bench.scoring.decoded import Decoded, ImageSource
+from soar_bench.scoring.inputs import sample_of
 from soar_bench.scoring.judges import Judge, sharing
 from soar_bench.scoring.sets import score_sets, set_keys
 from soar_bench.scoring.turns import Turn
@@ -53,11 +52,11 @@ def sample_key(sample: PlannedSample, image_digest: str) -> str:
     content of files that the metadata names (a reference image, a mask).
     """
     metadata = dict(sample.prompt.metadata)
-    files = {
-        name: file_digest(Path(value))
-        for name, value in metadata.items()
-        if isinstance(value, str) and "." in value and os.path.isfile(value)  # noqa: PTH113
-    }
+    paths = {name: sample.prompt.file(name) for name in metadata}
+    for name, value in metadata.items():
+        if paths[name] is None and isinstance(value, str) and "." in value:
+            paths[name] = Path(value) if os.path.isfile(value) else None  # noqa: PTH113
+    files = {name: file_digest(path) for name, path in paths.items() if path is not None}
     parts = [image_digest, sample.prompt.text, metadata]
     return digest_of([*parts, files] if files else parts)
 
@@ -156,9 +155,8 @@ def _score_batches(
             continue
         for t, turn in enumerate(turns):
             if each[t]:
-                # Copies of the metadata: an evaluator that writes into it changes no other's score.
                 to_judge = [
-                    Sample(image, sample.prompt.text, copy.deepcopy(dict(sample.prompt.metadata)))
+                    sample_of(turn.judge.evaluator, image, sample.prompt)
                     for image, sample in zip(images, planned, strict=True)
                 ]
                 turn.add([keys[i] for i in batch], to_judge)

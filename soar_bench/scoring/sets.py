@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.memory import out_of_memory, release
 from soar_bench.core.text import count
 from soar_bench.scoring.decoded import Decoded
+from soar_bench.scoring.inputs import sample_of
 from soar_bench.scoring.turns import HOPELESS, Turn, say
 from soar_bench.suites.types import PlannedSample
 
@@ -104,8 +104,7 @@ def score_sets(
         clock = time.monotonic()
         to_judge = {}
         for i, image in zip(batch, images, strict=True):
-            prompt = samples[i].prompt
-            to_judge[i] = Sample(image, prompt.text, copy.deepcopy(dict(prompt.metadata)))
+            to_judge[i] = sample_of(evaluator, image, samples[i].prompt)
         if evaluator.together == "run":
             rows |= _embedded_or_said(turn, to_judge)
         else:

@@ -56,6 +56,7 @@ def read_suite(name: str) -> Suite:
     evaluators, images = _evaluators(records)
     prompts, repeats = _prompts(file.stem, records)
     images = repeats if repeats > 1 else images
+    prompts = tuple(replace(prompt, folder=str(file.parent)) for prompt in prompts)
     description = f"{len(prompts)} prompts from {name}"
     if repeats == 1 and len(prompts) < len(records):
         description += f"; {len(records) - len(prompts)} lines that repeat others do not count"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from soar_bench.core.digests import digest_of
+from soar_bench.core.digests import digest_of, file_digest
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,20 @@ class Prompt:
     text: str
     #: the data that evaluators need, in their own format (for example GenEval's record)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    #: where files that the metadata name are looked for; empty where there is no such folder
+    folder: str = field(default="", compare=False)
+
+    def file(self, name: str) -> Path | None:
+        """Return the file inside the folder that metadata name; None if they name none."""
+        value = self.metadata.get(name)
+        if not self.folder or not isinstance(value, str) or "." not in value:
+            return None
+        try:
+            root = Path(self.folder).resolve()
+            path = (root / value).resolve()
+            return path if path.is_relative_to(root) and path.is_file() else None
+        except (OSError, ValueError):  # a text too long for a path, or with a NUL
+            return None
 
     @property
     def task(self) -> str:
@@ -40,9 +55,15 @@ class Suite:
     source: str = ""
 
     def digest(self) -> str:
-        """Return the SHA-256 of prompts, metadata and seed; not of the number of images."""
+        """Return the SHA-256 of prompts, metadata, the files that they name and the seed; not of
+        the number of images.
+        """
         prompts = [[p.id, p.text, dict(p.metadata)] for p in self.prompts]
-        return digest_of({"seed": self.seed, "prompts": prompts})
+        named = [(p.id, n, path) for p in self.prompts for n in p.metadata if (path := p.file(n))]
+        files = [[id, name, file_digest(path)] for id, name, path in named]
+        return digest_of(
+            {"seed": self.seed, "prompts": prompts} | ({"files": files} if files else {})
+        )
 
 
 @dataclass(frozen=True)
