@@ -85,14 +85,11 @@ class Judge:
         """
         import torch
 
-        rows = np.empty((len(questions), 0), np.float32)
+        rows = np.empty((len(questions), self.model.config.text_config.vocab_size), np.float32)
         for places, batch in self._batches(questions):
             with torch.inference_mode():
                 logits = self.model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1]
-            probabilities = logits.float().softmax(-1).cpu().numpy()
-            if not rows.size:
-                rows = np.empty((len(questions), probabilities.shape[1]), np.float32)
-            rows[places] = probabilities
+            rows[places] = logits.float().softmax(-1).cpu().numpy()
         return rows
 
     def hidden(self, questions: Sequence[Question], token: int) -> torch.Tensor:

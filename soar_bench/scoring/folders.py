@@ -320,11 +320,12 @@ def _check_files(folder: Path, rows: Sequence[_Row], images: Sequence[str]) -> N
         raise SoarBenchError(
             f"{len(missing)} of {len(rows)} rows have no image in {folder}: {_few(missing)}"
         )
-    texts = {v for row in rows for v in row.metadata.values() if isinstance(v, str) and "." in v}
-    named = row_of.keys() | {
-        Path(os.path.realpath(root / text)) for text in texts if "\0" not in text
-    }
-    stray = [image for image in images if Path(os.path.realpath(root / image)) not in named]
+    texts = {v for row in rows for v in row.metadata.values() if isinstance(v, str)}
+    stray = [
+        image
+        for image in images
+        if image not in texts and Path(os.path.realpath(root / image)) not in row_of
+    ]
     if stray:
         raise SoarBenchError(
             f"{len(stray)} of {len(images)} images in {folder} have no prompt: {_few(stray)}"
@@ -342,9 +343,8 @@ def _assemble(folder: Path, layout: str, rows: Sequence[_Row]) -> FolderImages:
     for row in rows:
         # A digest of the text, so that two folders' images of one text have one id.
         id = row.id if row.id is not None else digest_of(row.text)[:12]
-        prompt, first = prompts.setdefault(
-            id, (Prompt(id, row.text, dict(row.metadata), str(folder)), row)
-        )
+        own = Prompt(id, row.text, dict(row.metadata), str(folder))
+        prompt, first = prompts.setdefault(id, (own, row))
         if prompt.text != row.text:
             raise SoarBenchError(f"{first.where} and {row.where} have one id {id!r} and two texts")
         if different := _different(prompt.metadata, row.metadata):
