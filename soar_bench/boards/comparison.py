@@ -16,6 +16,7 @@ from soar_bench.boards import words
 from soar_bench.boards.agreement import agreements
 from soar_bench.boards.board import Board
 from soar_bench.boards.entrants import Entrant, check_measured_alike, group_seeds, mismatches
+from soar_bench.boards.over_optimised import over_optimised
 from soar_bench.boards.paper_table import paper_table
 from soar_bench.boards.rows import (
     ANALYTIC,
@@ -69,6 +70,8 @@ class Comparison:
         """Notes for a reader of the rows, a sentence or two each."""
         notes = words.notes(self.rows, self.board.entrants, self.mismatches, self.interval)
         shown = {row.metric for row in self.rows}
+        if shown == set(self.board.metrics):  # otherwise what fell may not be among them
+            notes += over_optimised(self.board.entrants, self.rows)
         pairs = (a for a in agreements(self.board) if {a.first, a.second} <= shown)
         return notes + [words.line(str(agreement)) for agreement in pairs]
 

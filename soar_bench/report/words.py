@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from soar_bench.boards.agreement import agreements
+from soar_bench.boards.over_optimised import over_optimised
 from soar_bench.boards.rows import BETTER, TESTS, WORSE, Row
 from soar_bench.boards.words import leaks
 from soar_bench.core.text import count
@@ -160,6 +161,7 @@ def warnings(board: Section) -> list[str]:
             )
         if row.value.scored and not math.isfinite(row.value_interval[0]):
             notes.append(f"{row.metric}: {row.entrant} has too few prompts for an interval.")
+    notes += over_optimised(board.entrants, board.rows)
     notes += map(str, agreements(board.board))
     trained = [e for e in board.entrants if e.runs[0].seed is not None]
     if trained and all(len(e.runs) == 1 for e in trained):
