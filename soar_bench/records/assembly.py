@@ -20,7 +20,7 @@ from soar_bench.records.model import (
     MetricSummary,
     RunDraft,
 )
-from soar_bench.records.run import score_frame
+from soar_bench.records.run import ranked_by, score_frame, suite_evaluators
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.images import ImageSet
 from soar_bench.scoring.judges import Judge
@@ -39,7 +39,14 @@ def draft(source: Generation | ImageSet, judges: Sequence[Judge], scores: pd.Dat
     """Return the identity of a run and its figures: equal for equal runs, whenever made."""
     evaluators = {judge.name: evaluator_record(judge) for judge in judges}
     figures = {"evaluators": evaluators, "metrics": summaries(scores, evaluators)}
-    return RunDraft.model_validate(subject(source) | figures)
+    record = RunDraft.model_validate(subject(source) | figures)
+    metrics = [metric for judge in judges for metric in judge.evaluator.metrics]
+    first = metrics[0].name
+    by_task = any(metric.aggregate == "task_mean" for metric in metrics)
+    if by_task or suite_evaluators(record.suite.name) or first == ranked_by(record):
+        return record
+    suite = record.suite.model_copy(update={"primary": first})
+    return record.model_copy(update={"suite": suite})
 
 
 def subject(source: Generation | ImageSet) -> dict[str, Any]:

@@ -171,6 +171,9 @@ class SuiteRecord(_Part):
     """Images per prompt; the mean where prompts have different numbers of images."""
     source: Text
     """The user's own file; empty for a named suite."""
+    primary: Text = ""
+    """Metric to rank by, of the evaluator that was named first; empty where the suite or the
+    metrics themselves say it."""
 
 
 class ProtocolRecord(_Part):

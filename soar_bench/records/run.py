@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from soar_bench.records.model import (
     Story,
     fault,
 )
+from soar_bench.suites import declared, names
 
 RUN_FILE = "run.json"
 SCORES_FILE = "scores.parquet"
@@ -298,6 +300,26 @@ def metrics_of(run: Run) -> Iterator[tuple[str, MetricRecord]]:
 
 
 def primary_metric(run: Run) -> tuple[str, MetricRecord]:
-    """Return the metric to rank by: the one that counts tasks, or else the first."""
-    metrics = list(metrics_of(run))
-    return next((m for m in metrics if m[1].aggregate == "task_mean"), metrics[0])
+    """Return the metric to rank by: see :func:`ranked_by`."""
+    return next(metric for metric in metrics_of(run) if metric[0] == ranked_by(run.record))
+
+
+def ranked_by(record: RunDraft) -> str:
+    """Return the name of the metric to rank by: what the record says; the first of the suite's
+    first evaluator that judged; the one that is a mean of tasks; or else the first by name.
+    """
+    evaluators = record.evaluators
+    metrics = {name: m for judge in evaluators.values() for name, m in judge.metrics.items()}
+    if record.suite.primary in metrics:
+        return record.suite.primary
+    for evaluator in suite_evaluators(record.suite.name):
+        if evaluator in evaluators:
+            return min(evaluators[evaluator].metrics)
+    by_task = sorted(name for name, metric in metrics.items() if metric.aggregate == "task_mean")
+    return by_task[0] if by_task else min(metrics)
+
+
+@cache
+def suite_evaluators(suite: str) -> tuple[str, ...]:
+    """Return the evaluators of a named suite, its primary one first; of any other name none."""
+    return declared(suite).evaluators if suite in names() else ()

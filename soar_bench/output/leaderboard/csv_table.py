@@ -35,7 +35,7 @@ def table_of(boards: Sequence[Leaderboard], page: Path) -> str:
     for board in boards:
         for row in board.rows:
             writer.writerows(_line(board, row, metric, page) for metric in row.cells)
-    writer.writerows(_published())
+    writer.writerows(_published())  # lines of their own suite and protocol, on no board
     return target.getvalue()
 
 

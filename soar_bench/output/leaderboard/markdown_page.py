@@ -21,9 +21,15 @@ def page_of(boards: Sequence[Leaderboard], results: Path, page: Path) -> str:
     parts += map(_wrapped, words.ABOUT[1:])
     for board in boards:
         parts += _board(board, page)
-    parts += [f"## {words.PUBLISHED_TITLE}\n", _wrapped(words.PUBLISHED_ABOUT), _plain(words.PAPER)]
-    parts += [f"{words.PUBLISHED_ONE_REWARD}\n", _plain(words.REWARDS)]
-    return "\n".join([*parts, f"{words.FURTHER_TITLE}\n", _plain(words.further_table())])
+    further = words.further_table(boards)
+    if words.has_published(boards) or further[1]:
+        parts += [f"## {words.PUBLISHED_TITLE}\n"]
+    if words.has_published(boards):
+        parts += [_wrapped(words.PUBLISHED_ABOUT), _plain(words.PAPER)]
+        parts += [f"{words.PUBLISHED_ONE_REWARD}\n", _plain(words.REWARDS)]
+    if further[1]:
+        parts += [f"{words.FURTHER_TITLE}\n", _plain(further)]
+    return "\n".join(parts)
 
 
 def _wrapped(text: str) -> str:

@@ -19,7 +19,9 @@ ABOUT = (
     "where the interval excludes zero. Where too little is known for an interval, there is none.",
     "A rank is the range of places that a checkpoint could have: below those that are "
     "significantly better and above those that are worse, by paired t-tests of every two on the "
-    "board (5%, with Holm's correction, which intervals do not have). Overlapping ranges are ties.",
+    "board (5%, with Holm's correction over all pairs, which intervals do not have). Overlapping "
+    "ranges are ties. The commands compare and report correct over the metrics of one pair "
+    "instead, so they can call a difference better or worse whose ranks overlap here.",
     "Values of two boards are not comparable: suite, settings or evaluator versions differ.",
 )
 
@@ -99,6 +101,11 @@ def links(row: Standing, page: Path) -> list[tuple[str, str]]:
     ]
 
 
+def has_published(boards: Sequence[Leaderboard]) -> bool:
+    """Return whether the paper's numbers belong on the page: a board has its suite and settings."""
+    return any(board.published for board in boards)
+
+
 def published_table(
     columns: Sequence[published.Column],
     rows: Sequence[published.PublishedRow] = published.TABLE,
@@ -122,10 +129,18 @@ FURTHER_TITLE = (
 )
 
 
-def further_table() -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of published numbers under other protocols."""
+def further_table(boards: Sequence[Leaderboard]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of published numbers under other protocols, of suites on the page and,
+    beside the paper's table, of all.
+    """
     header = ["model", "metric", "suite", "value", "protocol", "source"]
-    rows = [[r.model, r.name, r.suite, r.value, r.protocol, r.source] for r in published.FURTHER]
+    suites = {b.suite.name for b in boards if not b.imported and not b.suite.source}
+    every = has_published(boards)
+    rows = [
+        [r.model, r.name, r.suite, r.value, r.protocol, r.source]
+        for r in published.FURTHER
+        if every or (r.suite in suites and r.protocol != published.PROTOCOL)
+    ]
     return header, rows
 
 
