@@ -128,6 +128,12 @@ class Evaluator(ABC):
         """
         return
 
+    def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
+        """Return whether images of this prompt can have a score. A run of a suite without any such
+        prompt leaves the evaluator out.
+        """
+        return True
+
     @abstractmethod
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         """Return, for each sample in order, the score of each of ``metrics`` by its name."""

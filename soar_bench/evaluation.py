@@ -195,7 +195,7 @@ def evaluate(
         checkpoint = resolve(str(checkpoint), None if base is None else str(base))
     elif not isinstance(checkpoint, Checkpoint):
         checkpoint = from_memory(checkpoint)
-    checkpoint = replace(checkpoint, label=label) if label else checkpoint
+    checkpoint = checkpoint.named(label)
     if checkpoint.loaded is not None and device == AUTO:
         device = str(checkpoint.loaded.pipeline.device)
     chosen = None if evaluators is None else _listed(evaluators)

@@ -127,6 +127,9 @@ class GenEval(Evaluator):
     def identity(self) -> dict[str, str]:
         return {**super().identity(), **self.detector.identity()}
 
+    def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
+        return is_geneval(metadata)
+
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
         self.detector.load(device, dtype)
         what = "GenEval's colour classifier CLIP ViT-L/14"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluators.geneval.record import UNSCORED, check_record, is_geneval
@@ -32,6 +32,9 @@ class ShapesGenEval(Evaluator):
             aggregate="task_mean",
         ),
     )
+
+    def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
+        return is_geneval(metadata)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         return [{self.metrics[0].name: self._score(sample)} for sample in samples]

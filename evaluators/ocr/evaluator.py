@@ -6,8 +6,9 @@ numbers must not share a column. docs/metrics/ocr.md says which to use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import shorten
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,9 @@ class OcrAccuracy(Evaluator):
 
     def identity(self) -> dict[str, str]:
         return self.engine.identity()
+
+    def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
+        return bool(normalise(target_of(prompt) or ""))
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
         """Check the engine. It runs on the CPU; each process loads its own at its first image."""

@@ -38,9 +38,9 @@ def group_seeds(runs: Sequence[Run]) -> list[Entrant]:
     groups: dict[str, dict[str, Run]] = {}
     bases = {run.base for run in runs}
 
-    def place(run: Run) -> tuple[bool, bool]:
-        trained = run.seed is not None or bool(run.base)
-        return trained, run.record.checkpoint.digest not in bases
+    def place(run: Run) -> tuple[bool, bool, bool]:
+        trained, checkpoint = run.seed is not None or bool(run.base), run.record.checkpoint
+        return trained, checkpoint.digest not in bases, not checkpoint.labelled
 
     for run in sorted(runs, key=place):
         key = digest_of([run.group, run.board]) if several else run.group
@@ -54,13 +54,19 @@ def group_seeds(runs: Sequence[Run]) -> list[Entrant]:
             )
         group.setdefault(digest, run)
     seeds = {k: tuple(sorted(g.values(), key=lambda r: r.seed or 0)) for k, g in groups.items()}
-    names = {key: group[0].name for key, group in seeds.items()}
+    names = {key: _name(group) for key, group in seeds.items()}
     for suffix in (_board, _step, lambda key, run: f" ({key[:6]})")[0 if several else 1 :]:
         times = Counter(names.values())
         for key, name in names.items():
             if times[name] > 1:
                 names[key] = name + suffix(key, seeds[key][0])
     return [Entrant(names[key], group) for key, group in seeds.items()]
+
+
+def _name(seeds: Sequence[Run]) -> str:
+    """Return the runs' name; the training's where each seed has a label of its own."""
+    names = {run.name for run in seeds}
+    return names.pop() if len(names) == 1 else str(seeds[0].training["name"])
 
 
 def _board(key: str, run: Run) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +34,9 @@ class Checkpoint:
     story: dict[str, Any] = field(default_factory=dict)
     #: :class:`soar_bench.checkpoints.in_memory.Loaded`, a pipeline in memory; None: to be loaded
     loaded: Any = None
+    #: whether the user chose the label
+    labelled: bool = False
+
+    def named(self, label: str | None) -> Checkpoint:
+        """Return the same under a label of the user's, if there is one."""
+        return replace(self, label=label, labelled=True) if label else self

@@ -145,7 +145,7 @@ def carry_out(
     from soar_bench.core.progress import stages
     from soar_bench.core.terminal import new_console
     from soar_bench.evaluation import problems, run
-    from soar_bench.output.plan import plan_record, show_plans, title
+    from soar_bench.output.plan import plan_record, show_plans, titles
     from soar_bench.output.runs import unscored_reasons
     from soar_bench.output.tables import run_table
     from soar_bench.suites.leaks import sentence
@@ -159,9 +159,9 @@ def carry_out(
     if dry_run:
         return
     runs = []
-    for number, plan in enumerate(plans, start=1):
+    for number, (plan, title) in enumerate(zip(plans, titles(plans), strict=True), start=1):
         place = f"{number} of {len(plans)}: " if len(plans) > 1 else ""
-        with stages(title=place + title(plan), quiet=not group.main) as show:
+        with stages(title=place + title, quiet=not group.main) as show:
             runs.append(run(plan, options, show, show.note, group))
     leave(group)
     if not group.main:

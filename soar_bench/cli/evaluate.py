@@ -17,8 +17,8 @@ def evaluate(
     base: str | None = common.BASE,
     suite: list[str] = Option(
         ["shapes"],
-        help="Suites, separated by commas (see `soar-bench suites`); or a file of prompts: "
-        ".txt, .csv, .jsonl.",
+        help="Suites, separated by commas (see `soar-bench suites`), or a file of prompts: .txt, "
+        ".csv, .jsonl; SUITE:EVALUATOR+EVALUATOR chooses evaluators for one suite.",
     ),
     protocol: str | None = Option(
         None, help="Named settings of generation.  [default: the suite's]"
@@ -52,6 +52,10 @@ def evaluate(
         "--evaluators",
         help="Evaluators, separated by commas.  [default: the suite's]",
     ),
+    label: list[str] = Option(
+        [],
+        help="Names of the checkpoints on every page, separated by commas.  [default: their own]",
+    ),
     evaluator_dtype: str = common.EVALUATOR_DTYPE,
     batch_size: str = Option("auto", help="Images generated at once; does not change the numbers."),
     device: str = common.DEVICE,
@@ -67,11 +71,13 @@ def evaluate(
     What exists is not made again: interrupted or killed, the same command goes on. Under torchrun
     or `accelerate launch` the processes share the work.
     """
+    from dataclasses import replace
     from functools import partial
+    from itertools import zip_longest
 
     from soar_bench.checkpoints import resolve
     from soar_bench.core.distributed import join
-    from soar_bench.core.errors import Faults, found
+    from soar_bench.core.errors import Faults, SoarBenchError, found
     from soar_bench.evaluation import Options, prepare
     from soar_bench.scoring.judges import resolve_judges
     from soar_bench.scoring.plan import problems_of
@@ -92,16 +98,26 @@ def evaluate(
     all_steps = common.numbers("--steps", steps, int, 1)
     all_guidance = common.numbers("--guidance", guidance, float, 0)
     group = join()
-    names, faults = common.files_or_names(suite), Faults()
-    names = [name if limit is None else f"{name}{LIMIT}{limit}" for name in names]
+    labels = common.split(label)
+    if labels and len(labels) != len(checkpoints):
+        raise SoarBenchError(
+            f"--label names {len(labels)} checkpoints of {len(checkpoints)}: give one name for each"
+        )
+    chosen, faults = dict(map(_with_evaluators, common.files_or_names(suite))), Faults()
+    if limit is not None:
+        chosen = {f"{name}{LIMIT}{limit}": judges for name, judges in chosen.items()}
+    names = list(chosen)
     suites = found(faults.of(partial(get_suite, name, seed=seed)) for name in names)
     resolved = found(faults.of(partial(resolve, name, base)) for name in checkpoints)
     if faults.sentences:  # what the evaluators lack is told with what the rest lacks
-        wanted = options.evaluators or evaluators_of(names)
+        by_name = [chosen[n] or options.evaluators or evaluators_of([n]) for n in names]
+        wanted = tuple(dict.fromkeys(judge for judges in by_name for judge in judges))
         faults.of(lambda: faults.sentences.extend(problems_of(resolve_judges(wanted))))
     faults.tell()
+    resolved = [checkpoint.named(name) for checkpoint, name in zip_longest(resolved, labels)]
     plans = []
-    for of_suite in suites:
+    for of_suite, judges in zip(suites, chosen.values(), strict=True):
+        of_plan = replace(options, evaluators=judges or options.evaluators)
         named = get_protocol(protocol) if protocol else default_protocol(of_suite)
         settings = sweep(
             named,
@@ -111,8 +127,16 @@ def evaluate(
             max_sequence_length=max_sequence_length,
             dtype=dtype,
         )
-        plans += [prepare(c, of_suite, setting, options) for setting in settings for c in resolved]
+        plans += [prepare(c, of_suite, setting, of_plan) for setting in settings for c in resolved]
     common.carry_out(plans, options, group, dry_run=dry_run, as_json=as_json)
+
+
+def _with_evaluators(suite: str) -> tuple[str, tuple[str, ...]]:
+    """Return the suite of SUITE or SUITE:EVALUATOR+EVALUATOR, and its evaluators if named."""
+    name, colon, evaluators = suite.partition(":")
+    if not colon or Path(suite).exists():
+        return suite, ()
+    return name, tuple(part for part in evaluators.split("+") if part)
 
 
 def score(

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from soar_bench.pipelines.lengths import words
 from soar_bench.records.assembly import subject
+from soar_bench.records.labels import Named, told_apart
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.images import ImageSet
 from soar_bench.scoring.plan import Plan
@@ -21,7 +22,8 @@ def show_plans(plans: Sequence[Plan], console: Console) -> None:
     generated = [plan for plan in plans if isinstance(plan.source, Generation)]
     if generated:
         console.print(_table(generated))
-        for line in dict.fromkeys(_cut(plan) for plan in generated if plan.cut):
+        cut = [_cut(plan) for plan in generated if plan.cut]
+        for line in dict.fromkeys([*cut, *(line for plan in generated for line in plan.notes)]):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     for plan in plans:
         if isinstance(plan.source, ImageSet):
@@ -31,10 +33,19 @@ def show_plans(plans: Sequence[Plan], console: Console) -> None:
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def title(plan: Plan) -> str:
-    """Name a plan's work: its checkpoint, suite and protocol."""
-    checkpoint, suite, protocol = subject(plan.source).values()
-    return f"{checkpoint['label']} on {suite['name']} ({protocol['name']})"
+def titles(plans: Sequence[Plan]) -> list[str]:
+    """Name each plan's work: its checkpoint, suite and protocol."""
+    parts = [subject(plan.source) for plan in plans]
+    return [
+        f"{label} on {part['suite']['name']} ({part['protocol']['name']})"
+        for label, part in zip(labels(plans), parts, strict=True)
+    ]
+
+
+def labels(plans: Sequence[Plan]) -> list[str]:
+    """Return the name of each plan's checkpoint, as it is in every list."""
+    parts = [subject(plan.source)["checkpoint"] for plan in plans]
+    return told_apart([Named(p["label"], p["digest"], p["story"].get("step")) for p in parts])
 
 
 def _cut(plan: Plan) -> str:
@@ -51,12 +62,12 @@ def _table(plans: Sequence[Plan]) -> Table:
         table.add_column(name, overflow="fold")
     table.add_column("images to make", justify="right")
     table.add_column("to score", overflow="fold")
-    for plan in plans:
+    for plan, label in zip(plans, labels(plans), strict=True):
         total, missing = len(plan.samples), len(plan.to_generate)
         making = f"{missing} of {total}" if missing else f"0 (all {total} here)"
         scoring = ", ".join(f"{name} {count}" for name, count in plan.to_score.items() if count)
-        checkpoint, suite, protocol = subject(plan.source).values()
-        names = (checkpoint["label"], suite["name"], protocol["name"])
+        _, suite, protocol = subject(plan.source).values()
+        names = (label, suite["name"], protocol["name"])
         table.add_row(*map(escape, names), making, escape(scoring) or "nothing")
     return table
 
@@ -80,6 +91,7 @@ def plan_record(plans: Sequence[Plan]) -> list[dict[str, Any]]:
             "samples": len(plan.samples),
             "to_generate": len(plan.to_generate),
             "to_score": plan.to_score,
+            "left_out": list(plan.notes),
             "cut_prompts": {cut.encoder: cut.record() for cut in plan.cut},
             "images": str(plan.source.folder),
             "problems": list(plan.problems.values()),

@@ -74,7 +74,7 @@ def _row(entry: Entry, run: Run) -> dict[str, Any]:
     numbers: tuple[object, ...] = (None, None, "", "")
     if summary:
         numbers = (summary.value, summary.standard_error, summary.scored, summary.unscored)
-    names = (entry.id, run.label, record.suite.name, record.protocol.name, metric)
+    names = (entry.id, entry.label, record.suite.name, record.protocol.name, metric)
     return dict(zip(HEADER, (*names, *numbers, record.made.finished[:10]), strict=True))
 
 

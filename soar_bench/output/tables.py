@@ -16,6 +16,7 @@ from soar_bench.boards.rows import BETTER, WORSE, Row
 from soar_bench.boards.words import cells, details, format_value, header, line
 from soar_bench.doctor import Finding
 from soar_bench.records import Run
+from soar_bench.records.labels import told_apart
 
 
 def run_table(runs: Sequence[Run]) -> Table:
@@ -28,11 +29,12 @@ def run_table(runs: Sequence[Run]) -> Table:
         table.add_column("suite and protocol", overflow="fold")
     for name in ("metric", "value ± s.e.", "n", "unscored"):
         table.add_column(name, no_wrap=True)
-    for run, place in zip(runs, places, strict=True):
+    labels = told_apart([run.record.checkpoint.named for run in runs])
+    for run, place, label in zip(runs, places, labels, strict=True):
         board = Board.of([Entrant(run.name, (run,))])
         for name in board.metrics:
             value = board.value(0, name)
-            names = [run.label, name] if common else [run.label, place, name]
+            names = [label, name] if common else [label, place, name]
             numbers = (format_value(value), str(value.scored), str(value.unscored))
             table.add_row(*map(escape, names), *numbers)
     return table

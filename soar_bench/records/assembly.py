@@ -61,7 +61,7 @@ def _generated(source: Generation) -> dict[str, Any]:
             "label": checkpoint.label, "name": checkpoint.name, "form": checkpoint.form,
             "digest": checkpoint.digest, "revision": checkpoint.revision,
             "base": None if base is None else {"name": base[0], "digest": base[1]},
-            "story": checkpoint.story,
+            "story": checkpoint.story, **({"labelled": True} if checkpoint.labelled else {}),
         },
         "suite": {
             "name": suite.name, "digest": suite.digest(), "seed": suite.seed,

@@ -11,6 +11,7 @@ from pathlib import Path
 from soar_bench.checkpoints import is_here, resolve
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import first_few
+from soar_bench.records.labels import told_apart
 from soar_bench.records.run import RUN_FILE, SCORES_FILE, Run, read_run, read_runs, run_folders
 
 _SHOWN = 8
@@ -27,11 +28,15 @@ class Entry:
     run: Run | None
     #: why it is broken and what to do; empty if it is whole
     fault: str = ""
+    #: name of the checkpoint among others
+    shown: str = ""
 
     @property
     def label(self) -> str:
         """Name of the checkpoint, as far as it can be told."""
-        return self.run.label if self.run else self.folder.name.rpartition("-")[0]
+        if self.shown or self.run is None:
+            return self.shown or self.folder.name.rpartition("-")[0]
+        return self.run.label
 
     @property
     def checkpoint(self) -> str:
@@ -60,8 +65,14 @@ def survey(results: Path) -> list[Entry]:
     """Return every record under ``results``, broken ones too. SoarBenchError without results."""
     entries = [look(folder) for folder in run_folders(results)]
     times = Counter(entry.id for entry in entries)
+    runs = [entry.run for entry in entries if entry.run]
+    shown = iter(told_apart([run.record.checkpoint.named for run in runs]))
     return [
-        replace(entry, id=_place(entry, results)) if times[entry.id] > 1 else entry
+        replace(
+            entry,
+            id=_place(entry, results) if times[entry.id] > 1 else entry.id,
+            shown=next(shown) if entry.run else "",
+        )
         for entry in entries
     ]
 
@@ -85,7 +96,8 @@ def select(results: Path, name: str) -> Entry:
     entries = survey(results)
     for meant in (
         [entry for entry in entries if name in (entry.id, entry.folder.name)],
-        [entry for entry in entries if name in (entry.label, entry.checkpoint)],
+        [entry for entry in entries if name == entry.label],
+        [e for e in entries if name in (e.run.label if e.run else e.label, e.checkpoint)],
         [entry for entry in entries if name in _place(entry, results)],
     ):
         if len(meant) == 1:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from soar_bench.core.digests import digest_of
+from soar_bench.records.labels import Named
 
 if TYPE_CHECKING:
     from evaluators.types import Metric
@@ -137,6 +138,13 @@ class CheckpointRecord(_Part):
     story: Story
     """The trainer's part of ``checkpoint.json``; empty for what was not trained here. Of images
     from elsewhere the one key ``imported``: their origin."""
+    labelled: bool = False
+    """Whether the user chose the label, so that every page shows it."""
+
+    @property
+    def named(self) -> Named:
+        """What it is told apart by from others of its label."""
+        return Named(self.label, self.digest, self.story.get("step"))
 
     @property
     def tool(self) -> str:

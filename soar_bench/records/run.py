@@ -173,6 +173,8 @@ class Run:
         """Name of the group for tables."""
         if self.imported:
             return f"{self.label} (images)"
+        if self.record.checkpoint.labelled:
+            return self.label
         return self.training["name"] if self.training else self.label
 
 

@@ -57,6 +57,8 @@ class Plan:
     to_score: dict[str, int]
     #: text encoders that read only the beginning of some prompts
     cut: Sequence[Cut] = ()
+    #: sentences on what was left out
+    notes: Sequence[str] = ()
 
     @property
     def samples(self) -> Sequence[PlannedSample]:
@@ -79,11 +81,31 @@ def prepare(checkpoint: Checkpoint, suite: Suite, protocol: Protocol, options: O
     Evaluators that cannot run are among ``Plan.problems``.
     """
     image_size(checkpoint, protocol)
-    judges = resolve_judges(options.evaluators or suite.evaluators, options.evaluator_dtype)
+    named = resolve_judges(options.evaluators or suite.evaluators, options.evaluator_dtype)
+    judges, notes = _able(named, suite)
     images_per_prompt = options.images_per_prompt or suite.images_per_prompt
     generation = Generation(checkpoint, suite, protocol, options.cache, images_per_prompt)
     _make_folders(options)
-    return replace(_compared(generation, judges, options), cut=_cut(generation))
+    plan = _compared(generation, judges, options)
+    return replace(plan, cut=_cut(generation), notes=notes)
+
+
+def _able(judges: tuple[Judge, ...], suite: Suite) -> tuple[tuple[Judge, ...], tuple[str, ...]]:
+    """Return the judges of any of the suite's prompts, and a note on each other. SoarBenchError if
+    there is none.
+    """
+    unable = [
+        judge.given
+        for judge in judges
+        if not any(judge.evaluator.can_judge(p.text, p.metadata) for p in suite.prompts)
+    ]
+    if len(unable) == len(judges):
+        raise SoarBenchError(
+            f"{' and '.join(unable)} can judge no prompt of {suite.name}: name another evaluator "
+            "with --evaluators, or leave the suite out"
+        )
+    notes = (f"{name} can judge no prompt of {suite.name}: left out there" for name in unable)
+    return tuple(judge for judge in judges if judge.given not in unable), tuple(notes)
 
 
 def _cut(generation: Generation) -> list[Cut]:

@@ -1,0 +1,39 @@
+"""Names of checkpoints in lists: one for each, wherever it is listed. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Named(NamedTuple):
+    """What a checkpoint is told apart by."""
+
+    label: str
+    digest: str
+    #: step of its training; None for what was not trained here
+    step: int | None
+
+
+def told_apart(checkpoints: Sequence[Named]) -> list[str]:
+    """Return the label of each, with its step, or else a part of its digest, where it stands for
+    several checkpoints.
+    """
+    labels = [checkpoint.label for checkpoint in checkpoints]
+    for suffix in (_step, _digest):
+        digests: dict[str, set[str]] = {}
+        for label, checkpoint in zip(labels, checkpoints, strict=True):
+            digests.setdefault(label, set()).add(checkpoint.digest)
+        labels = [
+            label + suffix(checkpoint) if len(digests[label]) > 1 else label
+            for label, checkpoint in zip(labels, checkpoints, strict=True)
+        ]
+    return labels
+
+
+def _step(checkpoint: Named) -> str:
+    return "" if checkpoint.step is None else f", step {checkpoint.step}"
+
+
+def _digest(checkpoint: Named) -> str:
+    return f" ({checkpoint.digest[:6]})"
