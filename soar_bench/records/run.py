@@ -33,7 +33,7 @@ from soar_bench.records.model import (
     Story,
     fault,
 )
-from soar_bench.suites import declared, names
+from soar_bench.suites import LIMIT, declared, names
 
 RUN_FILE = "run.json"
 SCORES_FILE = "scores.parquet"
@@ -324,4 +324,5 @@ def ranked_by(record: RunDraft) -> str:
 @cache
 def suite_evaluators(suite: str) -> tuple[str, ...]:
     """Return the evaluators of a named suite, its primary one first; of any other name none."""
-    return declared(suite).evaluators if suite in names() else ()
+    whole = suite.partition(LIMIT)[0]
+    return declared(whole).evaluators if whole in names() else ()
