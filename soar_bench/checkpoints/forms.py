@@ -55,7 +55,7 @@ def find(name: str) -> Located:
         raise SoarBenchError(
             f"the name of {path.absolute()} is not UTF-8: rename the folder or file"
         )
-    if path.exists():
+    if _exists(path):
         return _at(path, _label(path))
     if name.endswith(IN_MEMORY):
         raise SoarBenchError(
@@ -70,6 +70,13 @@ def find(name: str) -> Located:
     if repository.inside:
         label += "-" + Path(repository.inside).stem
     return replace(_at(place, label), revision=commit)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for a path
+        return False
 
 
 def _at(path: Path, label: str) -> Located:

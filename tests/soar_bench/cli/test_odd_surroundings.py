@@ -31,6 +31,13 @@ def test_an_empty_name_is_not_the_current_folder(name, tiny_pipeline, monkeypatc
         resolve(name)
 
 
+def test_a_name_too_long_for_a_path_is_shown_in_part():
+    with pytest.raises(SoarBenchError) as refused:
+        resolve("a" * 5000)
+    assert "is named" in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
 def test_a_folder_whose_name_is_not_utf8_is_named(tiny_pipeline, tmp_path, monkeypatch):
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff")
     shutil.copytree(tiny_pipeline, odd)
