@@ -25,9 +25,9 @@ def test_several_nodes_write_the_record_of_one_process(tiny_pipeline, tmp_path):
     scripts = {
         "scontrol": "printf 'localhost\\nlocalhost\\n'",
         "torchrun": f'exec {sys.executable} -m torch.distributed.run "$@"',
-        "srun": "status=0; for node in 0 1; do SLURM_NODEID=$node SLURM_PROCID=$node SLURM_LOCALID=0 "
-        'SLURM_NTASKS=2 "$@" & pids="$pids $!"; done; for pid in $pids; do wait $pid || status=1; '
-        "done; exit $status",
+        "srun": "status=0; export SLURM_NTASKS=2 SLURM_LOCALID=0; for node in 0 1; do "
+        'SLURM_NODEID=$node SLURM_PROCID=$node "$@" & pids="$pids $!"; done; '
+        "for pid in $pids; do wait $pid || status=1; done; exit $status",
     }
     for name, text in scripts.items():
         (tools / name).write_text(f"#!/bin/bash\n{text}\n")
