@@ -71,7 +71,7 @@ def train(
     check_optimizer(config.optimizer)
     check_trackers(config)
     check_deterministic(config.deterministic)
-    parallel = Parallel(config.precision)
+    parallel = Parallel(config.precision, config.working_copy)
     checked = check(
         source,
         config.images,
@@ -138,6 +138,7 @@ def train(
             with deterministic(config.deterministic):
                 # What the model itself draws, as dropout does, is another on each process.
                 torch.manual_seed(key(config.seed, step, parallel.rank, "model"))
+                parallel.refresh()
                 try:
                     batches = objective.batches(step)
                 except RolloutStopped:  # nothing has changed since the last step

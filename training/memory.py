@@ -96,8 +96,11 @@ def held(config: Config, sizes: Sizes, place: Place = Place()) -> int:
     buffers = sizes.buffers * (half if config.lora.rank else SINGLE)
     copies = bool(config.ema_decay) + COPIES.get(config.method, (0, 0))[0]
     states = MOMENTS[config.optimizer.kind] + SINGLE * copies
+    # FSDP2 gathers its copy block by block.
+    copy = 2 * sizes.trained if config.working_copy and not any(place.divided) else 0
     return (
-        (frozen + sizes.trained * SINGLE) // weights
+        copy
+        + (frozen + sizes.trained * SINGLE) // weights
         + sizes.trained * SINGLE // gradients
         + sizes.trained * states // moments
         + buffers

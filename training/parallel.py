@@ -8,8 +8,8 @@ then holds, saves and restores its own part of them, of the optimizer's moments 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -36,6 +36,7 @@ from soar_bench.core.packages import install
 from training.cache import Processes
 from training.memory import Place
 from training.types import TrainingError
+from training.working_copy import WorkingCopy, in_bfloat16
 from training.zero import ZeroOptimizer, configure, gathered
 
 #: Time that processes wait for one another: encoding and evaluating take longer than the libraries'
@@ -46,8 +47,11 @@ _PATIENCE = timedelta(hours=6)
 class Parallel:
     """The processes of one training, seen from one of them."""
 
-    def __init__(self, precision: str) -> None:
-        """``precision`` is ``fp32`` or ``bf16``: float32 weights, with passes in bfloat16."""
+    def __init__(self, precision: str, working_copy: bool = False) -> None:
+        """``precision`` is ``fp32`` or ``bf16``: float32 weights, with passes in bfloat16.
+
+        With ``working_copy`` these read a bfloat16 copy of the weights (training/working_copy.py).
+        """
         kwargs = [
             InitProcessGroupKwargs(timeout=_PATIENCE),
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
@@ -60,12 +64,19 @@ class Parallel:
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
         self._bf16 = bf16 = precision == "bf16"
         self._engine: Any = None
+        self._rounded = working_copy
+        self._copy: WorkingCopy | None = None
         if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+            if working_copy:
+                raise TrainingError(
+                    "DeepSpeed's passes read the weights that it steps, and no copy of them: set "
+                    "working_copy to false, or launch with DDP or FSDP2"
+                )
             self._accelerator = _with_deepspeed(cpu, kwargs)
             return
         self._accelerator = Accelerator(
             cpu=cpu,
-            mixed_precision="bf16" if bf16 else "no",
+            mixed_precision="bf16" if bf16 and not working_copy else "no",
             # The launcher may ask for accumulation too, by which accelerate would divide the loss.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             kwargs_handlers=kwargs,
@@ -146,7 +157,11 @@ class Parallel:
 
         ``clip_norm`` is that of ``clip``, which DeepSpeed has to know beforehand.
         """
-        if self._bf16 and self.sharded:  # accelerate casts the passes of the others
+        if self._rounded:
+            # FSDP2 gathers weights in bfloat16: that is its copy.
+            self._copy = None if self.sharded else WorkingCopy(transformer)
+            transformer.forward = in_bfloat16(transformer.forward, self._copy)
+        elif self._bf16 and self.sharded:  # accelerate casts the passes of the others
             cast = torch.autocast(self.device.type, torch.bfloat16)
             transformer.forward = convert_outputs_to_fp32(cast(transformer.forward))
         if self._accelerator.distributed_type != DistributedType.DEEPSPEED:
@@ -161,7 +176,13 @@ class Parallel:
         self._engine, _ = self._accelerator.prepare(transformer, optimizer)
         return self._engine, ZeroOptimizer(self._engine)
 
-    def one_pass(self, model: Any, last: bool) -> AbstractContextManager[None]:
+    def refresh(self) -> None:
+        """Take over weights that have changed, before the first pass of a step."""
+        if self._copy is not None:
+            self._copy.refresh()
+
+    @contextmanager
+    def one_pass(self, model: Any, last: bool) -> Iterator[None]:
         """In it, one forward and backward pass of those that lead to a step.
 
         DDP exchanges gradients with the last one alone; FSDP2 with each, since to keep them whole
@@ -170,12 +191,12 @@ class Parallel:
         """
         if self._engine is not None:
             self._engine.set_gradient_accumulation_boundary(last)
-            return nullcontext()
         apart = not last and not self.sharded
-        context: AbstractContextManager[None] = (
-            self._accelerator.no_sync(model) if apart else nullcontext()
-        )
-        return context
+        with (
+            self._accelerator.no_sync(model) if apart else nullcontext(),
+            self._copy.read() if self._copy is not None else nullcontext(),
+        ):
+            yield
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of the mean of the processes' losses."""

@@ -54,23 +54,25 @@ def measure(pipeline: Pipeline, config: Config) -> Memory:
     from training.encoders import caption_shapes, latent_shape
 
     transformer, sizes = _outline(pipeline, config)
-    half = config.precision == "bf16"
+    half, copy = config.precision == "bf16", config.working_copy
     embeds, pooled = caption_shapes(pipeline, config.max_sequence_length)
     latents = latent_shape(pipeline, (config.resolution, config.resolution))
     blocks = len(transformer.transformer_blocks)
     tokens = embeds[0] + latents[1] * latents[2] // int(transformer.config.patch_size) ** 2
     with FakeTensorMode():
         frozen = torch.bfloat16 if half and config.lora.rank else torch.float32
-        _without_values(transformer.train(), frozen)
+        floats = torch.bfloat16 if copy else torch.float32
+        _without_values(transformer.train(), floats, frozen)
 
         def kept(count: int) -> int:
             inputs = {
-                "hidden_states": torch.empty(count, *latents),
+                "hidden_states": torch.empty(count, *latents, dtype=floats),
                 "timestep": torch.empty(count),
-                "encoder_hidden_states": torch.empty(count, *embeds),
-                "pooled_projections": torch.empty(count, pooled),
+                "encoder_hidden_states": torch.empty(count, *embeds, dtype=floats),
+                "pooled_projections": torch.empty(count, pooled, dtype=floats),
             }
-            with torch.autocast("cpu", torch.bfloat16, enabled=half), _cuda_rules(half):
+            cast = half and not copy
+            with torch.autocast("cpu", torch.bfloat16, enabled=cast), _cuda_rules(cast):
                 transformer.disable_gradient_checkpointing()
                 all_kept = _kept(transformer, inputs)
                 if not config.gradient_checkpointing:
@@ -91,25 +93,26 @@ def measure(pipeline: Pipeline, config: Config) -> Memory:
 
 def _autocast(sizes: Sizes, config: Config) -> int:
     """Bytes of the weights that autocast makes bfloat16 in a pass."""
-    return 2 * sizes.trained if config.precision == "bf16" else 0
+    cast = config.precision == "bf16" and not config.working_copy
+    return 2 * sizes.trained if cast else 0
 
 
-def _without_values(model: Any, frozen: Any) -> None:
-    """Give a model's tensors a device, and no values: trained ones float32, the others ``frozen``.
+def _without_values(model: Any, trained: Any, frozen: Any) -> None:
+    """Give a model's tensors a device and types, ``trained`` and ``frozen``, and no values.
 
     To be called where tensors have none (FakeTensorMode).
     """
     import torch
 
     def like(tensor: Any) -> Any:
-        floats = torch.float32 if tensor.requires_grad else frozen
+        floats = trained if tensor.requires_grad else frozen
         dtype = floats if tensor.is_floating_point() else tensor.dtype
         return torch.empty(tensor.shape, dtype=dtype)
 
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            trained = parameter.requires_grad
-            module._parameters[name] = torch.nn.Parameter(like(parameter), requires_grad=trained)
+            values, learns = like(parameter), parameter.requires_grad
+            module._parameters[name] = torch.nn.Parameter(values, requires_grad=learns)
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = like(buffer)
 

@@ -178,3 +178,13 @@ def test_what_auto_chose_is_recorded_and_holds_for_the_whole_run(
     with pytest.raises(TrainingError, match=r"a step needs about .* 95% may be filled: "):
         tiny_train(tiny_config(output=tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+def test_the_estimate_knows_the_bfloat16_copy_of_the_weights(sd35m_measured):
+    """No casts among the activations, and 2 bytes per parameter beside the weights."""
+    config, _ = sd35m_measured
+    changed = config.model_copy(update={"working_copy": True})
+    memory = measure(Pipeline(Path(config.base)), changed)
+    for count, expected in ((4, 13.0), (8, 26.0), (24, 77.9)):
+        assert (memory.fixed + count * memory.each) / GIB == pytest.approx(expected, rel=0.01)
+    assert held(changed, memory.sizes) == held(config, memory.sizes) + 2 * memory.trained
