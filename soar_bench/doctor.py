@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -124,10 +125,25 @@ def _packages() -> Iterator[Finding]:
         else:
             yield Finding("packages", package, *_installed(package, number, use, extra))
     opencv = {name: number for name in _CV2 if (number := _version(name))}
-    if len(set(opencv.values())) > 1:  # of one version, each has what is used here
-        wheels = ", ".join(f"{name} {number}" for name, number in opencv.items())
-        text = f"{wheels} overwrite each other's cv2: keep one of them, or all at one version"
-        yield Finding("packages", "opencv", State.broken, text)
+    if opencv and (fault := _opencv_fault(opencv)):
+        yield Finding("packages", "opencv", State.broken, fault)
+
+
+def _opencv_fault(wheels: Mapping[str, str]) -> str:
+    """Return what is wrong with the wheels that share the module cv2, by name and version.
+
+    Of one version each has what is used here, whichever was installed last. Uninstalling one takes
+    files of the others away, so the advice is to install all of them again.
+    """
+    oldest = min(wheels.values(), key=lambda number: [int(n) for n in re.findall(r"\d+", number)])
+    again = " ".join(f"{name}=={oldest}" for name in wheels)
+    advice = f"pip install --force-reinstall --no-deps {again}"
+    if len(set(wheels.values())) > 1:
+        listed = ", ".join(f"{name} {number}" for name, number in wheels.items())
+        return f"{listed} overwrite each other's cv2; bring all to one version: {advice}"
+    if reason := _import_error("cv2; cv2.imread"):
+        return f"cv2 does not import ({reason}), as after a wheel is uninstalled: {advice}"
+    return ""
 
 
 def _installed(package: str, number: str, use: str, extra: str) -> tuple[State, str]:

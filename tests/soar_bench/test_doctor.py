@@ -119,7 +119,30 @@ def test_opencv_wheels_of_one_version_are_no_conflict(home, only, monkeypatch):
     only()
     installed = {"opencv-python": "4", "opencv-contrib-python": "4"}
     monkeypatch.setattr(examination, "_version", installed.get)
+    monkeypatch.setattr(examination, "_import_error", lambda module: "")
     assert ("packages", "opencv") not in findings()
+
+
+@pytest.mark.parametrize(
+    ("installed", "broken", "command"),
+    [
+        # uninstalling one would empty cv2: all are brought to the older version instead
+        ({"opencv-python": "5.0.0", "opencv-contrib-python": "4.10.0.84"}, "",
+         "opencv-python==4.10.0.84 opencv-contrib-python==4.10.0.84"),
+        ({"opencv-python-headless": "4.10.0.84"}, "module 'cv2' has no attribute 'imread'",
+         "opencv-python-headless==4.10.0.84"),
+    ],
+)  # fmt: skip
+def test_opencvs_faults_come_with_a_command_that_mends_them(
+    home, only, monkeypatch, installed, broken, command
+):
+    only()
+    monkeypatch.setattr(examination, "_version", installed.get)
+    monkeypatch.setattr(examination, "_import_error", lambda module: broken)
+    found = findings()["packages", "opencv"]
+    assert found.state is State.broken and broken in found.text
+    assert found.text.endswith(f"pip install --force-reinstall --no-deps {command}")
+    assert "keep one" not in found.text
 
 
 def golden(name):
