@@ -6,6 +6,8 @@ compared with the file, tensor by tensor name, so that nothing is passed over in
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +71,8 @@ def check_adapter(pipeline: Pipeline, weights: Path) -> Adapter:
         for component, model in models.items()
         for module, _, scale in _layers(model)
     }
+    if odd := [layer for layer, scale in scales.items() if not math.isfinite(scale)]:
+        raise SoarBenchError(f"{weights} is damaged: the alpha of {odd[0]} is no finite number")
     adapter = Adapter(tensors, scales)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
@@ -195,10 +199,10 @@ def _read_diffusers(pipeline: Pipeline, file: Path) -> dict[str, Any]:
     from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 
     header = read_header(file)
-    if any("dora_scale" in name or ".lokr_" in name for name in header.shapes):
+    if any(re.search(r"dora_scale|\.lokr_|\.hada_", name) for name in header.shapes):
         raise SoarBenchError(
-            f"{file} is a DoRA or LoKr adapter, of which diffusers would load a part or none: save "
-            "it in peft's layout, or merge it into a transformer"
+            f"{file} is a DoRA, LoKr or LoHa adapter, of which diffusers would load a part or none: "
+            "save it in peft's layout, or merge it into a transformer"
         )
     kind = pipeline_class(pipeline)
     if not hasattr(kind, "lora_state_dict"):

@@ -133,8 +133,10 @@ def _json_object(line: str) -> tuple[dict[str, Any], str]:
         value = json.loads(line)
     except json.JSONDecodeError as error:
         return {}, f"is not JSON: {error.msg} (at character {error.colno})"
-    except (ValueError, RecursionError) as error:  # a number of too many digits, too deep a list
-        return {}, f"is not JSON: {error}"
+    except ValueError:
+        return {}, "is not JSON: a number has too many digits"
+    except RecursionError:
+        return {}, "is not JSON: it is nested too deeply"
     if isinstance(value, dict):
         return value, ""
     return {}, f'must be one JSON object, such as {{"name": "value"}}; it is {short_json(value)}'

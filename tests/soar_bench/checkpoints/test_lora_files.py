@@ -13,7 +13,8 @@ from test_checkpoints import WEIGHTS, original, pair, refused
 from soar_bench.checkpoints import resolve
 from soar_bench.checkpoints.adapters import check_adapter
 from soar_bench.checkpoints.single_file import converted
-from soar_bench.pipelines import Pipeline
+from soar_bench.core.errors import SoarBenchError
+from soar_bench.pipelines import Pipeline, pipeline_folder
 
 MODULE = "transformer_blocks.0.attn.to_q"
 RANK, ALPHA = 2, 8.0
@@ -195,3 +196,28 @@ def test_matrices_without_a_product_are_refused(tiny_pipeline, tmp_path, a, b, s
     file = tmp_path / "style.safetensors"
     save_file({f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}, file)
     refused(sentence, file, tiny_pipeline)
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf")])
+def test_an_alpha_that_is_no_finite_number_is_refused(tmp_path, alpha):
+    module = "transformer.transformer_blocks.0.attn.to_q"
+    matrices = {
+        f"{module}.lora_A.weight": torch.ones(4, 128),
+        f"{module}.lora_B.weight": torch.ones(128, 4),
+    }
+    stated = {
+        "transformer.r": 4,
+        "transformer.lora_alpha": alpha,
+        "transformer.target_modules": ["transformer_blocks.0.attn.to_q"],
+    }
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+    save_file(matrices, file, {"lora_adapter_metadata": json.dumps(stated)})
+    with pytest.raises(SoarBenchError, match=r"alpha of transformer\..* is no finite number"):
+        check_adapter(Pipeline(pipeline_folder("shapes")), file)
+
+
+def test_a_loha_is_named(tmp_path):
+    name = "lora_unet_joint_blocks_0_x_block_attn_qkv.hada_w1_a"
+    save_file({name: torch.ones(4, 4)}, tmp_path / "loha.safetensors")
+    with pytest.raises(SoarBenchError, match="DoRA, LoKr or LoHa"):
+        check_adapter(Pipeline(pipeline_folder("shapes")), tmp_path / "loha.safetensors")
