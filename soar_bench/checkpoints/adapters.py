@@ -201,7 +201,7 @@ def _read_diffusers(pipeline: Pipeline, file: Path) -> dict[str, Any]:
     header = read_header(file)
     if any(re.search(r"dora_scale|\.lokr_|\.hada_", name) for name in header.shapes):
         raise SoarBenchError(
-            f"{file} is a DoRA, LoKr or LoHa adapter, of which diffusers would load a part or none: "
+            f"{file} is a DoRA, LoKr or LoHa adapter, of which diffusers loads a part or none: "
             "save it in peft's layout, or merge it into a transformer"
         )
     kind = pipeline_class(pipeline)
