@@ -5,7 +5,7 @@
 
 Each objective trains in a process of its own from the same base, with the same samples a step. A
 forward pass of one sample is the unit; a backward pass counts as two. Seconds are of the whole
-step, rollouts and rewards included; memory is the process's peak above an idle one's.
+step, rollouts and rewards included; memory is the process's peak, libraries and all.
 """
 
 from __future__ import annotations

@@ -1,0 +1,32 @@
+"""The plan of a training on its own images: copies of the weights, and a rollout's samples."""
+
+from __future__ import annotations
+
+import pytest
+
+from soar_bench.trainer.run import check
+
+REWARDED = {
+    "data": "shapes-dev", "batch_size": 4, "accumulate": 2, "rewards": {"shapes-geneval": 1.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "section", "copies", "latents"),
+    [
+        # Two steps' samples: the final state, and those around 9 trained steps of 10.
+        ("flow-grpo", {"flow_grpo": {"group": 4}}, 1, 16 * (9 + 2)),
+        ("flow-grpo", {"flow_grpo": {"group": 4, "window": 3, "step": "cps"}}, 1, 16 * (3 + 2)),
+        ("nft", {"nft": {"group": 4}}, 2, 8 * (10 + 1)),
+    ],
+)
+def test_copies_and_samples_are_counted(method, section, copies, latents, tiny_config, tmp_path):
+    sft = check(tiny_config(method="sft", output=tmp_path / "sft"))
+    plan = check(tiny_config(method=method, output=tmp_path / "own", **REWARDED, **section))
+    assert plan.held - sft.held == copies * 4 * plan.memory.trained
+    channels = plan.memory.latent
+    assert plan.rollout == channels * latents
+    updates = plan.config.rollouts.updates
+    prompts = 8 * updates // 4
+    assert any(f"{prompts} prompts x 4 images in 10" in line for line in plan.lines())
+    assert not (tmp_path / "own").exists()
