@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from soar_bench.core.files import write_text
 from soar_bench.core.packages import install
-from training.types import Config, TrainingError
+from training.types import TrainingError
 
 #: Commands that install a tracker.
 _INSTALLED_WITH = {
@@ -29,7 +29,17 @@ _INSTALLED_WITH = {
 }
 
 
-def check_trackers(config: Config) -> None:
+class Tracked(typing.Protocol):
+    """Folder whose figures are tracked, and the trackers' names; a training's settings are one."""
+
+    @property
+    def output(self) -> Path: ...
+
+    @property
+    def trackers(self) -> Sequence[str]: ...
+
+
+def check_trackers(config: Tracked) -> None:
     """Raise TrainingError if a tracker is not installed, or nobody is logged in."""
     for name in config.trackers:
         if find_spec(name) is None:
@@ -45,7 +55,7 @@ def check_trackers(config: Config) -> None:
 class Trackers:
     """The trackers a run names, in the main process."""
 
-    def __init__(self, config: Config, first: int, identity: Mapping[str, Any]) -> None:
+    def __init__(self, config: Tracked, first: int, identity: Mapping[str, Any]) -> None:
         """Open the trackers. Their figures of steps after ``first`` are about to be sent again.
 
         ``identity`` are the settings to show, once per run. A tracker that cannot be opened raises

@@ -132,11 +132,18 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 
 def carry_out(
-    plans: Sequence[Plan], options: Options, group: Group, *, dry_run: bool, as_json: bool
+    plans: Sequence[Plan],
+    options: Options,
+    group: Group,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    trackers: Sequence[str] = (),
 ) -> None:
     """Show the plans, run them and print their records, as far as ``dry_run`` allows.
 
-    SoarBenchError if an evaluator cannot run here. Exit code 1 if one failed on samples.
+    ``trackers`` get the values. SoarBenchError if an evaluator cannot run here. Exit code 1 if one
+    failed on samples.
     """
     from itertools import islice
 
@@ -166,6 +173,10 @@ def carry_out(
     leave(group)
     if not group.main:
         return
+    if trackers:
+        from soar_bench.trainer.tracked import track
+
+        track(runs, trackers)
     if as_json:
         echo_json([{"folder": str(run.folder), **run.record.as_json()} for run in runs])
     else:

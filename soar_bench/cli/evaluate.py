@@ -62,6 +62,11 @@ def evaluate(
     config: Path | None = common.CONFIG,
     results: Path = common.RESULTS,
     cache: Path = common.CACHE,
+    tracker: list[str] = Option(
+        [],
+        help="Trackers that get the values, separated by commas: tensorboard, wandb.  "
+        "[default: none]",
+    ),
     force: bool = Option(False, "--force", help="Generate and score again what exists."),
     dry_run: bool = common.DRY_RUN,
     as_json: bool = Option(False, "--json", help="Print the records, or the plan, as JSON."),
@@ -97,6 +102,11 @@ def evaluate(
     )
     all_steps = common.numbers("--steps", steps, int, 1)
     all_guidance = common.numbers("--guidance", guidance, float, 0)
+    trackers = common.split(tracker)
+    if trackers:
+        from soar_bench.trainer.tracked import check
+
+        check(trackers)
     group = join()
     labels = common.split(label)
     if labels and len(labels) != len(checkpoints):
@@ -128,7 +138,7 @@ def evaluate(
             dtype=dtype,
         )
         plans += [prepare(c, of_suite, setting, of_plan) for setting in settings for c in resolved]
-    common.carry_out(plans, options, group, dry_run=dry_run, as_json=as_json)
+    common.carry_out(plans, options, group, dry_run=dry_run, as_json=as_json, trackers=trackers)
 
 
 def _with_evaluators(suite: str) -> tuple[str, tuple[str, ...]]:

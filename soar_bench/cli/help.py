@@ -14,7 +14,7 @@ _VALUES = {
     "FILE": "config file",
     "FOLDER|FILE": "drift",
     "NAME": "protocol label name split tool",
-    "NAME,...": "suite evaluator metric names against",
+    "NAME,...": "suite evaluator metric names against tracker",
     "PIPELINE": "base",
     "CHECKPOINT": "checkpoints",
     "ORG/NAME,...": "checkpoint",
