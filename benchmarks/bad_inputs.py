@@ -1,6 +1,6 @@
-"""Six hundred bad inputs, each of which must end in one clear sentence and a code that is not 0.
+"""About a thousand bad inputs, each of which must end in one clear sentence and a code that is not 0.
 
-    python benchmarks/bad_inputs.py [--only KIND] [--show]
+    python -m benchmarks.bad_inputs [--only KIND] [--show]
 
 Inputs are made by kind from tables of faults: prompt files, image folders, checkpoints, settings of
 training, records and arguments. A command runs in this process, by the entry point of the command

@@ -1,6 +1,6 @@
 """Four thousand calls on records and states in which one value has another type.
 
-    python benchmarks/changed_records.py [--calls 4000] [--seed 0]
+    python -m benchmarks.changed_records [--calls 4000] [--seed 0]
 
 Each call changes one value of a committed run's ``run.json``, or of a file that a training, a cache
 or a fetch keeps, and runs a command on it by the entry point of the command line. It is wrong if it
