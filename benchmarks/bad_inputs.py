@@ -1,4 +1,4 @@
-"""About a thousand bad inputs, each of which must end in one clear sentence and a code that is not 0.
+"""About a thousand bad inputs, each of which must end in one clear sentence and not with code 0.
 
     python -m benchmarks.bad_inputs [--only KIND] [--show]
 
