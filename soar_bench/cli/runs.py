@@ -22,19 +22,27 @@ def listing(
     suite: list[str] = Option(
         [], help="Suites whose runs to list, separated by commas.  [default: all]"
     ),
+    cost: bool = Option(
+        False, "--cost", help="List seconds per image and peak memory by stage instead."
+    ),
     as_json: bool = AS_JSON,
 ) -> None:
     """List the runs, one per line; exit code 1 if a record is broken."""
     import sys
 
     from soar_bench.core.terminal import new_console
+    from soar_bench.output import costs
     from soar_bench.output import runs as pages
     from soar_bench.records.folders import survey
 
     entries = survey(results)
     if suites := common.split(suite):
         entries = [e for e in entries if e.run is None or e.run.record.suite.name in suites]
-    if as_json:
+    if cost and as_json:
+        echo_json(list(costs.rows(entries)))
+    elif cost:
+        echo_lines(costs.lines(entries))
+    elif as_json:
         echo_json(pages.rows_json(entries))
     elif not sys.stdout.isatty():
         echo_lines(pages.plain(entries))
