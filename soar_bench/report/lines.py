@@ -18,6 +18,10 @@ _APART, _SPREAD = 0.012, 0.06
 _CLOSE = 0.1
 
 
+#: Ratios that are further apart than this have a logarithmic axis.
+_FAR = 3.0
+
+
 @dataclass(frozen=True)
 class Mark:
     """One point of a line."""
@@ -72,7 +76,7 @@ def draw(
     """Return the drawing of lines, with ``labels`` of both axes and a horizontal line at ``level``;
     empty where no line has a mark. ``key`` and ``says`` are those of :func:`svg.to_svg`.
     """
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     places = places_of(lines)
     if not places:
@@ -102,6 +106,13 @@ def draw(
             axes.set_xticks(places, [f"{place:g}" for place in places])
         else:
             axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
+        heights = [mark.y for line in lines for mark in line.marks]
+        if level is not None and min(heights) > 0 and max(heights) > _FAR * min(heights):
+            # Ratios: on a linear axis a single high one would press all others onto the line.
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(labels[0])
         axes.set_ylabel(svg.label(labels[1]))
         return svg.to_svg(figure, key, says, titles)

@@ -145,7 +145,7 @@ def _drifts(boards: Sequence[Section], folders: Sequence[Path], options: Options
 
 def _section(board: Section, cache: Path) -> dict[str, Any]:
     """Return one board as the page's template has it."""
-    drawn: list[Plot | None] = [plots.values(board)]
+    drawn: list[Plot | None] = [plots.effects(board), plots.values(board)]
     drawn += [plots.tasks(board, metric, declared) for metric, declared in board.metrics]
     for metric, declared in board.metrics:
         drawn.append(plots.distribution(board, metric, declared))
@@ -171,10 +171,16 @@ def _gallery(
     galleries = [Gallery.of(board) for board in boards]
     images = [gallery.images(options.cache) for gallery in galleries]
     order = [gallery.first_images_first for gallery in galleries]
-    chosen = samples.choose(images, order, options.max_images)
     shelf = pictures.Shelf(aside, options.lossless)
-    all_images = [image for of_board in chosen for image in of_board]
-    placed = shelf.place(all_images, partial(observe, "images"))
+    most, every = options.max_images, sum(len(s) for of_board in images for s in of_board)
+    while True:  # what is missing takes no other image's place
+        chosen = samples.choose(images, order, most)
+        all_images = [image for of_board in chosen for image in of_board]
+        placed = shelf.place(all_images, partial(observe, "images"))
+        missing = sum(isinstance(picture, str) for picture in placed)
+        if most >= options.max_images + missing or len(placed) == every:
+            break
+        most = options.max_images + missing
     results = iter(placed)
     data = []
     for gallery, of_board in zip(galleries, chosen, strict=True):

@@ -11,7 +11,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -68,6 +68,8 @@ class Shelf:
     folder: Path
     #: full-size images as PNG rather than WebP where they have no thumbnail's size
     lossless: bool = False
+    #: where the images of each digest are, or why they are missing
+    placed: dict[str, Picture | str] = field(default_factory=dict)
 
     def place(
         self, images: Sequence[Wanted], observe: Callable[[int, int], None]
@@ -75,20 +77,22 @@ class Shelf:
         """Return where each image is, or why it is missing."""
         by_digest: dict[str, list[Wanted]] = {}
         for image in images:
-            by_digest.setdefault(image.digest, []).append(image)
+            if image.digest not in self.placed:
+                by_digest.setdefault(image.digest, []).append(image)
         (self.folder / FOLDER).mkdir(exist_ok=True)
-        placed: dict[str, Picture | str] = {}
+        done = 0
         with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
             try:
                 for digest, picture in zip(
                     by_digest, pool.map(self._place, by_digest.values()), strict=True
                 ):
-                    placed[digest] = picture
-                    observe(len(placed), len(by_digest))
+                    self.placed[digest] = picture
+                    done += 1
+                    observe(done, len(by_digest))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        return [placed[image.digest] for image in images]
+        return [self.placed[image.digest] for image in images]
 
     def _place(self, same: Sequence[Wanted]) -> Picture | str:
         """Write the first of images with one digest that is there; or return why none is."""

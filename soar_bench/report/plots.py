@@ -78,6 +78,44 @@ def values(board: Section) -> Plot:
     return Plot("Values", drawing, f"Points are values, lines their {_PERCENT}% intervals.")
 
 
+def effects(board: Section) -> Plot | None:
+    """Return every metric's paired difference to the first entrant with its interval, a row per
+    checkpoint; None if there is nothing to compare.
+    """
+    metrics, entrants = board.metrics, _shown(board)[1:]
+    rows = {(r.metric, r.entrant): r for r in board.rows if r.difference and r.difference.scored}
+    if not any((metric, e.name) in rows for metric, _ in metrics for e in entrants):
+        return None
+    reference, titles = board.entrants[0].name, {}
+    with svg.figure(max(3.2 * len(metrics), 4.2) + 1.2, 0.3 * len(entrants) + 1.2) as figure:
+        all_axes = np.atleast_1d(figure.subplots(1, len(metrics), sharey=True))
+        for number, (axes, (metric, declared)) in enumerate(zip(all_axes, metrics, strict=True)):
+            axes.axvline(0, color=svg.INK, linewidth=1)
+            for i, entrant in enumerate(entrants):
+                row = rows.get((metric, entrant.name))
+                if row is None or row.difference is None:
+                    continue
+                gid = f"e{number}-{i}"
+                value = Value(row.difference, row.interval)
+                titles[gid] = f"{entrant.name}, {metric}: {value}, {row.verdict}"
+                _point(axes, i, i + 1, value, gid, across=True)
+            axes.set_title(f"{svg.label(metric)} {'↑' if declared.higher_is_better else '↓'}")
+            axes.grid(axis="y", visible=False)
+            axes.margins(x=0.12)
+            axes.set_ylim(len(entrants) - 0.5, -0.5)
+            axes.set_yticks(range(len(entrants)), [svg.label(e.name) for e in entrants])
+            axes.tick_params(length=0)
+            axes.set_xlabel(f"difference to {svg.label(reference)}")
+        says = f"Paired differences to {reference}; the table above has the numbers."
+        drawing = svg.to_svg(figure, f"{board.key}-effects", says, titles)
+    caption = (
+        f"Points are differences to {reference} on the same prompts and noise, lines their "
+        f"{_PERCENT}% intervals. These are not corrected: where one leaves out 0, the verdict may "
+        "still be open."
+    )
+    return Plot("Paired differences", drawing, caption)
+
+
 def tasks(board: Section, metric: str, declared: MetricRecord) -> Plot | None:
     """Return the metric's mean by task; None where nothing has a task."""
     names = board.tasks
@@ -205,7 +243,8 @@ def _point(
 
 def _bar(axes: Axes, x: float, value: Value, width: float, series: int, gid: str) -> None:
     low, high = value.interval
-    axes.bar(x, value.estimate.value, width, color=svg.series_color(series), gid=gid)
+    # Pale, so that the half of the interval that lies on the bar is seen.
+    axes.bar(x, value.estimate.value, width, color=svg.series_color(series), alpha=0.5, gid=gid)
     if math.isfinite(low):
         ends = [low, high]
         # On a line of the page's colour, so that it stands out from the bar.

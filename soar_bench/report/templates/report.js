@@ -67,7 +67,12 @@ function number(value) {
   return value.toFixed(size < 10 ? 3 : size < 100 ? 2 : 1).replace("-", "−");
 }
 
-const signed = (value) => (value > 0 ? "+" : "") + number(value);
+/** A number with its sign; a small one with the digits that it takes to differ from 0. */
+function signed(value) {
+  const small = value && Math.abs(value) < 0.0005;
+  const text = small ? value.toPrecision(2).replace("-", "−") : number(value);
+  return (value > 0 ? "+" : "") + text;
+}
 
 // ---- the gallery -----------------------------------------------------------------------------
 
