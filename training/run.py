@@ -52,7 +52,7 @@ _ELSEWHERE = set(
 _LATER = set(
     "soar.paths soar.update soar.noise_scale soar.aux_chunk optimizer.kind accumulate defar "
     "deterministic gradient_checkpointing images images.record_sizes lora soar.upper_ratio "
-    "soar.shared_noise nft flow_grpo d_opsd rewards reward_scaling working_copy".split()
+    "soar.shared_noise nft flow_grpo d_opsd rewards reward_scaling working_copy encoding".split()
 )
 
 

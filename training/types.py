@@ -163,6 +163,18 @@ class Images(Section):
 DEFAULT_IMAGES = Images()
 
 
+class Encoding(Section):
+    """Precision in which images and captions are encoded, once, before the first step."""
+
+    images: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the autoencoder; bf16 takes half of its memory and rounds latents."""
+    captions: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the text encoders; the release's is bf16, half of their memory."""
+
+
+DEFAULT_ENCODING = Encoding()
+
+
 class Validation(Section):
     """Images of the same prompts from the same noise while training goes on."""
 
@@ -215,6 +227,7 @@ class Config(Section):
     data: str
     """Captioned images: a folder, .jsonl, .csv, .tar or shapes-clean[:COUNT]. See docs/data.md."""
     images: Images = Images()
+    encoding: Encoding = Encoding()
     cache: Path | None = Path("outputs/cache/encodings")
     """Folder of latents and embeddings, which every run of the same data shares. null: each run
     makes them again and keeps them in memory."""

@@ -285,6 +285,71 @@ def test_buckets_and_variants_by_hand(made, source, tiny_pipeline):
     assert set(epoch) == set(range(COUNT))
 
 
+def test_images_are_encoded_as_many_at_once_as_memory_holds(tiny_pipeline, monkeypatch):
+    """By the size of the memory, then halved where it still runs out, and remembered."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
+    texts = [f"a star {n}" for n in range(5)]
+    whole = Encoders(BasePipeline(tiny_pipeline), CPU)
+    expected, captions = whole.images(pixels), whole.prompts(texts, 14)
+    tried = []
+    real = encoders.encode_images, encoders.encode_prompts
+
+    def images(pipeline, part):
+        tried.append(len(part))
+        if len(part) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real[0](pipeline, part)
+
+    def prompts(pipeline, part, tokens):
+        if len(part) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real[1](pipeline, part, tokens)
+
+    monkeypatch.setattr(encoders, "encode_images", images)
+    monkeypatch.setattr(encoders, "encode_prompts", prompts)
+    halved = Encoders(BasePipeline(tiny_pipeline), CPU)
+    torch.testing.assert_close(halved.images(pixels), expected, rtol=1e-4, atol=1e-5)
+    assert tried == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    for here, there in zip(halved.prompts(texts, 14), captions, strict=True):
+        torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
+    del tried[:]
+    halved.images(pixels)
+    assert tried == [1] * 7, "no second try of what did not fit"
+    del tried[:]
+    each = encoders.image_memory(BasePipeline(tiny_pipeline), (64, 64), half=False)
+    monkeypatch.setattr(encoders, "_memory", lambda device: 3 * each)
+    Encoders(BasePipeline(tiny_pipeline), CPU).images(pixels)
+    assert tried == [2, 2, 2, 1]
+    monkeypatch.setattr(encoders, "encode_images", lambda *given: images(None, [0] * 3))
+    with pytest.raises(TrainingError, match=r"images of 64 x 64 .* set encoding.images to bf16"):
+        Encoders(BasePipeline(tiny_pipeline), CPU).images(pixels)
+
+
+def test_the_memory_of_encoding_is_what_was_measured(tmp_path):
+    """SD3's autoencoder in float32: 64 images at 512 hold 40 GiB, at 1024 160 GiB."""
+    pipeline = SimpleNamespace(config=lambda part: {"block_out_channels": [128, 256, 512, 512]})
+    for side, gib in ((512, 40), (1024, 160)):
+        assert 64 * encoders.image_memory(pipeline, (side, side), half=False) == gib * 2**30
+    assert encoders.image_memory(pipeline, (512, 512), half=True) == 5 * 2**26
+
+
+def test_encoding_in_bfloat16_is_another_encoding_near_the_first(tiny_pipeline):
+    from training.types import Encoding
+
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    single = Encoders(BasePipeline(tiny_pipeline), CPU)
+    half = Encoders(BasePipeline(tiny_pipeline), CPU, Encoding(images="bf16", captions="bf16"))
+    for parts in (encoders.VAE, encoders.TEXT):
+        assert single.identity(parts) != half.identity(parts)
+    pairs = [(single.images(pixels), half.images(pixels))]
+    pairs += zip(single.prompts(["a star"], 14), half.prompts(["a star"], 14), strict=True)
+    for expected, found in pairs:
+        assert found.dtype == torch.float32
+        assert not torch.equal(found, expected)
+        assert (found - expected).norm() < 0.05 * expected.norm()
+
+
 RELEASED = [(64, 48), (48, 64), (64, 48), (64, 64), None]
 
 

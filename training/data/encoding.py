@@ -124,7 +124,7 @@ def plan_for(
         check_pipeline(pipeline, side)
     return EncodingPlan(
         source,
-        Encoders(pipeline, device),
+        Encoders(pipeline, device, config.encoding),
         config.resolution,
         config.max_sequence_length,
         images=images,
