@@ -162,7 +162,7 @@ def select(
     split: str = _SPLIT,
     as_json: bool = AS_JSON,
 ) -> None:
-    """Write the records with the best scores as a data set that `train` reads.
+    """Write the records with the best scores, as data for `train`.
 
     Scores that `data score` has made are taken; others are made first.
     """
