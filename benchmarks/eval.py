@@ -55,94 +55,11 @@ def write_sd35m(folder: Path, device: str, tiny: bool) -> None:
     """
     import torch
 
-    from soar_bench.core.torchvision import mend_torchvision
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from benchmarks.sd35m import sd35m
 
-    mend_torchvision()
-    from diffusers import (
-        AutoencoderKL,
-        FlowMatchEulerDiscreteScheduler,
-        SD3Transformer2DModel,
-        StableDiffusion3Pipeline,
-    )
-    from transformers import (
-        CLIPTextConfig,
-        CLIPTextModelWithProjection,
-        T5Config,
-        T5EncoderModel,
-    )
-
-    from soar_bench.checkpoints import pipeline_folder
-    from soar_bench.pipelines.loading import load_pipeline
-
-    def clip(width: int, layers: int, heads: int, activation: str) -> CLIPTextModelWithProjection:
-        return CLIPTextModelWithProjection(
-            CLIPTextConfig(
-                hidden_size=width,
-                intermediate_size=4 * width,
-                num_hidden_layers=1 if tiny else layers,
-                num_attention_heads=heads,
-                projection_dim=width,
-                hidden_act=activation,
-                vocab_size=49408,
-            )
-        )
-
-    words = load_pipeline(pipeline_folder("shapes"))  # its tokenizers: any ids will do
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device(device):
-        transformer = SD3Transformer2DModel(
-            sample_size=128,
-            patch_size=2,
-            in_channels=16,
-            num_layers=2 if tiny else 24,
-            attention_head_dim=64,
-            num_attention_heads=24,
-            joint_attention_dim=4096,
-            caption_projection_dim=1536,
-            pooled_projection_dim=2048,
-            out_channels=16,
-            pos_embed_max_size=384,
-            dual_attention_layers=(0,) if tiny else tuple(range(13)),
-            qk_norm="rms_norm",
-        )
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(32, 32, 32, 32) if tiny else (128, 256, 512, 512),
-            layers_per_block=2,
-            latent_channels=16,
-            scaling_factor=1.5305,
-            shift_factor=0.0609,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        )
-        encoders = (
-            clip(768, 12, 12, "quick_gelu"),
-            clip(1280, 32, 20, "gelu"),
-            T5EncoderModel(
-                T5Config(
-                    d_model=4096,
-                    d_kv=64,
-                    d_ff=10240,
-                    num_layers=1 if tiny else 24,
-                    num_heads=64,
-                    vocab_size=32128,
-                    feed_forward_proj="gated-gelu",
-                )
-            ),
-        )
-    torch.set_default_dtype(torch.float32)
-    StableDiffusion3Pipeline(
-        transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=vae,
-        text_encoder=encoders[0],
-        tokenizer=words.tokenizer,
-        text_encoder_2=encoders[1],
-        tokenizer_2=words.tokenizer_2,
-        text_encoder_3=encoders[2],
-        tokenizer_3=words.tokenizer_3,
-    ).to("cpu").save_pretrained(folder, safe_serialization=True)
+    pipeline = sd35m(device, tiny, torch.bfloat16)
+    pipeline.to("cpu").save_pretrained(folder, safe_serialization=True)
 
 
 def main() -> None:

@@ -1,12 +1,16 @@
-"""Time and memory of a SOAR step, against the straightforward implementation of the same loss.
+"""Time and memory of a SOAR step, against the straightforward implementation and the release's.
 
     python benchmarks/train_step.py                          # the embedded world, on this machine
     python benchmarks/train_step.py --sd35m --device cuda    # SD3.5-Medium's shape, random weights
+    python benchmarks/train_step.py --rounds 3 --processor-time    # on a machine that others use
 
 The straightforward step encodes its pictures and captions, keeps the rollout's graph, asks for both
 halves of the guided velocity, takes the auxiliary points one at a time and runs one backward pass
-at the end. Each runs in a process of its own, on the same pictures, noise and levels; the loss and
-the gradient's norm of the first step are compared.
+at the end. The released one is written after the published loop, by its facts
+(benchmarks/step_sides.py): it also samples its latents and looks levels up in a table, so its
+loss is a little another. Each runs in processes of its own, in turn, on the same pictures and
+noise; the loss and the gradient's norm of the first step are compared. One that does not fit into
+memory is reported as such.
 """
 
 from __future__ import annotations
@@ -14,227 +18,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.step_sides import SIDES, Work
+
 #: dense bf16 operations a second, by a part of the device's name (the makers' data sheets)
 PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
-
-
-@dataclass
-class Work:
-    """What both implementations train on, and how."""
-
-    pipeline: Any
-    images: Any  # uint8 [B, H, W, 3]
-    captions: list[str]
-    length: int
-    settings: Any
-    parallel: Any
-    model: Any
-    optimizer: Any
-
-    def draws(self, step: int, shape: Any) -> Any:
-        import torch
-
-        from training.objectives import Draws, draw_paths, draw_time
-        from training.types import NoiseLevels
-
-        generator = torch.Generator().manual_seed(step)
-        z1 = torch.randn(shape, generator=generator)
-        t0 = draw_time(len(z1), NoiseLevels(), generator)
-        return Draws(z1, t0, *draw_paths(z1, self.settings, generator)).to(self.parallel.device)
-
-
-def straightforward(work: Work) -> Callable[[int], tuple[float, float]]:
-    """A step as one would write it from the paper; gives the loss and the gradient's norm."""
-    import torch
-
-    from training.encoders import encode_images, encode_prompts
-    from training.objectives import shift_sigma
-
-    soar, shift = work.settings, work.pipeline.scheduler.config.shift
-    device = work.parallel.device
-    work.pipeline.vae.to(device)
-    for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
-        getattr(work.pipeline, name).to(device)
-    empty = [e.to(device) for e in encode_prompts(work.pipeline, [""], work.length)]
-
-    def wide(x: Any) -> Any:
-        return x[:, None, None, None]
-
-    def mean_square(x: Any) -> Any:
-        return x.square().mean((1, 2, 3)).sum()
-
-    def step(number: int) -> tuple[float, float]:
-        z0 = encode_images(work.pipeline, work.images).to(device)
-        texts = [e.to(device) for e in encode_prompts(work.pipeline, work.captions, work.length)]
-        draws = work.draws(number, z0.shape)
-        z1, count = draws.z1, len(z0)
-
-        def velocity(z: Any, sigma: Any, embeds: Any) -> Any:
-            return work.model(
-                hidden_states=z,
-                timestep=sigma * 1000,
-                encoder_hidden_states=embeds[0],
-                pooled_projections=embeds[1],
-                return_dict=False,
-            )[0].float()
-
-        s0 = shift_sigma(draws.t0, shift)
-        z = (1 - wide(s0)) * z0 + wide(s0) * z1
-        loss = mean_square(velocity(z, s0, texts) - (z1 - z0))
-        both = [
-            torch.cat([e.expand(count, *e.shape[1:]), t]) for e, t in zip(empty, texts, strict=True)
-        ]
-        without, caption = velocity(z.repeat(2, 1, 1, 1), s0.repeat(2), both).chunk(2)
-        rollout = without + soar.guidance * (caption - without)
-        s1 = shift_sigma((draws.t0 - 1 / soar.rollout_steps).clamp(min=0), shift)
-        off = z + wide(s1 - s0) * rollout.detach()
-        for fraction in draws.fractions[0]:
-            s = s1 + (1 - s1) * fraction
-            a = wide((s - s1) / (1 - s1))
-            state = (1 - a) * off + a * z1
-            target = (state - z0) / wide(s)
-            loss = loss + soar.weight * mean_square(velocity(state, s, texts) - target)
-        loss = loss / (count + soar.weight * soar.points * count)
-        work.optimizer.zero_grad()
-        loss.backward()
-        norm = work.parallel.clip(work.model.parameters(), 1.0)
-        work.optimizer.step()
-        return loss.item(), float(norm)
-
-    return step
-
-
-def ours(work: Work) -> Callable[[int], tuple[float, float]]:
-    """The loop's own step, on encodings made before it."""
-    import torch
-
-    from training.encoders import encode_images, encode_prompts
-    from training.method import add_gradients
-    from training.off_policy import SoarObjective
-    from training.step import Batch
-
-    device, shift = work.parallel.device, work.pipeline.scheduler.config.shift
-    work.pipeline.to(device)
-    z0 = encode_images(work.pipeline, work.images)
-    texts = encode_prompts(work.pipeline, work.captions, work.length)
-    empty = [e[0] for e in encode_prompts(work.pipeline, [""], work.length)]
-    work.pipeline.vae = work.pipeline.text_encoder = None
-    work.pipeline.text_encoder_2 = work.pipeline.text_encoder_3 = None
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-    objective = SoarObjective(work.settings, shift, lambda step, draw: [])
-
-    def step(number: int) -> tuple[float, float]:
-        draws = work.draws(number, z0.shape)
-        batch = Batch(work.model, z0.to(device), draws, [e.to(device) for e in texts], empty, 1000)
-        counts = objective.counts([batch])
-        work.optimizer.zero_grad()
-        sums = add_gradients(work.parallel, work.model, objective, [batch], counts)
-        norm = work.parallel.clip(work.model.parameters(), 1.0)
-        work.optimizer.step()
-        totals = {name: value.item() for name, value in sums.items()}
-        return objective.figures(totals, counts)["loss"], float(norm)
-
-    return step
-
-
-def sd35m(tiny: bool, device: str) -> Any:
-    """A pipeline of SD3.5-Medium's shape in memory, random weights, encoders in bfloat16."""
-    import torch
-    from diffusers import (
-        AutoencoderKL,
-        FlowMatchEulerDiscreteScheduler,
-        SD3Transformer2DModel,
-        StableDiffusion3Pipeline,
-    )
-    from transformers import (
-        CLIPTextConfig,
-        CLIPTextModelWithProjection,
-        T5Config,
-        T5EncoderModel,
-    )
-
-    from soar_bench.checkpoints import pipeline_folder
-    from soar_bench.pipelines.loading import load_pipeline
-
-    words = load_pipeline(pipeline_folder("shapes"))  # its tokenizers: any ids will do
-    widths = (32, 64) if tiny else (768, 1280)
-
-    def clip(width: int, layers: int, heads: int, act: str) -> Any:
-        config = CLIPTextConfig(
-            hidden_size=width,
-            intermediate_size=4 * width,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            projection_dim=width,
-            hidden_act=act,
-            vocab_size=49408,
-        )
-        return CLIPTextModelWithProjection(config).to(torch.bfloat16).eval()
-
-    t5 = T5Config(
-        d_model=128 if tiny else 4096,
-        d_kv=64,
-        d_ff=256 if tiny else 10240,
-        num_layers=1 if tiny else 24,
-        num_heads=2 if tiny else 64,
-        vocab_size=32128,
-        feed_forward_proj="gated-gelu",
-    )
-    with torch.device(device):
-        pipeline = StableDiffusion3Pipeline(
-            transformer=SD3Transformer2DModel(
-                sample_size=128,
-                patch_size=2,
-                in_channels=16,
-                out_channels=16,
-                num_layers=2 if tiny else 24,
-                attention_head_dim=64,
-                num_attention_heads=2 if tiny else 24,
-                joint_attention_dim=128 if tiny else 4096,
-                caption_projection_dim=128 if tiny else 1536,
-                pooled_projection_dim=sum(widths),
-                pos_embed_max_size=384,
-                dual_attention_layers=(0,) if tiny else tuple(range(13)),
-                qk_norm="rms_norm",
-            ),
-            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-            vae=AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                block_out_channels=(32,) * 4 if tiny else (128, 256, 512, 512),
-                layers_per_block=2,
-                latent_channels=16,
-                scaling_factor=1.5305,
-                shift_factor=0.0609,
-                use_quant_conv=False,
-                use_post_quant_conv=False,
-            ).eval(),
-            text_encoder=clip(widths[0], 1 if tiny else 12, 1 if tiny else 12, "quick_gelu"),
-            tokenizer=words.tokenizer,
-            text_encoder_2=clip(widths[1], 1 if tiny else 32, 1 if tiny else 20, "gelu"),
-            tokenizer_2=words.tokenizer_2,
-            text_encoder_3=T5EncoderModel(t5).to(torch.bfloat16).eval(),
-            tokenizer_3=words.tokenizer_3,
-        )
-    pipeline.tokenizer_max_length = 77
-    return pipeline
 
 
 def prepare(given: argparse.Namespace) -> Work:
     import numpy as np
     import torch
 
+    from benchmarks.sd35m import sd35m
     from soar_bench.core.torchvision import mend_torchvision
 
     mend_torchvision()
@@ -249,7 +53,7 @@ def prepare(given: argparse.Namespace) -> Work:
     quieten()
     torch.manual_seed(0)
     if given.sd35m:
-        pipeline = sd35m(given.tiny, given.device)
+        pipeline = sd35m(given.device, given.tiny)
         rng = np.random.default_rng(0)
         side = (given.batch_size, given.resolution, given.resolution, 3)
         images = rng.integers(0, 256, side, dtype=np.uint8)
@@ -282,9 +86,12 @@ class Memory:
     """Peak memory from now on, in bytes: of the device, or of the process on a CPU."""
 
     def __init__(self, device: str) -> None:
+        self._cuda = device == "cuda"
+        self.start()
+
+    def start(self) -> None:
         import torch
 
-        self._cuda = device == "cuda"
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
         else:
@@ -327,9 +134,22 @@ def flops(work: Work) -> float:
 
 def work(given: argparse.Namespace) -> None:
     """One implementation in this process; its figures as a line of JSON."""
+    from soar_bench.core.memory import out_of_memory
+
     prepared = prepare(given)
-    step = (straightforward if given.worker == "plain" else ours)(prepared)
     memory = Memory(given.device)
+    try:
+        figures = run(given, prepared, memory)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        figures = {"fits": False, "peak": memory.peak(), "before": memory.before}
+    print(json.dumps(figures))
+
+
+def run(given: argparse.Namespace, prepared: Work, memory: Memory) -> dict[str, Any]:
+    step = SIDES[given.worker](prepared)
+    memory.start()
     first = step(0)
     for number in range(1, given.warmup):
         step(number)
@@ -339,7 +159,8 @@ def work(given: argparse.Namespace) -> None:
         clock = now()
         step(given.warmup + number)  # its loss is read: the device has finished
         seconds.append(now() - clock)
-    figures = {
+    return {
+        "fits": True,
         "loss": first[0],
         "norm": first[1],
         "seconds": statistics.median(seconds),
@@ -347,50 +168,77 @@ def work(given: argparse.Namespace) -> None:
         "before": memory.before,
         "flops": 0.0 if given.compile else flops(prepared),
     }
-    print(json.dumps(figures))
 
 
-def measure(worker: str, chunk: int, arguments: list[str]) -> dict[str, float]:
-    command = [sys.executable, __file__, *arguments, "--worker", worker, "--chunk", str(chunk)]
+def measure(side: str, chunk: int, arguments: list[str]) -> dict[str, Any]:
+    """The figures of one implementation in a process of its own."""
+    command = [sys.executable, __file__, *arguments, "--worker", side, "--chunk", str(chunk)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode == -signal.SIGKILL:  # as the system does where its memory is full
+        return {"fits": False}
     if done.returncode:
         raise SystemExit(f"{' '.join(command[1:])} failed")
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
 
-def report(given: argparse.Namespace, arguments: list[str]) -> None:
-    plain = measure("plain", 0, arguments)
-    rows = [("straightforward", plain)]
+def rows_of(given: argparse.Namespace, arguments: list[str]) -> dict[str, dict[str, Any]]:
+    """The figures of every side, the median time of as many rounds; the sides take turns."""
+    own = "compiled" if given.compile else "ours"
+    sides = {side: (side, 0) for side in given.sides}
     for chunk in given.chunks or (0, given.batch_size):
-        name = "compiled" if given.compile else "ours"
-        rows.append((f"{name}, aux_chunk {chunk}", measure("ours", chunk, arguments)))
+        sides[f"{own}, aux_chunk {chunk}"] = ("ours", chunk)
+    rounds = [
+        {name: measure(side, chunk, arguments) for name, (side, chunk) in sides.items()}
+        for _ in range(given.rounds)
+    ]
+    rows = rounds[0]
+    for name, row in rows.items():
+        if row["fits"]:
+            row["seconds"] = statistics.median(r[name].get("seconds", 0.0) for r in rounds)
+    return rows
+
+
+def report(given: argparse.Namespace, arguments: list[str]) -> None:
+    rows = rows_of(given, arguments)
     print(f"{given.batch_size} samples, K = {given.points}, {given.device}")
-    print(
-        f"{'':<20}{'s/step':>8}{'samples/s':>11}{'faster':>8}{'peak GiB':>10}{'share':>7}"
-        f"{'above start':>13}{'share':>7}"
-    )
-    for name, row in rows:
-        above, before = row["peak"] - row["before"], plain["peak"] - plain["before"]
+    print(f"{'':<20}{'s/step':>8}{'samples/s':>11}{'peak GiB':>10}{'above start':>13}")
+    fitting = {name: row for name, row in rows.items() if row["fits"]}
+    for name, row in rows.items():
+        if name not in fitting:
+            print(f"{name:<20} does not fit into the memory of this device")
+            continue
+        above = (row["peak"] - row["before"]) / 2**30
         print(
             f"{name:<20}{row['seconds']:>8.3g}{given.batch_size / row['seconds']:>11.3g}"
-            f"{plain['seconds'] / row['seconds']:>7.2f}x{row['peak'] / 2**30:>10.3g}"
-            f"{row['peak'] / plain['peak']:>7.2f}{above / 2**30:>13.3g}{above / before:>7.2f}"
+            f"{row['peak'] / 2**30:>10.3g}{above:>13.3g}"
         )
-    for name, row in rows[1:]:
-        print(
-            f"{name}: first step's loss differs by {abs(row['loss'] / plain['loss'] - 1):.1e}, "
-            f"its gradient's norm by {abs(row['norm'] / plain['norm'] - 1):.1e}"
-        )
-    if given.device == "cuda":
+    for other in given.sides:
+        for name, row in fitting.items():
+            if other in fitting and name not in given.sides:
+                against(name, row, other, fitting[other])
+    if given.device == "cuda" and fitting:
         import torch
 
-        name = torch.cuda.get_device_name()
-        peak = next((value for key, value in PEAK.items() if key in name), None)
-        for label, row in rows:
-            if peak and plain["flops"]:
-                share = plain["flops"] / row["seconds"] / peak
-                print(f"{label}: model FLOPs utilisation {share:.1%} of {name}'s bf16 peak")
+        device = torch.cuda.get_device_name()
+        peak = next((value for key, value in PEAK.items() if key in device), None)
+        flops = max(row["flops"] for row in fitting.values())
+        for name, row in fitting.items():
+            if peak and flops:
+                share = flops / row["seconds"] / peak
+                print(f"{name}: model FLOPs utilisation {share:.1%} of {device}'s bf16 peak")
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def against(name: str, row: dict[str, Any], other: str, theirs: dict[str, Any]) -> None:
+    above = (row["peak"] - row["before"]) / (theirs["peak"] - theirs["before"])
+    print(
+        f"{name} against {other}: {theirs['seconds'] / row['seconds']:.2f} x as fast, "
+        f"{row['peak'] / theirs['peak']:.2f} of its peak, {above:.2f} above the start; first "
+        f"step's loss differs by {abs(row['loss'] / theirs['loss'] - 1):.1e}, its gradient's "
+        f"norm by {abs(row['norm'] / theirs['norm'] - 1):.1e}"
+    )
 
 
 def main() -> None:
@@ -408,7 +256,10 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=5, help="timed steps")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them")
-    parser.add_argument("--worker", choices=("plain", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--sides", nargs="*", choices=[*SIDES][:2], default=[*SIDES][:2])
+    parser.add_argument("--rounds", type=int, default=1, help="turns of each side")
+    parser.add_argument("--json", type=Path, help="file that the figures are written to")
+    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--chunk", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     # The published recipe, or the embedded world's.

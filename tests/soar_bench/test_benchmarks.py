@@ -1,0 +1,75 @@
+"""Benchmarks compare what they say: sides compute one loss, and one that does not fit is told."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from benchmarks import train_step
+from benchmarks.step_sides import SIDES, Work
+
+
+def options(**changes):
+    given = {
+        "sd35m": False, "tiny": False, "device": "cpu", "bf16": False, "compile": False,
+        "batch_size": 4, "points": 3, "guidance": 3.0, "rollout_steps": 20, "resolution": 64,
+        "chunk": 0, "chunks": [], "steps": 1, "warmup": 1, "rounds": 1, "processor_time": True,
+        "worker": "ours", "sides": ["straightforward", "released"], "json": None,
+    }  # fmt: skip
+    return argparse.Namespace(**{**given, **changes})
+
+
+def test_three_implementations_compute_one_loss(monkeypatch):
+    """At levels of the sampler's table and with latents' means, where the release computes what the
+    paper says but for the timestep of auxiliary points, which it rounds to the table.
+    """
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self: self.mode())
+    draws = Work.draws
+
+    def of_the_table(self, step, shape):
+        drawn = draws(self, step, shape)
+        return dataclasses.replace(drawn, t0=(drawn.t0 * 1000).round() / 1000 - 1e-6)
+
+    monkeypatch.setattr(Work, "draws", of_the_table)
+    found = {name: side(train_step.prepare(options()))(0) for name, side in SIDES.items()}
+    assert found["ours"] == pytest.approx(found["straightforward"], rel=1e-5)
+    assert found["released"] == pytest.approx(found["straightforward"], rel=1e-3)
+
+
+def test_a_side_that_does_not_fit_says_so_itself(monkeypatch, capsys):
+    def too_large(work):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(train_step, "prepare", lambda given: None)
+    monkeypatch.setitem(SIDES, "straightforward", too_large)
+    train_step.work(options(worker="straightforward"))
+    assert json.loads(capsys.readouterr().out)["fits"] is False
+
+
+def test_the_other_sides_are_reported_beside_one_that_does_not_fit(monkeypatch, capsys, tmp_path):
+    fits = {"fits": True, "loss": 1.0, "norm": 1.0, "seconds": 2.0, "peak": 3 << 30,
+            "before": 1 << 30, "flops": 1e12}  # fmt: skip
+
+    def measure(side, chunk, arguments):
+        return {"fits": False} if side == "straightforward" else dict(fits)
+
+    monkeypatch.setattr(train_step, "measure", measure)
+    train_step.report(options(json=tmp_path / "rows.json"), [])
+    said = capsys.readouterr().out
+    assert "straightforward      does not fit into the memory of this device" in said
+    assert "ours, aux_chunk 0 against released: 1.00 x as fast" in said
+    assert json.loads((tmp_path / "rows.json").read_text())["straightforward"] == {"fits": False}
+
+
+def test_a_process_that_the_system_killed_did_not_fit(monkeypatch, tmp_path):
+    killed = tmp_path / "killed.py"
+    killed.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.setattr(train_step, "__file__", str(killed))
+    assert train_step.measure("ours", 0, []) == {"fits": False}
