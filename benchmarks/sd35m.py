@@ -5,6 +5,44 @@ from __future__ import annotations
 from typing import Any
 
 
+def transformer(tiny: bool = False) -> Any:
+    """Return the transformer, on torch's default device."""
+    from diffusers import SD3Transformer2DModel
+
+    return SD3Transformer2DModel(
+        sample_size=128,
+        patch_size=2,
+        in_channels=16,
+        out_channels=16,
+        num_layers=2 if tiny else 24,
+        attention_head_dim=64,
+        num_attention_heads=2 if tiny else 24,
+        joint_attention_dim=128 if tiny else 4096,
+        caption_projection_dim=128 if tiny else 1536,
+        pooled_projection_dim=96 if tiny else 2048,
+        pos_embed_max_size=384,
+        dual_attention_layers=(0,) if tiny else tuple(range(13)),
+        qk_norm="rms_norm",
+    )
+
+
+def vae(tiny: bool = False) -> Any:
+    """Return the autoencoder, on torch's default device."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(32,) * 4 if tiny else (128, 256, 512, 512),
+        layers_per_block=2,
+        latent_channels=16,
+        scaling_factor=1.5305,
+        shift_factor=0.0609,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
 def sd35m(device: str, tiny: bool = False, dtype: Any = None) -> Any:
     """Return the pipeline on that device: encoders in bfloat16, transformer and VAE in ``dtype``,
     by default float32. ``tiny`` is a thin one, to try a program with.
@@ -15,9 +53,7 @@ def sd35m(device: str, tiny: bool = False, dtype: Any = None) -> Any:
 
     mend_torchvision()
     from diffusers import (
-        AutoencoderKL,
         FlowMatchEulerDiscreteScheduler,
-        SD3Transformer2DModel,
         StableDiffusion3Pipeline,
     )
     from transformers import (
@@ -56,33 +92,9 @@ def sd35m(device: str, tiny: bool = False, dtype: Any = None) -> Any:
     )
     with torch.device(device):
         pipeline = StableDiffusion3Pipeline(
-            transformer=SD3Transformer2DModel(
-                sample_size=128,
-                patch_size=2,
-                in_channels=16,
-                out_channels=16,
-                num_layers=2 if tiny else 24,
-                attention_head_dim=64,
-                num_attention_heads=2 if tiny else 24,
-                joint_attention_dim=128 if tiny else 4096,
-                caption_projection_dim=128 if tiny else 1536,
-                pooled_projection_dim=sum(widths),
-                pos_embed_max_size=384,
-                dual_attention_layers=(0,) if tiny else tuple(range(13)),
-                qk_norm="rms_norm",
-            ),
+            transformer=transformer(tiny),
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-            vae=AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                block_out_channels=(32,) * 4 if tiny else (128, 256, 512, 512),
-                layers_per_block=2,
-                latent_channels=16,
-                scaling_factor=1.5305,
-                shift_factor=0.0609,
-                use_quant_conv=False,
-                use_post_quant_conv=False,
-            ).eval(),
+            vae=vae(tiny).eval(),
             text_encoder=clip(widths[0], 1 if tiny else 12, 1 if tiny else 12, "quick_gelu"),
             tokenizer=words.tokenizer,
             text_encoder_2=clip(widths[1], 1 if tiny else 32, 1 if tiny else 20, "gelu"),

@@ -1,0 +1,121 @@
+"""What only a GPU can show, as one JSON and one table: see benchmarks/README.md.
+
+Each part runs in a process of its own with a time of its own, so that one that fails or takes too
+long costs the others nothing. Both files are written after every part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+#: Parts in order, each with the seconds it may take.
+PARTS = {
+    "steps": 150,
+    "bits": 60,
+    "agreement": 40,
+    "resume": 70,
+    "encoding": 40,
+    "generation": 100,
+    "tests": 60,
+    "evaluators": 120,
+}
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
+
+
+def run(name: str, given: argparse.Namespace, seconds: float) -> dict[str, Any]:
+    """The figures of a part, by label, or why there are none."""
+    command = [sys.executable, __file__, "--part", name, "--device", given.device]
+    command += ["--small"] if given.small else []
+    clock = time.monotonic()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    if given.device == "cpu":
+        environment["ACCELERATE_USE_CPU"] = "true"
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=max(seconds, 1), env=environment
+        )
+        last = (done.stdout.strip().splitlines() or ["{}"])[-1]
+        fault = (done.stderr.strip().splitlines() or ["no reason"])[-1]
+        result = json.loads(last) if done.returncode == 0 else {"failed": fault[:300]}
+    except subprocess.TimeoutExpired as late:
+        lines = (late.stdout or b"").decode(errors="replace").strip().splitlines()
+        result = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
+        result["failed"] = f"took more than {seconds:.0f} s"
+    except ValueError:
+        result = {"failed": "its last line is no JSON"}
+    return {**result, "seconds": round(time.monotonic() - clock, 1)}
+
+
+def machine(device: str) -> dict[str, Any]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "absent"
+    asked = "import torch; p = torch.cuda.get_device_properties(0); print(p.name, p.total_memory)"
+    name = "CPU"
+    if device == "cuda":
+        done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit("no CUDA device is here: give --device cpu --small to try the program")
+        card, _, memory = done.stdout.strip().rpartition(" ")
+        name = f"{card}, {int(memory) / 2**30:.0f} GiB"
+    return {"device": name, "versions": versions}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures as a page in Markdown."""
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    lines = [f"{result['device']}; {versions}", "", "| part | what | figure |", "|---|---|---|"]
+    for part, figures in result["parts"].items():
+        for label, value in figures.items():
+            if label != "seconds":
+                text = f"{value:.4g}" if isinstance(value, float) else str(value)
+                lines.append(f"| {part} | {label} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--small", action="store_true", help="thin models, to try this program")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
+    parser.add_argument("--budget", type=float, default=470, help="seconds for all parts")
+    parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "gpu")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.part:
+        from benchmarks import gpu_parts
+
+        getattr(gpu_parts, given.part)(given.device, given.small)
+        return
+    end = time.monotonic() + given.budget
+    result = {**machine(given.device), "parts": {}}
+    given.output.mkdir(parents=True, exist_ok=True)
+    for name in given.parts:
+        left = end - time.monotonic()
+        if left < 5:
+            result["parts"][name] = {"failed": "no time was left"}
+        else:
+            patience = PARTS[name] * (10 if given.device == "cpu" else 1)
+            result["parts"][name] = run(name, given, min(patience, left))
+        (given.output / "gpu.json").write_text(json.dumps(result, indent=1) + "\n")
+        (given.output / "gpu.md").write_text(table(result))
+        print(f"{name}: {json.dumps(result['parts'][name])}", flush=True)
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()

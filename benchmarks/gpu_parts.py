@@ -1,0 +1,368 @@
+"""The parts of benchmarks/gpu.py: each prints its figures so far as a line of JSON."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+#: text tokens, and operations of a pass of SD3.5-Medium for one sample with them at 512 px
+_TOKENS, _FLOP = 333, 2.44e12
+
+
+class Figures(dict[str, Any]):
+    """Figures by label, printed whenever one is added: a part that is cut off keeps the others."""
+
+    def __setitem__(self, label: str, value: Any) -> None:
+        super().__setitem__(label, value)
+        print(json.dumps(self), flush=True)
+
+
+def _synchronize(device: str) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _seconds(work: Callable[[], Any], device: str, times: int, warmup: int = 1) -> float:
+    for _ in range(warmup):
+        work()
+    _synchronize(device)
+    clock = time.perf_counter()
+    for _ in range(times):
+        work()
+    _synchronize(device)
+    return (time.perf_counter() - clock) / times
+
+
+def _peak(work: Callable[[], Any], device: str) -> float:
+    """GiB at the peak of some work on a GPU; 0 elsewhere."""
+    import torch
+
+    if device != "cuda":
+        work()
+        return 0.0
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    return torch.cuda.max_memory_allocated() / 2**30
+
+
+class _Trainer:
+    """Steps of a transformer of SD3.5-Medium's shape on random encodings, with our own code."""
+
+    def __init__(self, device: str, small: bool) -> None:
+        import torch
+
+        from benchmarks.sd35m import transformer
+        from training.objectives import Draws, draw_paths, draw_time
+        from training.parallel import Parallel
+        from training.step import Batch
+        from training.types import NoiseLevels, Soar
+
+        self._parallel = Parallel("bf16")
+        torch.manual_seed(0)
+        with torch.device(device):
+            model = transformer(small)
+        self.model = model.requires_grad_(True).train()
+        config = model.config
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=1e-5, fused=device == "cuda" or None
+        )
+        self._model, self.optimizer = self._parallel.prepare(model, self.optimizer, 1.0)
+        random = torch.Generator().manual_seed(1)
+        side = 16 if small else 64
+        z1 = torch.randn(4, 16, side, side, generator=random)
+        draws = Draws(z1, draw_time(4, NoiseLevels(), random), *draw_paths(z1, Soar(), random)).to(
+            self._parallel.device
+        )
+        words = torch.randn(5, _TOKENS, config.joint_attention_dim, generator=random).to(device)
+        pooled = torch.randn(5, config.pooled_projection_dim, generator=random).to(device)
+        z0 = torch.randn(z1.shape, generator=random).to(device)
+        empty = [words[4], pooled[4]]
+        self._batch = Batch(self._model, z0, draws, [words[:4], pooled[:4]], empty, 1000)
+
+    def gradients(self, method: str, chunk: int) -> None:
+        from training.method import add_gradients
+        from training.off_policy import SoarObjective
+        from training.types import Soar
+
+        weight = 1.0 if method == "soar" else 0.0
+        objective = SoarObjective(Soar(weight=weight, aux_chunk=chunk), 3.0, lambda *_: [])
+        counts = objective.counts([self._batch])
+        self.optimizer.zero_grad()
+        add_gradients(self._parallel, self._model, objective, [self._batch], counts)
+
+    def step(self, method: str, chunk: int) -> None:
+        self.gradients(method, chunk)
+        self._parallel.clip(self.model.parameters(), 1.0)
+        self.optimizer.step()
+
+
+def _fitting_chunk(device: str, small: bool) -> int:
+    """``aux_chunk: auto`` on this device, by the code that a training asks."""
+    import torch
+
+    from benchmarks.sd35m import sd35m
+    from soar_bench.checkpoints.in_memory import Loaded
+    from soar_bench.pipelines.folder import Pipeline
+    from soar_bench.trainer.memory import measure
+    from training.memory import Place, choose
+    from training.types import Config
+
+    loaded = Loaded(sd35m("meta", small))
+    memory = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else None
+    config = Config(base="x", data="x", output=Path("x"))
+    pipeline = Pipeline(loaded.folder)
+    return choose(config, lambda c: measure(pipeline, c), Place(memory))[0]
+
+
+def steps(device: str, small: bool) -> None:
+    """Seconds, MFU and peak memory of a step: sft, soar with aux_chunk 4, 6, auto; compiled."""
+    import torch
+
+    from benchmarks.train_step import PEAK
+    from training.loop import compile_blocks
+    from training.types import Soar
+
+    figures = Figures()
+    auto = 6
+    try:
+        auto = _fitting_chunk(device, small)
+        figures["aux_chunk auto is"] = auto
+    except Exception as error:
+        figures["aux_chunk auto failed"] = str(error)[:200]
+    trainer = _Trainer(device, small)
+    name = torch.cuda.get_device_name() if device == "cuda" else ""
+    peak = next((flops for key, flops in PEAK.items() if key in name), None)
+    cases = [("sft", 0), *(("soar", chunk) for chunk in dict.fromkeys((4, 6, auto)))]
+    for compiled in (False, True):
+        if compiled:
+            compile_blocks(trainer.model)
+            cases = [("sft", 0), ("soar", 4)]
+        for method, chunk in cases:
+            label = method if method == "sft" else f"soar, aux_chunk {chunk}"
+            label += ", compiled" if compiled else ""
+            try:
+                gib = _peak(lambda m=method, c=chunk: trainer.step(m, c), device)
+                seconds = _seconds(lambda m=method, c=chunk: trainer.step(m, c), device, 3)
+            except torch.OutOfMemoryError:
+                trainer.optimizer.zero_grad()
+                gc.collect()
+                torch.cuda.empty_cache()
+                figures[f"{label}: fits"] = False
+                continue
+            figures[f"{label}: s/step"] = seconds
+            figures[f"{label}: samples/s"] = 4 / seconds
+            figures[f"{label}: peak GiB"] = gib
+            samples = 4 if method == "sft" else 4 * (1 + Soar().points)
+            passes = 3 * samples + (0 if method == "sft" else 4)
+            if peak:
+                figures[f"{label}: MFU"] = passes * _FLOP / seconds / peak
+
+
+def bits(device: str, small: bool) -> None:
+    """Whether a gradient is the same bits twice, with and without ``deterministic``; its cost."""
+    import torch
+
+    from training.deterministic import deterministic
+
+    figures, trainer = Figures(), _Trainer(device, small)
+
+    def gradient() -> list[Any]:
+        trainer.gradients("soar", 4)
+        return [p.grad.detach().cpu() for p in trainer.model.parameters() if p.grad is not None]
+
+    seconds = {}
+    for wanted in (False, True):
+        label = "deterministic" if wanted else "default"
+        with deterministic(wanted):
+            first, second = gradient(), gradient()
+            same = sum(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+            figures[f"{label}: tensors with the same bits twice"] = f"{same} of {len(first)}"
+            del first, second
+            seconds[wanted] = _seconds(lambda: trainer.gradients("soar", 4), device, 2)
+            figures[f"{label}: s/gradient"] = seconds[wanted]
+    figures["deterministic takes, times"] = seconds[True] / seconds[False]
+
+
+def agreement(device: str, small: bool) -> None:
+    """The velocity of the embedded base here against the CPU's float32, relative, at the worst."""
+    import torch
+
+    from soar_bench.checkpoints import pipeline_folder
+    from soar_bench.pipelines.loading import load_pipeline
+
+    figures = Figures()
+    model = load_pipeline(pipeline_folder("shapes")).transformer
+    config, random = model.config, torch.Generator().manual_seed(0)
+    inputs = {
+        "hidden_states": torch.randn(8, config.in_channels, 8, 8, generator=random),
+        "timestep": torch.linspace(10, 990, 8),
+        "encoder_hidden_states": torch.randn(8, 20, config.joint_attention_dim, generator=random),
+        "pooled_projections": torch.randn(8, config.pooled_projection_dim, generator=random),
+    }
+
+    def velocity(where: str, half: bool) -> Any:
+        model.to(where)
+        with torch.no_grad(), torch.autocast(where, torch.bfloat16, enabled=half):
+            there = {name: value.to(where) for name, value in inputs.items()}
+            return model(**there, return_dict=False)[0].float().cpu()
+
+    exact = velocity("cpu", False)
+    for half in (False, True):
+        found = velocity(device, half)
+        label = "bf16" if half else "fp32"
+        figures[f"{label} against CPU fp32"] = ((found - exact).norm() / exact.norm()).item()
+
+
+def resume(device: str, small: bool) -> None:
+    """A stopped and resumed training against a whole one, and the embedded world's speed."""
+    import os
+    import signal
+
+    import torch
+    from safetensors.torch import load_file
+
+    from soar_bench.trainer.config import load_config
+    from soar_bench.trainer.run import train
+    from training.types import Stopped
+
+    figures = Figures()
+
+    def config(output: Path, **changes: Any) -> Any:
+        settings = {"base": "shapes", "data": "shapes-clean:64", "output": output, "cache": None,
+                    "steps": 6, "save_every": 100, "trackers": [], "precision": "fp32",
+                    "deterministic": True, **changes}  # fmt: skip
+        return load_config(None, settings)
+
+    def stop(stage: str, done: int, total: int, seen: Any) -> None:
+        if stage == "train" and done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        whole = train(config(place / "whole", log_every=1), watch=False)
+        with suppress(Stopped):
+            train(config(place / "parts", log_every=1), watch=False, progress=stop)
+        figures["was stopped"] = any((place / "parts").glob("state-*"))
+        parts = train(config(place / "parts", log_every=1), watch=False)
+        (a,), (b,) = whole.rglob("*.safetensors"), parts.rglob("*.safetensors")
+        here, there = load_file(a), load_file(b)
+        same = all(torch.equal(here[name], there[name]) for name in here)
+        figures["resumed ends with the bits of undisturbed"] = same
+        count = 5 if small else 100
+        train(config(place / "speed", steps=count, deterministic=False), watch=False)
+        lines = (place / "speed" / "metrics.jsonl").read_text().splitlines()
+        figures["embedded world, samples/s"] = json.loads(lines[-1])["samples_per_second"]
+
+
+def encoding(device: str, small: bool) -> None:
+    """Memory and speed of VAE encoding at SD3.5's size."""
+    import torch
+
+    from benchmarks.sd35m import vae
+
+    figures = Figures()
+    with torch.device(device):
+        model = vae(small).eval().requires_grad_(False)
+    for dtype in (torch.float32, torch.bfloat16):
+        model.to(dtype)
+        for side, count in ((64, 1),) if small else ((512, 1), (512, 8), (1024, 4)):
+            pixels = torch.zeros(count, 3, side, side, device=device, dtype=dtype)
+
+            def work(pixels: Any = pixels) -> None:
+                with torch.no_grad():
+                    model.encode(pixels)
+
+            label = f"{str(dtype)[6:]}, {count} of {side} px"
+            with suppress(torch.OutOfMemoryError):
+                figures[f"{label}: peak GiB"] = _peak(work, device)
+                figures[f"{label}: images/s"] = count / _seconds(work, device, 2)
+
+
+def generation(device: str, small: bool) -> None:
+    """Images per second of ``eval``'s generation and of plain diffusers, PNG files included."""
+    import torch
+
+    from benchmarks.sd35m import sd35m
+    from soar_bench.checkpoints.in_memory import Loaded
+    from soar_bench.checkpoints.types import Checkpoint
+    from soar_bench.sampling.generate import Generation
+    from soar_bench.suites.types import Prompt, Protocol, Suite
+
+    figures = Figures()
+    side, steps_, count = (64, 2, 2) if small else (512, 20, 16)
+    pipeline = sd35m(device, small, torch.bfloat16).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    checkpoint = Checkpoint("random", "random", "pipeline", (loaded := Loaded(pipeline)).folder,
+                            "0" * 64, loaded=loaded)  # fmt: skip
+    prompts = tuple(Prompt(str(n), f"a photo of {n} things", {}) for n in range(count))
+    suite = Suite("gpu", "random weights", prompts, ())
+    protocol = Protocol(
+        "gpu",
+        steps=steps_,
+        guidance=4.5,
+        resolution=side,
+        max_sequence_length=256,
+        dtype="bfloat16",
+        vae_dtype="bfloat16",
+    )
+    batch = min(8, count)
+
+    def plain(folder: Path) -> None:
+        for start in range(0, count, batch):
+            texts = [prompt.text for prompt in prompts[start : start + batch]]
+            images = pipeline(
+                texts, num_inference_steps=steps_, guidance_scale=4.5, height=side, width=side,
+                max_sequence_length=256,
+            ).images  # fmt: skip
+            for number, image in enumerate(images):
+                image.save(folder / f"{start + number}.png")
+
+    def ours(folder: Path) -> None:
+        Generation(checkpoint, suite, protocol, folder, 1).make(batch, device)
+
+    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
+    for _ in range(3):
+        for label, way in (("plain", plain), ("ours", ours)):
+            with tempfile.TemporaryDirectory() as folder:
+                seconds[label].append(_seconds(lambda w=way, f=folder: w(Path(f)), device, 1, 0))
+    best = {label: min(values) for label, values in seconds.items()}
+    figures["plain diffusers, images/s"] = count / best["plain"]
+    figures["eval, images/s"] = count / best["ours"]
+    figures["eval against plain diffusers"] = best["plain"] / best["ours"]
+
+
+def tests(device: str, small: bool) -> None:
+    """``pytest -m gpu``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/training/test_gpu.py"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    Figures()["pytest -m gpu"] = f"exit code {done.returncode}: {lines[-1] if lines else ''}"[:200]
+
+
+def evaluators(device: str, small: bool) -> None:
+    """Pictures per second of each evaluator at official sizes with random weights."""
+    from benchmarks.evaluator_speed import SCALES, Bench, together
+
+    figures = Figures()
+    count = 4 if small else 32
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), SCALES["small" if small else "official"], device)
+        bench.write()
+        samples = bench.samples(count)
+        for name in ("pickscore", "hpsv21", "clipscore", "aesthetic", "image-reward"):
+            together(bench, samples[:2], (name,))  # reads the file from disk
+            seconds = _seconds(lambda n=name: together(bench, samples, (n,)), device, 1, 0)
+            figures[f"{name}, images/s, loading included"] = count / seconds
