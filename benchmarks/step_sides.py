@@ -97,7 +97,7 @@ def straightforward(work: Work) -> Step:
 
 
 def released(work: Work) -> Step:
-    """A step as the release takes it (Tencent-Hunyuan/HY-SOAR 59f0e02), by its facts alone.
+    """A step as the release takes it (Tencent-Hunyuan/HY-SOAR 59f0e02), written anew.
 
     Nothing of ours but the pipeline and the random numbers: latents sampled from the VAE and
     captions encoded in every step, levels and timesteps looked up in the sampler's table of 1000,
