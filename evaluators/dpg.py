@@ -48,8 +48,11 @@ class DpgBench(VlmEvaluator):
                 " script sums by category."),
     )  # fmt: skip
 
+    def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
+        return bool(_questions(metadata))
+
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-        asked = [_questions(sample) for sample in samples]
+        asked = [_questions(sample.metadata) for sample in samples]
         flat = [
             Question(sample.image, f"{one['question']} Answer yes or no.")
             for sample, questions in zip(samples, asked, strict=True)
@@ -78,6 +81,6 @@ def _score(questions: Sequence[Mapping[str, Any]], answers: Sequence[bool]) -> d
     }
 
 
-def _questions(sample: Sample) -> list[Mapping[str, Any]]:
-    questions = sample.metadata.get("questions")
+def _questions(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    questions = metadata.get("questions")
     return list(questions) if isinstance(questions, list) else []

@@ -7,7 +7,7 @@ Source: arXiv 2512.16853; facebookresearch/GenEval2. The suite's record of a pro
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,8 +72,11 @@ class GenEval2(VlmEvaluator):
         ),
     )
 
+    def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
+        return bool(_questions(metadata))
+
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-        asked = [_questions(sample) for sample in samples]
+        asked = [_questions(sample.metadata) for sample in samples]
         flat = [
             Question(sample.image, question + _ASKED)
             for sample, pairs in zip(samples, asked, strict=True)
@@ -106,10 +109,10 @@ class GenEval2(VlmEvaluator):
         return scores
 
 
-def _questions(sample: Sample) -> list[tuple[str, str, str]]:
+def _questions(metadata: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return question, answer and skill of each of a prompt's questions; none if it has none."""
-    pairs = sample.metadata.get("vqa_list")
+    pairs = metadata.get("vqa_list")
     if not isinstance(pairs, list):
         return []
-    skills = sample.metadata.get("skills") or [""] * len(pairs)
+    skills = metadata.get("skills") or [""] * len(pairs)
     return [(str(q), str(a), str(s)) for (q, a), s in zip(pairs, skills, strict=True)]

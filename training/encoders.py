@@ -72,13 +72,18 @@ class TrainingPipeline(Described, typing.Protocol):
         ...
 
 
-def check_pipeline(pipeline: TrainingPipeline, side: int) -> None:
-    """Raise TrainingError unless the pipeline can be trained on square images of this side."""
+def check_class(pipeline: TrainingPipeline) -> None:
+    """Raise TrainingError unless pipelines of this class can be trained."""
     name = pipeline.class_name
     if name != PIPELINE_CLASS:
         raise TrainingError(
             f"{pipeline.folder} holds a {name}; only {PIPELINE_CLASS} can be trained so far"
         )
+
+
+def check_pipeline(pipeline: TrainingPipeline, side: int) -> None:
+    """Raise TrainingError unless the pipeline can be trained on square images of this side."""
+    check_class(pipeline)
     step, largest = pipeline.size_limits()
     if side % step or (largest is not None and side > largest):
         raise TrainingError(

@@ -86,6 +86,9 @@ class GenEvalVlm(VlmEvaluator):
                 "Mean over the clauses of the probability of the right answer among the choices."),
     )  # fmt: skip
 
+    def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
+        return bool(clauses(metadata))
+
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         asked = [clauses(sample.metadata) for sample in samples]
         flat = [

@@ -99,7 +99,7 @@ def _able(judges: tuple[Judge, ...], suite: Suite) -> tuple[tuple[Judge, ...], t
         for judge in judges
         if not any(judge.evaluator.can_judge(p.text, p.metadata) for p in suite.prompts)
     ]
-    if len(unable) == len(judges):
+    if judges and len(unable) == len(judges):
         raise SoarBenchError(
             f"{' and '.join(unable)} can judge no prompt of {suite.name}: name another evaluator "
             "with --evaluators, or leave the suite out"

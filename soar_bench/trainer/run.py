@@ -135,10 +135,12 @@ def _source(config: Config) -> Source:
 
 def _base(config: Config) -> Base:
     """The pipeline to start from, by the name that the settings give it, once it can be trained."""
+    from training.encoders import check_class
     from training.encoders import check_pipeline as check_trainable
     from training.run import Base
 
     pipeline = BasePipeline(pipeline_folder(config.base))
+    check_class(pipeline)
     check_pipeline(pipeline.folder)
     check_trainable(pipeline, config.resolution)
     return Base(config.base, pipeline, digest_pipeline(pipeline.folder))

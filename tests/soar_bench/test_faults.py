@@ -102,11 +102,11 @@ def test_strange_names_and_prompts_stay_inside_their_folder_and_survive_the_reco
     metadata = small_suite.prompts[0].metadata
     prompts = tuple(Prompt(name, text, metadata) for name, text in STRANGE)
     suite = dataclasses.replace(small_suite, name="../odd name 星", prompts=prompts)
-    locks = home() / "locks"  # named by digests
+    inside = {tmp_path, home() / "locks", home() / "checkpoints"}  # named by digests
 
     def outside():
         files = tmp_path.parent.rglob("*")
-        return {p for p in files if not {tmp_path, locks} & {p, *p.parents}}
+        return {p for p in files if not inside & {p, *p.parents}}
 
     before = outside()
     run = evaluate(tiny_pipeline, suite=suite, images_per_prompt=1)

@@ -203,3 +203,16 @@ def test_missing_weights_say_what_to_fetch(tmp_path, monkeypatch):
     monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path))
     with pytest.raises(EvaluatorError, match="soar-bench fetch qwen3-vl-8b"):
         GenEval2().check()
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "metadata"),
+    [
+        (GenEval2, {"vqa_list": [["Is there a cat?", "Yes"]]}),
+        (DpgBench, {"questions": [{"id": 1, "question": "Is there a cat?"}]}),
+        (GenEvalVlm, {"tag": "colors", "include": [{"class": "cat", "count": 1}]}),
+    ],
+)
+def test_prompts_without_questions_cannot_be_judged(evaluator, metadata):
+    assert evaluator().can_judge("a cat", metadata)
+    assert not evaluator().can_judge("a cat", {})

@@ -608,7 +608,7 @@ def test_what_is_no_plain_lora_is_refused(tiny_pipeline, tmp_path):
     refused("adapter_model.bin is no safetensors file", pickled, tiny_pipeline)
     dora = tmp_path / "dora.safetensors"
     save_file(pair(f"transformer.{MODULE}") | {"x.dora_scale": torch.ones(1)}, dora)
-    refused("is a DoRA or LoKr adapter", dora, tiny_pipeline)
+    refused("is a DoRA, LoKr or LoHa adapter", dora, tiny_pipeline)
 
 
 # ---- what soar-bench train writes

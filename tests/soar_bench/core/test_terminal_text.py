@@ -81,7 +81,7 @@ def test_every_table_that_is_written_shows_names_as_text(tmp_path, monkeypatch):
 
     from soar_bench.boards.comparison import board_of
     from soar_bench.boards.comparison import compare as compare_board
-    from soar_bench.boards.entrants import select_entrants
+    from soar_bench.boards.selection import select_boards
     from soar_bench.cli.export import app
     from soar_bench.records.folders import find
     from tests.soar_bench.records_by_hand import few_scores, record, write_run
@@ -99,7 +99,8 @@ def test_every_table_that_is_written_shows_names_as_text(tmp_path, monkeypatch):
     arguments = ["csv", "=cmd", "--results", str(results), "--output", str(file)]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     runs = [find(name, results) for name in ("=cmd", "@other")]
-    compared = compare_board(board_of(select_entrants(runs, False)))
+    (entrants,), _ = select_boards(runs)
+    compared = compare_board(board_of(entrants))
     for text in (file.read_text(), compared.to_csv()):
         cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
         begun = [cell for cell in cells if cell[:1] in ("=", "+", "@")]

@@ -12,7 +12,8 @@ import typer
 from typer.testing import CliRunner
 
 from soar_bench.boards import Board, compare
-from soar_bench.boards.entrants import check_measured_alike, select_entrants
+from soar_bench.boards.entrants import check_measured_alike
+from soar_bench.boards.selection import select_boards
 from soar_bench.boards.standings import standings
 from soar_bench.cli.export import import_
 from soar_bench.core.errors import SoarBenchError
@@ -281,7 +282,7 @@ def test_imported_numbers_stand_beside_measured_ones_marked_and_unranked(tmp_pat
 def test_they_can_be_compared_on_the_same_prompts_by_who_insists(tmp_path):
     ours = measured(tmp_path / "results", 0.5)
     theirs = load(tmp_path, of_suite(shapes_signs(), 1.0))
-    entrants = select_entrants([[ours], [theirs]], anyway=True)
+    (entrants,), _ = select_boards([[ours], [theirs]], anyway=True)
     (value, difference) = compare(Board.in_common(entrants)).rows
     assert value.metric == difference.metric == "ocr_accuracy"
     assert difference.difference.value == pytest.approx((29 * 0.5 + 1) / 30)

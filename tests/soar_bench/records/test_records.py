@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from records_by_hand import SETTINGS, few_scores, record, row, write_run
 
+from soar_bench.core import temporary
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import json_text
 from soar_bench.output.leaderboard import leaderboard
@@ -279,9 +280,15 @@ def test_two_writers_at_once_leave_one_of_the_two_whole(tmp_path):
 
 
 def test_what_a_killed_writer_left_aside_goes_with_the_next_one(tmp_path, run):
+    code = (
+        "import os, pathlib, signal, sys; from soar_bench.core.temporary import temporary\n"
+        "with temporary(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+    )
     for name in (RUN_FILE, SCORES_FILE):
-        (run.folder / f".{name}.x3k9").write_bytes(b"half")
+        subprocess.run([sys.executable, "-c", code, run.folder / name], check=False)
+    assert len(list(run.folder.iterdir())) == 3  # the second swept what the first left
     assert len(read_runs(tmp_path / "results")) == 1
+    temporary._swept.clear()
     write_run(tmp_path / "results", record(), few_scores(0.5))
     assert {f.name for f in run.folder.iterdir()} == {RUN_FILE, SCORES_FILE}
 

@@ -239,6 +239,9 @@ def test_unscored_samples_are_counted_and_no_figure_stands_for_none(
     config, small_suite, tmp_path, monkeypatch
 ):
     """No prompt quotes a text, so OCR accuracy has no value: not 0."""
+    from evaluators.ocr.evaluator import OcrAccuracy
+
+    monkeypatch.setattr(OcrAccuracy, "can_judge", lambda *prompt: True)  # it would be left out
     both = dataclasses.replace(small_suite, evaluators=("shapes-geneval", "ocr"))
     monkeypatch.setitem(suites.SUITES, "small", lambda: both)
     evaluation = {"every": 1, "suite": "small", "protocol": PROTOCOL, "images": 1}
@@ -256,7 +259,9 @@ def test_progress_is_told_by_stage(config, tmp_path):
     for watcher in callbacks_of(settings, tmp_path / "cache", lambda *told: heard.append(told)):
         watcher.on_checkpoint(settings.base, 0)
     assert heard == [
+        ("validation: generate", 0, 2),
         ("validation: generate", 2, 2),
+        ("evaluation: generate", 0, 3),
         ("evaluation: generate", 3, 3),
         ("evaluation: shapes-geneval", 3, 3),
     ]
