@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -94,6 +94,14 @@ class Board:
             for seeds in self._scores
         ]
         return Board(self.entrants, self.metrics, scores)
+
+    def part(self, prompts: Collection[str]) -> Board:
+        """Return the board of the prompts with these ids, each metric as a plain mean. Its numbers
+        are there, but not its single scores.
+        """
+        part = Board(self.entrants, self.metrics, ())
+        part._tables = {name: self.table(name).of_prompts(prompts) for name in self.metrics}
+        return part
 
     @property
     def runs(self) -> tuple[Run, ...]:

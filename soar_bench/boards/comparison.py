@@ -15,6 +15,7 @@ import pandas as pd
 from soar_bench.boards import words
 from soar_bench.boards.agreement import agreements
 from soar_bench.boards.board import Board
+from soar_bench.boards.categories import categories
 from soar_bench.boards.entrants import Entrant, check_measured_alike, group_seeds, mismatches
 from soar_bench.boards.over_optimised import over_optimised
 from soar_bench.boards.paper_table import paper_table
@@ -42,10 +43,11 @@ from soar_bench.stats import (
     prompts_needed,
     sign_flip,
 )  # fmt: skip
+from soar_bench.suites.types import Suite
 
 #: Columns of tables that hold text and not numbers.
-_NAMES = ("metric", "checkpoint", "verdict")
-_IN_LATEX = ("metric", "checkpoint", "value", "difference", "p", "detect", "verdict")
+_NAMES = ("metric", "category", "checkpoint", "verdict")
+_IN_LATEX = ("prompts", "value", "difference", "p", "detect", *_NAMES)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class Comparison:
     mismatches: tuple[str, ...] = ()
     #: the kind of intervals that was asked for
     interval: str = ANALYTIC
+    #: the column of the prompts' metadata that the rows of ``parts`` are by; empty without them
+    by: str = ""
+    #: each category of the prompts by itself, metric by metric; p corrected for the categories
+    parts: tuple[Row, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -73,7 +79,8 @@ class Comparison:
         if shown == set(self.board.metrics):  # otherwise what fell may not be among them
             notes += over_optimised(self.board.entrants, self.rows)
         pairs = (a for a in agreements(self.board) if {a.first, a.second} <= shown)
-        return notes + [words.line(str(agreement)) for agreement in pairs]
+        notes += [words.line(str(agreement)) for agreement in pairs]
+        return notes + ([words.breakdown(self.by, self.parts)] if self.by else [])
 
     @property
     def verdicts(self) -> dict[tuple[str, str], str]:
@@ -89,8 +96,11 @@ class Comparison:
             if metric not in names:
                 names_text = ", ".join(names)
                 raise SoarBenchError(f"there is no metric {metric!r} here: there are {names_text}")
-        rows = tuple(row for row in self.rows if not metrics or row.metric in metrics)
-        return replace(self, rows=rows)
+        rows, parts = (
+            tuple(row for row in part if not metrics or row.metric in metrics)
+            for part in (self.rows, self.parts)
+        )
+        return replace(self, rows=rows, parts=parts)
 
     def worse(self, metrics: Sequence[str] = (), margin: float = 0.0) -> list[Row]:
         """Return the rows, of these metrics or of all, that are significantly worse than the first
@@ -122,35 +132,49 @@ class Comparison:
 
     def to_frame(self) -> pd.DataFrame:
         """Return the numbers, one row per metric and entrant; docs/statistics.md names the columns.
-        NaN where a number is not known.
+        NaN where a number is not known. With a breakdown its rows follow, and ``category`` names
+        theirs; it is empty in the others.
         """
-        return pd.DataFrame([_record(row) for row in self.rows])
+        if not self.by:
+            return pd.DataFrame([_record(row) for row in self.rows])
+        rows = [{"category": row.category, **_record(row)} for row in (*self.rows, *self.parts)]
+        return pd.DataFrame(rows)
 
     def to_markdown(self) -> str:
-        """Return a Markdown table with the notes under it."""
-        titles, escape = words.header(self.rows), markdown.escape
-        body = [[escape(words.cells(row)[key]) for key in titles] for row in self.rows]
-        right = [i for i, key in enumerate(titles) if key not in _NAMES]
-        table = markdown.table([escape(title) for title in titles.values()], body, right)
-        return table + "".join(f"\n{escape(sentence)}\n" for sentence in self.notes)
+        """Return a Markdown table, and one of the breakdown, with the notes under them."""
+        escape = markdown.escape
+        tables = []
+        for rows in filter(None, (self.rows, self.parts)):
+            titles = words.header(rows, self.by)
+            body = [[escape(words.cells(row)[key]) for key in titles] for row in rows]
+            right = [i for i, key in enumerate(titles) if key not in _NAMES]
+            tables.append(markdown.table([escape(title) for title in titles.values()], body, right))
+        return "\n".join(tables) + "".join(f"\n{escape(sentence)}\n" for sentence in self.notes)
 
     def to_latex(self, long: bool = False) -> str:
         """Return a LaTeX table with the notes as comments above it; needs booktabs. A row per
-        checkpoint, or, ``long``, one per metric and checkpoint, with differences.
+        checkpoint, or, ``long``, one per metric and checkpoint, with differences. A breakdown
+        follows as a table of the long form.
         """
-        if not long:
-            return paper_table(self.board, self.rows, self.notes)
-        titles = {key: v for key, v in words.header(self.rows).items() if key in _IN_LATEX}
-        metrics = [row.metric for row in self.rows]
-        starts = [i for i in range(1, len(metrics)) if metrics[i - 1] != metrics[i]]
+        if long:
+            comments = "".join(f"% {sentence}\n" for sentence in map(words.line, self.notes))
+            table = comments + self._long(self.rows)
+        else:
+            table = paper_table(self.board, self.rows, self.notes)
+        return table + ("\n" + self._long(self.parts) if self.parts else "")
+
+    def _long(self, rows: Sequence[Row]) -> str:
+        titles = {key: v for key, v in words.header(rows, self.by).items() if key in _IN_LATEX}
+        groups = [(row.metric, row.category) for row in rows]
+        starts = [i for i in range(1, len(groups)) if groups[i - 1] != groups[i]]
         body = []
-        for i, row in enumerate(self.rows):
-            texts = words.cells(row) | ({} if i == 0 or i in starts else {"metric": ""})
+        for i, row in enumerate(rows):
+            repeated = {} if i == 0 or i in starts else {"metric": "", "category": ""}
+            texts = words.cells(row) | repeated
             body.append([_latex(key, texts[key]) for key in titles])
         columns = "".join("l" if key in _NAMES else "r" for key in titles)
-        comments = "".join(f"% {sentence}\n" for sentence in map(words.line, self.notes))
         header = [_latex(key, title) for key, title in titles.items()]
-        return comments + latex.table(header, body, columns, starts)
+        return latex.table(header, body, columns, starts)
 
     def to_csv(self) -> str:
         """Return the numbers of :meth:`to_frame`, with names on one line each."""
@@ -159,7 +183,7 @@ class Comparison:
     def to_frame_of_text(self) -> pd.DataFrame:
         """Return :meth:`to_frame` with names that are fit for a file."""
         table = self.to_frame()
-        for column in ("metric", "checkpoint", "unit"):
+        for column in ("metric", "checkpoint", "unit", *(["category"] if self.by else [])):
             table[column] = [csv_text(words.line(text)) for text in table[column]]
         return table
 
@@ -167,7 +191,11 @@ class Comparison:
         """Return the numbers and the notes; null where a number is not known or infinite."""
         rows, alike = [_record(row) for row in self.rows], not self.mismatches
         head = {"reference": self.reference, "measured_alike": alike, "notes": self.notes}
-        return json_text(head | {"mismatches": list(self.mismatches), "rows": rows})
+        head |= {"mismatches": list(self.mismatches), "rows": rows}
+        if self.by:
+            parts = [{"category": row.category, **_record(row)} for row in self.parts]
+            head |= {"by": self.by, "categories": parts}
+        return json_text(head)
 
 
 def _latex(key: str, text: str) -> str:
@@ -210,6 +238,8 @@ def compare(
     interval: str = ANALYTIC,
     test: str = T_TEST,
     anyway: bool = False,
+    by: str = "",
+    suite: Suite | None = None,
 ) -> Comparison:
     """Compare every entrant of a board with the first of them in every metric.
 
@@ -217,8 +247,11 @@ def compare(
     without it what was not trained, else the first run. ``level`` is that of intervals, and 1 -
     level the error rate of verdicts. ``detect``, in the metrics' own units, is a difference to
     count the necessary prompts for. ``interval`` is ``analytic`` or ``bootstrap``, ``test`` is
-    ``t`` or ``exact`` (sign flips of whole prompts for right and wrong). SoarBenchError unless all
-    runs were measured alike; ``anyway`` compares the metrics and prompts that all have.
+    ``t`` or ``exact`` (sign flips of whole prompts for right and wrong). ``by`` is a column of the
+    prompts' metadata, for a breakdown by its values; ``suite`` has them where the runs' suite is
+    neither a named one nor a file. SoarBenchError unless all runs were measured
+    alike (``anyway`` compares the metrics and prompts that all have), or if there is no such
+    column.
     """
     if isinstance(runs, Board):
         board = runs
@@ -231,22 +264,38 @@ def compare(
         board = board_of(entrants)
     sentences = mismatches(board.runs)
     difference = math.nan if detect is None else detect
+    by_category = categories(board, by, suite) if by else {}
+    boards = {category: board.part(prompts) for category, prompts in by_category.items()}
     rows: list[Row] = []
+    parts: list[Row] = []
     for number, entrant in enumerate(board.entrants):
         others = board.runs if number == 0 else [board.entrants[0].first, *entrant.runs]
         alike = not mismatches(others)
-        of_entrant = [
-            _row(board, number, name, level, difference, interval, test) for name in board.metrics
-        ]
-        corrected = holm([row.p_value for row in of_entrant])
-        tests = sum(not math.isnan(p) for p in corrected)
-        for row, p in zip(of_entrant, corrected, strict=True):
-            text = verdict(row.difference, row.higher_is_better, p, level)
-            if text and not alike:
-                text += NOT_ALIKE
-            rows.append(replace(row, p_corrected=p, tests=tests, verdict=text, alike=alike))
-    rows.sort(key=lambda row: list(board.metrics).index(row.metric))
-    return Comparison(board, tuple(rows), tuple(sentences), interval)
+        settings = (level, difference, interval, test)
+        rows += _judged([_row(board, number, name, *settings) for name in board.metrics], alike)
+        for name in board.metrics:
+            of_metric = [
+                replace(_row(part, number, name, *settings), category=category)
+                for category, part in boards.items()
+            ]
+            parts += _judged(of_metric, alike)
+    metrics, order = list(board.metrics), list(boards)
+    rows.sort(key=lambda row: metrics.index(row.metric))
+    parts.sort(key=lambda row: (metrics.index(row.metric), order.index(row.category)))
+    return Comparison(board, tuple(rows), tuple(sentences), interval, by, tuple(parts))
+
+
+def _judged(rows: Sequence[Row], alike: bool) -> list[Row]:
+    """Return rows of one entrant with their verdicts, p corrected for all of them together."""
+    corrected = holm([row.p_value for row in rows])
+    tests = sum(not math.isnan(p) for p in corrected)
+    judged = []
+    for row, p in zip(rows, corrected, strict=True):
+        text = verdict(row.difference, row.higher_is_better, p, row.level)
+        if text and not alike:
+            text += NOT_ALIKE
+        judged.append(replace(row, p_corrected=p, tests=tests, verdict=text, alike=alike))
+    return judged
 
 
 def board_of(entrants: Sequence[Entrant]) -> Board:

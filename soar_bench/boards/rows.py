@@ -71,6 +71,8 @@ class Row:
     detect: float = math.nan
     detect_prompts: float = math.nan
     detect_images: float = math.nan
+    #: of the prompts, where the row is one of a breakdown; empty where it is of all
+    category: str = ""
     #: False if the two sides were not measured alike
     alike: bool = True
     #: the differences by prompt behind the row; None for the first entrant

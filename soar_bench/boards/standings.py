@@ -11,7 +11,9 @@ import numpy as np
 
 from soar_bench.boards import published
 from soar_bench.boards.board import Board
+from soar_bench.boards.categories import TASK, Categories, of_boards
 from soar_bench.boards.entrants import Entrant, group_seeds
+from soar_bench.core.text import count
 from soar_bench.records import Run, primary_metric
 from soar_bench.records.model import MetricRecord, ProtocolRecord, SuiteRecord
 from soar_bench.stats import Estimates, ScoreTable, rank_ranges
@@ -53,12 +55,33 @@ class Standing:
     rank: tuple[int, int] | None
     #: by metric
     cells: Mapping[str, Cell]
-    #: means of the primary metric by task
-    tasks: Mapping[str, Figure]
+    #: for each of the board's breakdowns the figures of its categories
+    parts: tuple[tuple[Figure, ...], ...]
     #: day of the newest record, UTC, as YYYY-MM-DD; empty where the records do not say
     date: str
     #: the tool whose results were imported; empty for what was measured here
     tool: str
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Categories of the prompts that a metric is shown by."""
+
+    metric: str
+    #: ``task``, or a column of the prompts' metadata
+    column: str
+    #: in the suite's order
+    categories: tuple[str, ...]
+    #: number of prompts of each; empty for tasks
+    prompts: tuple[int, ...] = ()
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The categories with their numbers of prompts, where these are known."""
+        if not self.prompts:
+            return self.categories
+        pairs = zip(self.categories, self.prompts, strict=True)
+        return tuple(f"{name} ({count(number, 'prompt')})" for name, number in pairs)
 
 
 @dataclass(frozen=True)
@@ -73,8 +96,9 @@ class Leaderboard:
     metrics: Mapping[str, MetricRecord]
     #: the metric that rows are ranked by
     primary: str
-    #: tasks in the suite's order; empty where the primary metric is a plain mean
-    tasks: tuple[str, ...]
+    #: the primary metric by task where it is a mean of tasks, then every metric by the column that
+    #: was asked for
+    breakdowns: tuple[Breakdown, ...]
     rows: tuple[Standing, ...]
     #: whether a base is on the board, so that rows have differences
     has_base: bool
@@ -82,6 +106,8 @@ class Leaderboard:
     imported: bool
     #: imported rows of the same prompts
     beside: tuple[Standing, ...] = ()
+    #: why it lacks the breakdown that was asked for; empty if it does not
+    note: str = ""
 
     @property
     def published(self) -> tuple[published.Column, ...]:
@@ -90,15 +116,25 @@ class Leaderboard:
         return published.columns_beside(self.suite.name, self.protocol.name) if measured else ()
 
 
-def standings(runs: Sequence[Run]) -> list[Leaderboard]:
-    """Return the leaderboard of each board, by name, whatever the order of ``runs``.
+def standings(runs: Sequence[Run], by: str = "") -> list[Leaderboard]:
+    """Return the leaderboard of each board, by name, whatever the order of ``runs``; with
+    breakdowns ``by`` a column of the prompts' metadata where they have it.
 
-    SoarBenchError if scores cannot be read, or two checkpoints are of one training and seed.
+    SoarBenchError if scores cannot be read, two checkpoints are of one training and seed, or no
+    board has the column.
     """
     groups: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.folder.as_posix()):
         groups.setdefault(run.board, []).append(run)
-    boards = [_leaderboard(key, group) for key, group in groups.items()]
+    aligned = [
+        Board.of(sorted(group_seeds(group), key=lambda entrant: entrant.name))
+        for group in groups.values()
+    ]
+    by_board, notes = of_boards(aligned, by)
+    boards = [
+        replace(_leaderboard(key, board, by, categories), note=note)
+        for key, board, categories, note in zip(groups, aligned, by_board, notes, strict=True)
+    ]
     boards.sort(key=lambda b: (b.suite.name, b.protocol.name, b.suite.images_per_prompt, b.id))
     beside: dict[tuple[str, str], tuple[Standing, ...]] = {}  # imported rows by suite
     for board in boards:
@@ -111,24 +147,20 @@ def standings(runs: Sequence[Run]) -> list[Leaderboard]:
     ]
 
 
-def _leaderboard(identity: str, runs: Sequence[Run]) -> Leaderboard:
-    board = Board.of(sorted(group_seeds(runs), key=lambda entrant: entrant.name))
-    first = runs[0]
+def _leaderboard(identity: str, board: Board, by: str, categories: Categories) -> Leaderboard:
+    first = min(board.runs, key=lambda run: run.folder.as_posix())
     primary, declared = primary_metric(first)
     bases = _bases(board.entrants)
     cells = {name: _cells(board.table(name), bases, m) for name, m in board.metrics.items()}
     ranks = rank_ranges(board.table(primary), declared.higher_is_better)
-    tasks = {}
-    if declared.aggregate == "task_mean":
-        by_task = board.table(primary).by_task()
-        tasks = {task: _values(table, declared) for task, table in by_task.items()}
+    breakdowns, parts = _breakdowns(board, primary, by, categories)
     rows = []
     for i, entrant in enumerate(board.entrants):
         own_cells = {name: of_metric[i] for name, of_metric in cells.items()}
-        own_tasks = {task: figures[i] for task, figures in tasks.items()}
+        own_parts = tuple(tuple(figures[i] for figures in part) for part in parts)
         tool = entrant.first.record.checkpoint.tool if entrant.first.imported else ""
         name, date = _shown_name(entrant, tool), _date(entrant.runs)
-        rows.append(Standing(name, entrant.runs, ranks.get(i), own_cells, own_tasks, date, tool))
+        rows.append(Standing(name, entrant.runs, ranks.get(i), own_cells, own_parts, date, tool))
     sign = -1 if declared.higher_is_better else 1
 
     def place(row: Standing) -> tuple[float, str]:
@@ -137,11 +169,28 @@ def _leaderboard(identity: str, runs: Sequence[Run]) -> Leaderboard:
         return math.inf if math.isnan(value) else round(value, 12), row.name
 
     return Leaderboard(
-        identity, first.record.suite, first.record.protocol, board.metrics, primary, tuple(tasks),
+        identity, first.record.suite, first.record.protocol, board.metrics, primary, breakdowns,
         rows=tuple(sorted(rows, key=place)),
         has_base=any(base is not None for base in bases),
         imported=first.imported,
     )  # fmt: skip
+
+
+def _breakdowns(
+    board: Board, primary: str, by: str, categories: Categories
+) -> tuple[tuple[Breakdown, ...], list[list[list[Figure]]]]:
+    """Return the breakdowns, and the figures of each by category and entrant."""
+    breakdowns, parts = [], []
+    if board.metrics[primary].aggregate == "task_mean" and by not in TASK:
+        tables = board.table(primary).by_task()
+        breakdowns.append(Breakdown(primary, "task", tuple(tables)))
+        parts.append([_values(table, board.metrics[primary]) for table in tables.values()])
+    boards = [board.part(prompts) for prompts in categories.values()]
+    for metric, declared in board.metrics.items() if boards else ():
+        counts = tuple(len(part.table(metric).layout.prompts) for part in boards)
+        breakdowns.append(Breakdown(metric, by, tuple(categories), counts))
+        parts.append([_values(part.table(metric), declared) for part in boards])
+    return tuple(breakdowns), parts
 
 
 def _shown_name(entrant: Entrant, tool: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from soar_bench.boards.entrants import Entrant
 from soar_bench.boards.rows import ANALYTIC, BOOTSTRAP, TESTS, Row
+from soar_bench.core.text import count
 from soar_bench.stats import Estimate
 from soar_bench.suites.leaks import sentence
 
@@ -30,10 +31,12 @@ def line(text: str) -> str:
     return " ".join(plain.split())
 
 
-def header(rows: Sequence[Row]) -> dict[str, str]:
-    """Return the title of each column by its key."""
+def header(rows: Sequence[Row], by: str = "") -> dict[str, str]:
+    """Return the title of each column by its key; ``by`` is that of the categories, if any."""
+    parts = any(row.category for row in rows)
     titles = {
-        "metric": "metric", "checkpoint": "checkpoint", "value": "value ± s.e.", "n": "n",
+        "metric": "metric", **({"category": line(by)} if parts else {}), "checkpoint": "checkpoint",
+        **({"prompts": "prompts"} if parts else {}), "value": "value ± s.e.", "n": "n",
         "seeds": "seeds", "difference": f"difference [{100 * rows[0].level:g}%]",
         "p": "p (Holm)" if max(row.tests for row in rows) > 1 else "p",
         "effect": "d_z", "wins": "won/tied/lost", "needed": "prompts needed",
@@ -50,7 +53,9 @@ def cells(row: Row) -> dict[str, str]:
     unscored = f" (+{row.value.unscored} unscored)" if row.value.unscored else ""
     return {
         "metric": f"{line(row.metric)} {arrow(row)}",
+        "category": line(row.category),
         "checkpoint": line(row.entrant),
+        "prompts": str(row.value.prompts),
         "value": format_value(row.value),
         "n": f"{row.value.scored}{unscored}",
         "seeds": str(row.value.seeds),
@@ -100,7 +105,8 @@ def details(row: Row) -> list[str]:
             elif texts[key] != "-":
                 unit = "" if texts[key] == _MORE_SEEDS else " prompts"
                 parts.append(f"seeing {size} takes {texts[key]}{unit}")
-    parts.append(f"n {texts['n']}")
+    of_prompts = f" of {count(row.value.prompts, 'prompt')}" if row.category else ""
+    parts.append(f"n {texts['n']}{of_prompts}")
     if row.value.seeds > 1:
         parts.append(f"{texts['seeds']} seeds, s.d. {row.value.seed_deviation:.3f}")
     return parts
@@ -170,6 +176,17 @@ def family(rows: Sequence[Row]) -> str:
     if count > 1:
         return f"corrected for {count} metrics by Holm's method, each checkpoint by itself"
     return "each checkpoint by itself"
+
+
+def breakdown(by: str, parts: Sequence[Row]) -> str:
+    """Say what the rows of a breakdown are."""
+    sentence = f"By {line(by)}: plain means over the images of each category's prompts"
+    if max((row.tests for row in parts), default=0) > 1:
+        sentence += (
+            "; p corrected for the categories of a metric by Holm's method, each checkpoint and "
+            "metric by itself"
+        )
+    return f"{sentence}."
 
 
 def _intervals(rows: Sequence[Row], interval: str) -> str:

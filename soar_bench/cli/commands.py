@@ -56,13 +56,16 @@ soar-bench score images --evaluators geneval,clipscore
 soar-bench score images --prompts list.csv --evaluators pickscore --label other-tool"""),
     (_COMPARE, "compare", compare.compare, """\
 soar-bench compare results/shapes/shapes
+soar-bench compare results/shapes/shapes --by held_out
 soar-bench compare BASE NEW --fail-if worse --metric geneval"""),
     (_COMPARE, "leaderboard", compare.leaderboard, """\
 soar-bench leaderboard
-soar-bench leaderboard --results results --output board.html"""),
+soar-bench leaderboard --results results --output board.html
+soar-bench leaderboard --by tag --output by-task.md"""),
     (_COMPARE, "report", report.report, """\
 soar-bench report
-soar-bench report results/geneval --output outputs/geneval-report"""),
+soar-bench report results/geneval --output outputs/geneval-report
+soar-bench report results/parti --by challenge"""),
     (_COMPARE, "drift", drift.drift, """\
 soar-bench drift shapes outputs/train/sft-seed0 outputs/train/soar-seed0"""),
     (_MANAGE, "rerun", runs.rerun, """\

@@ -74,6 +74,11 @@ EVALUATOR_DTYPE = Option(
 DEVICE = Option("auto", help="Device to run on: auto, cpu, cuda or mps.")
 RESULTS = Option(Path("results"), help="Folder of the records.")
 CACHE = Option(Path("outputs/cache"), help="Folder of images and scores.")
+BY = Option(
+    "",
+    help="Metadata column of the prompts, to break the metrics down by its values.  "
+    "[default: none]",
+)
 DRY_RUN = Option(False, "--dry-run", help="Check everything and show the plan.")
 AS_JSON = Option(False, "--json", help="Print JSON.")
 

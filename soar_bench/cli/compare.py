@@ -8,7 +8,7 @@ from typing import Literal
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import CONFIG, RESULTS, echo, echo_lines, split
+from soar_bench.cli.common import BY, CONFIG, RESULTS, echo, echo_lines, split
 
 Form = Literal["terminal", "markdown", "csv", "latex", "latex-long", "json"]
 
@@ -35,6 +35,7 @@ def compare(
     metric: list[str] = Option(
         [], help="Metrics to show, separated by commas. p stays corrected for all.  [default: all]"
     ),
+    by: str = BY,
     level: float = Option(
         0.95, help="Confidence level of the intervals; verdicts err at 1 - level."
     ),
@@ -75,6 +76,7 @@ def compare(
     from functools import partial
 
     from soar_bench.boards import compare as compare_board
+    from soar_bench.boards.categories import of_boards
     from soar_bench.boards.comparison import board_of
     from soar_bench.boards.selection import select_boards
     from soar_bench.boards.words import line, worse_than
@@ -92,11 +94,17 @@ def compare(
     if margin and fail_if is None:
         raise SoarBenchError("--margin is that of --fail-if worse: give both or neither")
     look_up = partial(find, results=results)
-    boards, notes = select_boards([look_up(run) for run in runs], anyway, reference, look_up)
+    entrants, notes = select_boards([look_up(run) for run in runs], anyway, reference, look_up)
+    boards = [board_of(of_board) for of_board in entrants]
+    by_board, reasons = of_boards(boards, by)
+    notes += dict.fromkeys(filter(None, reasons))
     whole = [
-        compare_board(board_of(b), level=level, detect=detect, interval=interval, test=test)
-        for b in boards
-    ]
+        compare_board(
+            board, level=level, detect=detect, interval=interval, test=test,
+            by=by if has_column else "",
+        )
+        for board, has_column in zip(boards, by_board, strict=True)
+    ]  # fmt: skip
     metrics = split(metric)
     unknown = [name for name in metrics if not any(name in c.board.metrics for c in whole)]
     if unknown:
@@ -150,6 +158,7 @@ def leaderboard(
     output: Path | None = Option(
         None, metavar="FILE", help="File to write.  [default: leaderboard.md, .html or .csv]"
     ),
+    by: str = BY,
     check: bool = Option(
         False, "--check", help="Write nothing; exit code 2 if the file is out of date."
     ),
@@ -164,11 +173,12 @@ def leaderboard(
         form = next((f for f in pages.FORMS if file.suffix.lower() == f".{f}"), None)
     if form is None:
         raise SoarBenchError(f"{output} ends in none of .md, .html and .csv: name a --format")
-    page = pages.leaderboard(pages.load(results), results, file, form)
+    page = pages.leaderboard(pages.load(results), results, file, form, by)
     if not check:
         write_text(file, page)
         echo(file)
     elif not file.exists() or file.read_bytes() != page.encode("utf-8"):
         options = "" if output is None and form == "md" else f" --output {file}"
         options += f" --format {form}" if output and output.suffix != f".{form}" else ""
+        options += f" --by {by}" if by else ""
         raise SoarBenchError(f"{file} is out of date: run soar-bench leaderboard{options}")

@@ -19,7 +19,7 @@ _VALUES = {
     "CHECKPOINT": "checkpoints",
     "ORG/NAME,...": "checkpoint",
     "RUN": "runs run",
-    "COLUMN": "image caption",
+    "COLUMN": "image caption by",
     "N,...": "seeds rolled steps",
     "X,...": "guidance",
     "N|auto": "batch_size",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typer import Argument, Option
 
-from soar_bench.cli.common import CACHE, CONFIG, RESULTS, echo, echo_lines, files_or_names
+from soar_bench.cli.common import BY, CACHE, CONFIG, RESULTS, echo, echo_lines, files_or_names
 
 
 def report(
@@ -29,6 +29,7 @@ def report(
         help="Most images in the gallery; the first image of every prompt comes first.",
     ),
     title: str = Option("", help="Heading of the page.  [default: the suites' names]"),
+    by: str = BY,
     drift: list[str] = Option(
         [],
         help="Files drift.csv or their folders, separated by commas.  "
@@ -49,7 +50,7 @@ def report(
         if Path(name).is_dir():
             top.append(Path(name))
     drifts = tuple(map(Path, files_or_names(drift)))
-    options = Options(output, cache, max_images, title, lossless, tuple(top), drifts)
+    options = Options(output, cache, max_images, title, lossless, tuple(top), drifts, by)
     with stages() as progress:
         written = write_report(shown, options, progress)
     echo_lines(written.missing, err=True)

@@ -28,6 +28,9 @@ def printed(comparisons: Sequence[Comparison]) -> None:
         if len(comparisons) > 1:
             console.print(("\n" * (number > 0)) + title(comparison), markup=False, style="bold")
         console.print(comparison_table(comparison.rows, console.width))
+        if comparison.parts:
+            console.print(f"by {line(comparison.by)}\n", markup=False, style="bold")
+            console.print(comparison_table(comparison.parts, console.width))
         for sentence in comparison.notes:
             console.print(sentence, markup=False, style="dim")
 

@@ -66,8 +66,9 @@ def comparison_table(rows: Sequence[Row], width: int = 80) -> Text:
 
     page = Text().append(columned(titles) + "\n", style="bold")
     for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
-        if i == 0 or rows[i - 1].metric != row.metric:
-            page.append(f"\n{text['metric']}", style="bold")
+        if i == 0 or (rows[i - 1].metric, rows[i - 1].category) != (row.metric, row.category):
+            category = f", {text['category']}" if row.category else ""
+            page.append(f"\n{text['metric']}{category}", style="bold")
             page.append(f"  {line(row.unit)}\n")
         page.append(columned(text) + "\n")
         parts = details(row)

@@ -55,6 +55,8 @@ class Options:
     top: tuple[Path, ...] = ()
     #: drift files elsewhere, or their folders
     drift: tuple[Path, ...] = ()
+    #: column of the prompts' metadata to break metrics down by
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,15 @@ def write_report(
 ) -> Report:
     """Write a report of the runs into a folder that stands whole or not at all.
 
-    SoarBenchError if there is no run, runs cannot stand on a board, or the folder holds something
-    else.
+    SoarBenchError if there is no run, runs cannot stand on a board, no board has the column of a
+    breakdown, or the folder holds something else.
     """
     if not runs:
         raise SoarBenchError("there is no run to report on: run soar-bench eval first")
     if options.max_images < 0:
         raise SoarBenchError("--max-images is a number from 0")
     folder.check(options.output)
-    boards = sections_of(runs)
+    boards = sections_of(runs, options.by)
     content = _content(boards, options, observe)
     with folder.writing(options.output) as aside:
         data, images = _gallery(boards, aside, options, observe)
@@ -147,6 +149,7 @@ def _section(board: Section, cache: Path) -> dict[str, Any]:
     """Return one board as the page's template has it."""
     drawn: list[Plot | None] = [plots.effects(board), plots.values(board)]
     drawn += [plots.tasks(board, metric, declared) for metric, declared in board.metrics]
+    drawn += [plots.categories(board, metric, declared) for metric, declared in board.metrics]
     for metric, declared in board.metrics:
         drawn.append(plots.distribution(board, metric, declared))
         drawn.append(plots.differences(board, metric, declared))

@@ -15,8 +15,10 @@ from markupsafe import Markup
 
 from soar_bench.boards import Board, Entrant
 from soar_bench.boards.board import within
+from soar_bench.boards.categories import TASK
+from soar_bench.boards.rows import Row
 from soar_bench.records.model import MetricRecord
-from soar_bench.report import svg
+from soar_bench.report import svg, text
 from soar_bench.report.sections import Section
 from soar_bench.report.text import Value
 from soar_bench.stats import CONFIDENCE
@@ -117,9 +119,9 @@ def effects(board: Section) -> Plot | None:
 
 
 def tasks(board: Section, metric: str, declared: MetricRecord) -> Plot | None:
-    """Return the metric's mean by task; None where nothing has a task."""
+    """Return the metric's mean by task; None where nothing has one, or the breakdown shows it."""
     names = board.tasks
-    if len(names) < 2:
+    if len(names) < 2 or board.by in TASK:
         return None
     entrants = _shown(board)
     tables = board.board.table(metric).by_task()
@@ -127,11 +129,67 @@ def tasks(board: Section, metric: str, declared: MetricRecord) -> Plot | None:
     values = [[Value(e, within(e.interval(), declared)) for e in row] for row in estimates]
     if not any(value.estimate.scored for row in values for value in row):
         return None
+    drawing = _by(board, metric, declared, "task", names, values)
+    header = ("checkpoint", *names)
+    rows = tuple((e.name, *map(str, row)) for e, row in zip(entrants, values, strict=True))
+    caption = f"Mean by task with its {_PERCENT}% interval."
+    return Plot(f"{metric} by task", drawing, caption, header, rows, _legend(board))
+
+
+def categories(board: Section, metric: str, declared: MetricRecord) -> Plot | None:
+    """Return the metric's mean by the column that was asked for, with the paired differences as
+    numbers; None without one.
+    """
+    entrants = _shown(board)
+    by_category: dict[str, list[Row]] = {}
+    for row in board.parts:
+        if row.metric == metric:
+            by_category.setdefault(row.category, []).append(row)
+    values = [
+        [Value(rows[i].value, rows[i].value_interval) for rows in by_category.values()]
+        for i in range(len(entrants))
+    ]
+    if not any(value.estimate.scored for row in values for value in row):
+        return None
+    drawing = _by(board, metric, declared, board.by, list(by_category), values)
+    header: tuple[str, ...] = (board.by, "checkpoint", "prompts", f"value [{_PERCENT}%]")
+    if len(board.entrants) > 1:
+        difference = f"difference to {board.entrants[0].name} [{_PERCENT}%]"
+        header += (difference, "p, corrected", "verdict")
+    numbers = tuple(
+        (
+            row.category,
+            row.entrant,
+            str(row.value.prompts),
+            text.estimate(row.value, row.value_interval),
+            text.estimate(row.difference, row.interval, sign=True),
+            text.p_value(row.p_corrected),
+            row.verdict,
+        )[: len(header)]
+        for rows in by_category.values()
+        for row in rows
+    )
+    caption = f"Plain mean over the images of each category, with its {_PERCENT}% interval."
+    return Plot(f"{metric} by {board.by}", drawing, caption, header, numbers, _legend(board))
+
+
+def _by(
+    board: Section,
+    metric: str,
+    declared: MetricRecord,
+    by: str,
+    names: Sequence[str],
+    values: Sequence[Sequence[Value]],
+) -> Markup:
+    """Draw values [entrants][names] beside each other, name by name."""
+    entrants = _shown(board)
     low, high = declared.range
     bars = low == 0.0 and high <= 1.0
     titles: dict[str, str] = {}
     width = 0.8 / len(entrants)
-    with svg.figure(max(7.2, 0.16 * len(names) * (len(entrants) + 1.5) + 1), 2.9) as figure:
+    labels = [svg.label(name) for name in names]
+    room = max(0.16 * (len(entrants) + 1.5), 0.075 * max(map(len, labels)))  # inches of a name
+    with svg.figure(max(7.2, room * len(names) + 1), 2.9) as figure:
         axes = figure.subplots()
         for i, (entrant, row) in enumerate(zip(entrants, values, strict=True)):
             for j, value in enumerate(row):
@@ -144,18 +202,16 @@ def tasks(board: Section, metric: str, declared: MetricRecord) -> Plot | None:
                     _bar(axes, x, value, width * 0.92, i, gid)
                 else:
                     _point(axes, x, i, value, gid)
-        axes.set_xticks(range(len(names)), [svg.label(name) for name in names])
+        axes.set_xticks(range(len(names)), labels)
         axes.tick_params(axis="x", length=0)
         axes.grid(axis="x", visible=False)
         axes.set_ylabel(svg.label(declared.unit, 36))
         if bars:
             axes.set_ylim(0, 1.02)
-        says = f"{metric} by task; the numbers follow as a table."
-        drawing = svg.to_svg(figure, f"{board.key}-tasks-{metric_key(board, metric)}", says, titles)
-    header = ("checkpoint", *names)
-    rows = tuple((e.name, *map(str, row)) for e, row in zip(entrants, values, strict=True))
-    caption = f"Mean by task with its {_PERCENT}% interval."
-    return Plot(f"{metric} by task", drawing, caption, header, rows, _legend(board))
+        says = f"{metric} by {by}; the numbers follow as a table."
+        kind = "tasks" if by == "task" else "by"
+        key = f"{board.key}-{kind}-{metric_key(board, metric)}"
+        return svg.to_svg(figure, key, says, titles)
 
 
 def distribution(board: Section, metric: str, declared: MetricRecord) -> Plot | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from soar_bench.boards import Board, Entrant, compare, group_seeds
+from soar_bench.boards import Board, Comparison, Entrant, compare, group_seeds
+from soar_bench.boards.categories import of_boards
 from soar_bench.boards.rows import Row
 from soar_bench.records import Run, metrics_of, primary_metric
 from soar_bench.records.model import MetricRecord, RunRecord
@@ -25,6 +26,10 @@ class Section:
     protocol: str
     #: the base first
     board: Board
+    #: the column of the prompts' metadata to break metrics down by; empty without a breakdown
+    by: str = ""
+    #: why it lacks the breakdown that was asked for; empty if it does not
+    note: str = ""
 
     @property
     def title(self) -> str:
@@ -55,7 +60,16 @@ class Section:
     def rows(self) -> tuple[Row, ...]:
         """Every metric of every entrant, as `soar-bench compare` has it, in the metrics' order."""
         places = [name for name, _ in self.metrics]
-        return tuple(sorted(compare(self.board).rows, key=lambda row: places.index(row.metric)))
+        return tuple(sorted(self._compared.rows, key=lambda row: places.index(row.metric)))
+
+    @property
+    def parts(self) -> tuple[Row, ...]:
+        """The breakdown: every metric of every category and entrant, in the categories' order."""
+        return self._compared.parts
+
+    @cached_property
+    def _compared(self) -> Comparison:
+        return compare(self.board, by=self.by)
 
     def value(self, entrant: int, metric: str) -> Value:
         """Return an entrant's value with its interval."""
@@ -68,12 +82,13 @@ class Section:
         return [task for task in dict.fromkeys(names) if task]
 
 
-def sections_of(runs: Sequence[Run]) -> list[Section]:
+def sections_of(runs: Sequence[Run], by: str = "") -> list[Section]:
     """Return the runs' boards, by suite and protocol. A run that is given twice counts once; of the
     runs of a board the first one that was not trained is what the others differ from. Checkpoints
     of one training stand together, in the order of their steps.
 
-    Boards of one name, which differ in settings or evaluators, are numbered.
+    Boards of one name, which differ in settings or evaluators, are numbered. ``by`` is a column of
+    the prompts' metadata for a breakdown. SoarBenchError if no board has it.
     """
     groups: dict[str, list[Run]] = {}
     for run in {run.folder.resolve(): run for run in runs}.values():
@@ -89,7 +104,11 @@ def sections_of(runs: Sequence[Run]) -> list[Section]:
             protocol = f"{protocol} ({seen[names]})"
         board = Board.of(group_seeds(_by_step(group)))
         sections.append(Section(f"b{number}", suite, protocol, board))
-    return sections
+    by_board, notes = of_boards([section.board for section in sections], by)
+    return [
+        replace(section, by=by if categories else "", note=note)
+        for section, categories, note in zip(sections, by_board, notes, strict=True)
+    ]
 
 
 def training_of(run: Run) -> str:

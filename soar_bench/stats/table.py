@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -118,6 +118,12 @@ class ScoreTable:
             return {}
         names = self.aligned.task_names
         return {n: self.only(self.aligned.tasks == names.index(n)) for n in self.task_order}
+
+    def of_prompts(self, ids: Collection[str]) -> ScoreTable:
+        """Return the table of these prompts' samples, as a plain mean."""
+        names = [] if self.aligned is None else self.aligned.prompt_ids
+        chosen = np.array([str(name) in ids for name in names], dtype=bool)
+        return self.only(chosen[self.layout.prompt_of_sample()])
 
     def prompt_means(self) -> np.ndarray:
         """Return each entrant's mean over each prompt's images, NaN where it has none:

@@ -43,12 +43,16 @@ def load(results: Path) -> list[ScoredRun]:
     return runs
 
 
-def leaderboard(runs: Sequence[Run], results: Path, page: Path, form: Form = "md") -> str:
-    """Return the text of the page; links to the records are relative to ``page``.
+def leaderboard(
+    runs: Sequence[Run], results: Path, page: Path, form: Form = "md", by: str = ""
+) -> str:
+    """Return the text of the page; links to the records are relative to ``page``. ``by`` is a
+    column of the prompts' metadata to break every metric down by.
 
-    SoarBenchError if scores cannot be read, or two checkpoints are of one training and seed.
+    SoarBenchError if scores cannot be read, two checkpoints are of one training and seed, or no
+    board has the column.
     """
-    return render(standings(runs), results, page, form)
+    return render(standings(runs, by), results, page, form)
 
 
 def render(boards: Sequence[Leaderboard], results: Path, page: Path, form: Form = "md") -> str:

@@ -6,11 +6,12 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from soar_bench.boards import published
-from soar_bench.boards.standings import Figure, Leaderboard, Standing
+from soar_bench.boards.standings import Breakdown, Cell, Figure, Leaderboard, Standing
 from soar_bench.core.text import csv_text
 from soar_bench.output.leaderboard import words
 
@@ -23,18 +24,26 @@ COLUMNS = (
     "standard_error", "n", "unscored", "prompts", "seeds", "seed_deviation", "difference",
     "difference_low", "difference_high", "date", "records",
 )  # fmt: skip
+#: Follow where a breakdown was asked for; empty in the lines of all prompts.
+BY = ("by", "category")
 #: Columns whose text comes from names.
 _TEXTS = ("suite", "protocol", "checkpoint", "metric", "unit", "date", "records")
 
 
 def table_of(boards: Sequence[Leaderboard], page: Path) -> str:
-    """Return the file's text, with the header :data:`COLUMNS` and empty fields for the unknown."""
+    """Return the file's text, with the header :data:`COLUMNS` and empty fields for the unknown.
+    Each category of a breakdown by a column has a line of its own, and :data:`BY` follow.
+    """
     target = io.StringIO()
-    writer = csv.DictWriter(target, COLUMNS, restval="", lineterminator="\n")
+    columns = COLUMNS + (BY if any(b.prompts for p in boards for b in p.breakdowns) else ())
+    writer = csv.DictWriter(target, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for board in boards:
         for row in board.rows:
             writer.writerows(_line(board, row, metric, page) for metric in row.cells)
+            for breakdown, figures in zip(board.breakdowns, row.parts, strict=True):
+                if breakdown.prompts:
+                    writer.writerows(_parts(board, row, breakdown, figures, page))
     writer.writerows(_published())  # lines of their own suite and protocol, on no board
     return target.getvalue()
 
@@ -52,6 +61,17 @@ def _line(board: Leaderboard, row: Standing, metric: str, page: Path) -> dict[st
     cells = (*place, *name, *rank, *_interval(value), _plain(value.standard_error), *counts, *seeds)
     line = dict(zip(COLUMNS, (*cells, *_interval(cell.difference), row.date, records), strict=True))
     return line | {name: csv_text(line[name]) for name in _TEXTS}
+
+
+def _parts(
+    board: Leaderboard, row: Standing, breakdown: Breakdown, figures: Sequence[Figure], page: Path
+) -> Iterator[dict[str, Any]]:
+    """Yield the lines of the categories: as of all prompts, without rank and difference."""
+    for category, figure in zip(breakdown.categories, figures, strict=True):
+        cell = Cell(figure, math.nan, None)
+        part = replace(row, rank=None, cells={breakdown.metric: cell})
+        by = dict(zip(BY, map(csv_text, (breakdown.column, category)), strict=True))
+        yield _line(board, part, breakdown.metric, page) | by
 
 
 def _interval(figure: Figure | None) -> tuple[str, str, str]:

@@ -51,8 +51,11 @@ def _board(board: Leaderboard, page: Path) -> list[str]:
     parts.append(table(header, rows, right=(2, len(header) - 4, len(header) - 3)))
     if words.others(board):
         parts += ["Other metrics:\n", _others(board)]
-    if board.tasks:
-        parts += [f"{escape(primary)} by task:\n", _by_task(board)]
+    for number, breakdown in enumerate(board.breakdowns):
+        parts.append(f"{escape(breakdown.metric)} by {escape(breakdown.column)}:\n")
+        parts.append(_breakdown(board, number))
+    if board.note:
+        parts.append(f"{escape(board.note)}\n")
     if board.beside:
         parts += [f"{words.IMPORTED_BESIDE}\n", _imported(board, page)]
     if board.published:
@@ -71,12 +74,9 @@ def _others(board: Leaderboard) -> str:
     return table(header, rows)
 
 
-def _by_task(board: Leaderboard) -> str:
-    rows = [
-        [escape(row.name), *(words.value(row.tasks[task]) for task in board.tasks)]
-        for row in board.rows
-    ]
-    return table(["checkpoint", *map(escape, board.tasks)], rows)
+def _breakdown(board: Leaderboard, number: int) -> str:
+    rows = [[escape(row.name), *map(words.value, row.parts[number])] for row in board.rows]
+    return table(["checkpoint", *map(escape, board.breakdowns[number].titles)], rows)
 
 
 def _imported(board: Leaderboard, page: Path) -> str:

@@ -147,7 +147,7 @@ def test_every_page_has_one_interval_inside_the_range(tmp_path):
             assert line["value_interval_by"] == "wilson"
         assert math.isnan(table.loc[("open", "a"), "value_low"]), "a constant on an open scale"
     for row in board.rows:
-        for figure in row.tasks.values():
+        for figure in row.parts[0]:
             assert 0 < figure.low < figure.value <= figure.high <= 1
 
 
