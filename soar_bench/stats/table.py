@@ -121,7 +121,7 @@ class ScoreTable:
 
     def of_prompts(self, ids: Collection[str]) -> ScoreTable:
         """Return the table of these prompts' samples, as a plain mean."""
-        names = [] if self.aligned is None else self.aligned.prompt_ids
+        names: Collection[object] = () if self.aligned is None else self.aligned.prompt_ids
         chosen = np.array([str(name) in ids for name in names], dtype=bool)
         return self.only(chosen[self.layout.prompt_of_sample()])
 
