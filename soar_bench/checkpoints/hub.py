@@ -19,7 +19,7 @@ from typing import Any
 from soar_bench.core.digests import digest_file
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import count
-from soar_bench.fetch.download import LARGEST, FetchError, check_space, human, reason
+from soar_bench.fetch.download import FetchError, check_space, human, largest, reason
 
 _NAME = re.compile(
     r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)"
@@ -27,6 +27,8 @@ _NAME = re.compile(
 )
 #: Suffixes of what a pipeline, a transformer or an adapter is made of, beside weights.
 _SETTINGS = (".json", ".txt", ".model", ".tiktoken", ".jinja")
+#: Bytes after which weights are stopped whose size the hub does not say.
+_LARGEST_WEIGHTS = 10_000_000_000
 #: Weights or their index, with a variant such as ``fp16`` before or after the shard's number.
 _VARIANT = re.compile(
     r"(?P<stem>[\w-]+?)(-\d+-of-\d+)?"
@@ -173,8 +175,7 @@ def fetch(planned: HubPlan) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     check_space(Path(constants.HF_HUB_CACHE), planned.to_come, "HF_HUB_CACHE")
-    sizes = [planned.sizes[path] for path in planned.absent]
-    limit = sum(LARGEST if size is None else size for size in sizes)
+    limit = sum(_bound(path, planned.sizes[path]) for path in planned.absent)
     with _sentences(planned.hub_id):
         folder = snapshot_download(
             planned.hub_id.repo,
@@ -186,6 +187,13 @@ def fetch(planned: HubPlan) -> Path:
     if missing:
         raise FetchError(f"{planned.hub_id}: {missing[0]} did not come; fetch again")
     return Path(folder)
+
+
+def _bound(path: str, size: int | None) -> int:
+    """Return the bytes after which a file is stopped."""
+    if size is not None:
+        return size
+    return _LARGEST_WEIGHTS if path.endswith(".safetensors") else largest(path)
 
 
 def _bounded_bar(hub_id: HubId, limit: int) -> type[Any]:

@@ -42,7 +42,7 @@ class Source:
         """Bring the file of ``size`` bytes, None if unknown, into ``part``; return the SHA-256 that
         the source vouches for, or nothing. FetchError if it cannot.
         """
-        return download.download(item.file.url, part, size, item.label)
+        return download.download(item.file.url, part, size, item.label, item.largest)
 
     def host(self, item: Item) -> str:
         """Return the host that the file comes from; empty where it comes over no network."""

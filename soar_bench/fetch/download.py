@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -41,8 +41,9 @@ TIMEOUT = 30.0
 #: Seconds before the second attempt; doubled before each further one.
 WAIT = 1.0
 _LONGEST_WAIT = 60.0
-#: Bytes after which an answer is stopped whose size nobody announces.
-LARGEST = 10_000_000_000
+#: Bytes after which an answer is stopped whose size nobody says: of text, and of anything else.
+LARGEST_TEXT, LARGEST = 64_000_000, 1_000_000_000
+_TEXT = {".csv", ".json", ".jsonl", ".md", ".py", ".tsv", ".txt", ".yaml", ".yml"}
 #: An index of digests is a few lines; anything larger is not one.
 _LARGEST_JSON = 1 << 22
 _MIRROR = "get the file from somebody's copy with --mirror"
@@ -95,6 +96,16 @@ def human(size: int | None) -> str:
     return f"{size} B"
 
 
+def largest(path: str, about: int | None = None) -> int:
+    """Return the bytes after which a file is stopped whose size nobody says.
+
+    By the bytes to expect of it, if they are known, or else by the suffix of its path.
+    """
+    if about is not None:
+        return 2 * about
+    return LARGEST_TEXT if PurePosixPath(path).suffix in _TEXT else LARGEST
+
+
 def length(file: Path) -> int:
     """Return the bytes of a file; 0 where there is none."""
     return file.stat().st_size if file.is_file() else 0
@@ -126,21 +137,24 @@ def progress_bar(label: str, total: int | None, done: int = 0) -> tqdm[Any]:
     )  # fmt: skip
 
 
-def download(url: str, part: Path, size: int | None, label: str, *, most: int | None = None) -> str:
+def download(
+    url: str, part: Path, size: int | None, label: str, most: int, *, always: bool = False
+) -> str:
     """Bring an address into ``part``, appending to its bytes.
 
     ``size`` in bytes is pinned or from :func:`remote_size`; no more is written than that, than the
-    answer announces, or, for a file of unknown size, than ``most`` (``LARGEST``).
+    answer announces, or, for a file of unknown size, than ``most``: ``always``, whatever the answer
+    announces.
 
     Returns the SHA-256 that the hub declares for the file, empty where it declares none. FetchError
     if it cannot be brought; the bytes that came stay in ``part``.
     """
-    if length(part) > (size or LARGEST):  # of another file
+    if size is not None and length(part) > size:  # of another file
         part.unlink()
     failures, best = 0, length(part)
     while True:
         try:
-            return _attempt(url, part, size, label, most or LARGEST)
+            return _attempt(url, part, size, label, most, always)
         except _PassingError as passing:
             failures = 1 if length(part) > best else failures + 1
             best = max(best, length(part))
@@ -149,7 +163,7 @@ def download(url: str, part: Path, size: int | None, label: str, *, most: int | 
             time.sleep(min(max(passing.wait, WAIT * 2 ** (failures - 1)), _LONGEST_WAIT))
 
 
-def _attempt(url: str, part: Path, size: int | None, label: str, most: int) -> str:
+def _attempt(url: str, part: Path, size: int | None, label: str, most: int, always: bool) -> str:
     start = length(part)
     if start and start == size:
         return ""
@@ -169,7 +183,8 @@ def _attempt(url: str, part: Path, size: int | None, label: str, most: int) -> s
         if size is not None and total != size:
             raise _wrong_size(url, f"is {total:,} bytes where {size:,} are expected")
         check_space(part.parent, (total or start) - start)
-        done, limit = start, size or min(total or most, most)
+        known = size or (None if always else total)
+        done, limit = start, known or most
         with part.open("r+b" if start else "wb") as stream, progress_bar(label, total, done) as bar:
             stream.seek(start)
             for chunk in response.iter_bytes():
@@ -182,8 +197,13 @@ def _attempt(url: str, part: Path, size: int | None, label: str, most: int) -> s
             os.fsync(stream.fileno())
     if done > limit:
         part.unlink()
-        bound = "that are expected" if total else "that are taken where no size is known"
-        raise _wrong_size(url, f"sends more than the {limit:,} bytes {bound}")
+        fault = f"sends more than the {limit:,} bytes that are"
+        if not known:
+            raise FetchError(
+                f"{actual(url)} {fault} taken where no size is known: look what the server sends; "
+                "a file that is larger needs its size where its evaluator names it"
+            )
+        raise _wrong_size(url, f"{fault} expected")
     if total is not None and done < total:
         raise _PassingError(f"the connection ended after {done:,} of {total:,} bytes")
     return digest if re.fullmatch("[0-9a-f]{64}", digest) else ""
@@ -216,7 +236,7 @@ def read_json(url: str) -> Any:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "index.json"
         try:
-            download(url, file, None, url, most=_LARGEST_JSON)
+            download(url, file, None, url, _LARGEST_JSON, always=True)
             return json.loads(file.read_bytes())
         except NotThere:
             return None

@@ -18,6 +18,7 @@ from evaluators.weights import RIGHT, WeightFile, Weights, recorded, what_is_wro
 from soar_bench.core.digests import file_digest, known_digest
 from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.files import home
+from soar_bench.fetch.download import largest
 
 _GITHUB = "https://raw.githubusercontent.com"
 _GENEVAL = f"{_GITHUB}/djghosh13/geneval/af4902f24d3ca90ebbb446dd9891a59e0f82725f"
@@ -68,6 +69,11 @@ class Item:
     def part(self) -> Path:
         """The bytes that have come so far, beside the target."""
         return self.target.with_name(f"{self.target.name}.part")
+
+    @property
+    def largest(self) -> int:
+        """Bytes after which it is stopped where nobody says its size."""
+        return largest(self.file.path, self.file.about)
 
     @property
     def pinned(self) -> str:

@@ -158,7 +158,8 @@ class AddressMirror(Source):
             raise _unvouched(item, self._url(item.set, DIGESTS_FILE))
         for path in paths:
             try:
-                download.download(self._url(item.set, path), part, size, item.label)
+                url = self._url(item.set, path)
+                download.download(url, part, size, item.label, item.largest)
             except NotThere:
                 continue
             return digest

@@ -761,6 +761,31 @@ def test_an_answer_without_an_end_is_stopped_at_the_size_that_is_known(
     assert server.sent < expected + 20_000_000, "beside what was on its way"
 
 
+@pytest.mark.parametrize(
+    ("path", "about", "bound"),
+    [("a.bin", 1_500_000, 3_000_000), ("a.jsonl", None, 2_000_000), ("a.bin", None, 5_000_000)],
+)
+def test_an_answer_of_unsaid_size_is_stopped_by_what_the_file_is(
+    catalogued, run, server, monkeypatch, path, about, bound
+):
+    one = catalogued(files={path: b"x"}, known=False, sized=False, about=about)
+    monkeypatch.setattr(download, "remote_size", lambda url: None)
+    monkeypatch.setattr(download, "LARGEST_TEXT", 2_000_000)
+    monkeypatch.setattr(download, "LARGEST", 5_000_000)
+    server.endless.add(f"/set/{path}")
+    code, said = run("set")
+    assert code == 1 and f"sends more than the {bound:,} bytes that are taken" in said
+    assert "needs its size" in said and len(said.strip().splitlines()) == 3
+    assert one.missing() and leftovers(one.folder) == []
+
+
+def test_a_size_that_only_the_answer_announces_is_believed(catalogued, run, monkeypatch):
+    one = catalogued(known=False, sized=False)
+    monkeypatch.setattr(download, "remote_size", lambda url: None)
+    monkeypatch.setattr(download, "LARGEST", 1000)
+    assert run("set")[0] == 0 and not one.missing()
+
+
 def test_an_answer_that_is_compressed_unasked_is_the_file_all_the_same(catalogued, run, server):
     one = catalogued(files={"a.txt": b"words " * 1000})
     server.files["/set/a.txt"] = gzip.compress(b"words " * 1000)
