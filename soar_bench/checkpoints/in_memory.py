@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +14,7 @@ from typing import Any
 from soar_bench.checkpoints.types import IN_MEMORY, Checkpoint
 from soar_bench.core.digests import digest_tensors
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.temporary import scratch_folder
 from soar_bench.pipelines.folder import Pipeline, digest_with
 
 #: Components that change finished images; left out, as where a pipeline is loaded.
@@ -27,9 +26,10 @@ class Loaded:
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
-        self.folder = Path(tempfile.mkdtemp(prefix="soar-bench-"))
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        _write_settings(pipeline, self.folder)
+        with ExitStack() as stack:
+            self.folder = stack.enter_context(scratch_folder())
+            _write_settings(pipeline, self.folder)
+            weakref.finalize(self, stack.pop_all().close)
 
 
 def from_memory(pipeline: Any) -> Checkpoint:

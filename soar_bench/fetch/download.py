@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from soar_bench.core.digests import versions
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.temporary import scratch_folder
 from soar_bench.core.text import printable
 
 if TYPE_CHECKING:
@@ -233,8 +233,8 @@ def read_json(url: str) -> Any:
 
     FetchError if it cannot be read.
     """
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "index.json"
+    with scratch_folder() as folder:
+        file = folder / "index.json"
         try:
             download(url, file, None, url, _LARGEST_JSON, always=True)
             return json.loads(file.read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -161,6 +162,21 @@ def test_a_pipeline_in_memory_is_the_folder_that_it_would_be_saved_to(pipeline, 
     assert not list(folder.rglob("*.safetensors"))
     del checkpoint
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_the_settings_of_a_pipeline_in_memory_do_not_stay_on_the_disk(tmp_path, end):
+    code = """
+import os, signal, tempfile
+from soar_bench.checkpoints import in_memory
+in_memory._write_settings = lambda pipeline, folder: (folder / "model_index.json").touch()
+loaded = in_memory.Loaded(None)
+assert [*loaded.folder.iterdir()] and str(loaded.folder.parent) == tempfile.gettempdir()
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    for last in (end, ""):  # who is killed leaves it to the next one
+        subprocess.run([sys.executable, "-c", code + last], env=environment, check=not last)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_pipeline_in_memory_makes_the_images_of_its_folder(go, pipeline, tiny_pipeline, tmp_path):
