@@ -16,7 +16,7 @@ from typing import Any
 from soar_bench.checkpoints import hub
 from soar_bench.checkpoints.adapters import base_of, check_adapter
 from soar_bench.checkpoints.fit import check_denoiser_folder, check_denoiser_shapes
-from soar_bench.checkpoints.forms import Located, find
+from soar_bench.checkpoints.forms import Located, exists, find
 from soar_bench.checkpoints.single_file import converted, converted_shapes, in_diffusers_names
 from soar_bench.checkpoints.types import Checkpoint
 from soar_bench.core.digests import (
@@ -77,8 +77,10 @@ def resolve(name: str, base: str | None = None) -> Checkpoint:
 
 def is_here(name: str) -> bool:
     """Return whether there is a file, a folder or a copy of a hub's repository of that name."""
-    hub_id = None if name in EMBEDDED or Path(name).exists() else hub.parse(name)
-    return name in EMBEDDED or Path(name).exists() or (hub_id is not None and hub.is_here(hub_id))
+    if name in EMBEDDED or exists(Path(name)):
+        return True
+    hub_id = hub.parse(name)
+    return hub_id is not None and hub.is_here(hub_id)
 
 
 def image_size(checkpoint: Checkpoint, protocol: Protocol) -> int:
@@ -129,9 +131,10 @@ def _untold(name: str, located: Located, base: str | None) -> Checkpoint:
     hint = ""
     if located.kind == "lora":
         if not base and (own := base_of(located.path)):
-            base, hint = (
-                (own, "") if is_here(own) else (None, f" (it names {own}, which is not here)")
-            )
+            if is_here(own):
+                base = own
+            else:
+                hint = f" (it names {own}, which is not here)"
     elif located.path.is_dir():
         for file in model_files(located.path).files:
             read_header(file)

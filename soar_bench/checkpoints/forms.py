@@ -55,7 +55,7 @@ def find(name: str) -> Located:
         raise SoarBenchError(
             f"the name of {path.absolute()} is not UTF-8: rename the folder or file"
         )
-    if _exists(path):
+    if exists(path):
         return _at(path, _label(path))
     if name.endswith(IN_MEMORY):
         raise SoarBenchError(
@@ -72,10 +72,11 @@ def find(name: str) -> Located:
     return replace(_at(place, label), revision=commit)
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Return whether there is such a file or folder; a name too long for a path is none."""
     try:
         return path.exists()
-    except OSError:  # a name too long for a path
+    except OSError:
         return False
 
 
