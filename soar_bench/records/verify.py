@@ -67,15 +67,19 @@ def verify(entry: Entry, cache: Path, deep: bool = False) -> list[Finding]:
                 Finding(entry.id, "scores", "wrong", str(error))]  # fmt: skip
     findings = [Finding(entry.id, "record", "ok")]
     for name, check in (_CHECKS | _DEEP if deep else _CHECKS).items():
+        wrong: list[str] = []
+        state: State = "ok"
         try:
-            wrong = list(check(entry.run, scores, cache))
-            state: State = "wrong" if wrong else "ok"
-            text = "; ".join(wrong)
+            for fault in check(entry.run, scores, cache):
+                state = "wrong"
+                wrong.append(fault)
         except _NotChecked as reason:
-            state, text = "not checked", str(reason)
+            state = "wrong" if wrong else "not checked"
+            wrong.append(str(reason))
         except (TypeError, ValueError, KeyError) as error:  # the record is not what it should be
-            state, text = "wrong", f"it cannot be read: {error}"
-        findings.append(Finding(entry.id, name, state, text))
+            state = "wrong"
+            wrong.append(f"it cannot be read: {error}")
+        findings.append(Finding(entry.id, name, state, "; ".join(wrong)))
     return findings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 
 import pytest
@@ -75,6 +76,21 @@ def test_verify_deep_runs_no_code_that_a_record_names(evaluate, tiny_pipeline, t
     (found,) = [finding for finding in findings if finding.check == "evaluators"]
     assert (found.state, found.text) == ("not checked", f"{evil} is no installed evaluator")
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_cannot_be_checked_hides_nothing_that_is_wrong(evaluate, tiny_pipeline, tmp_path):
+    """One evaluator has another version now, and another is not installed here."""
+    run = evaluate(tiny_pipeline, images_per_prompt=1)
+    contents = json.loads((run.folder / "run.json").read_text())
+    judge = contents["evaluators"]["shapes-geneval"]
+    judge["identity"]["weights"] = "others"
+    contents["evaluators"]["z"] = {**judge, "given": "nobody-has-it"}
+    (run.folder / "run.json").write_text(json.dumps(contents))
+    findings = verify(select(tmp_path / "results", str(run.folder)), tmp_path / "cache", deep=True)
+    (finding,) = [finding for finding in findings if finding.check == "evaluators"]
+    assert finding.state == "wrong"
+    assert "shapes-geneval is another one now: " in finding.text
+    assert finding.text.endswith("nobody-has-it is no installed evaluator")
 
 
 def test_fetch_and_doctor_read_weights_again(tmp_path, monkeypatch, capsys):
