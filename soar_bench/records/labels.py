@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Named(NamedTuple):
-    """What a checkpoint is told apart by."""
+    """Fields that tell a checkpoint from others."""
 
     label: str
     digest: str

@@ -5,15 +5,14 @@ Imports no torch and no pandas.
 
 from __future__ import annotations
 
-import json
-import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from soar_bench.core.digests import digest_of
+from soar_bench.records.fields import EXTRA, Bounds, Number, Text, Whole
 from soar_bench.records.labels import Named
 
 if TYPE_CHECKING:
@@ -26,52 +25,19 @@ IMAGES = "images"
 #: Key of a checkpoint's story with the origin of images from elsewhere.
 IMPORTED = "imported"
 
-_EXTRA = ConfigDict(extra="allow", strict=True)
-
-
-def _must_be(kind: str, *types: type) -> PlainValidator:
-    """Check a value's type and keep the value as it is.
-
-    pydantic's own types would refuse halves of surrogate pairs and turn the number 3 into 3.0.
-    """
-
-    def check(value: Any) -> Any:
-        if not isinstance(value, types) or isinstance(value, bool):
-            raise PydanticCustomError("wrong_type", "{kind}", {"kind": kind})
-        return value
-
-    return PlainValidator(check)
-
-
-def _bounds(value: Any) -> tuple[float, float]:
-    """Smallest and largest value; None in the file is no bound."""
-    if isinstance(value, list | tuple) and len(value) == 2:
-        low, high = value
-        low = -math.inf if low is None else low
-        high = math.inf if high is None else high
-        if all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)):
-            return low, high
-    raise PydanticCustomError("wrong_type", "two numbers")
-
-
-Text = Annotated[str, _must_be("a text", str)]
-Whole = Annotated[int, _must_be("a whole number", int)]
-Number = Annotated[float, _must_be("a number", int, float)]
-Bounds = Annotated[tuple[float, float], PlainValidator(_bounds)]
-
 
 class _Part(BaseModel):
     """Part of a record. Unknown keys are kept, so that a record is written as it was read."""
 
     model_config = ConfigDict(
-        **_EXTRA, frozen=True, use_attribute_docstrings=True, populate_by_name=True
+        **EXTRA, frozen=True, use_attribute_docstrings=True, populate_by_name=True
     )
 
 
 class _Settings(TypedDict, total=False):
     """Settings of a protocol; images from elsewhere have other keys."""
 
-    __pydantic_config__ = _EXTRA  # type: ignore[misc]
+    __pydantic_config__ = EXTRA  # type: ignore[misc]
 
     dtype: Text
     guidance: Number
@@ -85,7 +51,7 @@ class _Settings(TypedDict, total=False):
 class _Named(TypedDict, total=False):
     """Base, data or, for images from elsewhere, the tool whose results were imported."""
 
-    __pydantic_config__ = _EXTRA  # type: ignore[misc]
+    __pydantic_config__ = EXTRA  # type: ignore[misc]
 
     digest: Text
     name: Text
@@ -95,7 +61,7 @@ class _Named(TypedDict, total=False):
 class Story(TypedDict, total=False):
     """The trainer's part of ``checkpoint.json``, or the origin of images from elsewhere."""
 
-    __pydantic_config__ = _EXTRA  # type: ignore[misc]
+    __pydantic_config__ = EXTRA  # type: ignore[misc]
 
     base: _Named
     config: dict[Text, Any]
@@ -143,7 +109,7 @@ class CheckpointRecord(_Part):
 
     @property
     def named(self) -> Named:
-        """What it is told apart by from others of its label."""
+        """Fields that tell it from other checkpoints of its label."""
         return Named(self.label, self.digest, self.story.get("step"))
 
     @property
@@ -384,28 +350,3 @@ class RunRecord(RunDraft):
     def as_json(self) -> dict[str, Any]:
         """Return the contents of ``run.json``: what was set or read, and nothing more."""
         return self.model_dump(by_alias=True, exclude_unset=True)
-
-
-def fault(error: ValidationError) -> str:
-    """Return the fault of a record, as the end of a sentence that begins with its file."""
-    errors: list[Any] = list(error.errors(include_url=False))
-    paths = [".".join(str(key) for key in e["loc"] if key != "[key]") for e in errors]
-    lacking = [e["msg"] if e["type"] == "lacking" else path
-               for e, path in zip(errors, paths, strict=True)
-               if e["type"] in ("missing", "lacking")]  # fmt: skip
-    if lacking:
-        return f"lacks {', '.join(lacking)}: it is damaged, run that eval again"
-    first = {"path": paths[0], "value": errors[0]["input"]} | errors[0].get("ctx", {})
-    value = json.dumps(first["value"], default=repr)[:60]
-    kind = _KINDS.get(errors[0]["type"], errors[0]["msg"])
-    return f"is damaged: {first['path']} is {value}, not {kind}; run that eval again"
-
-
-#: What pydantic's own errors ask for, in words.
-_KINDS = {
-    "model_type": "an object",
-    "dict_type": "an object",
-    "too_short": "an object with at least one entry",
-    "bool_type": "true or false",
-    "literal_error": "mean or task_mean",
-}

@@ -23,6 +23,7 @@ from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import locked_folder, replace_atomically
 from soar_bench.core.text import encodable, json_text
+from soar_bench.records.fields import fault
 from soar_bench.records.model import (
     IMAGES,
     SCHEMA,
@@ -31,7 +32,6 @@ from soar_bench.records.model import (
     RunRecord,
     ScoresRecord,
     Story,
-    fault,
 )
 from soar_bench.suites import LIMIT, declared, names
 
