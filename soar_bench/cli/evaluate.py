@@ -82,7 +82,7 @@ def evaluate(
 
     from soar_bench.checkpoints import resolve
     from soar_bench.core.distributed import join
-    from soar_bench.core.errors import Faults, SoarBenchError, found
+    from soar_bench.core.errors import Refusals, SoarBenchError
     from soar_bench.evaluation import Options, prepare
     from soar_bench.scoring.judges import resolve_judges
     from soar_bench.scoring.plan import problems_of
@@ -113,17 +113,18 @@ def evaluate(
         raise SoarBenchError(
             f"--label names {len(labels)} checkpoints of {len(checkpoints)}: give one name for each"
         )
-    chosen, faults = dict(map(_with_evaluators, common.files_or_names(suite))), Faults()
+    chosen, refusals = dict(map(_with_evaluators, common.files_or_names(suite))), Refusals()
     if limit is not None:
         chosen = {f"{name}{LIMIT}{limit}": judges for name, judges in chosen.items()}
     names = list(chosen)
-    suites = found(faults.of(partial(get_suite, name, seed=seed)) for name in names)
-    resolved = found(faults.of(partial(resolve, name, base)) for name in checkpoints)
-    if faults.sentences:  # what the evaluators lack is told with what the rest lacks
+    suites = refusals.each(partial(get_suite, seed=seed), names)
+    resolved = refusals.each(partial(resolve, base=base), checkpoints)
+    if refusals.sentences:  # what the evaluators lack is told with what the rest lacks
         by_name = [chosen[n] or options.evaluators or evaluators_of([n]) for n in names]
-        wanted = tuple(dict.fromkeys(judge for judges in by_name for judge in judges))
-        faults.of(lambda: faults.sentences.extend(problems_of(resolve_judges(wanted))))
-    faults.tell()
+        evaluators = tuple(dict.fromkeys(judge for judges in by_name for judge in judges))
+        for asked in refusals.each(resolve_judges, [evaluators]):
+            refusals.sentences += problems_of(asked)
+    refusals.tell()
     resolved = [checkpoint.named(name) for checkpoint, name in zip_longest(resolved, labels)]
     plans = []
     for of_suite, judges in zip(suites, chosen.values(), strict=True):

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
@@ -13,32 +14,29 @@ class SoarBenchError(Exception):
     """Error that a user can mend, in one sentence that says what is wrong and what to do."""
 
 
-class Faults:
-    """Errors collected, so that a user hears of all at once instead of one after another."""
+class Refusals:
+    """Sentences of errors, so that a user hears of all at once instead of one after another."""
 
     def __init__(self) -> None:
         self.sentences: list[str] = []
 
-    def of(self, make: Callable[[], Made]) -> Made | None:
-        """Return what ``make`` returns, or None if it raises, and remember why."""
-        try:
-            return make()
-        except SoarBenchError as error:
-            self.sentences.append(str(error))
-            return None
+    def each(self, make: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
+        """Return ``make`` of each item. Where it raises a SoarBenchError, keep its sentence."""
+        made = []
+        for item in items:
+            try:
+                made.append(make(item))
+            except SoarBenchError as error:
+                self.sentences.append(str(error))
+        return made
 
     def tell(self) -> None:
-        """Raise SoarBenchError with all that was remembered, if anything was."""
+        """Raise SoarBenchError with all sentences, if there are any."""
         sentences = list(dict.fromkeys(self.sentences))
         if len(sentences) == 1:
             raise SoarBenchError(sentences[0])
         if sentences:
             raise SoarBenchError("nothing was started: " + "; ".join(sentences))
-
-
-def found(values: Iterable[Made | None]) -> list[Made]:
-    """Return the values without those that :meth:`Faults.of` could not make."""
-    return [value for value in values if value is not None]
 
 
 class EvaluatorError(SoarBenchError):
