@@ -26,7 +26,7 @@ def choose(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         if name.partition(":")[0] not in _KINDS:  # torch would list every backend that it ever had
-            reason = "it is none of auto, cpu, cuda, cuda:1 and so on, and mps"
+            reason = "it is none of auto, cpu, cuda, cuda:1 and so on, mps, and xpu"
         raise SoarBenchError(f"the device {name!r} cannot be used here: {reason}") from None
     return name
 

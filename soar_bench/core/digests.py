@@ -95,7 +95,7 @@ def stamp(file: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-#: What was read since :func:`reading_through` began, by cache and key; None outside of it.
+#: Entries that were read anew since :func:`reading_through` began, by cache and key; None outside.
 _read: set[tuple[Path, str]] | None = None
 
 

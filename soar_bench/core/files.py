@@ -164,9 +164,8 @@ def replace_atomically(path: Path) -> Iterator[Path]:
 
 def check_writable(folder: Path) -> None:
     """Raise SoarBenchError unless a folder can be made or written to; nothing is left there."""
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
-        with temporary(place / folder.name, folder=True):
+        with temporary(_existing(folder) / folder.name, folder=True):
             pass
     except OSError as error:
         raise SoarBenchError(

@@ -46,35 +46,35 @@ class Stages:
         self._tasks: dict[str, TaskID] = {}
         self._logs: dict[str, _Log] = {}
 
-    def note(self, words: str) -> None:
+    def note(self, sentence: str) -> None:
         """Print a sentence between the stages; in a log on one line, however long it is."""
         log = self._bar is None
-        self._console.print(words, highlight=False, markup=False, soft_wrap=log)
+        self._console.print(sentence, highlight=False, markup=False, soft_wrap=log)
 
     def __call__(
         self, stage: str, done: int, total: int, figures: Mapping[str, float] | None = None
     ) -> None:
         stage = printable(stage)
-        told = [f"{name} {value:.4g}" for name, value in (figures or {}).items()]
+        words = [f"{name} {value:.4g}" for name, value in (figures or {}).items()]
         if self._bar is not None:
-            self._draw(self._bar, stage, done, total, told)
+            self._draw(self._bar, stage, done, total, words)
             return
         log = self._logs.get(stage)
         if log is None or done < log.done:  # or begun once more
             log = self._logs[stage] = _Log(done)
         if log.is_due(done, total):
             name = f"{self._title}, {stage}" if self._title else stage
-            self.note("  ".join((f"{name}: {done}/{total}", *log.speed(total), *told)))
+            self.note("  ".join((f"{name}: {done}/{total}", *log.speed(total), *words)))
 
-    def _draw(self, bar: Progress, stage: str, done: int, total: int, told: list[str]) -> None:
+    def _draw(self, bar: Progress, stage: str, done: int, total: int, words: list[str]) -> None:
         if self._title and not self._tasks:
             self.note(self._title)
         if stage not in self._tasks:
-            self._tasks[stage] = bar.add_task(stage, total=total, told=())
+            self._tasks[stage] = bar.add_task(stage, total=total, words=())
         task = self._tasks[stage]
         if any(t.id == task and done < t.completed for t in bar.tasks):  # begun once more
             bar.reset(task)
-        bar.update(task, completed=done, total=total, told=told)
+        bar.update(task, completed=done, total=total, words=words)
 
 
 class _Log:
@@ -87,8 +87,8 @@ class _Log:
         self._lines: list[tuple[float, int]] = []
 
     def is_due(self, done: int, total: int) -> bool:
-        """Whether this report is the first, the last, one in a new twelfth of the work, or the
-        first of which a speed is known.
+        """Return whether this report is the first, the last, one in a new twelfth of the work, or
+        the first of which a speed is known.
         """
         now, self.done = time.monotonic(), done
         before, at = self._lines[-1] if self._lines else (now - _APART, -1)
@@ -128,7 +128,7 @@ class _Figures(ProgressColumn):
 
     def render(self, task: Task) -> _Fitting:
         speed = task.finished_speed or task.speed
-        return _Fitting([*([f"{speed:.3g}/s"] if speed else []), *task.fields["told"]])
+        return _Fitting([*([f"{speed:.3g}/s"] if speed else []), *task.fields["words"]])
 
 
 class _Fitting:

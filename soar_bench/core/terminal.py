@@ -23,7 +23,7 @@ class _Printable(RenderHook):
 
 
 class _Escaped:
-    """What a renderable draws; control codes of rich's own are no text and stay."""
+    """A renderable whose text is printable; control codes of rich's own are no text and stay."""
 
     def __init__(self, renderable: ConsoleRenderable) -> None:
         self._renderable = renderable

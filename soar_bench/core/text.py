@@ -39,7 +39,7 @@ def is_unicode(value: Any) -> bool:
     return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
-#: What moves the cursor, changes colours or the order of letters, or cannot be written.
+#: Characters that move the cursor, change colours or the order of letters, or cannot be written.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -61,16 +61,18 @@ def count_cut(pipeline: Pipeline, texts: Sequence[str], tokens: int) -> list[Cut
     such a number. Encoders of other kinds, whose templates add tokens of their own, are not
     counted.
     """
-    cuts = []
+    cuts, parameters = [], signature(pipeline_class(pipeline).__call__).parameters
     for part, kind in _tokenizers(pipeline).items():
-        t5, call = kind.startswith("T5"), pipeline_class(pipeline).__call__
-        if t5 and "max_sequence_length" not in signature(call).parameters:
+        t5 = kind.startswith("T5")
+        if t5 and "max_sequence_length" not in parameters:
             continue
         place = pipeline.folder / part
         with load_errors(str(place)):
-            own = model_class(pipeline, part).from_pretrained(place, local_files_only=True)
-            rows = own(list(texts), truncation=False, padding=False).input_ids if texts else []
-        limit = tokens if t5 else own.model_max_length
+            tokenizer = model_class(pipeline, part).from_pretrained(place, local_files_only=True)
+            rows = (
+                tokenizer(list(texts), truncation=False, padding=False).input_ids if texts else []
+            )
+        limit = tokens if t5 else tokenizer.model_max_length
         if longer := sum(len(row) > limit for row in rows):
             cuts.append(Cut(_encoder(part), limit, longer))
     return cuts
