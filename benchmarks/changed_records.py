@@ -21,28 +21,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bad_inputs import run
+from benchmarks.bad_inputs.endings import run
 
 VALUES: tuple[Any, ...] = (
-    None,
-    True,
-    False,
-    0,
-    -1,
-    10**30,
-    0.5,
-    1e999,
-    "",
-    "text",
-    "\ud800",
-    "\x1b[31m",
-    [],
-    [1, "x"],
-    [None],
-    {},
-    {"a": 1},
-    {"": None},
-)
+    None, True, False, 0, -1, 10**30, 0.5, 1e999, "", "text", "\ud800", "\x1b[31m", [], [1, "x"],
+    [None], {}, {"a": 1}, {"": None},
+)  # fmt: skip
 #: share of the calls that go to files that are no records
 STATES = 0.25
 
@@ -50,11 +34,10 @@ STATES = 0.25
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield every path into a JSON value."""
     yield path
-    keys: Any = (
-        value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    )
-    for key in keys:
-        yield from paths(value[key], (*path, key))
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, list) else items
+    for key, inner in items:
+        yield from paths(inner, (*path, key))
 
 
 def changed(content: Any, path: tuple[Any, ...], value: Any) -> Any:
@@ -91,28 +74,9 @@ def record_commands(results: Path, name: str) -> list[list[str]]:
 def state_files(place: Path) -> dict[Path, list[list[str]]]:
     """Make a short training and an eval; return the files that they keep, with commands on them."""
     train = ["train", "sft", "--base", "shapes", "--data", "shapes-clean:8", "--steps", "4"]
-    train += [
-        "--batch-size",
-        "2",
-        "--output",
-        "out",
-        "--set",
-        "save_every=2",
-        "--set",
-        "log_every=1",
-    ]
-    evaluate = [
-        "eval",
-        "out",
-        "--suite",
-        "one.txt",
-        "--protocol",
-        "shapes",
-        "--steps",
-        "1",
-        "--evaluators",
-        "shapes-clipscore",
-    ]
+    train += "--batch-size 2 --output out --set save_every=2 --set log_every=1".split()
+    evaluate = ["eval", "out", "--suite", "one.txt", "--protocol", "shapes", "--steps", "1"]
+    evaluate += ["--evaluators", "shapes-clipscore"]
     (place / "one.txt").write_text("a red star\n")
     for words in (train, evaluate):
         code, text = run(words)
