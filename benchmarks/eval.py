@@ -21,7 +21,7 @@ from typing import Any
 
 
 def evaluate(arguments: list[str], place: Path) -> tuple[float, Path, dict[str, Any]]:
-    """Seconds of wall clock, the record's file and the record of one ``soar-bench eval``."""
+    """Run ``soar-bench eval``; return seconds of wall clock, the record's file and the record."""
     command = [sys.executable, "-m", "soar_bench", "eval", *arguments]
     command += ["--results", str(place / "results"), "--cache", str(place / "cache")]
     clock = time.monotonic()
@@ -50,8 +50,9 @@ def report(arguments: list[str], place: Path) -> None:
 
 
 def write_sd35m(folder: Path, device: str, tiny: bool) -> None:
-    """A pipeline of SD3.5-Medium's shape with random bfloat16 weights; ``tiny`` for trying this
-    program.
+    """Write a pipeline of SD3.5-Medium's shape with random bfloat16 weights.
+
+    ``tiny`` is a thin one, for trying this program.
     """
     import torch
 
@@ -64,7 +65,7 @@ def write_sd35m(folder: Path, device: str, tiny: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--images", type=int, default=1, help="images a prompt")
+    parser.add_argument("--images", type=int, default=1, help="images per prompt")
     parser.add_argument("--sd35m", action="store_true", help="SD3.5-Medium's shape, random weights")
     parser.add_argument("--prompts", type=int, default=64, help="how many, with --sd35m")
     parser.add_argument("--steps", default="", help="sampler steps, other than the protocol's")
@@ -72,15 +73,15 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch-size", default="auto")
     parser.add_argument("--place", type=Path, help="where to work  [default: a temporary folder]")
-    given = parser.parse_args()
+    chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        place = given.place or Path(temporary)
+        place = chosen.place or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
-        options = ["--device", given.device, "--batch-size", given.batch_size]
-        options += ["--images", str(given.images)]
-        if given.steps:
-            options += ["--steps", given.steps]
-        if not given.sd35m:
+        options = ["--device", chosen.device, "--batch-size", chosen.batch_size]
+        options += ["--images", str(chosen.images)]
+        if chosen.steps:
+            options += ["--steps", chosen.steps]
+        if not chosen.sd35m:
             report(["shapes", *options], place)
             return
         pipeline = place / "sd35m-random"
@@ -88,9 +89,9 @@ def main() -> None:
             import torch
 
             best = "cuda" if torch.cuda.is_available() else "cpu"
-            write_sd35m(pipeline, best if given.device == "auto" else given.device, given.tiny)
+            write_sd35m(pipeline, best if chosen.device == "auto" else chosen.device, chosen.tiny)
         prompts = place / "prompts.txt"
-        prompts.write_text("".join(f"a photo of {n} things\n" for n in range(given.prompts)))
+        prompts.write_text("".join(f"a photo of {n} things\n" for n in range(chosen.prompts)))
         options += ["--suite", str(prompts), "--protocol", "soar-paper"]
         report([str(pipeline), *options, "--evaluators", "shapes-clipscore"], place)
 

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,28 +34,39 @@ PARTS = {
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
 
 
-def run(name: str, given: argparse.Namespace, seconds: float) -> dict[str, Any]:
-    """The figures of a part, by label, or why there are none."""
-    command = [sys.executable, __file__, "--part", name, "--device", given.device]
-    command += ["--small"] if given.small else []
+def run(name: str, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
+    """Return the figures of a part, by label; if it failed, those before, and why it did."""
+    command = [sys.executable, __file__, "--part", name, "--device", options.device]
+    command += ["--small"] if options.small else []
     clock = time.monotonic()
     environment = os.environ | {"PYTHONPATH": str(ROOT), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-    if given.device == "cpu":
+    if options.device == "cpu":
         environment["ACCELERATE_USE_CPU"] = "true"
+    failed = ""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=max(seconds, 1), env=environment
         )
-        last = (done.stdout.strip().splitlines() or ["{}"])[-1]
-        fault = (done.stderr.strip().splitlines() or ["no reason"])[-1]
-        result = json.loads(last) if done.returncode == 0 else {"failed": fault[:300]}
+        printed = done.stdout
+        if done.returncode:
+            failed = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     except subprocess.TimeoutExpired as late:
-        lines = (late.stdout or b"").decode(errors="replace").strip().splitlines()
-        result = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
-        result["failed"] = f"took more than {seconds:.0f} s"
-    except ValueError:
-        result = {"failed": "its last line is no JSON"}
+        printed = (late.stdout or b"").decode(errors="replace")
+        failed = f"took more than {seconds:.0f} s"
+    result = _last_figures(printed)
+    if failed or not result:
+        result["failed"] = failed[:300] or "it printed no figures"
     return {**result, "seconds": round(time.monotonic() - clock, 1)}
+
+
+def _last_figures(printed: str) -> dict[str, Any]:
+    """Return the last JSON object on a line of its own; the last line of all may be cut off."""
+    for line in reversed(printed.splitlines()):
+        with suppress(ValueError):
+            figures = json.loads(line)
+            if isinstance(figures, dict):
+                return figures
+    return {}
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -64,10 +76,10 @@ def machine(device: str) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "absent"
-    asked = "import torch; p = torch.cuda.get_device_properties(0); print(p.name, p.total_memory)"
+    code = "import torch; p = torch.cuda.get_device_properties(0); print(p.name, p.total_memory)"
     name = "CPU"
     if device == "cuda":
-        done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         if done.returncode:
             raise SystemExit("no CUDA device is here: give --device cpu --small to try the program")
         card, _, memory = done.stdout.strip().rpartition(" ")
@@ -76,7 +88,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The figures as a page in Markdown."""
+    """Return the figures as a page in Markdown."""
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     lines = [f"{result['device']}; {versions}", "", "| part | what | figure |", "|---|---|---|"]
     for part, figures in result["parts"].items():
@@ -87,7 +99,8 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def main() -> int:
+    """Run the parts, or one of them in this process; return 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--small", action="store_true", help="thin models, to try this program")
@@ -95,27 +108,28 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=470, help="seconds for all parts")
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "gpu")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.part:
+    options = parser.parse_args()
+    if options.part:
         from benchmarks import gpu_parts
 
-        getattr(gpu_parts, given.part)(given.device, given.small)
-        return
-    end = time.monotonic() + given.budget
-    result = {**machine(given.device), "parts": {}}
-    given.output.mkdir(parents=True, exist_ok=True)
-    for name in given.parts:
+        getattr(gpu_parts, options.part)(options.device, options.small)
+        return 0
+    end = time.monotonic() + options.budget
+    result = {**machine(options.device), "parts": {}}
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name in options.parts:
         left = end - time.monotonic()
         if left < 5:
             result["parts"][name] = {"failed": "no time was left"}
         else:
-            patience = PARTS[name] * (10 if given.device == "cpu" else 1)
-            result["parts"][name] = run(name, given, min(patience, left))
-        (given.output / "gpu.json").write_text(json.dumps(result, indent=1) + "\n")
-        (given.output / "gpu.md").write_text(table(result))
+            patience = PARTS[name] * (10 if options.device == "cpu" else 1)
+            result["parts"][name] = run(name, options, min(patience, left))
+        (options.output / "gpu.json").write_text(json.dumps(result, indent=1) + "\n")
+        (options.output / "gpu.md").write_text(table(result))
         print(f"{name}: {json.dumps(result['parts'][name])}", flush=True)
     print(table(result))
+    return int(any("failed" in figures for figures in result["parts"].values()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -55,17 +55,17 @@ NOT_COMPARED = ("home/", "outputs/cache/scores/")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=300, help="kills in all")
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
-    given = parser.parse_args()
+    options = parser.parse_args()
     _imports()
     wrong = 0
-    for number, name in enumerate(given.commands):
-        kills = (given.kills + number) // len(given.commands)
+    for number, name in enumerate(options.commands):
+        kills = (options.kills + number) // len(options.commands)
         with tempfile.TemporaryDirectory(prefix="kills-") as folder:
             started = time.monotonic()
             trial = Trial(name, Path(folder))
-            faults = trial.kill_often(kills, random.Random(f"{given.seed} {name}"))
+            faults = trial.kill_often(kills, random.Random(f"{options.seed} {name}"))
             print("\r", end="", file=sys.stderr)
             print(
                 f"{name}: {trial.kills} kills, run to the end {trial.ends} times, "

@@ -3,7 +3,7 @@
     python benchmarks/objectives.py                     # the embedded world, on this machine
     python benchmarks/objectives.py --steps 8 --json
 
-Each objective trains in a process of its own from the same base, with the same samples a step. A
+Each objective trains in a process of its own from the same base, with the same samples per step. A
 forward pass of one sample is the unit; a backward pass counts as two. Seconds are of the whole
 step, rollouts and rewards included; memory is the process's peak, libraries and all.
 """
@@ -43,7 +43,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def measure(name: str, steps: int) -> dict[str, float]:
-    """Train some steps; passes, seconds and memory of one."""
+    """Train some steps; return passes per sample, seconds and memory (GiB) of one."""
     from soar_bench.core.torchvision import mend_torchvision
 
     mend_torchvision()
@@ -107,7 +107,7 @@ def main() -> None:
         return
     base = results["sft"]
     sys.stdout.write(
-        "| objective | units a sample | units | seconds | memory |\n|---|---|---|---|---|\n"
+        "| objective | units per sample | units | seconds | memory |\n|---|---|---|---|---|\n"
     )
     for name, row in results.items():
         ratios = " | ".join(f"{row[key] / base[key]:.2f}" for key in ("units", "seconds", "memory"))

@@ -12,7 +12,7 @@ Step = Callable[[int], tuple[float, float]]
 
 @dataclass
 class Work:
-    """What both implementations train on, and how."""
+    """Data, model and settings of a step, the same for every implementation."""
 
     pipeline: Any
     images: Any  # uint8 [B, H, W, 3]
@@ -36,7 +36,7 @@ class Work:
 
 
 def straightforward(work: Work) -> Step:
-    """A step as one would write it from the paper; gives the loss and the gradient's norm."""
+    """Return a step as one would write it from the paper."""
     import torch
 
     from training.encoders import encode_images, encode_prompts
@@ -97,7 +97,7 @@ def straightforward(work: Work) -> Step:
 
 
 def released(work: Work) -> Step:
-    """A step as the release takes it (Tencent-Hunyuan/HY-SOAR 59f0e02), written anew.
+    """Return a step as the release takes it (Tencent-Hunyuan/HY-SOAR 59f0e02), written anew.
 
     Nothing of ours but the pipeline and the random numbers: latents sampled from the VAE and
     captions encoded in every step, levels and timesteps looked up in the sampler's table of 1000,
@@ -182,7 +182,7 @@ def released(work: Work) -> Step:
 
 
 def ours(work: Work) -> Step:
-    """The loop's own step, on encodings made before it."""
+    """Return the loop's own step, on encodings made before it."""
     import torch
 
     from training.encoders import encode_images, encode_prompts
@@ -221,3 +221,5 @@ SIDES: dict[str, Callable[[Work], Step]] = {
     "released": released,
     "ours": ours,
 }
+#: Sides that ours is compared with.
+OTHERS = ("straightforward", "released")

@@ -4,11 +4,11 @@
     python benchmarks/train_step.py --sd35m --device cuda    # SD3.5-Medium's shape, random weights
     python benchmarks/train_step.py --rounds 3 --processor-time    # on a machine that others use
 
-The straightforward step encodes its pictures and captions, keeps the rollout's graph, asks for both
+The straightforward step encodes its images and captions, keeps the rollout's graph, asks for both
 halves of the guided velocity, takes the auxiliary points one at a time and runs one backward pass
 at the end. The released one is written after the published loop, by its facts
 (benchmarks/step_sides.py): it also samples its latents and looks levels up in a table, so its
-loss is a little another. Each runs in processes of its own, in turn, on the same pictures and
+loss is a little another. Each runs in processes of its own, in turn, on the same images and
 noise; the loss and the gradient's norm of the first step are compared. One that does not fit into
 memory is reported as such.
 """
@@ -28,13 +28,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.step_sides import SIDES, Work
+from benchmarks.step_sides import OTHERS, SIDES, Work
 
 #: dense bf16 operations a second, by a part of the device's name (the makers' data sheets)
 PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
 
 
-def prepare(given: argparse.Namespace) -> Work:
+def prepare(options: argparse.Namespace) -> Work:
     import numpy as np
     import torch
 
@@ -52,32 +52,32 @@ def prepare(given: argparse.Namespace) -> Work:
 
     quieten()
     torch.manual_seed(0)
-    if given.sd35m:
-        pipeline = sd35m(given.device, given.tiny)
+    if options.sd35m:
+        pipeline = sd35m(options.device, options.tiny)
         rng = np.random.default_rng(0)
-        side = (given.batch_size, given.resolution, given.resolution, 3)
+        side = (options.batch_size, options.resolution, options.resolution, 3)
         images = rng.integers(0, 256, side, dtype=np.uint8)
-        captions, length = ["a photo of a thing"] * given.batch_size, 256
+        captions, length = ["a photo of a thing"] * options.batch_size, 256
     else:
         pipeline = load_pipeline(pipeline_folder("shapes"))
-        examples = [open_data("shapes-clean:64")[i] for i in range(given.batch_size)]
+        examples = [open_data("shapes-clean:64")[i] for i in range(options.batch_size)]
         images = np.stack([image for image, _ in examples])
         captions, length = [caption for _, caption in examples], 14
-    if given.device == "cpu":
+    if options.device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
-    parallel = Parallel("bf16" if given.bf16 else "fp32")
+    parallel = Parallel("bf16" if options.bf16 else "fp32")
     transformer = pipeline.transformer.float().requires_grad_(True).train()
     optimizer = torch.optim.AdamW(
-        transformer.parameters(), lr=1e-5, fused=given.device == "cuda" or None
+        transformer.parameters(), lr=1e-5, fused=options.device == "cuda" or None
     )
-    if given.compile and given.worker == "ours":
+    if options.compile and options.worker == "ours":
         compile_blocks(transformer)
     model, optimizer = parallel.prepare(transformer, optimizer, clip_norm=1.0)
     settings = Soar(
-        points=given.points,
-        guidance=given.guidance,
-        rollout_steps=given.rollout_steps,
-        aux_chunk=given.chunk,
+        points=options.points,
+        guidance=options.guidance,
+        rollout_steps=options.rollout_steps,
+        aux_chunk=options.chunk,
     )
     return Work(pipeline, images, captions, length, settings, parallel, model, optimizer)
 
@@ -113,33 +113,40 @@ class Memory:
 
 
 def flops(work: Work) -> float:
-    """Operations of the model in one step: forward passes once, backward passes twice."""
+    """Return the operations of the model in one step: a forward pass once, a backward pass twice.
+
+    Each sample has its base loss, its auxiliary points, and the rollout's pass without a caption.
+    """
+    side = work.images.shape[1] // work.pipeline.vae_scale_factor
+    tokens = work.length + work.pipeline.tokenizer_max_length
+    passes = 3 * (1 + work.settings.points) + 1
+    return pass_flops(work.pipeline.transformer, side, tokens) * passes * len(work.images)
+
+
+def pass_flops(model: Any, side: int, tokens: int) -> float:
+    """Return the operations of a forward pass of one sample with latents of that side."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    config = work.pipeline.transformer.config
-    side = work.images.shape[1] // work.pipeline.vae_scale_factor
-    tokens = work.length + work.pipeline.tokenizer_max_length
-    device, one = work.parallel.device, FlopCounterMode(display=False)
-    with one, torch.no_grad():
-        work.model(
+    config, device = model.config, model.device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(
             hidden_states=torch.zeros(1, config.in_channels, side, side, device=device),
             timestep=torch.ones(1, device=device),
             encoder_hidden_states=torch.zeros(1, tokens, config.joint_attention_dim, device=device),
             pooled_projections=torch.zeros(1, config.pooled_projection_dim, device=device),
         )
-    passes = 3 * (1 + work.settings.points) + 1
-    return float(one.get_total_flops() * passes * len(work.images))
+    return float(counter.get_total_flops())
 
 
-def work(given: argparse.Namespace) -> None:
-    """One implementation in this process; its figures as a line of JSON."""
+def work(options: argparse.Namespace) -> None:
+    """Run one implementation in this process; print its figures as a line of JSON."""
     from soar_bench.core.memory import out_of_memory
 
-    prepared = prepare(given)
-    memory = Memory(given.device)
+    prepared = prepare(options)
+    memory = Memory(options.device)
     try:
-        figures = run(given, prepared, memory)
+        figures = run(options, prepared, memory)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -147,17 +154,17 @@ def work(given: argparse.Namespace) -> None:
     print(json.dumps(figures))
 
 
-def run(given: argparse.Namespace, prepared: Work, memory: Memory) -> dict[str, Any]:
-    step = SIDES[given.worker](prepared)
+def run(options: argparse.Namespace, prepared: Work, memory: Memory) -> dict[str, Any]:
+    step = SIDES[options.worker](prepared)
     memory.start()
     first = step(0)
-    for number in range(1, given.warmup):
+    for number in range(1, options.warmup):
         step(number)
-    now = time.process_time if given.processor_time else time.perf_counter
+    now = time.process_time if options.processor_time else time.perf_counter
     seconds = []
-    for number in range(given.steps):
+    for number in range(options.steps):
         clock = now()
-        step(given.warmup + number)  # its loss is read: the device has finished
+        step(options.warmup + number)  # its loss is read: the device has finished
         seconds.append(now() - clock)
     return {
         "fits": True,
@@ -166,12 +173,12 @@ def run(given: argparse.Namespace, prepared: Work, memory: Memory) -> dict[str, 
         "seconds": statistics.median(seconds),
         "peak": memory.peak(),
         "before": memory.before,
-        "flops": 0.0 if given.compile else flops(prepared),
+        "flops": 0.0 if options.compile else flops(prepared),
     }
 
 
 def measure(side: str, chunk: int, arguments: list[str]) -> dict[str, Any]:
-    """The figures of one implementation in a process of its own."""
+    """Return the figures of one implementation, from a process of its own."""
     command = [sys.executable, __file__, *arguments, "--worker", side, "--chunk", str(chunk)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode == -signal.SIGKILL:  # as the system does where its memory is full
@@ -182,15 +189,15 @@ def measure(side: str, chunk: int, arguments: list[str]) -> dict[str, Any]:
     return figures
 
 
-def rows_of(given: argparse.Namespace, arguments: list[str]) -> dict[str, dict[str, Any]]:
-    """The figures of every side, the median time of as many rounds; the sides take turns."""
-    own = "compiled" if given.compile else "ours"
-    sides = {side: (side, 0) for side in given.sides}
-    for chunk in given.chunks or (0, given.batch_size):
+def rows_of(options: argparse.Namespace, arguments: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the figures of every side; sides take turns, and times are medians of all rounds."""
+    own = "compiled" if options.compile else "ours"
+    sides = {side: (side, 0) for side in options.sides}
+    for chunk in options.chunks or (0, options.batch_size):
         sides[f"{own}, aux_chunk {chunk}"] = ("ours", chunk)
     rounds = [
         {name: measure(side, chunk, arguments) for name, (side, chunk) in sides.items()}
-        for _ in range(given.rounds)
+        for _ in range(options.rounds)
     ]
     rows = rounds[0]
     for name, row in rows.items():
@@ -199,9 +206,9 @@ def rows_of(given: argparse.Namespace, arguments: list[str]) -> dict[str, dict[s
     return rows
 
 
-def report(given: argparse.Namespace, arguments: list[str]) -> None:
-    rows = rows_of(given, arguments)
-    print(f"{given.batch_size} samples, K = {given.points}, {given.device}")
+def report(options: argparse.Namespace, arguments: list[str]) -> None:
+    rows = rows_of(options, arguments)
+    print(f"{options.batch_size} samples, K = {options.points}, {options.device}")
     print(f"{'':<20}{'s/step':>8}{'samples/s':>11}{'peak GiB':>10}{'above start':>13}")
     fitting = {name: row for name, row in rows.items() if row["fits"]}
     for name, row in rows.items():
@@ -210,14 +217,14 @@ def report(given: argparse.Namespace, arguments: list[str]) -> None:
             continue
         above = (row["peak"] - row["before"]) / 2**30
         print(
-            f"{name:<20}{row['seconds']:>8.3g}{given.batch_size / row['seconds']:>11.3g}"
+            f"{name:<20}{row['seconds']:>8.3g}{options.batch_size / row['seconds']:>11.3g}"
             f"{row['peak'] / 2**30:>10.3g}{above:>13.3g}"
         )
-    for other in given.sides:
+    for other in options.sides:
         for name, row in fitting.items():
-            if other in fitting and name not in given.sides:
+            if other in fitting and name not in options.sides:
                 against(name, row, other, fitting[other])
-    if given.device == "cuda" and fitting:
+    if options.device == "cuda" and fitting:
         import torch
 
         device = torch.cuda.get_device_name()
@@ -227,8 +234,8 @@ def report(given: argparse.Namespace, arguments: list[str]) -> None:
             if peak and flops:
                 share = flops / row["seconds"] / peak
                 print(f"{name}: model FLOPs utilisation {share:.1%} of {device}'s bf16 peak")
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def against(name: str, row: dict[str, Any], other: str, theirs: dict[str, Any]) -> None:
@@ -256,22 +263,22 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=5, help="timed steps")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them")
-    parser.add_argument("--sides", nargs="*", choices=[*SIDES][:2], default=[*SIDES][:2])
-    parser.add_argument("--rounds", type=int, default=1, help="turns of each side")
+    parser.add_argument("--sides", nargs="*", choices=OTHERS, default=OTHERS)
+    parser.add_argument("--rounds", type=int, default=1, help="times that each side is run")
     parser.add_argument("--json", type=Path, help="file that the figures are written to")
     parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--chunk", type=int, default=0, help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    options = parser.parse_args()
     # The published recipe, or the embedded world's.
-    recipe = (4, 6, 4.5, 40) if given.sd35m else (16, 4, 3.0, 20)
-    given.batch_size = given.batch_size or recipe[0]
-    given.points = given.points or recipe[1]
-    given.guidance, given.rollout_steps = recipe[2:]
-    given.bf16 = given.sd35m
-    if given.worker:
-        work(given)
+    recipe = (4, 6, 4.5, 40) if options.sd35m else (16, 4, 3.0, 20)
+    options.batch_size = options.batch_size or recipe[0]
+    options.points = options.points or recipe[1]
+    options.guidance, options.rollout_steps = recipe[2:]
+    options.bf16 = options.sd35m
+    if options.worker:
+        work(options)
     else:
-        report(given, sys.argv[1:])
+        report(options, sys.argv[1:])
 
 
 if __name__ == "__main__":

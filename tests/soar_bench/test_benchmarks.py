@@ -5,22 +5,23 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import textwrap
 
 import pytest
 import torch
 
-from benchmarks import train_step
+from benchmarks import gpu, train_step
 from benchmarks.step_sides import SIDES, Work
 
 
 def options(**changes):
-    given = {
+    defaults = {
         "sd35m": False, "tiny": False, "device": "cpu", "bf16": False, "compile": False,
         "batch_size": 4, "points": 3, "guidance": 3.0, "rollout_steps": 20, "resolution": 64,
         "chunk": 0, "chunks": [], "steps": 1, "warmup": 1, "rounds": 1, "processor_time": True,
         "worker": "ours", "sides": ["straightforward", "released"], "json": None,
     }  # fmt: skip
-    return argparse.Namespace(**{**given, **changes})
+    return argparse.Namespace(**{**defaults, **changes})
 
 
 def test_three_implementations_compute_one_loss(monkeypatch):
@@ -38,16 +39,16 @@ def test_three_implementations_compute_one_loss(monkeypatch):
         return dataclasses.replace(drawn, t0=(drawn.t0 * 1000).round() / 1000 - 1e-6)
 
     monkeypatch.setattr(Work, "draws", of_the_table)
-    found = {name: side(train_step.prepare(options()))(0) for name, side in SIDES.items()}
-    assert found["ours"] == pytest.approx(found["straightforward"], rel=1e-5)
-    assert found["released"] == pytest.approx(found["straightforward"], rel=1e-3)
+    first = {name: side(train_step.prepare(options()))(0) for name, side in SIDES.items()}
+    assert first["ours"] == pytest.approx(first["straightforward"], rel=1e-5)
+    assert first["released"] == pytest.approx(first["straightforward"], rel=1e-3)
 
 
 def test_a_side_that_does_not_fit_says_so_itself(monkeypatch, capsys):
     def too_large(work):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(train_step, "prepare", lambda given: None)
+    monkeypatch.setattr(train_step, "prepare", lambda options: None)
     monkeypatch.setitem(SIDES, "straightforward", too_large)
     train_step.work(options(worker="straightforward"))
     assert json.loads(capsys.readouterr().out)["fits"] is False
@@ -62,9 +63,9 @@ def test_the_other_sides_are_reported_beside_one_that_does_not_fit(monkeypatch, 
 
     monkeypatch.setattr(train_step, "measure", measure)
     train_step.report(options(json=tmp_path / "rows.json"), [])
-    said = capsys.readouterr().out
-    assert "straightforward      does not fit into the memory of this device" in said
-    assert "ours, aux_chunk 0 against released: 1.00 x as fast" in said
+    printed = capsys.readouterr().out
+    assert "straightforward      does not fit into the memory of this device" in printed
+    assert "ours, aux_chunk 0 against released: 1.00 x as fast" in printed
     assert json.loads((tmp_path / "rows.json").read_text())["straightforward"] == {"fits": False}
 
 
@@ -73,3 +74,19 @@ def test_a_process_that_the_system_killed_did_not_fit(monkeypatch, tmp_path):
     killed.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     monkeypatch.setattr(train_step, "__file__", str(killed))
     assert train_step.measure("ours", 0, []) == {"fits": False}
+
+
+def test_a_part_of_the_gpus_table_that_fails_keeps_its_figures(monkeypatch, tmp_path):
+    part = tmp_path / "part.py"
+    lines = """
+        import sys, time
+        print('{"s/step": 0.5}', flush=True)
+        print('{"s/step": 0.5, "MFU', end="", flush=True)
+        time.sleep(60) if "late" in sys.argv else sys.exit("out of luck")
+    """
+    part.write_text(textwrap.dedent(lines))
+    monkeypatch.setattr(gpu, "__file__", str(part))
+    options = argparse.Namespace(device="cuda", small=False)
+    failed, late = gpu.run("steps", options, 60), gpu.run("late", options, 3)
+    assert failed["s/step"] == late["s/step"] == 0.5
+    assert (failed["failed"], late["failed"]) == ("out of luck", "took more than 3 s")
