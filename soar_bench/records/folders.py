@@ -28,7 +28,7 @@ class Entry:
     run: Run | None
     #: why it is broken and what to do; empty if it is whole
     fault: str = ""
-    #: name of the checkpoint among others
+    #: label of the checkpoint, with what tells it from others of that label; see :func:`told_apart`
     shown: str = ""
 
     @property
@@ -117,8 +117,9 @@ def _choices(entries: Sequence[Entry], results: Path) -> str:
 
 
 def find(name: str, results: Path) -> list[Run]:
-    """Return the runs that ``name`` means: all of a folder that holds runs, else :func:`select`'s,
-    else all of the checkpoint that ``soar-bench eval`` takes by that name.
+    """Return the runs that ``name`` means: the one of its folder, or all of a folder that holds
+    runs; else all of the checkpoint that ``soar-bench eval`` takes by that name; else
+    :func:`select`'s.
 
     SoarBenchError if there are none or the one that is meant is broken.
     """
