@@ -55,12 +55,14 @@ class Adapter:
 
 
 def is_lora_name(key: str) -> bool:
-    """Whether a tensor's name is an adapter's, in any trainer's spelling."""
-    return ".lora" in key or key.startswith("lora_") or "_lora." in key or ".lokr_" in key
+    """Return whether a tensor's name is an adapter's, in any trainer's spelling."""
+    return key.startswith("lora_") or any(
+        part in key for part in (".lora", "_lora.", ".lokr_", ".hada_")
+    )
 
 
 def check_adapter(pipeline: Pipeline, weights: Path) -> Adapter:
-    """The adapter, if it fits the pipeline and changes something. SoarBenchError if not."""
+    """Return the adapter, if it fits the pipeline and changes something. SoarBenchError if not."""
     tensors = read_adapter(pipeline, weights)
     models = {name: empty_model(pipeline, name) for name in _components(pipeline, tensors)}
     _check_places(pipeline, weights, tensors, models)
@@ -86,7 +88,7 @@ def check_adapter(pipeline: Pipeline, weights: Path) -> Adapter:
 
 
 def bring(assembled: Any, pipeline: Pipeline, weights: Path, dtype: Any = None) -> None:
-    """Puts the adapter onto the loaded models of a diffusers pipeline, active and not merged.
+    """Put the adapter onto the loaded models of a diffusers pipeline, active and not merged.
 
     SoarBenchError if anything of the file found no place.
     """

@@ -216,8 +216,9 @@ def test_an_alpha_that_is_no_finite_number_is_refused(tmp_path, alpha):
         check_adapter(Pipeline(pipeline_folder("shapes")), file)
 
 
-def test_a_loha_is_named(tmp_path):
-    name = "lora_unet_joint_blocks_0_x_block_attn_qkv.hada_w1_a"
+@pytest.mark.parametrize("trainer", ["lora_unet", "lycoris"])
+def test_a_loha_is_named(tmp_path, trainer):
+    name = f"{trainer}_joint_blocks_0_x_block_attn_qkv.hada_w1_a"
     save_file({name: torch.ones(4, 4)}, tmp_path / "loha.safetensors")
     with pytest.raises(SoarBenchError, match="DoRA, LoKr or LoHa"):
-        check_adapter(Pipeline(pipeline_folder("shapes")), tmp_path / "loha.safetensors")
+        resolve(str(tmp_path / "loha.safetensors"), "shapes")
