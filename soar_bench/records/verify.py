@@ -18,7 +18,7 @@ import pandas as pd
 from evaluators import registry
 from soar_bench.checkpoints import hub, is_here, resolve
 from soar_bench.core.differences import differences
-from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.errors import EvaluatorError, SoarBenchError
 from soar_bench.core.images import digest_image
 from soar_bench.core.text import first_few
 from soar_bench.records.assembly import summaries
@@ -251,10 +251,14 @@ def _evaluators(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
     """The evaluators have the recorded weights. Code that a record names is not run."""
     unknown = []
     for name, recorded in run.record.evaluators.items():
-        if registry.is_local(recorded.given) or recorded.given not in registry.names():
+        if not _is_installed(recorded.given):
             unknown.append(f"{recorded.given} is no installed evaluator")
             continue
-        judge = Judge.of(recorded.given, recorded.identity.get("dtype"))
+        try:
+            judge = Judge.of(recorded.given, recorded.identity.get("dtype"))
+        except EvaluatorError as error:  # such as a reference set that is not here
+            unknown.append(str(error))
+            continue
         if any(weights.missing() for weights in judge.evaluator.weights):
             unknown.append(f"the weights of {name} are not here")
         elif judge.problem:
@@ -264,6 +268,13 @@ def _evaluators(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
                 yield f"{name} is another one now: {key} was {before}, is {here}"
     if unknown:
         raise _NotChecked("; ".join(unknown))
+
+
+def _is_installed(evaluator: str) -> bool:
+    try:
+        return not registry.is_local(evaluator)
+    except EvaluatorError:
+        return False
 
 
 _CHECKS: dict[str, Callable[[Run, pd.DataFrame, Path], Iterator[str]]] = {
