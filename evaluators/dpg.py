@@ -54,12 +54,11 @@ class DpgBench(VlmEvaluator):
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         asked = [_questions(sample.metadata) for sample in samples]
         flat = [
-            Question(sample.image, f"{one['question']} Answer yes or no.")
+            Question(sample.image, f"{question['question']} Answer yes or no.")
             for sample, questions in zip(samples, asked, strict=True)
-            for one in questions
+            for question in questions
         ]
-        answers = iter([bool(y > n) for y, n in zip(*self.yes_and_no(flat), strict=True)]
-                       if flat else [])  # fmt: skip
+        answers = iter([bool(y > n) for y, n in zip(*self.yes_and_no(flat), strict=True)])
         return [_score(questions, [next(answers) for _ in questions]) for questions in asked]
 
 
@@ -67,13 +66,16 @@ def _score(questions: Sequence[Mapping[str, Any]], answers: Sequence[bool]) -> d
     if not questions:
         reason = "the prompt has no questions of DPG-Bench (questions in its metadata)"
         return {name: Score(None, reason) for name in ("dpg", "dpg_independent")}
-    own = {int(one["id"]): answer for one, answer in zip(questions, answers, strict=True)}
-    parents = {int(one["id"]): [int(p) for p in one.get("parents", ())] for one in questions}
+    ids = [int(question["id"]) for question in questions]
+    own = dict(zip(ids, answers, strict=True))
+    parents = {
+        id: [int(p) for p in q.get("parents", ())] for id, q in zip(ids, questions, strict=True)
+    }
     counted = dependent(own, parents)
     shown = [
-        {"question": one["question"], "yes": own[int(one["id"])], "counts": counted[int(one["id"])]}
-        | ({"category": one["category"]} if "category" in one else {})
-        for one in questions
+        {"question": question["question"], "yes": own[id], "counts": counted[id]}
+        | ({"category": question["category"]} if "category" in question else {})
+        for id, question in zip(ids, questions, strict=True)
     ]
     return {
         "dpg": Score(100 * sum(counted.values()) / len(own), details={"questions": shown}),

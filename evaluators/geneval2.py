@@ -73,7 +73,8 @@ class GenEval2(VlmEvaluator):
     )
 
     def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
-        return bool(_questions(metadata))
+        pairs = metadata.get("vqa_list")
+        return isinstance(pairs, list) and bool(pairs)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         asked = [_questions(sample.metadata) for sample in samples]

@@ -89,10 +89,10 @@ class HpsV3(Evaluator):
     ) -> None:
         """``canary=False`` and a short ``instruction`` are for tests with untrained models."""
         self.weights = (weights, base)
-        self._canary, self._given = canary, instruction
+        self._canary, self._instruction = canary, instruction
 
     def check(self) -> None:
-        if not self._given:
+        if not self._instruction:
             instruction()
         super().check()
 
@@ -100,18 +100,18 @@ class HpsV3(Evaluator):
         from evaluators.vlm.judge import Judge, load_model, read_config, read_tokenizer
 
         self.check()
-        self._instruction = self._given or instruction()
+        self._instruction = self._instruction or instruction()
         weights, base = self.weights
         config, tokenizer = read_config(base), read_tokenizer(base)
         tokenizer.add_special_tokens([TOKEN])
         file = weights.file(FILE)
         state = read_safetensors(file)
         head = {name: state.pop(name) for name in list(state) if name.startswith("rm_head.")}
-        words = state.get("model.embed_tokens.weight")
-        if words is None or len(words) <= tokenizer.token_to_id(TOKEN):
+        embeddings = state.get("model.embed_tokens.weight")
+        if embeddings is None or len(embeddings) <= tokenizer.token_to_id(TOKEN):
             raise EvaluatorError(f"{file} holds no weights of HPSv3: fetch it again")
-        config.text_config.vocab_size = len(words)
-        self._head = _read_head(head, int(words.shape[1]), file)
+        config.text_config.vocab_size = len(embeddings)
+        self._head = _read_head(head, int(embeddings.shape[1]), file)
         model = load_model(config, None, state, dtype)
         rule = rule_of(config.model_type, PIXELS, PIXELS)
         self._judge = Judge(model, tokenizer, config.model_type, device, rule)
@@ -120,14 +120,8 @@ class HpsV3(Evaluator):
 
     def examine(self) -> None:
         """Raise EvaluatorError unless each of the canary's pictures suits its own prompt better."""
-        pictures = (canary.circle(), canary.square())
-        prompts = [f"{shape} on a white background" for shape in (canary.RIGHT, canary.WRONG)]
-        samples = [Sample(picture, prompt) for prompt in prompts for picture in pictures]
-        right, other, wrong, own = (row[0] for row in self.predictions(samples))
-        canary.require(
-            self.name,
-            [canary.Answer(prompts[0], right, other), canary.Answer(prompts[1], own, wrong)],
-        )
+        values = [mu for mu, _ in self.predictions(canary.pairs())]
+        canary.require_own_prompts(self.name, values)
 
     def predictions(self, samples: Sequence[Sample]) -> list[list[float]]:
         """Return mu and sigma of each sample."""

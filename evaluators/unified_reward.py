@@ -7,6 +7,7 @@ its authors' own scripts, which are fetched and never run.
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -112,15 +113,9 @@ class UnifiedReward(Evaluator):
 
     def examine(self) -> None:
         """Raise EvaluatorError unless each of the canary's pictures suits its own prompt better."""
-        prompts = [f"{shape} on a white background" for shape in (canary.RIGHT, canary.WRONG)]
-        pictures = (canary.circle(), canary.square())
-        scores = self.score([Sample(image, text) for text in prompts for image in pictures])
-        values = [row[self.metrics[0].name].value for row in scores]
-        right, other, wrong, own = (0.0 if value is None else value for value in values)
-        canary.require(
-            self.name,
-            [canary.Answer(prompts[0], right, other), canary.Answer(prompts[1], own, wrong)],
-        )
+        scores = [row[self.metrics[0].name] for row in self.score(canary.pairs())]
+        values = [math.nan if score.value is None else score.value for score in scores]
+        canary.require_own_prompts(self.name, values)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         questions = [Question(s.image, self._before + s.prompt + self._after) for s in samples]

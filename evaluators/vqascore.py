@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from evaluators import catalogue
 from evaluators.types import Metric, Sample, Score
 from evaluators.vlm.evaluator import VlmEvaluator
@@ -32,6 +34,6 @@ class VqaScore(VlmEvaluator):
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         questions = [Question(s.image, TEMPLATE.format(s.prompt)) for s in samples]
-        ids = self.first_ids(["Yes"])
-        values = self._judge.probabilities(questions, [ids] * len(questions))
+        (yes,) = self.first_ids(["Yes"])
+        values = self._judge.first_token(questions)[:, yes].astype(np.float64)
         return [{"vqascore": Score(min(value, 1.0))} for value in values.tolist()]

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evaluators import catalogue
+from evaluators.geneval.record import is_geneval
 from evaluators.geneval2 import NUMBERS, arithmetic, spellings
-from evaluators.types import Metric, Sample, Score
+from evaluators.types import EvaluatorError, Metric, Sample, Score
 from evaluators.vlm.evaluator import NO, YES, VlmEvaluator
 from evaluators.vlm.question import Question
 
@@ -30,11 +31,15 @@ class Clause(NamedTuple):
 
 
 def clauses(record: Mapping[str, Any]) -> list[Clause]:
-    """Return the questions of a record of GenEval; none if it is none."""
+    """Return the questions of a record of GenEval. EvaluatorError if it counts too far."""
     asked = []
     include = record.get("include") or []
     for clause in include:
         name, count = str(clause["class"]), int(clause["count"])
+        if count > len(NUMBERS):
+            raise EvaluatorError(
+                f"the prompt asks for {count} of {name}, and the judge counts up to {len(NUMBERS)}"
+            )
         if count > 1 or record.get("tag") == "counting":
             right = NUMBERS[count - 1]
             question = f"How many {plural(name)} are in the image? Answer with one number."
@@ -87,10 +92,10 @@ class GenEvalVlm(VlmEvaluator):
     )  # fmt: skip
 
     def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
-        return bool(clauses(metadata))
+        return is_geneval(metadata)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-        asked = [clauses(sample.metadata) for sample in samples]
+        asked = [clauses(s.metadata) if is_geneval(s.metadata) else [] for s in samples]
         flat = [
             Question(sample.image, clause.question)
             for sample, questions in zip(samples, asked, strict=True)
@@ -101,7 +106,7 @@ class GenEvalVlm(VlmEvaluator):
 
     def _score(self, answered: Sequence[tuple[Clause, np.ndarray]]) -> dict[str, Score]:
         if not answered:
-            reason = "the prompt has no clauses of GenEval (include in its metadata)"
+            reason = "the prompt has no GenEval task (tag and include in its metadata)"
             return {metric.name: Score(None, reason) for metric in self.metrics}
         shown, shares = [], []
         for clause, row in answered:
@@ -110,7 +115,7 @@ class GenEvalVlm(VlmEvaluator):
             total = sum(of_choice.values())
             shares.append(of_choice[clause.right] / total if total else 0.0)
             shown.append({"question": clause.question, "right": clause.right, "answer": likeliest})
-        right = all(one["answer"] == one["right"] for one in shown)
+        right = all(clause["answer"] == clause["right"] for clause in shown)
         soft = min(arithmetic(shares), 1.0)
         return {
             "geneval_vlm": Score(float(right), details={"clauses": shown}),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluators.types import EvaluatorError
+from evaluators.types import EvaluatorError, Sample
 
 RIGHT, WRONG = "a red circle", "a blue square"
 _SIDE = 448
@@ -41,6 +41,26 @@ class Answer(NamedTuple):
     what: str
     higher: float
     lower: float
+
+
+def pairs() -> list[Sample]:
+    """Return both pictures under the circle's prompt, then both under the square's."""
+    prompts = [f"{shape} on a white background" for shape in (RIGHT, WRONG)]
+    pictures = (circle(), square())
+    return [Sample(picture, prompt) for prompt in prompts for picture in pictures]
+
+
+def require_own_prompts(judge: str, values: Sequence[float]) -> None:
+    """Raise EvaluatorError unless, by the values of :func:`pairs`, each picture suits its own
+    prompt better. A value of nan, for a missing one, suits none.
+    """
+    first, _, second, _ = (sample.prompt for sample in pairs())
+    circle_first, square_first, circle_second, square_second = values
+    answers = [
+        Answer(first, circle_first, square_first),
+        Answer(second, square_second, circle_second),
+    ]
+    require(judge, answers)
 
 
 def require(judge: str, answers: Sequence[Answer]) -> None:

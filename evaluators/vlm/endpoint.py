@@ -82,14 +82,14 @@ class Endpoint:
                 names = [str(model["id"]) for model in _json(response)["data"]]
         except (_Again, httpx2.HTTPError, KeyError, TypeError) as error:
             raise EvaluatorError(
-                f"the judge's endpoint {self._shown} does not answer ({_words(error)}): start it, "
+                f"the judge's endpoint {self._shown} does not answer ({_reason(error)}): start it, "
                 f"or set {URL}"
             ) from None
         if self.model not in names:
-            known = ", ".join(names) or "none"
+            served = ", ".join(names) or "none"
             raise EvaluatorError(
-                f"the judge's endpoint {self._shown} has no model {self.model!r} (it has: {known}):"
-                f" set {MODEL}"
+                f"the judge's endpoint {self._shown} has no model {self.model!r} "
+                f"(it has: {served}): set {MODEL}"
             )
 
     def write(self, questions: Sequence[Question], most: int) -> list[str]:
@@ -121,7 +121,7 @@ class Endpoint:
             try:
                 return _text(_json(client.post(f"{self.url}/chat/completions", json=body)))
             except (_Again, httpx2.HTTPError) as error:
-                reason = _words(error)
+                reason = _reason(error)
                 asked = error.wait if isinstance(error, _Again) else None
                 pause = self.wait * 2**attempt if asked is None else asked
             if attempt + 1 < ATTEMPTS:
@@ -167,5 +167,7 @@ def _text(body: Any) -> str:
     return text
 
 
-def _words(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__} {error}".split())[:160].removeprefix("_Again ")
+def _reason(error: BaseException) -> str:
+    """Return an error in a few words: our own as they are, a library's after its name."""
+    text = str(error) if isinstance(error, _Again) else f"{type(error).__name__} {error}"
+    return " ".join(text.split())[:160]

@@ -13,7 +13,7 @@ import numpy as np
 
 from evaluators.types import EvaluatorError
 from evaluators.vlm.chat import IMAGE, wrapped
-from evaluators.vlm.pixels import MERGE, PixelRule, rule_of
+from evaluators.vlm.pixels import MERGE, Grid, PixelRule, rule_of
 from evaluators.vlm.question import Question
 from evaluators.weights import Weights
 from soar_bench.core.text import first_few
@@ -39,7 +39,7 @@ class _Input:
     ids: np.ndarray
     #: float32 [P, D]
     patches: np.ndarray
-    grid: tuple[int, int, int]
+    grid: Grid
 
 
 class Judge:
@@ -74,6 +74,7 @@ class Judge:
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def token(self, text: str) -> int:
+        """Return the id of a special token. EvaluatorError if the tokenizer has no such token."""
         number = self.tokenizer.token_to_id(text)
         if number is None:
             raise EvaluatorError(f"the judge's tokenizer has no {text}: fetch its weights again")
@@ -105,16 +106,6 @@ class Judge:
                 rows[place] = state[where].float().cpu()
         return torch.stack(rows)
 
-    def probabilities(
-        self, questions: Sequence[Question], ids: Sequence[Sequence[int]]
-    ) -> np.ndarray:
-        """Return each question's summed probability of its own first tokens: float64 [B].
-
-        An id that is listed twice counts twice.
-        """
-        rows = self.first_token(questions)
-        return np.array([rows[i, list(own)].sum(dtype=np.float64) for i, own in enumerate(ids)])
-
     def write(self, questions: Sequence[Question], most: int) -> list[str]:
         """Return the answers, up to ``most`` tokens each: always the likeliest next token."""
         import torch
@@ -138,16 +129,17 @@ class Judge:
         """Yield places and the model's inputs, of one length each: no padding enters a score."""
         import torch
 
-        inputs = [self._input(question) for question in questions]
-        alike: dict[tuple[int, tuple[int, int, int]], list[int]] = {}
-        for place, one in enumerate(inputs):
-            alike.setdefault((len(one.ids), one.grid), []).append(place)
+        inputs = self._inputs(questions)
+        alike: dict[tuple[int, Grid], list[int]] = {}
+        for place, item in enumerate(inputs):
+            alike.setdefault((len(item.ids), item.grid), []).append(place)
         for group in alike.values():
             for start in range(0, len(group), self.at_once):
                 places = group[start : start + self.at_once]
-                chosen = [inputs[i] for i in places]
-                ids = torch.from_numpy(np.stack([one.ids for one in chosen])).to(self.device)
-                patches = torch.from_numpy(np.concatenate([one.patches for one in chosen]))
+                batch = [inputs[i] for i in places]
+                ids = torch.from_numpy(np.stack([item.ids for item in batch])).to(self.device)
+                patches = torch.from_numpy(np.concatenate([item.patches for item in batch]))
+                grids = torch.tensor([item.grid for item in batch])
                 yield (
                     places,
                     {
@@ -155,19 +147,25 @@ class Judge:
                         "attention_mask": torch.ones_like(ids),
                         "mm_token_type_ids": (ids == self._image).int(),
                         "pixel_values": patches.to(self.device, self.model.dtype),
-                        "image_grid_thw": torch.tensor([one.grid for one in chosen]).to(
-                            self.device
-                        ),
+                        "image_grid_thw": grids.to(self.device),
                     },
                 )
 
-    def _input(self, question: Question) -> _Input:
-        patches, grid = self.rule.patches(question.image)
-        tokens = grid[1] * grid[2] // MERGE**2
-        ids = self.ids(wrapped(self.kind, question.text, tokens))
-        if ids.count(self._image) != tokens:
-            raise EvaluatorError(f"a question contains {IMAGE}, which stands for the image")
-        return _Input(np.array(ids, np.int64), patches, grid)
+    def _inputs(self, questions: Sequence[Question]) -> list[_Input]:
+        """Return the questions as the model reads them; those about one array share its patches."""
+        pictures: dict[int, tuple[np.ndarray, Grid]] = {}
+        inputs = []
+        for question in questions:
+            key = id(question.image)
+            if key not in pictures:
+                pictures[key] = self.rule.patches(question.image)
+            patches, grid = pictures[key]
+            tokens = grid[1] * grid[2] // MERGE**2
+            ids = self.ids(wrapped(self.kind, question.text, tokens))
+            if ids.count(self._image) != tokens:
+                raise EvaluatorError(f"a question contains {IMAGE}, which stands for the image")
+            inputs.append(_Input(np.array(ids, np.int64), patches, grid))
+        return inputs
 
 
 def read_config(weights: Weights) -> Any:
@@ -181,9 +179,9 @@ def read_config(weights: Weights) -> Any:
         kind = contents["model_type"]
         return getattr(transformers, f"{KINDS[kind]}Config").from_dict(contents)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        known = ", ".join(KINDS)
+        kinds = ", ".join(KINDS)
         raise EvaluatorError(
-            f"{file} describes no model of the kinds {known} ({error!r}): fetch it again"
+            f"{file} describes no model of the kinds {kinds} ({error!r}): fetch it again"
         ) from None
 
 

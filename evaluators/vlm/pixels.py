@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+#: Frames, and rows and columns of patches.
+Grid = tuple[int, int, int]
 #: Patches of a picture are given twice, as if they were two frames.
 FRAMES = 2
 #: Patches of a square of this side become one token.
@@ -56,7 +58,7 @@ class PixelRule:
             high, wide = (math.ceil(s * scale / step) * step for s in (height, width))
         return high, wide
 
-    def patches(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
+    def patches(self, image: np.ndarray) -> tuple[np.ndarray, Grid]:
         """Return the patches, float32 [P, 3 * 2 * patch * patch], and the grid (1, rows, columns).
 
         ``image`` is uint8 RGB [H, W, 3]; Pillow's bicubic. Patches come square by square of those

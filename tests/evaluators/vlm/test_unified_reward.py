@@ -64,6 +64,18 @@ def test_a_judge_that_writes_the_same_whatever_it_sees_is_refused(tmp_path):
     evaluator_over(tmp_path, "1.5", Writer(FORMS["1.5"])).load()
 
 
+class Silent(Writer):
+    """Writes a score for the right picture, and none for the other."""
+
+    def write(self, questions, most):
+        return [a if "4.5" in a else "No." for a in super().write(questions, most)]
+
+
+def test_a_judge_that_leaves_a_canary_unscored_is_refused(tmp_path):
+    with pytest.raises(EvaluatorError, match="which must exceed nan"):
+        evaluator_over(tmp_path, "1.5", Silent(FORMS["1.5"])).load()
+
+
 def test_the_backend_and_its_model_are_in_the_identity_and_the_key_is_not(tmp_path, monkeypatch):
     monkeypatch.setenv(endpoint.URL, "http://localhost:1/v1")
     monkeypatch.setenv(endpoint.MODEL, "UnifiedReward-7b-v1.5")

@@ -141,9 +141,9 @@ def test_a_failure_that_stays_is_one_sentence_without_the_key(server, behaviour,
     server.script = [behaviour]
     with pytest.raises(EvaluatorError) as caught:
         judge(server, timeout=0.2).write([Question(PICTURE, "one")], 5)
-    said = str(caught.value)
-    assert words in said and "in 4 tries" in said and KEY not in said
-    assert len(said.splitlines()) == 1 and len(server.requests) == endpoint.ATTEMPTS
+    message = str(caught.value)
+    assert words in message and "in 4 tries" in message and KEY not in message
+    assert len(message.splitlines()) == 1 and len(server.requests) == endpoint.ATTEMPTS
 
 
 def test_a_refusal_is_not_tried_again(server):

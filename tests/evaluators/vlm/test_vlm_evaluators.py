@@ -39,9 +39,6 @@ class FakeJudge:
                 row[self.ids(word)[0]] += p
         return rows
 
-    def probabilities(self, questions, ids):
-        return np.array([r[i].sum() for r, i in zip(self.first_token(questions), ids, strict=True)])
-
 
 def scored(kind, answer, metadata, prompt="two red birds", twins=(), picture=PICTURE):
     evaluator = kind()
@@ -74,7 +71,7 @@ def test_soft_tifa_by_hand():
     assert scores["geneval2_verb"].unscored == "the prompt has no question of the skill verb"
     assert judge.asked[0] == "How many birds are in the image? Answer in one word."
     details = scores["geneval2_gm"].details["questions"]
-    assert [one["probability"] for one in details] == pytest.approx([0.4, 0.8])
+    assert [answer["probability"] for answer in details] == pytest.approx([0.4, 0.8])
 
 
 def test_a_first_token_that_spellings_share_counts_twice_in_the_official_sum_alone():
@@ -120,7 +117,7 @@ def test_dpg_follows_the_questions_dependencies():
     )  # fmt: skip
     assert values == {"dpg": 50, "dpg_independent": 75}
     shown = scores["dpg"].details["questions"]
-    assert [one["counts"] for one in shown] == [True, False, False, True]
+    assert [answer["counts"] for answer in shown] == [True, False, False, True]
 
 
 def test_dependencies_cascade_in_order():
@@ -164,6 +161,11 @@ def test_an_image_is_right_where_every_answer_is():
     assert scores["geneval_vlm"].details["clauses"][3]["answer"] == "no"
     counting = {"tag": "counting", "include": [{"class": "bird", "count": 2}]}
     assert scored(GenEvalVlm, two_birds, counting)[0]["geneval_vlm"] == 0  # three is likelier
+
+
+def test_a_count_beyond_the_judges_numbers_is_one_sentence():
+    with pytest.raises(EvaluatorError, match="asks for 11 of bird, and the judge counts up to 10"):
+        clauses({"tag": "counting", "include": [{"class": "bird", "count": 11}]})
 
 
 def seeing(question):
@@ -216,3 +218,4 @@ def test_missing_weights_say_what_to_fetch(tmp_path, monkeypatch):
 def test_prompts_without_questions_cannot_be_judged(evaluator, metadata):
     assert evaluator().can_judge("a cat", metadata)
     assert not evaluator().can_judge("a cat", {})
+    assert not evaluator().can_judge("a cat", {"vqa_list": "?", "questions": "?", "include": "?"})

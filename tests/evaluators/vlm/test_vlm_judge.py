@@ -11,8 +11,9 @@ from evaluators import EvaluatorError
 from evaluators.golden import vlm as tiny
 from evaluators.vlm import canary
 from evaluators.vlm.chat import wrapped
-from evaluators.vlm.judge import KINDS, Judge, Question
-from evaluators.vlm.pixels import rule_of
+from evaluators.vlm.judge import KINDS, Judge
+from evaluators.vlm.pixels import PixelRule, rule_of
+from evaluators.vlm.question import Question
 from evaluators.weights import WeightFile, Weights
 from soar_bench.core.torchvision import mend_torchvision
 
@@ -122,12 +123,16 @@ def test_generation_is_greedy_and_ends(judges):
     assert text.startswith(judge.tokenizer.decode([first])[:1])
 
 
-def test_a_probability_is_a_sum_over_ids_and_a_listed_twin_counts_twice(judges):
-    judge = judges["qwen2_vl"]
-    questions = [Question(image(), "Is it?"), Question(image(), "Is it?")]
-    (row, _) = judge.first_token(questions)
-    once, twice = judge.probabilities(questions, [[5, 7], [5, 7, 5]])
-    assert once == pytest.approx(row[5] + row[7]) and twice == pytest.approx(2 * row[5] + row[7])
+def test_questions_about_one_picture_prepare_it_once(judges, monkeypatch):
+    judge, picture, prepared = judges["qwen2_vl"], image(), []
+    patches = PixelRule.patches
+    monkeypatch.setattr(
+        PixelRule, "patches", lambda rule, array: prepared.append(array) or patches(rule, array)
+    )
+    questions = [Question(picture, "Is it?"), Question(picture, "How many?")]
+    rows = judge.first_token([*questions, Question(image(seed=1), "Is it?")])
+    assert len(prepared) == 2
+    assert rows[:2] == pytest.approx(np.concatenate([judge.first_token([q]) for q in questions]))
 
 
 def test_a_picture_too_narrow_is_refused():
@@ -161,9 +166,9 @@ def test_damaged_weights_are_one_sentence(damage, folders, tmp_path):
     save_file(state, file, {"format": "pt"})
     with pytest.raises(EvaluatorError) as caught:
         Judge.read(weights_in(folder))
-    said = str(caught.value)
-    assert "fetch it again" in said or "holds no weights" in said
-    assert len(said.splitlines()) == 1
+    message = str(caught.value)
+    assert "fetch it again" in message or "holds no weights" in message
+    assert len(message.splitlines()) == 1
 
 
 def canary_of(judge):
