@@ -15,7 +15,13 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from evaluators.images import View, stack
-from evaluators.loading import empty_model, load_strictly, read_checkpoint, read_safetensors
+from evaluators.loading import (
+    empty_model,
+    load_strictly,
+    read_checkpoint,
+    read_config,
+    read_safetensors,
+)
 from evaluators.types import Evaluator, EvaluatorError, Sample, Score
 from evaluators.weights import Weights
 from soar_bench.core.torchvision import mend_torchvision
@@ -204,10 +210,7 @@ def tower(
     from transformers import CLIPConfig
 
     file = weights.file("config.json")
-    try:
-        config = CLIPConfig.from_dict(json.loads(file.read_text("utf-8")))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise EvaluatorError(f"{file} is no configuration of a CLIP ({error})") from None
+    config = read_config(file, CLIPConfig.from_dict, "a CLIP")
     if embedding not in (None, config.projection_dim):
         raise EvaluatorError(
             f"{file} describes another model than {what}: embeddings of {config.projection_dim} "

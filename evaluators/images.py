@@ -19,16 +19,23 @@ if TYPE_CHECKING:
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+#: Mean and standard deviation of ImageNet, likewise.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 #: Function from an image, uint8 RGB [H, W, 3], and a size to a float32 tensor [3, size, size].
 View = Callable[[np.ndarray, int], "torch.Tensor"]
 
 
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """Normalise values in [0, 1], [3, H, W], by CLIP's mean and deviation."""
+def normalise(
+    pixels: torch.Tensor,
+    mean: tuple[float, ...] = CLIP_MEAN,
+    std: tuple[float, ...] = CLIP_STD,
+) -> torch.Tensor:
+    """Normalise values in [0, 1], [3, H, W], by a mean and deviation, CLIP's unless given."""
     import torch
 
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
-    return (pixels - mean) / std
+    middle, spread = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+    return (pixels - middle) / spread
 
 
 def _to_unit(image: np.ndarray) -> torch.Tensor:
@@ -54,15 +61,34 @@ def pillow_view(centre: Literal["floor", "round"]) -> View:
     """
 
     def view(image: np.ndarray, size: int) -> torch.Tensor:
-        height, width = _short_side(image.shape[0], image.shape[1], size)
-        picture = Image.fromarray(image)
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-        halves = ((height - size) / 2, (width - size) / 2)
-        top, left = (int(h) if centre == "floor" else round(h) for h in halves)
-        return normalise(_to_unit(np.asarray(picture)[top : top + size, left : left + size]))
+        return normalise(_to_unit(_resized_crop(image, size, size, centre)))
 
     return view
+
+
+def dinov2_view() -> View:
+    """Return DINOv2's own preprocessing, transformers' BitImageProcessor: Pillow's bicubic to a
+    short side of 8/7 of ``size`` (256 for 224), centre crop, ImageNet's mean and deviation.
+    """
+
+    def view(image: np.ndarray, size: int) -> torch.Tensor:
+        crop = _resized_crop(image, size * 8 // 7, size, "floor")
+        return normalise(_to_unit(crop), IMAGENET_MEAN, IMAGENET_STD)
+
+    return view
+
+
+def _resized_crop(
+    image: np.ndarray, short_side: int, size: int, centre: Literal["floor", "round"]
+) -> np.ndarray:
+    """Return the centre [size, size, 3] of an image after Pillow's bicubic to a short side."""
+    height, width = _short_side(image.shape[0], image.shape[1], short_side)
+    picture = Image.fromarray(image)
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    halves = ((height - size) / 2, (width - size) / 2)
+    top, left = (int(h) if centre == "floor" else round(h) for h in halves)
+    return np.asarray(picture)[top : top + size, left : left + size]
 
 
 def tensor_view(antialias: bool) -> View:

@@ -5,6 +5,7 @@ A key too many or too few is an error: a model with a few random layers gives pl
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 
 #: Buffers that some versions of transformers stored: counted up from 0, so nothing is lost.
 _COMPUTED = ("position_ids",)
+
+
+def read_config(file: Path, make: Callable[[Any], Any], what: str) -> Any:
+    """Return what ``make`` makes of a ``config.json``. EvaluatorError if it is none of ``what``."""
+    try:
+        return make(json.loads(file.read_text("utf-8")))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise EvaluatorError(f"{file} is no configuration of {what} ({error})") from None
 
 
 def read_checkpoint(file: Path, *, mapped: bool = False) -> Any:

@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from evaluators.clip import at_once
-from evaluators.loading import empty_model, load_strictly, read_safetensors
-from evaluators.types import EvaluatorError
+from evaluators.images import dinov2_view, stack
+from evaluators.loading import empty_model, load_strictly, read_config, read_safetensors
 from evaluators.weights import Weights
 from soar_bench.core.torchvision import mend_torchvision
 
-if TYPE_CHECKING:
-    import torch
-
-#: Mean and standard deviation of ImageNet, by channel in RGB order.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-#: Short side after resizing, and the centre crop, which is the network's input.
-_RESIZED, CROP = 256, 224
-
-
-def view(image: np.ndarray) -> torch.Tensor:
-    """Return uint8 RGB [H, W, 3] as the network's input: float32 [3, 224, 224].
-
-    Pillow's bicubic to a short side of 256, centre crop, ImageNet's mean and deviation.
-    """
-    import torch
-
-    height, width = image.shape[:2]
-    scale = _RESIZED / min(height, width)
-    size = (max(round(width * scale), _RESIZED), max(round(height * scale), _RESIZED))
-    picture = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
-    left, top = ((side - CROP) // 2 for side in size)
-    pixels = np.asarray(picture.crop((left, top, left + CROP, top + CROP)), np.float32) / 255
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return (torch.from_numpy(pixels).permute(2, 0, 1) - mean) / std
+VIEW = dinov2_view()
+#: Side of the network's input.
+SIDE = 224
 
 
 class Encoder:
@@ -51,11 +27,7 @@ class Encoder:
         mend_torchvision()
         from transformers import Dinov2Config, Dinov2Model
 
-        file = weights.file("config.json")
-        try:
-            config = Dinov2Config.from_dict(json.loads(file.read_text("utf-8")))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise EvaluatorError(f"{file} is no configuration of a DINOv2 ({error})") from None
+        config = read_config(weights.file("config.json"), Dinov2Config.from_dict, "a DINOv2")
         file = weights.file("model.safetensors")
         model = empty_model(lambda: Dinov2Model(config))
         load_strictly(model, read_safetensors(file), file, "DINOv2 ViT-B/14")
@@ -68,7 +40,7 @@ class Encoder:
 
         rows = []
         for start in range(0, len(images), self._batch):
-            pixels = torch.stack([view(image) for image in images[start : start + self._batch]])
+            pixels = stack(images[start : start + self._batch], VIEW, SIDE)
             with torch.inference_mode():
                 output = self._model(pixel_values=pixels.to(self._device, self._model.dtype))
             rows.append(output.pooler_output.float().cpu().numpy())

@@ -57,12 +57,14 @@ def gaussian(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def unbiased_mmd(run: np.ndarray, reference: np.ndarray, kernel: Kernel) -> np.ndarray:
-    """Return the squared maximum mean discrepancy without bias: the jackknife's pseudo-values."""
+    """Return the squared maximum mean discrepancy without bias, as the jackknife's pseudo-values,
+    of three rows or more.
+    """
     x, y = run.astype(np.float64), reference.astype(np.float64)
     n, m = len(x), len(y)
     own, cross = _row_sums(x, x, kernel, without_self=True), _row_sums(x, y, kernel)
     total = own.sum()
-    inside = total / (n - 1) - (total - 2 * own) / (n - 2) if n > 2 else own / (n - 1)
+    inside = total / (n - 1) - (total - 2 * own) / (n - 2)
     reference_part = _row_sums(y, y, kernel, without_self=True).sum() / (m * (m - 1))
     return inside + reference_part - 2 * cross / m
 

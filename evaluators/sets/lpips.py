@@ -82,7 +82,7 @@ class LpipsDiversity(SetEvaluator):
         check_keys(head_shapes(), linear, (), file, "LPIPS's heads over AlexNet")
         self._device = device
         self._trunk = {name: tensor.float().to(device) for name, tensor in convolutions.items()}
-        self._heads = [linear[name].float().flatten() for name in head_shapes()]
+        self._heads = [linear[name].float().flatten().to(device) for name in head_shapes()]
 
     def embed(self, samples: Sequence[Sample]) -> list[np.ndarray]:
         """Return, for each image, all features so scaled that LPIPS is their squared distance.
@@ -99,7 +99,7 @@ class LpipsDiversity(SetEvaluator):
             features = activations(self._trunk, image, self._device)
             for layer, head in zip(features, self._heads, strict=True):
                 unit = layer / (layer.pow(2).sum(0, keepdim=True).sqrt() + 1e-10)
-                weight = (head.to(unit.device) / unit[0].numel()).sqrt()
+                weight = (head / unit[0].numel()).sqrt()
                 parts.append((unit * weight[:, None, None]).flatten().cpu())
         size = torch.tensor(image.shape[:2], dtype=torch.float32)
         return torch.cat([*parts, size]).numpy()
@@ -126,7 +126,7 @@ def activations(
 ) -> list[torch.Tensor]:
     """Return the features after each of AlexNet's five rectifiers, [C, h, w], of uint8 RGB.
 
-    Images too small for the pooling are padded with black.
+    Images too small for the pooling are padded; they stay unscored.
     """
     import torch
     from torch.nn import functional

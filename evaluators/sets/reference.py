@@ -7,6 +7,7 @@ reference pictures. The set is known by the digest of its files, and its feature
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,16 +17,16 @@ from evaluators import catalogue
 from evaluators.clip import tower
 from evaluators.images import squashed_view
 from evaluators.sets import dinov2, figures, inception
-from evaluators.types import EvaluatorError, Metric, Sample, Score, SetEvaluator
+from evaluators.types import AT_ONCE, EvaluatorError, Metric, Sample, Score, SetEvaluator
 from evaluators.weights import Weights
 from soar_bench.core.digests import digest_of, file_digest
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import expanded, home, replace_atomically
-from soar_bench.core.images import READABLE, READING, read_pixels
+from soar_bench.core.images import READABLE, READING, SUFFIXES, read_pixels
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _FEWEST = figures.NEIGHBOUR + 2
-_AT_ONCE = 32
+#: The whole picture, bicubic, without anti-aliasing.
+_CMMD_VIEW = squashed_view()
 
 #: Function from uint8 RGB images [H, W, 3] to features, float [B, D].
 Encoder = Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -44,7 +45,7 @@ class ReferenceSet:
             raise EvaluatorError(
                 f"there is no folder {self.folder} with reference pictures: name one that exists"
             )
-        files = [f for f in self.folder.rglob("*") if f.suffix.lower() in _SUFFIXES]
+        files = [f for f in self.folder.rglob("*") if f.suffix.lower() in SUFFIXES]
         if len(files) < _FEWEST:
             raise EvaluatorError(
                 f"the reference set {self.folder} has {len(files)} pictures ({READABLE}), and "
@@ -57,11 +58,12 @@ class ReferenceSet:
         return digest_of(sorted(file_digest(file) for file in self.files()))
 
     def features(self, encoder: Encoder, decided_by: Mapping[str, str]) -> np.ndarray:
-        """Return the features, float32 [M, D], which are kept under what decides them.
+        """Return the features, float32 [M, D], which are kept under what decides them: an
+        evaluator's identity, with :meth:`digest` in it.
 
         EvaluatorError names a picture that cannot be read.
         """
-        key = digest_of([self.digest(), dict(decided_by), READING])
+        key = digest_of([dict(decided_by), READING])
         file = home() / "references" / f"{self.label}-{key[:16]}.npy"
         try:
             return np.load(file, allow_pickle=False)
@@ -69,9 +71,9 @@ class ReferenceSet:
             pass
         rows = []
         files = self.files()
-        for start in range(0, len(files), _AT_ONCE):
+        for start in range(0, len(files), AT_ONCE):
             try:
-                images = [read_pixels(f)[0] for f in files[start : start + _AT_ONCE]]
+                images = [read_pixels(f)[0] for f in files[start : start + AT_ONCE]]
             except SoarBenchError as error:
                 raise EvaluatorError(f"a reference picture cannot be read: {error}") from None
             rows.append(np.asarray(encoder(images), np.float32))
@@ -101,22 +103,23 @@ class AgainstReference(SetEvaluator):
     def identity(self) -> dict[str, str]:
         return {**super().identity(), "reference": self.reference.digest()}
 
+    @abstractmethod
     def encoder(self, device: str, dtype: str) -> Encoder:
-        """Return the loaded features."""
-        raise NotImplementedError
+        """Return the function from images to features, with its network in memory."""
 
     def load(self, device: str = "cpu", dtype: str = "float32") -> None:
         self.check()
         self._encoder = self.encoder(device, dtype)
-        decided_by = {**super().identity(), "features": self.features, "dtype": dtype}
+        versions = ",".join(metric.version for metric in self.metrics)
+        decided_by = {**self.identity(), "versions": versions, "dtype": dtype}
         self._rows = self.reference.features(self._encoder, decided_by)
 
     def embed(self, samples: Sequence[Sample]) -> list[np.ndarray]:
         return list(self._encoder([sample.image for sample in samples])) if samples else []
 
+    @abstractmethod
     def values(self, run: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
         """Return each metric's value of each row, [N], whose mean is the figure."""
-        raise NotImplementedError
 
     def score_set(self, rows: Sequence[np.ndarray]) -> list[dict[str, Score]]:
         columns = self.values(np.stack(rows), self._rows)
@@ -150,8 +153,8 @@ class Fidelity(AgainstReference):
                     f"Images within the reference's manifold, in {of}"),
             _metric(name_of.format("recall"), "share of the reference", True, manifold,
                     f"Reference pictures within the run's manifold, in {of}"),
-            _metric(name_of.format("density"), "balls per image; over 5", True, density,
-                    f"Reference balls that hold an image, in {of}"),
+            _metric(name_of.format("density"), f"balls per image; over {figures.NEIGHBOUR}", True,
+                    density, f"Reference balls that hold an image, in {of}"),
             _metric(name_of.format("coverage"), "share of the reference", True, density,
                     f"Reference balls that hold an image of the run, in {of}"),
         )  # fmt: skip
@@ -219,12 +222,8 @@ class Cmmd(AgainstReference):
 
     def encoder(self, device: str, dtype: str) -> Encoder:
         (clip,) = self.weights
-        loaded = tower(clip, clip, device, dtype, "CLIP ViT-L/14 at 336 pixels", self._embedding)
-        return lambda images: loaded.embed_images(images, SQUASHED).numpy()
+        loaded = tower(clip, clip, device, dtype, self.features, self._embedding)
+        return lambda images: loaded.embed_images(images, _CMMD_VIEW).numpy()
 
     def values(self, run: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
         return {self._metric: 1000 * figures.biased_mmd(run, reference, figures.gaussian)}
-
-
-#: CMMD's view: the whole picture, bicubic, without anti-aliasing.
-SQUASHED = squashed_view()

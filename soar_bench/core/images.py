@@ -17,6 +17,8 @@ READING = 1
 #: Formats that are read, by content and not by name. Pillow has decoders that start other programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 READABLE = "PNG, JPEG, WebP or BMP"
+#: Endings of such files; their content says which format they have.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 #: More than this is no picture that a model made, but may fill the memory.
 _MAX_PIXELS = 1 << 26
 _ORIENTATION = 0x0112

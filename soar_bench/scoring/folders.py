@@ -16,13 +16,11 @@ from typing import Any
 
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.images import READABLE
+from soar_bench.core.images import READABLE, SUFFIXES
 from soar_bench.core.rows import cell_value, is_table, read_rows, read_text, scan_rows
 from soar_bench.core.text import first_few
 from soar_bench.suites.types import PlannedSample, Prompt
 
-#: Endings of images; their content says which format they have.
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 #: Endings of images in other formats, which are refused and not passed over.
 _OTHER_SUFFIXES = (".gif", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".ppm")
 
@@ -141,7 +139,7 @@ def _find_images(folder: Path) -> list[str]:
             file = Path(parent, name)
             if not name.isprintable():  # nor can it be written into a record
                 raise SoarBenchError(f"the name of {str(file)!r} is no text: rename it")
-            if not name.startswith(".") and file.suffix.lower() in _SUFFIXES + _OTHER_SUFFIXES:
+            if not name.startswith(".") and file.suffix.lower() in SUFFIXES + _OTHER_SUFFIXES:
                 images.append(file.relative_to(folder).as_posix())
     return sorted(images)
 

@@ -5,7 +5,14 @@ import pytest
 import torch
 from transformers import CLIPImageProcessorPil
 
-from evaluators.images import padded_view, pillow_view, tensor_view
+from evaluators.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    dinov2_view,
+    padded_view,
+    pillow_view,
+    tensor_view,
+)
 
 #: Where the recorded values stand: channel, row, column.
 PLACES = ((0, 3, 5), (1, 16, 16), (2, 30, 8), (0, 31, 31), (1, 10, 20))
@@ -105,3 +112,13 @@ def test_hps_pads_with_black_before_it_normalises():
     assert pixels[0, :8].unique().tolist() == pytest.approx([black], abs=1e-6)
     assert pixels[0, 24:].unique().tolist() == pytest.approx([black], abs=1e-6)
     assert pixels[0, 8:24].min() > 1.9
+
+
+@pytest.mark.parametrize("size", [(50, 81), (91, 60), (301, 467), (64, 64), (256, 256)])
+def test_dinov2s_view_is_its_processors(size):
+    """The hub's preprocessor_config.json of facebook/dinov2-base, in transformers' class."""
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 256}, crop_size=224, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD
+    )
+    expected = processor(picture(*size), return_tensors="np")["pixel_values"][0]
+    assert dinov2_view()(picture(*size), 224).numpy() == pytest.approx(expected, abs=2e-6)

@@ -78,26 +78,25 @@ def test_numbers_of_torch_fidelity():
     statistics = [fid.fid_features_to_statistics(torch.from_numpy(x)) for x in (RUN, REFERENCE)]
     (value,) = fid.fid_statistics_to_metric(*statistics, False).values()
     assert figures.frechet(RUN, REFERENCE).mean() == pytest.approx(value, rel=1e-6)
-    one = {"kid_subsets": 1, "kid_subset_size": 60, "verbose": False}
-    values = metric_kid.kid_features_to_metric(*map(torch.from_numpy, (RUN, REFERENCE[:60])), **one)
+    settings = {"kid_subsets": 1, "kid_subset_size": 60, "verbose": False}
+    features = map(torch.from_numpy, (RUN, REFERENCE[:60]))
+    values = metric_kid.kid_features_to_metric(*features, **settings)
     ours = figures.unbiased_mmd(RUN, REFERENCE[:60], figures.cubic).mean()
     assert ours == pytest.approx(values["kernel_inception_distance_mean"], rel=1e-6)
 
 
-def test_features_are_torch_fidelitys(tmp_path):
+def test_features_are_torch_fidelitys(tmp_path, monkeypatch):
     mend_torchvision()
     package = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
     import torch
 
     from evaluators.sets.inception import Encoder
 
-    blank = package.FeatureExtractorInceptionV3.load_state_dict
-    package.FeatureExtractorInceptionV3.load_state_dict = lambda *_: None
-    package.load_state_dict_from_url, url = (lambda *_, **__: {}), package.load_state_dict_from_url
     torch.manual_seed(0)
-    network = package.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
-    package.FeatureExtractorInceptionV3.load_state_dict = blank
-    package.load_state_dict_from_url = url
+    with monkeypatch.context() as untrained:
+        untrained.setattr(package.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        untrained.setattr(package, "load_state_dict_from_url", lambda *_, **__: {})
+        network = package.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
     weights = catalogue.INCEPTION.at(tmp_path)
     torch.save(network.state_dict(), tmp_path / weights.files[0].path)
     images = [DRAW.integers(0, 256, (40, w, 3), dtype=np.uint8) for w in (40, 52, 40)]
@@ -209,6 +208,23 @@ def test_features_are_kept_and_follow_the_pictures_not_their_names(references, t
     second = evaluator_over("fidelity-dinov2", references, tmp_path)
     second.load()
     assert not np.array_equal(kept, second._rows) and len(kept) == len(second._rows)
+
+
+class WithPackage(DinoFidelity):
+    """The same weights, of which a package's version decides the features too."""
+
+    def identity(self):
+        return {**super().identity(), "package": "2"}
+
+    def encoder(self, device, dtype):
+        return lambda images: np.zeros((len(images), 4))
+
+
+def test_kept_features_are_those_of_the_evaluators_whole_identity(references, tmp_path):
+    evaluator_over("fidelity-dinov2", references, tmp_path).load()
+    newer = WithPackage(str(references), catalogue.DINOV2.at(tmp_path / "dino"))
+    newer.load()
+    assert newer._rows.shape == (9, 4)
 
 
 def test_bad_reference_sets_are_one_sentence(references, tmp_path):
