@@ -61,7 +61,8 @@ class Index:
             texts = {whole: None} if whole else {}
             for start, word in enumerate(words):
                 for length in self._lengths.get(word, ()):
-                    texts[" ".join(words[start : start + length])] = None
+                    if start + length <= len(words):
+                        texts[" ".join(words[start : start + length])] = None
             for text in texts:
                 for prompt in self._prompts.get(text, ()):
                     yield Leak(position, prompt, text == whole)
@@ -74,24 +75,24 @@ def find(captions: Sequence[str], suite: Suite) -> list[Leak]:
 
 def counts(leaks: Iterable[Leak]) -> dict[str, int]:
     """Return how many captions have a prompt, how many are one, and how many prompts that are."""
-    found = list(leaks)
+    all_leaks = list(leaks)
     return {
-        "captions": len({leak.caption for leak in found}),
-        "equal": len({leak.caption for leak in found if leak.equal}),
-        "prompts": len({leak.prompt.id for leak in found}),
+        "captions": len({leak.caption for leak in all_leaks}),
+        "equal": len({leak.caption for leak in all_leaks if leak.equal}),
+        "prompts": len({leak.prompt.id for leak in all_leaks}),
     }
 
 
 def of_named_suites(captions: Sequence[str]) -> dict[str, dict[str, int]]:
     """Return :func:`counts` by suite, of the named suites whose prompts are here."""
-    found = {}
+    by_suite = {}
     for name in names():
         try:
             suite = get_suite(name)
-        except SoarBenchError:  # not fetched: nobody can tell
+        except SoarBenchError:  # its prompts are not here
             continue
-        found[name] = counts(find(captions, suite))
-    return found
+        by_suite[name] = counts(find(captions, suite))
+    return by_suite
 
 
 def sentence(label: str, suite: str, story: Mapping[str, Any]) -> str:

@@ -50,7 +50,7 @@ def read(name: str) -> tuple[Prompt, ...]:
 
 
 def _lines(name: str, files: Sequence[Path]) -> tuple[Prompt, ...]:
-    """Return a prompt per line; where there are several files, the task is their first word."""
+    """Return a prompt per line; where there are several files, the task is the file's name."""
     if len(files) == 1:
         return numbered(name, dict.fromkeys(row.values["prompt"] for row in read_rows(files[0])))
     prompts = []

@@ -49,6 +49,12 @@ def test_captions_are_or_hold_prompts():
     assert counts(Index(PROMPTS).leaks(captions)) == {"captions": 4, "equal": 2, "prompts": 2}
 
 
+def test_a_short_prompt_at_a_captions_end_is_not_held():
+    """Its first word also begins a longer prompt, for which the caption has too few words."""
+    prompts = [Prompt("p0", "a cat"), Prompt("p1", "a cat sleeps")]
+    assert list(Index(prompts).leaks(["once I saw a cat"])) == []
+
+
 def test_all_suites_that_are_here_are_counted(monkeypatch, tmp_path):
     monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path))  # nothing is fetched
     signs = get_suite("shapes-signs").prompts
