@@ -318,11 +318,12 @@ def _check_files(folder: Path, rows: Sequence[_Row], images: Sequence[str]) -> N
         raise SoarBenchError(
             f"{len(missing)} of {len(rows)} rows have no image in {folder}: {_few(missing)}"
         )
-    texts = {v for row in rows for v in row.metadata.values() if isinstance(v, str)}
+    # the metadata may name pictures of their own: references, masks
+    named = {Path(v) for row in rows for v in row.metadata.values() if isinstance(v, str)}
     stray = [
         image
         for image in images
-        if image not in texts and Path(os.path.realpath(root / image)) not in row_of
+        if Path(image) not in named and Path(os.path.realpath(root / image)) not in row_of
     ]
     if stray:
         raise SoarBenchError(

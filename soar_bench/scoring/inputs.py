@@ -31,9 +31,9 @@ def check_inputs(evaluator: Evaluator, samples: Sequence[PlannedSample]) -> None
             prompt = sample.prompt
             if prompt.file(name) is None:
                 value = prompt.metadata.get(name)
-                said = "names none" if value is None else f"has {short_json(value)}"
+                fault = "names none" if value is None else f"has {short_json(value)}"
                 raise SoarBenchError(
                     f"{evaluator.name} reads the file that {name!r} in the metadata names, and "
-                    f"the prompt {prompt.text[:60]!r} {said}, which is no file in "
+                    f"the prompt {prompt.text[:60]!r} {fault}, which is no file in "
                     f"{prompt.folder or 'a folder of a suite'}: put it there"
                 )

@@ -12,6 +12,7 @@ from evaluators.types import Evaluator, SetEvaluator
 from soar_bench.cache.scores import Journal
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.precision import full_name
+from soar_bench.suites.types import Prompt
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,16 @@ class Judge:
         """What is judged at once: a ``sample``, or the images of a ``prompt`` or a ``run``."""
         evaluator = self.evaluator
         return evaluator.together if isinstance(evaluator, SetEvaluator) else "sample"
+
+    def can_judge(self, prompt: Prompt) -> bool:
+        """Whether images of a prompt can have a score. SoarBenchError if the evaluator fails."""
+        try:
+            return self.evaluator.can_judge(prompt.text, prompt.metadata)
+        except Exception as error:  # of a plug-in, on metadata that it did not expect
+            raise SoarBenchError(
+                f"the evaluator {self.given} fails on the prompt {prompt.text[:60]!r} and its "
+                f"metadata: {registry.describe_error(error)}"
+            ) from error
 
     @cached_property
     def problem(self) -> str:

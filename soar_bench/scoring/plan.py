@@ -94,11 +94,7 @@ def _able(judges: tuple[Judge, ...], suite: Suite) -> tuple[tuple[Judge, ...], t
     """Return the judges of any of the suite's prompts, and a note on each other. SoarBenchError if
     there is none.
     """
-    unable = [
-        judge.given
-        for judge in judges
-        if not any(judge.evaluator.can_judge(p.text, p.metadata) for p in suite.prompts)
-    ]
+    unable = [judge.given for judge in judges if not any(map(judge.can_judge, suite.prompts))]
     if judges and len(unable) == len(judges):
         raise SoarBenchError(
             f"{' and '.join(unable)} can judge no prompt of {suite.name}: name another evaluator "
@@ -111,9 +107,9 @@ def _able(judges: tuple[Judge, ...], suite: Suite) -> tuple[tuple[Judge, ...], t
 def _cut(generation: Generation) -> list[Cut]:
     checkpoint, tokens = generation.checkpoint, generation.protocol.max_sequence_length
     # the folder of a pipeline in memory is a new one each time
-    find_out = cut_texts if checkpoint.loaded is None else count_cut
+    count = cut_texts if checkpoint.loaded is None else count_cut
     texts = [prompt.text for prompt in generation.suite.prompts]
-    return find_out(Pipeline(checkpoint.pipeline), texts, tokens)
+    return count(Pipeline(checkpoint.pipeline), texts, tokens)
 
 
 def prepare_images(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from soar_bench.core.memory import out_of_memory, release
 from soar_bench.core.text import count
 from soar_bench.scoring.decoded import Decoded
 from soar_bench.scoring.inputs import sample_of
-from soar_bench.scoring.turns import HOPELESS, Turn, say
+from soar_bench.scoring.turns import HOPELESS, Turn, in_short
 from soar_bench.suites.types import PlannedSample
 
 #: A row of each image of a set, by the sample's place.
@@ -94,7 +95,9 @@ def score_sets(
     else:
         batches = _packed(work, batch_size)
     mine = group.mine(batches)
-    total, counter, rows, gone = sum(map(len, batches)), Counter(group), Rows(), []
+    total, counter = sum(map(len, batches)), Counter(group)
+    rows: Rows = {}
+    gone: list[PlannedSample] = []
     for batch in mine:
         try:
             images = decoded.batch([samples[i] for i in batch])
@@ -106,7 +109,8 @@ def score_sets(
         for i, image in zip(batch, images, strict=True):
             to_judge[i] = sample_of(evaluator, image, samples[i].prompt)
         if evaluator.together == "run":
-            rows |= _embedded_or_said(turn, to_judge)
+            with _in_one_sentence(turn):
+                rows |= _embedded(turn, to_judge)
         else:
             _judge_prompts(turn, [s for s in work if s[0] in to_judge], to_judge, keys)
         turn.seconds += time.monotonic() - clock
@@ -115,9 +119,12 @@ def score_sets(
     if evaluator.together == "run" and work:
         rows = {i: row for part in group.gather(rows) for i, row in part.items()}
         if group.main and len(rows) == sum(map(len, work)):
+            clock = time.monotonic()
             for places in work:
-                of_set = _judged(turn, [rows[i] for i in places])
+                with _in_one_sentence(turn):
+                    of_set = _judged(turn, [rows[i] for i in places])
                 turn.keep([keys[i] for i in places], of_set)
+            turn.seconds += time.monotonic() - clock
     return gone
 
 
@@ -154,15 +161,16 @@ def _embedded(turn: Turn, samples: dict[int, Sample]) -> Rows:
     return dict(zip(places, map(np.asarray, rows), strict=True))
 
 
-def _embedded_or_said(turn: Turn, samples: dict[int, Sample]) -> Rows:
-    """Return :func:`_embedded`; a run's set cannot do without an image, so a failure ends it."""
+@contextmanager
+def _in_one_sentence(turn: Turn) -> Iterator[None]:
+    """Turn a failure into SoarBenchError: a run's set cannot do without an image or its scores."""
     try:
-        return _embedded(turn, samples)
+        yield
     except SoarBenchError:
         raise
     except (Exception, SystemExit) as error:
         raise SoarBenchError(
-            f"the evaluator {turn.judge.name} failed ({say(error)}): mend it and run the same "
+            f"the evaluator {turn.judge.name} failed ({in_short(error)}): mend it and run the same "
             "command again"
         ) from error
 
@@ -188,11 +196,11 @@ def _judge_prompts(
             for places in sets:
                 _judge_prompts(turn, [places], {i: samples[i] for i in places}, keys)
             return
-        turn.fail([keys[i] for i in sets[0]], f"the evaluator failed: {say(error)}")
+        turn.fail([keys[i] for i in sets[0]], f"the evaluator failed: {in_short(error)}")
         if len(turn.new) == len(turn.failed) >= HOPELESS:
             raise SoarBenchError(
                 f"the evaluator {turn.judge.name} failed on each of {len(turn.failed)} samples "
-                f"({say(error)}): mend it and run the same command again, which goes on here"
+                f"({in_short(error)}): mend it and run the same command again, which goes on here"
             ) from error
         return
     for places, of_set in zip(sets, results, strict=True):

@@ -57,7 +57,8 @@ class Turn:
         if len(errors) == len(samples) >= HOPELESS and nothing_yet:
             raise SoarBenchError(
                 f"the evaluator {self.judge.name} failed on each of {len(samples)} samples "
-                f"({say(errors[0])}): mend it and run the same command again, which goes on here"
+                f"({in_short(errors[0])}): mend it and run the same command again, which goes on "
+                "here"
             ) from errors[0]
         self.journal.add([(keys[i], results[i]) for i in sorted(lacking - set(errors))])
         self.new |= {keys[i]: results[i] for i in lacking}
@@ -120,7 +121,7 @@ def try_batch(
     except (Exception, SystemExit) as error:  # some libraries call exit on bad input
         failure = error
     if len(samples) == 1:
-        reason = f"the evaluator failed: {say(failure)}"
+        reason = f"the evaluator failed: {in_short(failure)}"
         return [{m.name: Score(None, reason) for m in evaluator.metrics}], {0: failure}
     step = 1
     if out_of_memory(failure):
@@ -136,5 +137,6 @@ def try_batch(
     return scores, errors
 
 
-def say(error: BaseException) -> str:
+def in_short(error: BaseException) -> str:
+    """Return an error's kind and the first 200 characters of its text, in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")

@@ -11,6 +11,7 @@ from test_scoring import SAMPLES, work
 
 from evaluators.types import Evaluator, Metric, Score
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.scoring import judges
 from soar_bench.scoring.scores import sample_key
 from soar_bench.suites.types import PlannedSample, Prompt
 
@@ -152,3 +153,18 @@ def test_a_file_that_metadata_names_counts_with_its_content(tmp_path):
     first = sample_key(sample, "pixels")
     reference.write_bytes(b"another")
     assert len({absent, first, sample_key(sample, "pixels")}) == 3
+
+
+class Undecided(Judge):
+    """Expects metadata that the prompt has not."""
+
+    def can_judge(self, prompt, metadata):
+        return bool(metadata["questions"])
+
+
+def test_an_evaluator_that_fails_to_say_what_it_can_judge_is_one_sentence():
+    judge = judges.Judge.of(Undecided(None))
+    assert judge.can_judge(Prompt("p1", "a star", {"questions": ["?"]}))
+    with pytest.raises(SoarBenchError, match=r"fails on the prompt 'a star' .*KeyError") as caught:
+        judge.can_judge(Prompt("p1", "a star"))
+    assert len(str(caught.value).splitlines()) == 1

@@ -53,6 +53,13 @@ class BrokenRun(Broken):
     together = "run"
 
 
+class BrokenFigure(Place):
+    name = "broken-figure"
+
+    def score_set(self, rows):
+        raise ArithmeticError("no figure")
+
+
 @pytest.fixture()
 def score(tmp_path):
     def call(pictures, prompts, evaluator, **more):
@@ -119,6 +126,10 @@ def test_a_failure_is_unscored_for_a_prompt_and_ends_a_run(score):
         score(images(8), ["a", "b"] * 4, Broken())
     with pytest.raises(SoarBenchError, match="broken failed"):
         score(images(2), ["a", "a"], BrokenRun())
+    with pytest.raises(
+        SoarBenchError, match=r"broken-figure failed \(ArithmeticError: no figure\)"
+    ):
+        score(images(2), ["a", "a"], BrokenFigure())
 
 
 def test_two_runs_are_paired_by_prompt(score):
