@@ -1,10 +1,10 @@
 """Weight files of the built-in evaluators, pinned.
 
 A digest or size is here if at least two independent public projects that pin the same file agree
-on it (searched in November 2026). There was none for PickScore's and ImageReward's files or for the
-vocabulary in LAION's repository: those are pinned by revision, their structure is compared with the
-architecture's (:mod:`evaluators.structure`), and the first fetch records their digests.
-Mask2Former's full digest begins with the digits in its publisher's file name.
+on it (searched in November 2026). Files without one (``_Unpinned``) are pinned by revision, their
+structure is compared with the architecture's (:mod:`evaluators.structure`), and the first fetch
+records their digests. The digests of Mask2Former, AlexNet and Inception begin with the digits in
+their publishers' file names.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from evaluators import structure
 from evaluators.weights import WeightFile, Weights, hub
@@ -35,15 +36,20 @@ def _of_hub(
 ) -> Weights:
     """Return the files, with their sizes and digests, of a hub repository at a revision."""
     listed = [
-        replace(hub(repo, revision, path), about=known.about, structure=known.structure)
-        if isinstance(known, _Unpinned)
-        else hub(repo, revision, path, size=known[0], sha256=known[1])
-        for path, known in files.items()
+        replace(hub(repo, revision, path), about=pin.about, structure=pin.structure)
+        if isinstance(pin, _Unpinned)
+        else hub(repo, revision, path, size=pin[0], sha256=pin[1])
+        for path, pin in files.items()
     ]
     return Weights(name, tuple(listed), licence, "; ".join(filter(None, (repo, paper))))
 
 
-#: All CLIPs have the same, written otherwise.
+def _single(name: str, address: str, licence: str, source: str, **pin: Any) -> Weights:
+    """Return the one file at an address, named as there; ``pin`` is what is known of it."""
+    return Weights(name, (WeightFile(address.rpartition("/")[2], address, **pin),), licence, source)
+
+
+#: All CLIPs have the same words, in files that are written otherwise.
 _CLIP_WORDS: dict[str, tuple[int, str] | _Unpinned] = {
     "vocab.json": _Unpinned(862_328, structure.clip_vocabulary),
     "merges.txt": _Unpinned(524_619, structure.clip_merges),
@@ -129,35 +135,25 @@ BERT_TOKENIZER = _of_hub(
     "Apache-2.0",
 )
 
-AESTHETIC = Weights(
-    name="aesthetic",
-    files=(
-        WeightFile(
-            "sac+logos+ava1-l14-linearMSE.pth",
-            "https://raw.githubusercontent.com/christophschuhmann/improved-aesthetic-predictor/"
-            "6934dd81792f086e613a121dbce43082cb8be85e/sac+logos+ava1-l14-linearMSE.pth",
-            sha256="21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
-            size=3_714_759,
-        ),
-    ),
-    licence="Apache-2.0",
-    source="christophschuhmann/improved-aesthetic-predictor",
+AESTHETIC = _single(
+    "aesthetic",
+    "https://raw.githubusercontent.com/christophschuhmann/improved-aesthetic-predictor/"
+    "6934dd81792f086e613a121dbce43082cb8be85e/sac+logos+ava1-l14-linearMSE.pth",
+    "Apache-2.0",
+    "christophschuhmann/improved-aesthetic-predictor",
+    sha256="21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
+    size=3_714_759,
 )
 
-MASK2FORMER = Weights(
-    name="mask2former-swin-s",
-    files=(
-        WeightFile(
-            "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth",
-            "https://download.openmmlab.com/mmdetection/v2.0/mask2former/"
-            "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco/"
-            "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth",
-            sha256="743b7d99015f1224c6d57fd4b14d04b15cc8ec72ae7ee7831e7c71d8873b7a54",
-            about=276_000_000,
-        ),
-    ),
-    licence="Apache-2.0",
-    source="open-mmlab/mmdetection, configs/mask2former; arXiv 2112.01527",
+MASK2FORMER = _single(
+    "mask2former-swin-s",
+    "https://download.openmmlab.com/mmdetection/v2.0/mask2former/"
+    "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco/"
+    "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth",
+    "Apache-2.0",
+    "open-mmlab/mmdetection, configs/mask2former; arXiv 2112.01527",
+    sha256="743b7d99015f1224c6d57fd4b14d04b15cc8ec72ae7ee7831e7c71d8873b7a54",
+    about=276_000_000,
 )
 
 DINOV2 = _of_hub(
@@ -172,48 +168,33 @@ DINOV2 = _of_hub(
     "arXiv 2304.07193",
 )
 
-ALEXNET = Weights(
-    name="alexnet",
-    files=(
-        WeightFile(
-            "alexnet-owt-7be5be79.pth",
-            "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-            sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-            about=244_400_000,
-        ),
-    ),
-    licence="BSD-3-Clause (torchvision)",
-    source="pytorch/vision, AlexNet_Weights.IMAGENET1K_V1",
+ALEXNET = _single(
+    "alexnet",
+    "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+    "BSD-3-Clause (torchvision)",
+    "pytorch/vision, AlexNet_Weights.IMAGENET1K_V1",
+    sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+    about=244_400_000,
 )
 
-LPIPS_HEADS = Weights(
-    name="lpips-alex",
-    files=(
-        WeightFile(
-            "alex.pth",
-            "https://github.com/richzhang/PerceptualSimilarity/raw/"
-            "c33f89e9f46522a584cf41d8880eb0afa982708b/lpips/weights/v0.1/alex.pth",
-            sha256="df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
-            size=6_009,
-        ),
-    ),
-    licence="BSD-2-Clause",
-    source="richzhang/PerceptualSimilarity; arXiv 1801.03924",
+LPIPS_HEADS = _single(
+    "lpips-alex",
+    "https://github.com/richzhang/PerceptualSimilarity/raw/"
+    "c33f89e9f46522a584cf41d8880eb0afa982708b/lpips/weights/v0.1/alex.pth",
+    "BSD-2-Clause",
+    "richzhang/PerceptualSimilarity; arXiv 1801.03924",
+    sha256="df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+    size=6_009,
 )
 
-INCEPTION = Weights(
-    name="inception-2015-12-05",
-    files=(
-        WeightFile(
-            "weights-inception-2015-12-05-6726825d.pth",
-            "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
-            "weights-inception-2015-12-05-6726825d.pth",
-            sha256_prefix="6726825d",
-            about=95_600_000,
-        ),
-    ),
-    licence="Apache-2.0",
-    source="toshas/torch-fidelity, converted from TensorFlow's inception-2015-12-05",
+INCEPTION = _single(
+    "inception-2015-12-05",
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth",
+    "Apache-2.0",
+    "toshas/torch-fidelity, converted from TensorFlow's inception-2015-12-05",
+    sha256_prefix="6726825d",
+    about=95_600_000,
 )
 
 _PARTS = {
@@ -234,7 +215,7 @@ QWEN3_VL_8B = _of_hub(
     "arXiv 2511.21631",
 )
 
-#: Configuration and words of the model that HPSv3 was trained from.
+#: Configuration and tokenizer of the model that HPSv3 was trained from.
 QWEN2_VL_7B_FORM = _of_hub(
     "qwen2-vl-7b-form",
     "Qwen/Qwen2-VL-7B-Instruct",

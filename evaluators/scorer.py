@@ -106,7 +106,7 @@ class Scorer:
         # and the caller may have written other pixels into it.
         fresh = [replace(sample, image=sample.image.view()) for sample in samples]
         results: list[dict[str, Score]] = []
-        # who judges images together sees them all, and embeds them in batches of its own
+        # a SetEvaluator sees all images at once, and embeds them in batches of its own
         whole = isinstance(self.evaluator, SetEvaluator)
         step = max(len(fresh), 1) if whole else self.batch_size
         for start in range(0, len(fresh), step):

@@ -17,6 +17,7 @@ from typing import Any
 
 from evaluators.types import EvaluatorError
 from soar_bench.core.text import first_few
+from soar_bench.core.torchvision import mend_torchvision
 
 #: SHA-256 of CLIP's vocabulary and merges as OpenAI's repository writes them. Every CLIP has the
 #: same, written otherwise: LAION's without spaces between the words.
@@ -72,12 +73,7 @@ def pickscore_config(file: Path) -> str:
 
 def pickscore_model(file: Path) -> str:
     """Compare the header of a ``model.safetensors`` with CLIP ViT-H/14 and with the file's size."""
-    from soar_bench.core.torchvision import mend_torchvision
-
-    mend_torchvision()
-    from transformers import CLIPModel
-
-    return _header(file, lambda: CLIPModel(_clip_vit_h_14()), _PICKSCORE)
+    return _header(file, lambda: _transformers().CLIPModel(_clip_vit_h_14()), _PICKSCORE)
 
 
 def clip_336_config(file: Path) -> str:
@@ -89,12 +85,7 @@ def clip_336_config(file: Path) -> str:
 
 def clip_336_model(file: Path) -> str:
     """Compare a ``pytorch_model.bin`` with CLIP ViT-L/14 at 336 pixels; values are not read."""
-    from soar_bench.core.torchvision import mend_torchvision
-
-    mend_torchvision()
-    from transformers import CLIPModel
-
-    shapes = _shapes(lambda: CLIPModel(_clip_vit_l_14_336()))
+    shapes = _shapes(lambda: _transformers().CLIPModel(_clip_vit_l_14_336()))
     return _checkpoint(file, shapes, (), ("position_ids",), _CLIP_336)
 
 
@@ -105,9 +96,9 @@ def dinov2_config(file: Path) -> str:
 
 def dinov2_model(file: Path) -> str:
     """Compare the header of a ``model.safetensors`` with DINOv2 ViT-B/14 and the file's size."""
-    from transformers import Dinov2Config, Dinov2Model
-
-    return _header(file, lambda: Dinov2Model(Dinov2Config(**_DINOV2_SIZES)), _DINOV2)
+    library = _transformers()
+    config = library.Dinov2Config(**_DINOV2_SIZES)
+    return _header(file, lambda: library.Dinov2Model(config), _DINOV2)
 
 
 def qwen3_vl_config(file: Path) -> str:
@@ -122,7 +113,7 @@ def qwen2_vl_config(file: Path) -> str:
 
 
 def hps_v3(file: Path) -> str:
-    """Compare the header of a safetensors file with HPSv3's head and words, and the file's size."""
+    """Compare the header of a safetensors file with HPSv3's head, and with the file's size."""
     try:
         shapes = safetensors_shapes(file)
     except EvaluatorError as error:
@@ -247,6 +238,13 @@ def _checkpoint(
     return ""
 
 
+def _transformers() -> Any:
+    mend_torchvision()
+    import transformers
+
+    return transformers
+
+
 def _shapes(make: Callable[[], Any]) -> dict[str, tuple[int, ...]]:
     import torch
 
@@ -263,12 +261,9 @@ def _clip_sizes(config: Any) -> dict[str, Any]:
 
 
 def _qwen3_vl() -> Any:
-    from soar_bench.core.torchvision import mend_torchvision
-
-    mend_torchvision()
-    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
-
-    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(**_QWEN3_VL_SIZES))
+    library = _transformers()
+    config = library.Qwen3VLConfig(**_QWEN3_VL_SIZES)
+    return library.Qwen3VLForConditionalGeneration(config)
 
 
 def _clip_vit_l_14_336() -> Any:
