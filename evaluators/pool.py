@@ -145,13 +145,13 @@ def _without_main(make: Callable[..., Any]) -> Iterator[None]:
 
     A script without ``if __name__ == "__main__"`` would begin anew in each of them.
     """
-    own = sys.modules["__main__"]
+    main = sys.modules["__main__"]
     if b"__main__" not in pickle.dumps(make):
         sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
-        sys.modules["__main__"] = own
+        sys.modules["__main__"] = main
 
 
 @dataclass(frozen=True)

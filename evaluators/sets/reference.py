@@ -36,6 +36,11 @@ class ReferenceSet:
     """Pictures in a folder and below, known by the digest of their files."""
 
     def __init__(self, folder: str) -> None:
+        """EvaluatorError if the folder has no name."""
+        if not folder:
+            raise EvaluatorError(
+                "name the folder of reference pictures after the colon, as in cmmd:pictures/coco"
+            )
         self.folder = expanded(folder)
         self.label = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.folder.name).strip("-.") or "reference"
 

@@ -55,16 +55,16 @@ def test_another_value_is_found(tmp_path):
 
 def scores_of(folder: str, part: int) -> dict[str, dict[str, list[float | None]]]:
     """In a process of its own: every second sample, by every evaluator; a set's as a whole."""
-    found = {}
+    values = {}
     for name in CORE:
         evaluator = cases.TINY[name](Path(folder) / f"{name}-{part}")
         if isinstance(evaluator, SetEvaluator):
-            found[name] = cases.measure(evaluator)
+            values[name] = cases.measure(evaluator)
             continue
         evaluator.load()
         scores = evaluator.score(cases.samples(name)[part::2])
-        found[name] = {m.name: [s[m.name].value for s in scores] for m in evaluator.metrics}
-    return found
+        values[name] = {m.name: [s[m.name].value for s in scores] for m in evaluator.metrics}
+    return values
 
 
 def test_two_processes_give_what_one_gives(tmp_path):

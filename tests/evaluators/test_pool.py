@@ -228,36 +228,39 @@ def test_a_process_of_multiprocessing_ends_although_it_keeps_a_pool(monkeypatch)
     assert process.exitcode == 0
 
 
+def run_script(folder, text):
+    """Run a script in a process of its own, which may start two; return what became of it."""
+    (folder / "script.py").write_text(text)
+    root = str(Path(__file__).parents[2])
+    variables = {**os.environ, "PYTHONPATH": root, "SOAR_BENCH_PROCESSES": "2"}
+    return subprocess.run(
+        [sys.executable, "script.py"], cwd=folder, env=variables, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+
+
 def test_a_script_without_a_main_guard_is_run_once(tmp_path):
     """Processes that are started do not run the script again, which would start more of them."""
     (tmp_path / "engine.py").write_text(
         "def make():\n    import os\n    return lambda item: os.getpid()\n"
     )
-    (tmp_path / "script.py").write_text(
+    done = run_script(
+        tmp_path,
         "import os\nfrom evaluators.pool import Pool\nfrom engine import make\n"
         "print('began')\n"
         "pids = Pool(make, 'the work').map(list(range(32)), [str(i) for i in range(32)])\n"
-        "assert os.getpid() not in pids\nprint('ended')\n"
+        "assert os.getpid() not in pids\nprint('ended')\n",
     )
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(root), "SOAR_BENCH_PROCESSES": "2"}, check=False,
-    )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "began\nended\n"), done.stderr
 
 
 def test_work_of_the_script_itself_still_needs_its_guard(tmp_path):
-    (tmp_path / "script.py").write_text(
+    done = run_script(
+        tmp_path,
         "import os\nfrom evaluators.pool import Pool\n"
         "def work(item):\n    return item + 1\n"
         "def make():\n    return work\n"
         "if __name__ == '__main__':\n"
-        "    print(Pool(make, 'the work').map(list(range(8)), ['x'] * 8))\n"
+        "    print(Pool(make, 'the work').map(list(range(8)), ['x'] * 8))\n",
     )
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(root), "SOAR_BENCH_PROCESSES": "2"}, check=False,
-    )  # fmt: skip
     assert done.stdout == "[1, 2, 3, 4, 5, 6, 7, 8]\n", done.stderr
