@@ -94,15 +94,22 @@ class Judge:
         return rows
 
     def hidden(self, questions: Sequence[Question], token: int) -> torch.Tensor:
-        """Return the last layer's output where the text has ``token``, once: float32 [B, D]."""
+        """Return the last layer's output where the text has ``token``, once: float32 [B, D].
+
+        Positions count up through image and text alike, as in the released reward models, which
+        hand the language model none; the model's own would be two-dimensional within the image.
+        """
         import torch
 
         rows: list[Any] = [None] * len(questions)
         for places, batch in self._batches(questions):
+            ids = batch["input_ids"]
+            positions = torch.arange(ids.shape[1], device=ids.device).expand(3, *ids.shape)
             with torch.inference_mode():
-                states = self.model.model(**batch, use_cache=False).last_hidden_state
-            for place, ids, state in zip(places, batch["input_ids"], states, strict=True):
-                (where,) = (ids == token).nonzero().flatten().tolist()
+                output = self.model.model(**batch, position_ids=positions, use_cache=False)
+            states = output.last_hidden_state
+            for place, row, state in zip(places, ids, states, strict=True):
+                (where,) = (row == token).nonzero().flatten().tolist()
                 rows[place] = state[where].float().cpu()
         return torch.stack(rows)
 

@@ -47,9 +47,14 @@ def test_mu_and_sigma_are_those_of_a_direct_transcription(folder):
     names = {n.removeprefix("model.").replace("language_model.", "model."): n
              for n in model.state_dict()}  # fmt: skip
     model.load_state_dict({new: state[old] for old, new in names.items()})
-    kinds = (ids == tokenizer.convert_tokens_to_ids("<|image_pad|>")).int()
+    seen = (ids == tokenizer.convert_tokens_to_ids("<|image_pad|>"))[..., None]
+    inner = model.model
     with torch.inference_mode():
-        hidden = model.model(input_ids=ids, mm_token_type_ids=kinds, **batch).last_hidden_state[0]
+        # as the released class: the image's rows among the words', and no positions
+        words = inner.get_input_embeddings()(ids)
+        rows = inner.visual(batch["pixel_values"], grid_thw=batch["image_grid_thw"]).pooler_output
+        mixed = words.masked_scatter(seen.expand_as(words), rows)
+        hidden = inner.language_model(inputs_embeds=mixed).last_hidden_state[0]
     x = hidden[ids[0] == tokenizer.convert_tokens_to_ids("<|Reward|>")].numpy()
     for place in (0, 3, 5):
         w, b = (state[f"rm_head.{place}.{part}"].numpy() for part in ("weight", "bias"))
