@@ -81,7 +81,7 @@ def train(
     )
     identity = rewards.identity if rewards else {}
     told = remarks(checked.source) if parallel.main else {}
-    run = Run(config, base, checked.source, parallel.count, told, identity)
+    run = Run(config, base, checked.source, parallel.count, told, rewards=identity)
     run.check()
     chunk = _chunk(run, parallel)
     parallel.wait()

@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -77,6 +77,7 @@ class Run:
     processes: int
     #: what a checkpoint's story says besides, of whoever handed the data
     remarks: Mapping[str, Any] = field(default_factory=dict)
+    _: KW_ONLY
     #: what decides the values of its rewards; nothing where it has none
     rewards: Mapping[str, Any] = field(default_factory=dict)
 

@@ -108,7 +108,8 @@ def check(
         cut = cut_captions(Pipeline(base.pipeline.folder), checked.source, tokens)
     callbacks_of(config)
     rewards = rewards_of(config)
-    run = Run(config, base, checked.source, place.processes, rewards.identity if rewards else {})
+    identity = rewards.identity if rewards else {}
+    run = Run(config, base, checked.source, place.processes, rewards=identity)
     run.check()
     encodings = plan_for(
         config, base.pipeline, contexts(config, checked.source), checked.sizes, usual_device()

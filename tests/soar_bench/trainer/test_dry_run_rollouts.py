@@ -30,3 +30,11 @@ def test_copies_and_samples_are_counted(method, section, copies, latents, tiny_c
     prompts = 8 * updates // 4
     assert any(f"{prompts} prompts x 4 images in 10" in line for line in plan.lines())
     assert not (tmp_path / "own").exists()
+
+
+def test_the_dry_run_of_a_begun_run_knows_it_by_its_rewards(tiny_config, tiny_train):
+    config = tiny_config(
+        method="nft", nft={"group": 4, "steps": 2}, steps=1, trackers=[], **REWARDED
+    )
+    tiny_train(config)
+    assert check(config).state.startswith("finished")
