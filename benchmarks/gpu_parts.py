@@ -63,7 +63,8 @@ class _Trainer:
         import torch
 
         from benchmarks.sd35m import transformer
-        from training.objectives import Draws, draw_paths, draw_time
+        from training.objectives.flow import draw_time
+        from training.objectives.soar import Draws, draw_paths
         from training.parallel import Parallel
         from training.step import Batch
         from training.types import NoiseLevels, Soar
@@ -91,8 +92,8 @@ class _Trainer:
         self._batch = Batch(self._model, z0, draws, [words[:4], pooled[:4]], empty, 1000)
 
     def gradients(self, method: str, chunk: int) -> None:
-        from training.method import add_gradients
-        from training.off_policy import SoarObjective
+        from training.gradients import add_gradients
+        from training.objectives.soar import SoarObjective
         from training.types import Soar
 
         weight = 1.0 if method == "soar" else 0.0

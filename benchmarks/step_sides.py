@@ -26,7 +26,8 @@ class Work:
     def draws(self, step: int, shape: Any) -> Any:
         import torch
 
-        from training.objectives import Draws, draw_paths, draw_time
+        from training.objectives.flow import draw_time
+        from training.objectives.soar import Draws, draw_paths
         from training.types import NoiseLevels
 
         generator = torch.Generator().manual_seed(step)
@@ -40,7 +41,7 @@ def straightforward(work: Work) -> Step:
     import torch
 
     from training.encoders import encode_images, encode_prompts
-    from training.objectives import shift_sigma
+    from training.objectives.flow import shift_sigma
 
     soar, shift = work.settings, work.pipeline.scheduler.config.shift
     device = work.parallel.device
@@ -186,8 +187,8 @@ def ours(work: Work) -> Step:
     import torch
 
     from training.encoders import encode_images, encode_prompts
-    from training.method import add_gradients
-    from training.off_policy import SoarObjective
+    from training.gradients import add_gradients
+    from training.objectives.soar import SoarObjective
     from training.step import Batch
 
     device, shift = work.parallel.device, work.pipeline.scheduler.config.shift

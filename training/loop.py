@@ -30,9 +30,10 @@ from training.data.checking import check
 from training.data.encoding import plan_for
 from training.deterministic import check_deterministic, deterministic
 from training.encoders import CORE
+from training.gradients import add_gradients, settle
 from training.memory import choose, with_chunk
-from training.method import Objective, add_gradients, settle
-from training.methods import Parts, contexts, make_objective
+from training.objectives.make import Parts, contexts, make_objective
+from training.objectives.objective import Objective
 from training.optimizers import check_optimizer, make_optimizer, set_learning_rate
 from training.parallel import Parallel
 from training.rewards import Rewards

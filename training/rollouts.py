@@ -8,9 +8,9 @@ so that the same passes give the same numbers.
 
 from __future__ import annotations
 
-import typing
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -24,7 +24,7 @@ from training.data.encoding import Encoded
 from training.data.order import rows_of_step
 from training.data.prompts import Prompts
 from training.encoders import decode_images
-from training.objectives import guided, ode_step
+from training.objectives.flow import guided, ode_step
 from training.parallel import Parallel
 from training.rewards import Rewards
 from training.sections import OnPolicy
@@ -40,16 +40,16 @@ class RolloutStopped(Exception):
 Noise = Callable[[], Tensor]
 
 
-class Maker(typing.Protocol):
+class Maker(ABC):
     """How an objective makes samples."""
 
     def policy(self) -> AbstractContextManager[None]:
-        """In it the model has the weights to roll out with."""
-        ...
+        """In it the model has the weights to roll out with: as it is, the current ones."""
+        return nullcontext()
 
+    @abstractmethod
     def sample(self, batch: Batch, noise: Noise, number: int) -> dict[str, Tensor]:
         """Make a micro-batch of rollout ``number``: ``z0`` and what training needs, [B, ...]."""
-        ...
 
 
 @dataclass(frozen=True)

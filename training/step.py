@@ -17,7 +17,7 @@ from typing import Any, Self
 import torch
 
 from training.data.encoding import Encoded
-from training.objectives import draw_time
+from training.objectives.flow import draw_time
 from training.types import Config
 
 
@@ -61,7 +61,7 @@ class Batch:
     def velocity(
         self, z: torch.Tensor, sigma: torch.Tensor, rows: torch.Tensor, conditional: bool
     ) -> torch.Tensor:
-        """See training.objectives.Velocity. Without gradients, as in sampling, no dropout."""
+        """See training.objectives.flow.Velocity. Without gradients, as in sampling, no dropout."""
         if conditional:
             embeds, pooled = (e[rows] for e in self._conditional)
         else:
@@ -75,6 +75,10 @@ class Batch:
                 return_dict=False,
             )[0]
         return prediction
+
+
+#: From a step's number and what an objective draws to this process's micro-batches of the step.
+DrawBatches = Callable[[int, Draw], list[Batch]]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from soar_bench.drift.samples import Encoded
     from soar_bench.scoring.scores import Observer
     from training.data import Source
-    from training.objectives import Velocity
+    from training.objectives.flow import Velocity
 
 #: Raised when what is measured changes, so that kept figures of the older way are not used.
 VERSION = 1

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.objectives import Velocity, corrected_target, guided, interpolate
+from training.objectives.flow import Velocity, corrected_target, guided, interpolate
 
 
 class Errors(NamedTuple):

@@ -82,7 +82,7 @@ def check(
     from training.data.encoding import plan_for
     from training.deterministic import check_deterministic
     from training.memory import choose
-    from training.methods import contexts
+    from training.objectives.make import contexts
     from training.optimizers import check_optimizer
     from training.parallel import usual_device, usual_place
     from training.run import Run

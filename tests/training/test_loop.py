@@ -13,9 +13,9 @@ from processes import launch
 from safetensors.torch import load_file
 
 from training.checkpoint import read_checkpoint
-from training.method import add_gradients
-from training.objectives import Draws, count_points, draw_paths, shift_sigma
-from training.off_policy import SoarObjective
+from training.gradients import add_gradients
+from training.objectives.flow import shift_sigma
+from training.objectives.soar import Draws, SoarObjective, count_points, draw_paths
 from training.parallel import Parallel
 from training.run import CONFIG_FILE, METRICS_FILE
 from training.schedule import learning_rate

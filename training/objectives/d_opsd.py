@@ -4,7 +4,7 @@ The student walks from noise in few steps under a short context; the teacher, a 
 the student, sees the same states in a richer one; the student learns the teacher's velocity there.
 The paper's teacher sees features of the prompt and its target picture, made by the VLM that is the
 model's own text encoder. SD3 has none: here the richer context is the whole caption, and the
-student's is its first words. docs/method.md says what else differs.
+student's is its first words. docs/rewards.md says what else differs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from training.copies import Copies
-from training.method import Pass, Stateless
-from training.objectives import Velocity, ode_step
+from training.objectives.flow import Velocity, ode_step
+from training.objectives.objective import Pass, Stateless
 from training.sections import DOpsd
 from training.step import Batch
 
@@ -35,8 +35,8 @@ def student_states(velocity: Velocity, z1: Tensor, levels: Sequence[float]) -> l
     """Return the states [B, C, H, W] at which the student stands before each step from noise."""
     states, rows = [z1], torch.arange(len(z1), device=z1.device)
     for sigma, sigma_next in pairwise(levels[:-1]):
-        z, here, there = states[-1], *(z1.new_full((len(z1),), x) for x in (sigma, sigma_next))
-        states.append(ode_step(z, velocity(z, here, rows, True).to(z), here, there))
+        z, start, end = states[-1], *(z1.new_full((len(z1),), x) for x in (sigma, sigma_next))
+        states.append(ode_step(z, velocity(z, start, rows, True).to(z), start, end))
     return states
 
 

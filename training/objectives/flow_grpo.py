@@ -1,17 +1,25 @@
-"""Flow-GRPO's steps and loss as pure functions (Liu et al., arXiv 2505.05470).
+"""Flow-GRPO (Liu et al., arXiv 2505.05470): its steps and loss as pure functions, its objective.
 
 States and velocities are float32 [B, C, H, W], noise levels float32 [B] in [0, 1]; a step goes from
-``sigma`` down to ``sigma_next``. docs/method.md derives all of it in these names.
+``sigma`` down to ``sigma_next``. docs/rewards.md has all of it in these names.
 """
 
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from training.objectives.objective import Pass
+from training.objectives.on_rollouts import REFERENCE, OnRollouts
+from training.rollouts import Noise, Samples, guided_velocity
+from training.sections import FlowGrpo
+from training.step import Batch, key
 
 Kind = Literal["ode", "sde", "cps"]
 
@@ -111,3 +119,85 @@ def plan_of(
     first = int(place * starts)
     trained = list(range(first, first + window))
     return [kind if i in trained else "ode" for i in range(steps)], trained
+
+
+@dataclass
+class GrpoObjective(OnRollouts):
+    """Flow-GRPO."""
+
+    settings: FlowGrpo
+
+    def plan(self, number: int) -> tuple[list[Kind], list[int]]:
+        """Return the kinds of the steps of rollout ``number``, and the trained ones."""
+        s = self.settings
+        place = random.Random(key(self.seed, "window", number)).random()
+        return plan_of(s.step, s.steps, s.window, s.window_range, s.trained_share, place)
+
+    def sample(self, batch: Batch, noise: Noise, number: int) -> dict[str, Tensor]:
+        """Make samples; keep the states around trained steps and the steps' log-probabilities."""
+        kinds, trained = self.plan(number)
+        z = noise()
+        states: list[Tensor] = []
+        log_probs: list[Tensor] = []
+        for i, kind in enumerate(kinds):
+            step = self._step(batch, z, i, kind)
+            z_next = step.sample(noise()) if kind != "ode" else step.mean
+            if i in trained:
+                states += [z] if not states else []
+                states.append(z_next)
+                log_probs.append(step.log_prob(z_next))
+            z = z_next
+        index = torch.tensor(trained).expand(len(z), -1)
+        return {
+            "z0": z,
+            "states": torch.stack(states, dim=1),
+            "log_probs": torch.stack(log_probs, dim=1),
+            "trained": index,
+        }
+
+    def _step(self, batch: Batch, z: Tensor, i: int, kind: Kind) -> Step:
+        v = guided_velocity(batch, z, self.levels[i], self.settings.guidance)
+        sigma, sigma_next = (z.new_full((len(z),), x) for x in self.levels[i : i + 2])
+        return step_of(kind, z, v, sigma, sigma_next, self.settings.noise_scale, self.levels[1])
+
+    def passes(self, batch: Samples) -> int:
+        return batch.tensors["log_probs"].shape[1]
+
+    def run(self, batch: Samples) -> Iterator[Pass]:
+        s, t = self.settings, batch.tensors
+        steps = t["trained"][0].tolist()
+        # Where the reference has no weight one step shows the drift from it.
+        seen = len(steps) if s.kl_weight else 1
+        with self.copies.as_weights(REFERENCE), torch.no_grad():
+            references = [
+                self._step(batch.batch, t["states"][:, n], i, s.step)
+                for n, i in enumerate(steps[:seen])
+            ]
+        weight = t["used"].float()
+        for n, i in enumerate(steps):
+            step = self._step(batch.batch, t["states"][:, n], i, s.step)
+            ratio = (step.log_prob(t["states"][:, n + 1]) - t["log_probs"][:, n]).exp()
+            policy = (weight * clipped_loss(ratio, t["advantage"], s.clip)).sum()
+            off = (ratio.detach() - 1).abs()
+            sums = {
+                "policy": policy,
+                "ratio_off": (weight * off).sum(),
+                "clipped": (weight * (off > s.clip)).sum(),
+            }
+            loss = policy
+            if n < seen:
+                kl = (weight * divergence(step, references[n], s.kl)).sum()
+                sums["kl"] = kl * (len(steps) / seen)
+                loss = policy + s.kl_weight * kl if s.kl_weight else policy
+            yield Pass(loss, sums)
+
+    def figures(self, sums: Mapping[str, float], counts: Sequence[float]) -> dict[str, float]:
+        means = {name: value / max(counts[0], 1) for name, value in sums.items()}
+        return {
+            "loss": means["policy"] + self.settings.kl_weight * means["kl"],
+            "loss_policy": means["policy"],
+            "kl": means["kl"],
+            "ratio_off": means["ratio_off"],
+            "clipped": means["clipped"],
+            **self.rollouts.figures,
+        }

@@ -10,15 +10,18 @@ from typing import Any
 import torch
 
 from training.copies import Copies
-from training.d_opsd import TEACHER, ContextBatch, OpsdObjective, short
 from training.data import Source
 from training.data.encoding import Encoded
 from training.data.order import rows_of_step
 from training.data.prompts import Prompts
 from training.encoders import VAE, latent_shape
-from training.method import Objective
-from training.off_policy import DefarObjective, SoarObjective
-from training.on_policy import OLD, REFERENCE, GrpoObjective, NftObjective
+from training.objectives.d_opsd import TEACHER, ContextBatch, OpsdObjective, short
+from training.objectives.defar import DefarObjective
+from training.objectives.flow_grpo import GrpoObjective
+from training.objectives.nft import NftObjective
+from training.objectives.objective import Objective
+from training.objectives.on_rollouts import OLD, REFERENCE
+from training.objectives.soar import SoarObjective
 from training.parallel import Parallel
 from training.prefetch import Ahead
 from training.rewards import Rewards

@@ -1,8 +1,8 @@
-"""DEFAR and ReflexFlow as pure functions over a velocity model.
+"""DEFAR and ReflexFlow.
 
 DEFAR: Huang et al., arXiv 2606.28226 (ECCV 2026); ReflexFlow: its withdrawn form, arXiv 2512.04904.
 docs/method.md derives both in these names and says which parts were read from third parties.
-Latents are float32 [B, C, H, W], noise levels float32 [B]; see training/objectives.py.
+Latents are float32 [B, C, H, W], noise levels float32 [B]; see training/objectives/flow.py.
 
 Their time runs from noise (0) to data (1): level sigma is 1 - t, and their velocity is minus ours.
 The direction from a state to the data, ``z0 - z``, is therefore the direction of ``-v``, and ours
@@ -12,14 +12,17 @@ direction, so that the perfect velocity has no direction term.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from training.objectives import Velocity, interpolate, ode_step, shift_sigma
+from training.objectives.flow import Velocity, interpolate, ode_step, shift_sigma
+from training.objectives.objective import Pass, Stateless
 from training.sections import Defar
+from training.step import AnyDraws, Batch, DrawBatches
 
 #: Smallest norm that a vector is divided by.
 _SMALLEST_NORM = 1e-8
@@ -56,7 +59,7 @@ class DefarTerm:
     base: Tensor
 
 
-def draw(z1: Tensor, t0: Tensor, settings: Defar, generator: torch.Generator) -> DefarDraws:
+def draw_defar(z1: Tensor, t0: Tensor, settings: Defar, generator: torch.Generator) -> DefarDraws:
     """Draw what is needed beside noise ``z1`` [B, C, H, W] and times ``t0`` [B]."""
     count, device = len(z1), generator.device
     uniform = 1 - torch.rand(count, generator=generator, device=device)
@@ -143,3 +146,43 @@ def _times(draws: DefarDraws, shift: float, settings: Defar) -> list[Tensor]:
 
 def _mean_square(error: Tensor) -> Tensor:
     return error.square().mean(dim=(1, 2, 3)).sum()
+
+
+@dataclass(frozen=True)
+class DefarObjective(Stateless):
+    """DEFAR, or ReflexFlow."""
+
+    settings: Defar
+    #: of the sampler
+    shift: float
+    draw_batches: DrawBatches
+
+    def batches(self, step: int) -> list[Batch]:
+        def draw(z1: Tensor, t0: Tensor, generator: torch.Generator) -> AnyDraws:
+            return draw_defar(z1, t0, self.settings, generator)
+
+        return self.draw_batches(step, draw)
+
+    def counts(self, batches: Sequence[Batch]) -> list[float]:
+        """Return the number of samples."""
+        return [sum(len(batch.z0) for batch in batches)]
+
+    def divisor(self, counts: Sequence[float]) -> float:
+        return counts[0]
+
+    def passes(self, batch: Batch) -> int:
+        return 1
+
+    def run(self, batch: Batch) -> Iterator[Pass]:
+        term = defar_term(batch.velocity, batch.z0, batch.draws, self.shift, self.settings)
+        loss = term.flow + self.settings.direction_weight * term.direction
+        yield Pass(loss, {"base": term.base, "flow": term.flow, "direction": term.direction})
+
+    def figures(self, sums: Mapping[str, float], counts: Sequence[float]) -> dict[str, float]:
+        means = {name: value / counts[0] for name, value in sums.items()}
+        return {
+            "loss": means["flow"] + self.settings.direction_weight * means["direction"],
+            "loss_base": means["base"],
+            "loss_flow": means["flow"],
+            "loss_direction": means["direction"],
+        }

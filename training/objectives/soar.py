@@ -1,36 +1,33 @@
-"""SFT and SOAR as pure functions over a velocity model.
+"""SFT and SOAR (Qin et al., arXiv 2604.12617; docs/method.md derives it in these names).
 
-Rectified flow: ``z_sigma = (1 - sigma) z0 + sigma z1`` goes from the clean latent z0 (sigma = 0) to
-noise z1 (sigma = 1) at the velocity ``z1 - z0``. SOAR: Qin et al., arXiv 2604.12617; docs/method.md
-derives it in these names. Latents are float32 [B, C, H, W], noise levels float32 [B] in [0, 1],
-whatever the precision of the model. Nothing here knows of pipelines, processes or files.
+All but the class at the end are pure functions over a velocity model: latents are float32
+[B, C, H, W], noise levels float32 [B] in [0, 1], whatever the precision of the model.
 """
 
 from __future__ import annotations
 
 import math
-import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from training.objectives.flow import (
+    Velocity,
+    corrected_target,
+    guided,
+    interpolate,
+    ode_step,
+    shift_sigma,
+    wide,
+)
+from training.objectives.objective import Pass, Stateless
 from training.sections import Soar, Update
-from training.types import NoiseLevels
+from training.step import AnyDraws, Batch, DrawBatches
 
 #: entries of the training table of the sampler's levels
 TABLE_LENGTH = 1000
-
-
-class Velocity(typing.Protocol):
-    """The model: the velocity at states ``z`` [B, C, H, W] of noise levels ``sigma`` [B].
-
-    Row i is conditioned on caption ``rows[i]`` of the batch, or on no caption where ``conditional``
-    is false.
-    """
-
-    def __call__(self, z: Tensor, sigma: Tensor, rows: Tensor, conditional: bool) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -111,29 +108,6 @@ def normaliser(weight: float, base_points: float, auxiliary_points: float) -> fl
     return base_points + weight * auxiliary_points if weight else base_points
 
 
-def shift_sigma(t: Tensor, shift: float) -> Tensor:
-    """The sampler's noise level at time t: ``shift t / (1 + (shift - 1) t)`` (SD3, eq. 23).
-
-    At t = i / 1000 this is the sampler's own table; between entries it is the table's formula.
-    """
-    return shift * t / (1 + (shift - 1) * t)
-
-
-def _wide(sigma: Tensor) -> Tensor:
-    return sigma[:, None, None, None]  # [B] -> [B, 1, 1, 1]
-
-
-def interpolate(z0: Tensor, z1: Tensor, sigma: Tensor) -> Tensor:
-    """The ideal state of noise level sigma on the straight line from z0 to z1."""
-    return (1 - _wide(sigma)) * z0 + _wide(sigma) * z1
-
-
-def draw_time(count: int, levels: NoiseLevels, generator: torch.Generator) -> Tensor:
-    """Logit-normal times t in (0, 1), float32 [count], on the generator's device."""
-    normal = torch.randn(count, generator=generator, device=generator.device)
-    return torch.sigmoid(levels.logit_mean + levels.logit_std * normal)
-
-
 def draw_paths(z1: Tensor, settings: Soar, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """``fractions`` and ``path_noise`` of :class:`Draws` for the samples of ``z1``.
 
@@ -157,16 +131,6 @@ def draw_soar(z1: Tensor, t0: Tensor, settings: Soar, generator: torch.Generator
         shape = (settings.paths, *z1.shape)
         new_noise = torch.randn(shape, generator=generator, device=generator.device)
     return Draws(z1, t0, fractions, path_noise, new_noise)
-
-
-def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance: ``v_uncond + w (v_cond - v_uncond)``."""
-    return unconditional + scale * (conditional - unconditional)
-
-
-def ode_step(z: Tensor, v: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-    """The sampler's own Euler step: ``z + (sigma' - sigma) v``."""
-    return z + _wide(sigma_next - sigma) * v
 
 
 def stochastic_step(
@@ -197,7 +161,7 @@ def stochastic_step(
     ``flow_sde`` divides by 1 - sigma; levels above ``sigma_max``, the second of the sampler's
     table, count as that one there.
     """
-    d, s, s_next = _wide(sigma - sigma_next), _wide(sigma), _wide(sigma_next)
+    d, s, s_next = wide(sigma - sigma_next), wide(sigma), wide(sigma_next)
     if update == "simple":
         return z - d * v + noise_scale * d.sqrt() * noise
     clean = z - s * v  # z0_hat
@@ -219,12 +183,7 @@ def renoise(z: Tensor, sigma: Tensor, z1: Tensor, sigma_new: Tensor) -> Tensor:
     Where the state is ideal the result is ideal: ``renoise(z_s, s, z1, s') = z_s'``.
     """
     a = (sigma_new - sigma) / (1 - sigma)
-    return (1 - _wide(a)) * z + _wide(a) * z1
-
-
-def corrected_target(z: Tensor, sigma: Tensor, z0: Tensor) -> Tensor:
-    """v_corr: the velocity whose straight path leads from the state ``z`` back to z0."""
-    return (z - z0) / _wide(sigma)
+    return (1 - wide(a)) * z + wide(a) * z1
 
 
 def next_time(t0: Tensor, rollout_steps: int) -> Tensor:
@@ -265,7 +224,7 @@ def rollout(
         off = stochastic_step(
             z, v, sigma, sigma_next, noise, settings.update, settings.noise_scale, top
         )
-        paths.append(torch.where(_wide(sigma_next > 0), off, paths[0]))
+        paths.append(torch.where(wide(sigma_next > 0), off, paths[0]))
     return torch.stack(paths)
 
 
@@ -343,3 +302,50 @@ def soar_terms(
     for part in points.split(settings.chunk):
         prediction = velocity(part.z, part.sigma, part.rows, True)
         yield Term(squared_error(prediction, part), auxiliary=True)
+
+
+@dataclass(frozen=True)
+class SoarObjective(Stateless):
+    """SOAR; with weight 0, SFT."""
+
+    settings: Soar
+    #: of the sampler
+    shift: float
+    draw_batches: DrawBatches
+    #: whether the base prediction is the conditional half of the rollout; see ``soar_terms``
+    reuse: bool = True
+
+    def batches(self, step: int) -> list[Batch]:
+        def draw(z1: Tensor, t0: Tensor, generator: torch.Generator) -> AnyDraws:
+            return draw_soar(z1, t0, self.settings, generator)
+
+        return self.draw_batches(step, draw)
+
+    def counts(self, batches: Sequence[Batch]) -> list[float]:
+        """Return n_base and n_aux."""
+        points = [count_points(batch.draws.t0, self.settings) for batch in batches]
+        return [sum(base for base, _ in points), sum(auxiliary for _, auxiliary in points)]
+
+    def divisor(self, counts: Sequence[float]) -> float:
+        return normaliser(self.settings.weight, *counts)
+
+    def passes(self, batch: Batch) -> int:
+        return count_terms(len(batch.z0), self.settings)
+
+    def run(self, batch: Batch) -> Iterator[Pass]:
+        terms = soar_terms(
+            batch.velocity, batch.z0, batch.draws, self.shift, self.settings, self.reuse
+        )
+        for term in terms:
+            weight = self.settings.weight if term.auxiliary else 1
+            yield Pass(weight * term.sum, {"auxiliary" if term.auxiliary else "base": term.sum})
+
+    def figures(self, sums: Mapping[str, float], counts: Sequence[float]) -> dict[str, float]:
+        base, auxiliary = sums["base"], sums.get("auxiliary", 0.0)
+        n_base, n_auxiliary = counts
+        total = LossSums(torch.tensor(base), torch.tensor(auxiliary), 0, 0)
+        return {
+            "loss": total.loss(self.settings.weight, n_base, n_auxiliary).item(),
+            "loss_base": base / n_base,
+            "loss_auxiliary": auxiliary / max(n_auxiliary, 1),
+        }

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from training.advantages import EPSILON, advantages, combine
-from training.flow_grpo import clipped_loss, divergence, plan_of, step_of
-from training.objectives import interpolate, ode_step
+from training.objectives.flow import interpolate, ode_step
+from training.objectives.flow_grpo import clipped_loss, divergence, plan_of, step_of
 
 SHAPE = (2, 4, 4)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.defar import DefarDraws, defar_term, direction_error, draw, unit
-from training.objectives import draw_time, shift_sigma
+from training.objectives.defar import DefarDraws, defar_term, direction_error, draw_defar, unit
+from training.objectives.flow import draw_time, shift_sigma
 from training.sections import Defar
 from training.types import NoiseLevels
 
@@ -24,7 +24,7 @@ def noise(count: int, seed: int = 0) -> torch.Tensor:
 def draws_of(settings: Defar, count: int = 16) -> DefarDraws:
     generator = torch.Generator().manual_seed(5)
     z1, t0 = noise(count, 1), draw_time(count, NoiseLevels(), generator)
-    return draw(z1, t0, settings, generator)
+    return draw_defar(z1, t0, settings, generator)
 
 
 class Perfect(torch.nn.Module):

@@ -8,20 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from training.objectives import (
+from training.objectives.flow import (
+    corrected_target,
+    draw_time,
+    guided,
+    interpolate,
+    shift_sigma,
+)
+from training.objectives.soar import (
     Draws,
     LossSums,
-    corrected_target,
     count_points,
     count_terms,
     draw_paths,
     draw_soar,
-    draw_time,
-    guided,
-    interpolate,
     next_time,
     renoise,
-    shift_sigma,
     soar_terms,
     stochastic_step,
 )

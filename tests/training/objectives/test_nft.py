@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.nft import nft_loss, old_decay, optimality
+from training.objectives.nft import nft_loss, old_decay, optimality
 
 SHAPE = (2, 4, 4)
 
