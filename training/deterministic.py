@@ -20,12 +20,12 @@ WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _REPRODUCIBLE = (":4096:8", ":16:8")
 
 
-def check_deterministic(wanted: bool) -> None:
+def check_deterministic(enabled: bool) -> None:
     """Fix cuBLAS's workspace where algorithms are to be deterministic, before a GPU is first used.
 
     TrainingError if the environment asks for one whose products are not reproducible.
     """
-    if not wanted:
+    if not enabled:
         return
     value = os.environ.setdefault(WORKSPACE, _REPRODUCIBLE[0])
     if value not in _REPRODUCIBLE:
@@ -36,14 +36,14 @@ def check_deterministic(wanted: bool) -> None:
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Use deterministic algorithms inside, and those of before again afterwards; if not wanted,
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Use deterministic algorithms inside, and those of before again afterwards; if not enabled,
     change nothing.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
-    enabled = torch.are_deterministic_algorithms_enabled()
+    before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
     memory: Any = torch.utils.deterministic
@@ -55,6 +55,6 @@ def deterministic(wanted: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
         memory.fill_uninitialized_memory = fill

@@ -35,9 +35,9 @@ def add_gradients(
         for _ in range(objective.passes(batch)):
             passes_left -= 1
             with parallel.one_pass(model, last=passes_left == 0):
-                one = next(passes)
-                parallel.backward(one.loss / total * factor)
-            for name, value in one.sums.items():
+                made = next(passes)
+                parallel.backward(made.loss / total * factor)
+            for name, value in made.sums.items():
                 sums[name] = sums.get(name, zero) + value.detach()
     return sums
 

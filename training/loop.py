@@ -25,16 +25,17 @@ from training.adapters import add_adapter
 from training.cache import Cache
 from training.callbacks import Callback, Progress, silent
 from training.checkpoint import CHECKPOINT_FILE, checkpoint_folder, latest_checkpoint
+from training.checks import check_here
 from training.data import Source
 from training.data.checking import check
 from training.data.encoding import plan_for
-from training.deterministic import check_deterministic, deterministic
+from training.deterministic import deterministic
 from training.encoders import CORE
 from training.gradients import add_gradients, settle
 from training.memory import choose, with_chunk
 from training.objectives.make import Parts, contexts, make_objective
 from training.objectives.objective import Objective
-from training.optimizers import check_optimizer, make_optimizer, set_learning_rate
+from training.optimizers import make_optimizer, set_learning_rate
 from training.parallel import Parallel
 from training.rewards import Rewards
 from training.rollouts import RolloutStopped
@@ -42,7 +43,7 @@ from training.run import Base, Run
 from training.schedule import learning_rate
 from training.state import Trained, delete_states, load_samples, load_state, save_state
 from training.step import key
-from training.trackers import Trackers, check_trackers
+from training.trackers import Trackers
 from training.types import Config, Diverged, Stopped, TrainingError
 
 _GIB = 2**30
@@ -69,9 +70,7 @@ def train(
     Raises Stopped when interrupted, Diverged when the loss is no longer a number or above
     ``config.loss_limit``.
     """
-    check_optimizer(config.optimizer)
-    check_trackers(config)
-    check_deterministic(config.deterministic)
+    check_here(config, rewards)
     parallel = Parallel(config.precision, config.working_copy)
     checked = check(
         source,

@@ -66,12 +66,7 @@ class Parallel:
         self._engine: Any = None
         self._rounded = working_copy
         self._copy: WorkingCopy | None = None
-        if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
-            if working_copy:
-                raise TrainingError(
-                    "DeepSpeed's passes read the weights that it steps, and no copy of them: set "
-                    "working_copy to false, or launch with DDP or FSDP2"
-                )
+        if uses_deepspeed():
             self._accelerator = _with_deepspeed(cpu, kwargs)
             return
         self._accelerator = Accelerator(
@@ -137,13 +132,10 @@ class Parallel:
             own = torch.cuda.get_device_properties(self.device).total_memory
             sizes = self._accelerator.gather(torch.tensor([own], device=self.device))
             memory = int(sizes.min())
-        divided = (False, False, False)
-        if kind == DistributedType.FSDP:
-            divided = (True, True, True)
-        elif kind == DistributedType.DEEPSPEED:
+        stage = 3 if kind == DistributedType.FSDP else 0  # which divides all, as ZeRO 3 does
+        if kind == DistributedType.DEEPSPEED:
             stage = self._accelerator.state.deepspeed_plugin.zero_stage
-            divided = (stage >= 3, stage >= 2, stage >= 1)
-        return Place(memory, self.count, divided)
+        return Place(memory, self.count, _divided(stage))
 
     @property
     def processes(self) -> Processes:
@@ -230,15 +222,23 @@ def usual_place(memory: int | None) -> Place:
 
     ``memory`` is that of a GPU that is not here, in bytes; None: what is here.
     """
-    device, divided = usual_device(), (False, False, False)
+    device = usual_device()
     if memory is None and device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
-    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        divided = (True, True, True)
-    elif parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+    stage = 3 if parse_flag_from_env("ACCELERATE_USE_FSDP") else 0
+    if not stage and uses_deepspeed():
         stage = int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", 2))
-        divided = (stage >= 3, stage >= 2, stage >= 1)
-    return Place(memory, described().size, divided)
+    return Place(memory, described().size, _divided(stage))
+
+
+def _divided(stage: int) -> tuple[bool, bool, bool]:
+    """Whether weights, gradients and moments are divided at that stage of ZeRO; 0: none are."""
+    return stage >= 3, stage >= 2, stage >= 1
+
+
+def uses_deepspeed() -> bool:
+    """Return whether the launcher asks for DeepSpeed."""
+    return bool(parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"))
 
 
 def usual_device() -> torch.device:

@@ -69,7 +69,6 @@ class Rollouts:
     """The rollouts of one process, made when their first step comes."""
 
     config: Config
-    settings: OnPolicy
     prompts: Prompts
     data: Encoded
     rewards: Rewards
@@ -86,6 +85,10 @@ class Rollouts:
     #: of the rollout under way, by micro-batch; the captions, states and advantages of each
     made: list[dict[str, Tensor]] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> OnPolicy:
+        return self.config.rollouts
 
     def at(self, step: int, maker: Maker) -> list[Samples]:
         """Return this process's micro-batches of a step; RolloutStopped if a signal came before."""

@@ -78,24 +78,20 @@ def check(
     mend_torchvision()
     from soar_bench.trainer.watch import callbacks_of
     from training.cache import Cache
+    from training.checks import check_here
     from training.data.checking import check as check_records
     from training.data.encoding import plan_for
-    from training.deterministic import check_deterministic
     from training.memory import choose
     from training.objectives.make import contexts
-    from training.optimizers import check_optimizer
     from training.parallel import usual_device, usual_place
     from training.run import Run
-    from training.trackers import check_trackers
 
-    base, place = _base(config), usual_place(memory)
+    base, place, rewards = _base(config), usual_place(memory), rewards_of(config)
+    check_here(config, rewards)
     if like is not None:
         checked, needs, chunk, cut = like.checked, like.memory, like.chunk, like.cut
     else:
         source = _source(config)
-        check_optimizer(config.optimizer)
-        check_trackers(config)
-        check_deterministic(config.deterministic)
         chunk, needs = choose(config, base.pipeline.measure, place)
         cache = Cache(config.cache) if config.cache is not None else None
         checked = check_records(
@@ -107,7 +103,6 @@ def check(
         tokens = config.max_sequence_length
         cut = cut_captions(Pipeline(base.pipeline.folder), checked.source, tokens)
     callbacks_of(config)
-    rewards = rewards_of(config)
     identity = rewards.identity if rewards else {}
     run = Run(config, base, checked.source, place.processes, rewards=identity)
     run.check()

@@ -12,22 +12,21 @@ import torch
 from safetensors.torch import load_file
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.trainer.run import check
 from training.state import states
 from training.types import Stopped, TrainingError
 
 
 class Brightness:
-    """A reward that a few steps can raise; every seventh image has none."""
+    """A reward that a few steps can raise."""
 
     names = ("brightness",)
     identity = {"brightness": {"version": "1"}}  # noqa: RUF012
 
     def __init__(self, unscored: bool = False, flat: bool = False) -> None:
-        self.calls = 0
         self.unscored, self.flat = unscored, flat
 
     def __call__(self, images, prompts, metadata):
-        self.calls += 1
         assert images.dtype == np.uint8
         assert images.shape[1:] == (64, 64, 3)
         assert len(images) == len(prompts) == len(metadata)
@@ -168,10 +167,10 @@ def test_a_reward_that_scores_nothing_ends_the_run_with_its_reason(tiny_config, 
 def test_a_reward_that_is_always_the_same_moves_nothing_and_is_said(
     kind, tiny_config, tiny_train, tiny_pipeline
 ):
-    said = []
+    notes = []
     config = tiny_config(**settings(kind, steps=2, optimizer={"lr": 1e-3, "weight_decay": 0.0}))
-    checkpoint = tiny_train(config, rewards=Brightness(flat=True), note=said.append)
-    assert len([s for s in said if "nothing is learnt" in s]) == 1
+    checkpoint = tiny_train(config, rewards=Brightness(flat=True), note=notes.append)
+    assert sum("nothing is learnt" in note for note in notes) == 1
     base = weights(tiny_pipeline / "transformer")
     assert all(torch.equal(t, base[name]) for name, t in weights(checkpoint).items())
     assert metrics(config.output)[0]["flat_groups"] == 1
@@ -224,9 +223,24 @@ def test_rollouts_that_cannot_be_are_refused(changes, sentence, tiny_config):
         tiny_config(**settings("flow-grpo", flow_grpo=grpo))
 
 
-def test_unknown_rewards_and_metrics_are_named_before_anything_is_loaded(tiny_config):
-    from soar_bench.trainer.run import check
+@pytest.mark.parametrize("kind", ["nft", "d-opsd"])
+def test_deepspeed_is_refused_before_anything_is_encoded(
+    kind, tiny_config, tiny_train, monkeypatch
+):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    rewards = {} if kind == "d-opsd" else {"rewards": {"shapes-clipscore": 1.0}}
+    for run in (check, tiny_train):
+        with pytest.raises(TrainingError, match=f"{kind} needs copies of the weights"):
+            run(tiny_config(**settings(kind, **rewards)))
 
+
+def test_rewards_that_are_handed_over_are_those_with_weights(tiny_config, tiny_train):
+    config = tiny_config(**settings("nft", rewards={"brightness": 1.0, "sharpness": 0.5}))
+    with pytest.raises(TrainingError, match=r"brightness, sharpness, but .* handed brightness:"):
+        tiny_train(config, rewards=Brightness())
+
+
+def test_unknown_rewards_and_metrics_are_named_before_anything_is_loaded(tiny_config):
     for reward, sentence in (
         ("shapes-clipscor", "did you mean shapes-clipscore"),
         ("shapes-geneval/stric", "metric of shapes-geneval"),

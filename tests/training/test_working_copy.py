@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.pipelines.loading import load_pipeline
+from soar_bench.trainer.run import check
 from training.parallel import Parallel
 from training.run import CONFIG_FILE, METRICS_FILE
 from training.types import Stopped, TrainingError
@@ -137,14 +138,15 @@ def test_stopped_and_resumed_is_bit_identical_and_so_is_checkpointing(
     assert settings["working_copy"] is True
 
 
-def test_where_it_would_do_nothing_or_cannot_be_it_is_refused(tiny_config, monkeypatch):
+def test_where_it_would_do_nothing_or_cannot_be_it_is_refused(tiny_config, tiny_train, monkeypatch):
     with pytest.raises(SoarBenchError, match="set precision to bf16"):
         tiny_config(precision="fp32", working_copy=True)
     with pytest.raises(SoarBenchError, match="nft has passes of other weights: set it to false"):
         tiny_config(**COPY, method="nft", batch_size=24, rewards={"shapes-clipscore": 1.0}, soar={})
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(TrainingError, match="set working_copy to false, or launch with DDP"):
-        Parallel("bf16", working_copy=True)
+    for run in (check, tiny_train):
+        with pytest.raises(TrainingError, match="set working_copy to false, or launch with DDP"):
+            run(tiny_config(**COPY))
 
 
 @pytest.mark.slow

@@ -81,9 +81,9 @@ def make_objective(
     """
     config, shift = parts.config, parts.scheduler.config.shift
     if config.method in ON_PROMPTS:
-        _check_prompts_can_be_trained_on(parts)
         if config.method == "d-opsd":
             return _opsd(parts)
+        _check_passes_repeat(parts)
         rollouts, levels = _rollouts(parts, stopping, note), parts.levels(config.rollouts.steps)
         if config.method == "nft":
             copies = _copies(parts, {OLD: True, REFERENCE: False})
@@ -98,7 +98,7 @@ def make_objective(
             return draw_step(config, parts.data, parallel.rank, parallel.count, step, draw)
 
         model, timesteps = parts.model, parts.train_timesteps
-        return [one.batch(model, timesteps, parallel.device) for one in ahead(step, make)]
+        return [drawn.batch(model, timesteps, parallel.device) for drawn in ahead(step, make)]
 
     if config.method == "defar":
         return DefarObjective(config.defar, shift, batches)
@@ -108,19 +108,11 @@ def make_objective(
     return SoarObjective(settings, shift, batches, reuse)
 
 
-def _check_prompts_can_be_trained_on(parts: Parts) -> None:
-    method = parts.config.method
-    if parts.parallel.division.startswith("ZeRO"):
+def _check_passes_repeat(parts: Parts) -> None:
+    if draws_in_training(parts.trained.transformer):
         raise TrainingError(
-            f"{method} needs copies of the weights, which DeepSpeed cannot exchange: launch with "
-            "configs/accelerate/ddp.yaml or fsdp2.yaml"
-        )
-    if method != "d-opsd" and parts.rewards is None:
-        raise TrainingError(f"{method} needs rewards, and training was handed none")
-    if method != "d-opsd" and draws_in_training(parts.trained.transformer):
-        raise TrainingError(
-            f"the transformer has dropout, so that passes of {method} would not repeat those of "
-            "its rollout: set it to 0 in the base's config.json"
+            f"the transformer has dropout, so that passes of {parts.config.method} would not "
+            "repeat those of its rollout: set it to 0 in the base's config.json"
         )
 
 
@@ -138,18 +130,17 @@ def _rollouts(parts: Parts, stopping: Callable[[], bool], note: Callable[[str], 
     assert isinstance(parts.source, Prompts)
     assert parts.rewards is not None
     return Rollouts(
-        parts.config,
-        parts.config.rollouts,
-        parts.source,
-        parts.data,
-        parts.rewards,
-        parts.parallel,
-        parts.model,
-        parts.base.pipeline.load(VAE).vae.to(parts.parallel.device),
-        parts.train_timesteps,
-        parts.latent_shape(),
-        stopping,
-        note,
+        config=parts.config,
+        prompts=parts.source,
+        data=parts.data,
+        rewards=parts.rewards,
+        parallel=parts.parallel,
+        model=parts.model,
+        vae=parts.base.pipeline.load(VAE).vae.to(parts.parallel.device),
+        train_timesteps=parts.train_timesteps,
+        shape=parts.latent_shape(),
+        stopping=stopping,
+        note=note,
     )
 
 
