@@ -136,7 +136,7 @@ def train(
         clock = _Clock(config, parallel, first)
         for step in range(first, config.steps):
             with deterministic(config.deterministic):
-                # What the model itself draws, as dropout does, is another on each process.
+                # The model's own random numbers, as dropout's, are others on each process.
                 torch.manual_seed(key(config.seed, step, parallel.rank, "model"))
                 parallel.refresh()
                 try:

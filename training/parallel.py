@@ -60,7 +60,7 @@ class Parallel:
         cpu = usual_device().type == "cpu"
         if cpu and parse_flag_from_env("ACCELERATE_USE_FSDP"):
             _shard_on_cpu(kwargs[0])
-        # What it would load in one process alone, all of them use: encoders, too.
+        # It would load models in one process alone, encoders too, which all of them use.
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
         self._bf16 = bf16 = precision == "bf16"
         self._engine: Any = None

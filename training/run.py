@@ -154,7 +154,7 @@ class Run:
             write_text(self.output / CONFIG_FILE, text + "\n")
 
     def _chosen(self, chunk: int) -> dict[str, Any]:
-        """What ``auto`` came to; nothing where it takes all points at once, as on CPUs."""
+        """The number that ``auto`` came to; nothing where that is all points, as on CPUs."""
         auto = self.config.soar.aux_chunk == "auto"
         return {_CHOSEN: {"aux_chunk": chunk}} if chunk and auto else {}
 

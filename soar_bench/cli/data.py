@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer import Argument, Option
 
 from soar_bench.cli.common import AS_JSON, CACHE, DEVICE, echo_lines, files_or_names
 from soar_bench.cli.help import App
+
+if TYPE_CHECKING:
+    from soar_bench.trainer.scored_data import Scored
+    from training.types import Images
 
 app = App("Check training data, describe it, and show what is encoded.")
 
@@ -29,6 +33,7 @@ _CAPTION = Option(
     "", "--caption", help="Column, key or tar member of the caption.  [default: by its name]"
 )
 _SPLIT = Option("train", help="Split to read from a saved dataset with several.")
+_AT_ONCE = Option(64, "--batch-size", min=1, help="Images that an evaluator sees at once.")
 
 
 @app.add(
@@ -113,7 +118,7 @@ def score(
     data: str = _DATA,
     evaluators: list[str] = Option(..., help="Evaluators by name, as aesthetic,pickscore."),
     cache: Path = CACHE,
-    batch_size: int = Option(64, min=1, help="Images that an evaluator sees at once."),
+    batch_size: int = _AT_ONCE,
     device: str = DEVICE,
     image_folder: str = _FOLDER,
     image: str = _IMAGE,
@@ -122,16 +127,11 @@ def score(
     as_json: bool = AS_JSON,
 ) -> None:
     """Score every picture with its caption. Interrupted, the same command goes on."""
-    from soar_bench.core.progress import stages
     from soar_bench.output.data import score_lines
-    from soar_bench.trainer.scored_data import score_data
     from training.types import Images
 
     images = Images(folder=image_folder, image=image, caption=caption, split=split)
-    with stages() as show:
-        scored = score_data(
-            data, images, files_or_names(evaluators), cache, device, batch_size, show
-        )
+    scored = _scored(data, images, files_or_names(evaluators), cache, device, batch_size)
     _print({"data": data, "metrics": scored.summary()}, score_lines, as_json)
 
 
@@ -154,7 +154,7 @@ def select(
     ),
     evaluator: str = Option("", help="Evaluator of the metric.  [default: that of its name]"),
     cache: Path = CACHE,
-    batch_size: int = Option(64, min=1, help="Images that an evaluator sees at once."),
+    batch_size: int = _AT_ONCE,
     device: str = DEVICE,
     image_folder: str = _FOLDER,
     image: str = _IMAGE,
@@ -166,21 +166,29 @@ def select(
 
     Scores that `data score` has made are taken; others are made first.
     """
-    from soar_bench.core.progress import stages
     from soar_bench.output.data import select_lines
-    from soar_bench.trainer.scored_data import check_output, chosen, score_data, write_selection
+    from soar_bench.trainer.scored_data import check_output, chosen, write_selection
     from training.types import Images
 
-    rule = {"at_least": at_least, "top_share": top_share, "top": top}
-    check_output(output, rule)
+    rules = {"at_least": at_least, "top_share": top_share, "top": top}
+    check_output(output, rules)
     images = Images(folder=image_folder, image=image, caption=caption, split=split)
-    with stages() as show:
-        scored = score_data(
-            data, images, [evaluator or metric.replace("_", "-")], cache, device, batch_size, show
-        )
+    evaluators = [evaluator or metric.replace("_", "-")]
+    scored = _scored(data, images, evaluators, cache, device, batch_size)
     kept = chosen(scored, metric, at_least, top_share, top)
-    given = {name: value for name, value in rule.items() if value is not None}
-    _print(write_selection(scored, metric, kept, given, output), select_lines, as_json)
+    rule = {name: value for name, value in rules.items() if value is not None}
+    _print(write_selection(scored, metric, kept, rule, output), select_lines, as_json)
+
+
+def _scored(
+    data: str, images: Images, evaluators: list[str], cache: Path, device: str, batch_size: int
+) -> Scored:
+    """Score the data, with progress."""
+    from soar_bench.core.progress import stages
+    from soar_bench.trainer.scored_data import score_data
+
+    with stages() as show:
+        return score_data(data, images, evaluators, cache, device, batch_size, show)
 
 
 def _print(report: dict[str, Any], lines: Callable[..., Iterable[str]], as_json: bool) -> None:

@@ -95,7 +95,7 @@ def open_prompts(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None 
 
 @cached
 def _records() -> dict[str, Metadata]:
-    """What every caption of the embedded world says."""
+    """Metadata of every caption of the embedded world, by caption."""
     return {
         record["prompt"]: record
         for tag, lead_in in product((*TASKS, SIGN), LEAD_INS)

@@ -80,14 +80,14 @@ def measure(pipeline: Pipeline, config: Config) -> Memory:
                 transformer.enable_gradient_checkpointing()
                 outside = _kept(transformer, inputs)
             entering = count * tokens * transformer.inner_dim * (2 if half else 4)
-            # What goes into each block, and one block at a time made again; or, at the end of the
+            # The inputs of each block, and one block at a time made again; or, at the end of the
             # forward pass, all weights in bfloat16, which autocast keeps until then.
             block = (all_kept - outside) // blocks
             return outside + blocks * entering + max(block, _autocast(sizes, config))
 
-        one, two = kept(config.batch_size), kept(2 * config.batch_size)
-    each = (two - one) // config.batch_size
-    fixed, latent = one - each * config.batch_size, 4 * math.prod(latents)
+        single, double = kept(config.batch_size), kept(2 * config.batch_size)
+    each = (double - single) // config.batch_size
+    fixed, latent = single - each * config.batch_size, 4 * math.prod(latents)
     return Memory(sizes, fixed, each, largest_pass(config, config.soar.chunk), latent)
 
 

@@ -26,10 +26,10 @@ class _Tracked:
 
 def check(names: Sequence[str]) -> None:
     """Raise SoarBenchError if a tracker is unknown, not installed or not logged in to."""
-    known = list(typing.get_args(Tracker))
+    trackers = list(typing.get_args(Tracker))
     for name in names:
-        if name not in known:
-            raise unknown_name("tracker", name, known, SoarBenchError)
+        if name not in trackers:
+            raise unknown_name("tracker", name, trackers, SoarBenchError)
     check_trackers(_Tracked(FOLDER, names))
 
 

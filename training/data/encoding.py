@@ -272,7 +272,7 @@ class EncodingPlan:
             return []
         if job.kind not in self._named:
             identities = map(job.identity, job.shards)
-            self._named[job.kind] = [self._cache.file(job.kind, one) for one in identities]
+            self._named[job.kind] = [self._cache.file(job.kind, each) for each in identities]
         return self._named[job.kind]
 
     def _do(self, job: _Job, processes: Processes, progress: Progress) -> list[Any]:

@@ -34,7 +34,7 @@ from training.types import ON_PROMPTS, Config, TrainingError
 
 @dataclass(frozen=True)
 class Parts:
-    """What an objective is made of."""
+    """Parts of a training that objectives are made of."""
 
     config: Config
     base: Base

@@ -27,7 +27,7 @@ class Pass:
 
 
 class Objective(typing.Protocol):
-    """What one step minimises."""
+    """The loss of one training step."""
 
     def batches(self, step: int) -> Sequence[Any]:
         """Draw this process's micro-batches of a step, from (seed, step)."""

@@ -113,7 +113,7 @@ class Linear:
 
 
 def transcription(z0, z1, t0, shift, weight, points, n, w, fractions):
-    """FACTS as plain numpy in float64, one sample and point at a time."""
+    """The loss as plain numpy in float64, one sample and point at a time."""
 
     def v(z, s, row, conditional):
         return 0.5 * z + s**2 + (0.1 * row if conditional else -0.2)
@@ -341,7 +341,7 @@ def test_stochastic_steps_equal_an_independent_float64_transcription(update, eta
     got = stochastic_step(z, v, s, s_next, e, update, eta, top).flatten(1)
     for i in range(6):
         for j in range(2):
-            wanted = step_by_hand(
+            expected = step_by_hand(
                 update,
                 *(x.flatten(1)[i, j].double().item() for x in (z, v)),
                 s[i].double().item(),
@@ -351,7 +351,7 @@ def test_stochastic_steps_equal_an_independent_float64_transcription(update, eta
                 top,
             )
             # At sigma = 1 flow_sde divides by 0.0003, which float32 knows to four digits.
-            assert got[i, j].item() == pytest.approx(wanted, rel=5e-4, abs=2e-5)
+            assert got[i, j].item() == pytest.approx(expected, rel=5e-4, abs=2e-5)
 
 
 @pytest.mark.parametrize("update", ["flow_sde", "cps", "simple"])
