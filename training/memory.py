@@ -108,13 +108,17 @@ def held(config: Config, sizes: Sizes, place: Place = Place()) -> int:
 
 
 def rollout_bytes(config: Config, memory: Memory) -> int:
-    """Return the bytes of a process's samples of a rollout, and of the states it trains on."""
+    """Return the bytes of a process's samples of a rollout, and of the states it trains on.
+
+    Of each sample flow-grpo keeps the last state and those around its trained steps, nft the last
+    state and the noise of its trained levels.
+    """
     if config.method not in REWARDED:
         return 0
     rollouts = config.rollouts
-    kept = rollouts.steps + 1
+    kept = 1 + config.nft.trained_levels
     if config.method == "flow-grpo":
-        kept = 2 + (config.flow_grpo.window or int(config.flow_grpo.trained_share * rollouts.steps))
+        kept = 2 + (config.flow_grpo.window or config.flow_grpo.trained_steps)
     images = config.batch_size * config.accumulate * rollouts.updates
     return memory.latent * images * kept
 

@@ -159,17 +159,34 @@ class FlowGrpo(OnPolicy):
     """Divergence of a step: the paper divides by the step's variance, g^2 (sigma - sigma'); the
     released code, to whose size the published weights belong, by g^2."""
 
+    @property
+    def noisy_steps(self) -> int:
+        """Steps that add noise, the first ones. The last of cps adds none: it has no probability
+        to train on.
+        """
+        return self.steps - 1 if self.step == "cps" else self.steps
+
+    @property
+    def trained_steps(self) -> int:
+        """Number of steps that are trained on, the first ones, where there is no window."""
+        return min(int(self.trained_share * self.steps), self.noisy_steps)
+
+    @property
+    def window_steps(self) -> int:
+        """Number of steps, the first ones, in which the window lies."""
+        return min(int(self.window_range * self.steps), self.noisy_steps)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.step == "cps" and self.noise_scale > 1:
             raise ValueError("flow_grpo.noise_scale is a share of a right angle for cps: at most 1")
-        if self.window > int(self.window_range * self.steps):
+        if self.window > self.window_steps:
             raise ValueError(
-                f"flow_grpo.window is {self.window}, but only "
-                f"{int(self.window_range * self.steps)} steps lie in the first "
-                f"{self.window_range:g} of {self.steps}: make it smaller, or window_range larger"
+                f"flow_grpo.window is {self.window}, but only {self.window_steps} steps with noise "
+                f"lie in the first {self.window_range:g} of {self.steps}: make it smaller, or "
+                "window_range larger"
             )
-        if not self.window and not int(self.trained_share * self.steps):
+        if not self.window and not self.trained_steps:
             raise ValueError("flow_grpo.trained_share leaves no step to train on: make it larger")
         return self
 
@@ -191,9 +208,14 @@ class Nft(OnPolicy):
     decay_max: BelowOne = 0.5
     """Largest decay of the old policy (0.999 in that recipe)."""
 
+    @property
+    def trained_levels(self) -> int:
+        """Levels of a rollout that are trained on."""
+        return int(self.trained_share * self.steps)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if not int(self.trained_share * self.steps):
+        if not self.trained_levels:
             raise ValueError("nft.trained_share leaves no level to train on: make it larger")
         if self.updates == 1 and not (self.decay_rate and self.decay_max):
             raise ValueError(

@@ -212,7 +212,7 @@ def test_settings_that_cannot_be_are_refused_in_one_sentence(changes, sentence, 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"window": 4, "steps": 6}, "only 3 steps lie in the first"),
+        ({"window": 4, "steps": 6}, "only 3 steps with noise lie in the first"),
         ({"step": "cps", "noise_scale": 1.5}, "at most 1"),
         ({"trained_share": 0.05}, "leaves no step to train on"),
     ],

@@ -104,19 +104,15 @@ def divergence(step: Step, reference: Step, kind: Literal["code", "paper"]) -> T
     return distance.mean(dim=(1, 2, 3))
 
 
-def plan_of(
-    kind: Kind, steps: int, window: int, window_range: float, trained_share: float, place: float
-) -> tuple[list[Kind], list[int]]:
+def plan_of(settings: FlowGrpo, place: float) -> tuple[list[Kind], list[int]]:
     """Return the kind of each step of a rollout, and the numbers of those that are trained on.
 
     ``place`` in [0, 1) says where a window begins.
     """
+    kind, steps, window = settings.step, settings.steps, settings.window
     if not window:
-        # The last step of cps adds no noise: no probability to train on.
-        most = steps - 1 if kind == "cps" else steps
-        return [kind] * steps, list(range(min(int(trained_share * steps), most)))
-    starts = int(window_range * steps) - window + 1
-    first = int(place * starts)
+        return [kind] * steps, list(range(settings.trained_steps))
+    first = int(place * (settings.window_steps - window + 1))
     trained = list(range(first, first + window))
     return [kind if i in trained else "ode" for i in range(steps)], trained
 
@@ -129,9 +125,8 @@ class GrpoObjective(OnRollouts):
 
     def plan(self, number: int) -> tuple[list[Kind], list[int]]:
         """Return the kinds of the steps of rollout ``number``, and the trained ones."""
-        s = self.settings
         place = random.Random(key(self.seed, "window", number)).random()
-        return plan_of(s.step, s.steps, s.window, s.window_range, s.trained_share, place)
+        return plan_of(self.settings, place)
 
     def sample(self, batch: Batch, noise: Noise, number: int) -> dict[str, Tensor]:
         """Make samples; keep the states around trained steps and the steps' log-probabilities."""

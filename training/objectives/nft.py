@@ -92,7 +92,7 @@ class NftObjective(OnRollouts):
     def sample(self, batch: Batch, noise: Noise, number: int) -> dict[str, Tensor]:
         """Make samples by the plain sampler; draw the levels and noise that they are seen at."""
         z0 = walk(batch, noise(), self.levels, self.settings.guidance)
-        count = int(self.settings.trained_share * self.settings.steps)
+        count = self.settings.trained_levels
         order = random.Random(key(self.seed, "levels", number))
         levels = torch.tensor(order.sample(list(self.levels[:-1]), count)).expand(len(z0), -1)
         drawn = torch.stack([noise() for _ in range(count)], dim=1)

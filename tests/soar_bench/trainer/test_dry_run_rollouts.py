@@ -17,7 +17,8 @@ REWARDED = {
         # Two steps' samples: the final state, and those around 9 trained steps of 10.
         ("flow-grpo", {"flow_grpo": {"group": 4}}, 1, 16 * (9 + 2)),
         ("flow-grpo", {"flow_grpo": {"group": 4, "window": 3, "step": "cps"}}, 1, 16 * (3 + 2)),
-        ("nft", {"nft": {"group": 4}}, 2, 8 * (10 + 1)),
+        # The final state, and noise for 9 levels.
+        ("nft", {"nft": {"group": 4}}, 2, 8 * (9 + 1)),
     ],
 )
 def test_copies_and_samples_are_counted(method, section, copies, latents, tiny_config, tmp_path):

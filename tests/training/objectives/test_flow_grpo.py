@@ -11,6 +11,7 @@ import torch
 from training.advantages import EPSILON, advantages, combine
 from training.objectives.flow import interpolate, ode_step
 from training.objectives.flow_grpo import clipped_loss, divergence, plan_of, step_of
+from training.sections import FlowGrpo
 
 SHAPE = (2, 4, 4)
 
@@ -115,14 +116,20 @@ def test_the_papers_divergence_is_that_of_two_normals_and_the_codes_lacks_the_st
 def test_a_window_lies_in_the_first_steps_and_the_rest_is_the_sampler():
     seen = set()
     for place in (0.0, 0.3, 0.6, 0.99):
-        kinds, trained = plan_of("cps", 10, 3, 0.5, 0.99, place)
+        kinds, trained = plan_of(FlowGrpo(step="cps", window=3), place)
         assert trained == list(range(trained[0], trained[0] + 3))
         assert trained[-1] < 5
         assert [i for i, kind in enumerate(kinds) if kind == "cps"] == trained
         seen.add(trained[0])
     assert seen == {0, 1, 2}
-    assert plan_of("sde", 10, 0, 0.5, 0.99, 0.5) == (["sde"] * 10, list(range(9)))
-    assert plan_of("cps", 10, 0, 0.5, 1.0, 0.5)[1] == list(range(9)), "its last step has no noise"
+    assert plan_of(FlowGrpo(), 0.5) == (["sde"] * 10, list(range(9)))
+
+
+def test_the_last_step_of_cps_has_no_noise_and_is_not_trained_on():
+    assert plan_of(FlowGrpo(step="cps", trained_share=1.0), 0.5)[1] == list(range(9))
+    last = FlowGrpo(step="cps", window=3, window_range=1.0)
+    assert plan_of(last, 0.999)[1] == [6, 7, 8]
+    assert plan_of(FlowGrpo(window=3, window_range=1.0), 0.999)[1] == [7, 8, 9]
 
 
 def test_advantages_by_hand_with_unscored_and_flat_groups():
