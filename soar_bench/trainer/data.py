@@ -75,7 +75,7 @@ def open_prompts(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None 
     kind = name.partition(":")[0]
     if kind in DISTRIBUTIONS:
         source = open_data(name)
-        captions = [source.caption(i) for i in range(len(source))]  # type: ignore[attr-defined]
+        captions = captions_of(source)
         return _distinct(captions, [_records()[caption] for caption in captions])
     if name in names() or Path(name).suffix.lower() in SUFFIXES:
         try:
@@ -89,7 +89,7 @@ def open_prompts(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None 
             raise no_suite from None
     else:
         source = open_data(name, images, cache)
-    captions = [caption_of(source, i) for i in range(len(source))]
+    captions = captions_of(source)
     return _distinct(captions, [{}] * len(captions))
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from soar_bench.pipelines.loading import load_pipeline
 from soar_bench.trainer.pipeline import BasePipeline
 from training.data import ImageFolder
-from training.data.encoding import encode
+from training.data.encoding import EncodingPlan
 from training.data.order import rows_of_step
 from training.data.views import fit_to
 from training.encoders import Encoders
@@ -105,7 +105,7 @@ def test_encoding_matches_the_pipelines_own(folder, tiny_pipeline):
     pipeline = load_pipeline(tiny_pipeline)
     data = ImageFolder(folder)
     encoders = Encoders(BasePipeline(tiny_pipeline), torch.device("cpu"))
-    encoded = encode(data, encoders, 64, 14, batch_size=2)
+    encoded = EncodingPlan(data, encoders, 64, 14, batch_size=2).make()
     assert encoded.latents[torch.arange(3)].shape == (3, 4, 16, 16)
     assert encoded.captions.tolist() == [0, 1, 0]
     assert len(encoded.prompt_embeds) == 3  # two captions and the empty one

@@ -18,10 +18,10 @@ from soar_bench.pipelines import EMBEDDED
 from soar_bench.pipelines.loading import load_pipeline
 from soar_bench.trainer.pipeline import BasePipeline
 from training import encoders
-from training.cache import Cache, Processes
+from training.cache import ALONE, Cache, Processes
 from training.checkpoint import read_checkpoint
 from training.data import open_listing
-from training.data.encoding import Encoded, encode, encode_for
+from training.data.encoding import Encoded, EncodingPlan, encode_for
 from training.data.views import bucket_sizes
 from training.encoders import Encoders, encode_images, encode_prompts
 from training.types import Images, TrainingError
@@ -50,8 +50,8 @@ def source(tmp_path):
 def made(source, tiny_pipeline, tmp_path):
     """Encodes the source; with a cache unless told otherwise."""
 
-    def make(cache=True, **keywords):
-        return encode(
+    def make(cache=True, processes=ALONE, **keywords):
+        plan = EncodingPlan(
             keywords.pop("source", source),
             keywords.pop("encoders", None) or Encoders(BasePipeline(tiny_pipeline), CPU),
             64,
@@ -60,6 +60,7 @@ def made(source, tiny_pipeline, tmp_path):
             cache=Cache(tmp_path / "cache") if cache else None,
             **keywords,
         )
+        return plan.make(processes)
 
     return make
 
@@ -184,7 +185,7 @@ import torch
 from training.cache import Cache, Processes
 from training.checkpoint import read_checkpoint
 from training.data import open_listing
-from training.data.encoding import encode
+from training.data.encoding import EncodingPlan
 from soar_bench.trainer.pipeline import BasePipeline
 from training.encoders import Encoders
 
@@ -206,10 +207,11 @@ class Counting(Encoders):
         made += len(pixels)
         return super().images(pixels)
 
-found = encode(
-    open_listing(data), Counting(BasePipeline(pipeline), torch.device("cpu")), 64, 14, batch_size=3,
-    cache=Cache(here / "cache"), processes=Processes(rank, 2, wait),
+encoders = Counting(BasePipeline(pipeline), torch.device("cpu"))
+plan = EncodingPlan(
+    open_listing(data), encoders, 64, 14, batch_size=3, cache=Cache(here / "cache")
 )
+found = plan.make(Processes(rank, 2, wait))
 torch.save([found.latents[i] for i in range(len(found.latents))], here / f"{rank}.pt")
 (here / f"{rank}.made").write_text(str(made))
 if rank == 0:

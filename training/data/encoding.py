@@ -137,17 +137,6 @@ def plan_for(
     )
 
 
-def encode(
-    *arguments: Any,
-    processes: Processes = ALONE,
-    progress: Progress = lambda stage, done, total: None,
-    **settings: Any,
-) -> Encoded:
-    """Encode what an :class:`EncodingPlan` of these arguments plans."""
-    plan = EncodingPlan(*arguments, **settings)
-    return plan.make(processes, progress)
-
-
 class EncodingPlan:
     """Every variant of every image (the mean of its latent distribution) and every distinct
     caption once, in shards of which some may be in the cache.
@@ -215,7 +204,11 @@ class EncodingPlan:
             if not file.exists()
         )
 
-    def make(self, processes: Processes, progress: Progress) -> Encoded:
+    def make(
+        self,
+        processes: Processes = ALONE,
+        progress: Progress = lambda stage, done, total: None,
+    ) -> Encoded:
         """Encode what is missing, this process's share of it; return all.
 
         TrainingError, before anything is loaded, if the disk has no room for it.
