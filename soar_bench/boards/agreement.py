@@ -67,31 +67,31 @@ class Agreement:
 def agreements(board: Board) -> Iterator[Agreement]:
     """Yield the agreement of every two judges of right and wrong, entrant by entrant.
 
-    Judges are metrics of two evaluators that have one unit and the values 0 and 1 alone; of each
-    evaluator the first by the record's order. Training seeds are taken together.
+    Judges are two evaluators whose first metrics by the record's order are on the board, are means
+    of tasks, and have one unit and the values 0 and 1 alone. Training seeds are taken together.
     """
     for number, entrant in enumerate(board.entrants):
         runs = [board.scores_of(number, seed) for seed in range(len(entrant.runs))]
-        for first, second in combinations(_judges(entrant.first), 2):
+        judges = [name for name in _judges(entrant.first) if name in board.metrics]
+        for first, second in combinations(judges, 2):
             same_unit = board.metrics[first].unit == board.metrics[second].unit
             parts = [_paired(run.get(first), run.get(second)) for run in runs]
             pairs = pd.concat(parts, ignore_index=True)
             if not same_unit or pairs.empty or not np.isin(pairs[["a", "b"]], (0, 1)).all():
                 continue
             a, b = (pairs[side].to_numpy(bool) for side in ("a", "b"))
-            both, one, other, neither = (
-                int(mask.sum()) for mask in (a & b, a & ~b, ~a & b, ~a & ~b)
-            )
-            apart = pairs[a != b]
-            places = zip(map(str, apart["prompt_id"]), map(int, apart["index"]), strict=True)
-            yield Agreement(entrant.name, first, second, both, one, other, neither, tuple(places))
+            both, only_a, only_b = (int(mask.sum()) for mask in (a & b, a & ~b, ~a & b))
+            neither = len(pairs) - both - only_a - only_b
+            parted = pairs[a != b]
+            places = zip(map(str, parted["prompt_id"]), map(int, parted["index"]), strict=True)
+            counts = both, only_a, only_b, neither
+            yield Agreement(entrant.name, first, second, *counts, tuple(places))
 
 
 def _judges(run: Run) -> list[str]:
-    """Return the first metric of each evaluator that counts tasks."""
-    evaluators = run.record.evaluators.values()
-    named = [next(iter(e.metrics.items())) for e in evaluators]
-    return [name for name, metric in named if metric.aggregate == "task_mean"]
+    """Return the first metric of each evaluator where that is a mean of tasks."""
+    firsts = [next(iter(e.metrics.items())) for e in run.record.evaluators.values()]
+    return [name for name, metric in firsts if metric.aggregate == "task_mean"]
 
 
 def _paired(first: Scores | None, second: Scores | None) -> pd.DataFrame:

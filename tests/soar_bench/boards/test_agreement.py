@@ -39,7 +39,7 @@ class Second(Bright):
 PIXELS = [(200, 200)] * 3 + [(200, 0)] * 2 + [(0, 200), (0, 0), (7, 200)]
 
 
-def run_of(tmp_path, label, seed=0):
+def run_of(tmp_path, label, seed=0, evaluators=(Bright, Second)):
     images = []
     for number, pixels in enumerate(PIXELS):
         image = np.full((4, 4, 3), 10 * number + seed, np.uint8)
@@ -47,7 +47,7 @@ def run_of(tmp_path, label, seed=0):
         images.append(image)
     return sb.score(
         images, [f"prompt {i}" for i in range(len(images))], label=label,
-        metadata=[{"tag": "a"}] * len(images), evaluators=[Bright(), Second()],
+        metadata=[{"tag": "a"}] * len(images), evaluators=[evaluator() for evaluator in evaluators],
         results=tmp_path / "results", cache=tmp_path / "cache",
     )  # fmt: skip
 
@@ -71,3 +71,9 @@ def test_a_comparison_says_how_its_judges_agree(tmp_path):
     assert len(notes) == 2 and "for bright alone" in notes[0]
     assert notes[0] in comparison.to_markdown()
     assert not [n for n in comparison.only(["bright"]).notes if "agree on" in n]
+
+
+def test_a_judge_that_not_all_have_is_left_out(tmp_path):
+    runs = [run_of(tmp_path, "one"), run_of(tmp_path, "other", 1, [Bright])]
+    notes = compare(runs, anyway=True).notes
+    assert notes and not [note for note in notes if "agree on" in note]
