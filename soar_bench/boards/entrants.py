@@ -10,6 +10,7 @@ from soar_bench.core.differences import differences
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import Run
+from soar_bench.records.labels import Named, of_seeds, told_apart
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ def group_seeds(runs: Sequence[Run]) -> list[Entrant]:
     then other pipelines and images, then what stands on one: it was trained, here or elsewhere.
 
     The same checkpoint twice counts once. Runs that were not measured alike are never one entrant.
-    Entrants of one name are told apart by how they were measured, by their step or, if that does
-    not, by a part of their digest. SoarBenchError for two checkpoints of one training and seed,
-    which would pass for two seeds.
+    An entrant has the label that lists show, or its training's name where it has several seeds.
+    Entrants of one name are told apart by how they were measured, then as in lists. SoarBenchError
+    for two checkpoints of one training and seed, which would pass for two seeds.
     """
     several = len({run.board for run in runs}) > 1
     groups: dict[str, dict[str, Run]] = {}
@@ -55,26 +56,28 @@ def group_seeds(runs: Sequence[Run]) -> list[Entrant]:
         group.setdefault(digest, run)
     seeds = {k: tuple(sorted(g.values(), key=lambda r: r.seed or 0)) for k, g in groups.items()}
     names = {key: _name(group) for key, group in seeds.items()}
-    for suffix in (_board, _step, lambda key, run: f" ({key[:6]})")[0 if several else 1 :]:
-        times = Counter(names.values())
-        for key, name in names.items():
-            if times[name] > 1:
-                names[key] = name + suffix(key, seeds[key][0])
-    return [Entrant(names[key], group) for key, group in seeds.items()]
+    times = Counter(names.values())
+    named = [
+        Named(
+            name + _board(seeds[key][0]) if several and times[name] > 1 else name,
+            key,
+            seeds[key][0].training.get("step"),
+        )
+        for key, name in names.items()
+    ]
+    return [
+        Entrant(name, group) for name, group in zip(told_apart(named), seeds.values(), strict=True)
+    ]
 
 
 def _name(seeds: Sequence[Run]) -> str:
-    """Return the runs' name; the training's where each seed has a label of its own."""
-    names = {run.name for run in seeds}
-    return names.pop() if len(names) == 1 else str(seeds[0].training["name"])
+    if seeds[0].imported:
+        return seeds[0].name
+    return of_seeds([run.label for run in seeds], seeds[0].training.get("name", ""))
 
 
-def _board(key: str, run: Run) -> str:
+def _board(run: Run) -> str:
     return f", {run.record.suite.name} under {run.record.protocol.name}"
-
-
-def _step(key: str, run: Run) -> str:
-    return "" if run.imported else f", step {run.training.get('step', 0)}"
 
 
 def mismatches(runs: Sequence[Run]) -> list[str]:

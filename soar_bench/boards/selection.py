@@ -22,31 +22,39 @@ def select_boards(
 
     ``parts`` are the runs of each argument. A folder or checkpoint may have runs of several boards,
     which are then compared one by one; with ``anyway`` all runs are one board. The reference is the
-    entrant of that name, or of the runs that ``find`` gives for it, which then join the others;
-    without it that of the first argument, within a folder a pipeline that others stand on.
+    entrant or the training of that name, or of the runs that ``find`` gives for it, which then join
+    the others; without it that of the first argument, within a folder a pipeline that others stand
+    on.
     SoarBenchError if no board has two entrants, naming why.
     """
     boards = _boards(parts, anyway)
     if reference is None:
         return _with_two(boards, parts)
-    if not any(entrant.name == reference for board in boards for entrant in board):
+    named = [e for board in boards for e in board if e.name == reference]
+    named = named or [e for board in boards for e in _of_training(reference, board)]
+    if named:
+        folders = {run.folder.resolve() for entrant in named for run in entrant.runs}
+    else:
         assert find is not None, "a reference that is no entrant's name is looked up"
         parts = [find(reference), *parts]
         folders = {run.folder.resolve() for run in parts[0]}
         boards = _boards(parts, anyway)
-    else:
-        named = [e for board in boards for e in board if e.name == reference]
-        folders = {run.folder.resolve() for entrant in named for run in entrant.runs}
-    has: list[list[Entrant]] = []
+    with_reference: list[list[Entrant]] = []
     notes = []
     for board in boards:
         board.sort(key=lambda e: folders.isdisjoint(run.folder.resolve() for run in e.runs))
         if folders.isdisjoint(run.folder.resolve() for run in board[0].runs):
             notes.append(f"{_title(board[0])} has no {reference}: left out")
         else:
-            has.append(board)
-    pairs, more = _with_two(has, parts)
+            with_reference.append(board)
+    pairs, more = _with_two(with_reference, parts)
     return pairs, notes + more
+
+
+def _of_training(name: str, board: Sequence[Entrant]) -> list[Entrant]:
+    """Return the entrant of a training's name; none where several are of it."""
+    entrants = [entrant for entrant in board if entrant.first.name == name]
+    return entrants if len(entrants) == 1 else []
 
 
 def _boards(parts: _Parts, anyway: bool) -> list[list[Entrant]]:

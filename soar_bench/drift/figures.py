@@ -7,7 +7,7 @@ pictures, captions and noise. Imports no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from soar_bench.checkpoints import Checkpoint
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.records.labels import Named, of_seeds, told_apart
 from soar_bench.records.run import training_key
 from soar_bench.stats import Estimate, Spread, welch
 
@@ -185,21 +186,19 @@ def entrants(probes: Sequence[Probe]) -> list[ProbeGroup]:
         story = probe.checkpoint.story
         key = training_key(story) if story else probe.checkpoint.digest
         groups.setdefault(key, []).append(probe)
-    firsts = [(group[0].checkpoint, len(group)) for group in groups.values()]
-    names = [str(first.story["name"]) if count > 1 else first.label for first, count in firsts]
-    distinct = _distinct(names, groups)
-    return [ProbeGroup(n, tuple(g)) for n, g in zip(distinct, groups.values(), strict=True)]
+    named = []
+    for key, group in groups.items():
+        story = group[0].checkpoint.story
+        name = of_seeds([probe.checkpoint.label for probe in group], story.get("name", ""))
+        named.append(Named(name, key, story.get("step")))
+    names = told_apart(named)
+    return [ProbeGroup(n, tuple(g)) for n, g in zip(names, groups.values(), strict=True)]
 
 
 def labels(probes: Sequence[Probe]) -> list[str]:
-    """Return the checkpoints' labels, with some of the digest where two are the same."""
+    """Return the checkpoints' labels, told apart as in every list."""
     checkpoints = [probe.checkpoint for probe in probes]
-    return _distinct([c.label for c in checkpoints], [c.digest for c in checkpoints])
-
-
-def _distinct(names: Sequence[str], digests: Iterable[str]) -> list[str]:
-    pairs = zip(names, digests, strict=True)
-    return [n if names.count(n) == 1 else f"{n} {digest[:8]}" for n, digest in pairs]
+    return told_apart([Named(c.label, c.digest, c.story.get("step")) for c in checkpoints])
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -31,6 +31,13 @@ def told_apart(checkpoints: Sequence[Named]) -> list[str]:
     return labels
 
 
+def of_seeds(labels: Sequence[str], training: str) -> str:
+    """Return the name of the seeds of one training: the label that all have, which is that of a
+    single one, or else the training's name.
+    """
+    return labels[0] if len(set(labels)) == 1 else training
+
+
 def _step(checkpoint: Named) -> str:
     return "" if checkpoint.step is None else f", step {checkpoint.step}"
 

@@ -13,6 +13,7 @@ from typing import Any
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import count, encodable
 from soar_bench.records import Run
+from soar_bench.records.labels import told_apart
 from soar_bench.report import (
     curves,
     drift,
@@ -131,12 +132,12 @@ def _content(boards: Sequence[Section], options: Options, observe: Observer) -> 
 
 def _drifts(boards: Sequence[Section], folders: Sequence[Path], options: Options) -> list[Plot]:
     """Return the drift curves of every file, in the colours of the checkpoints on the boards."""
-    series = {
-        run.label: number
-        for board in reversed(boards)
-        for number, entrant in enumerate(board.entrants)
-        for run in entrant.runs
-    }
+    series: dict[str, int] = {}
+    for board in reversed(boards):
+        places = [number for number, e in enumerate(board.entrants) for _ in e.runs]
+        labels = told_apart([run.record.checkpoint.named for run in board.runs])
+        series |= zip(labels, places, strict=True)
+        series |= {entrant.name: number for number, entrant in enumerate(board.entrants)}
     files = dict.fromkeys([*drift.find(folders, options.top), *drift.named(options.drift)])
     return [
         plot

@@ -155,10 +155,10 @@ def test_two_checkpoints_of_one_seed_do_not_pass_for_two_seeds(results):
 
 
 def test_entrants_of_one_name_are_told_apart(tmp_path):
-    write_run(tmp_path, record("a", "a", story("sft", 0, step=200)), scores(0.5))
-    write_run(tmp_path, record("b", "b", story("sft", 0, step=400)), scores(0.5))
+    for digest, step in (("a", 200), ("b", 400)):
+        write_run(tmp_path, record("sft", digest, story("sft", 0, step=step)), scores(0.5))
     assert {e.name for e in group_seeds(read_runs(tmp_path))} == {"sft, step 200", "sft, step 400"}
-    write_run(tmp_path, record("c", "c", story("sft", 0, base="another")), scores(0.5))
+    write_run(tmp_path, record("sft", "c", story("sft", 0, base="another")), scores(0.5))
     names = [e.name for e in group_seeds(read_runs(tmp_path))]
     assert len(set(names)) == 3
 
@@ -232,8 +232,8 @@ def test_the_difference_is_to_the_base_it_was_trained_from(results, tmp_path):
         for line in board.splitlines() if line.startswith("| ") and line[2].isdigit()
     }  # fmt: skip
     assert cells["soar"].startswith("**+0.6")
-    assert cells["x"].startswith("-0.0") or cells["x"].startswith("+0.0")
-    assert cells["y"] == cells["strong"] == cells["shapes"] == "-"
+    assert cells["x-seed0"].startswith("-0.0") or cells["x-seed0"].startswith("+0.0")
+    assert cells["y-seed0"] == cells["strong"] == cells["shapes"] == "-"
 
 
 def test_boards_of_other_settings_are_sections_of_their_own(results, tmp_path):

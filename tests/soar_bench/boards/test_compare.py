@@ -242,10 +242,10 @@ def test_each_is_compared_with_the_first_that_was_named(place):
     first = place("sft0", {"m": [3.0, 4.0, 5.0, 6.0]}, story=story("sft", 0))
     second = place("base", {"m": [1.0, 2.1, 2.9, 4.0]})
     rows = table_of(first, second)
-    assert [row["checkpoint"] for row in rows] == ["sft", "base"]
+    assert [row["checkpoint"] for row in rows] == ["sft0", "base"]
     assert float(rows[1]["difference"]) == pytest.approx(-2.0)
     rows = table_of(place.results)
-    assert [row["checkpoint"] for row in rows] == ["base", "sft"], "in a folder, the untrained"
+    assert [row["checkpoint"] for row in rows] == ["base", "sft0"], "in a folder, the untrained"
 
 
 def test_runs_are_named_by_folder_id_or_label(place):

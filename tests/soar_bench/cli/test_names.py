@@ -6,13 +6,14 @@ import json
 
 import pandas as pd
 import pytest
-from records_by_hand import record, write_run
+from records_by_hand import few_scores, record, write_run
 from typer.testing import CliRunner
 
 from evaluators.geneval import shapes as shapes_geneval
 from evaluators.geneval.evaluator import geneval
 from evaluators.ocr.evaluator import OcrAccuracy
 from soar_bench.boards import group_seeds
+from soar_bench.boards.selection import select_boards
 from soar_bench.cli import app
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import read_runs
@@ -70,6 +71,22 @@ def test_steps_of_one_training_have_their_names_in_lists_and_are_found_by_them(s
     assert run_of_four.training["step"] == 4
     with pytest.raises(SoarBenchError, match="means 3 runs"):
         select(steps, "my-lora-seed42")
+
+
+def test_boards_have_the_names_of_lists(steps):
+    names = [entrant.name for entrant in group_seeds(read_runs(steps))]
+    assert sorted(names) == sorted(entry.label for entry in survey(steps))
+
+
+def test_the_training_of_a_single_seed_is_a_reference_too(tmp_path):
+    runs = []
+    for label, told in (("base", None), ("my-lora-seed42", story(2))):
+        part = {"form": "lora", "base": {"name": "b", "digest": "b"}, "story": told} if told else {}
+        contents = record(label=label, name=label, digest=label, **part)
+        runs.append([write_run(tmp_path, contents, few_scores(0.25, 0.5))])
+    for reference in ("my-lora", "my-lora-seed42"):
+        ((first, second),), _ = select_boards(runs, reference=reference)
+        assert (first.name, second.name) == ("my-lora-seed42", "base")
 
 
 def test_a_label_of_the_users_is_the_name_on_boards(tmp_path):

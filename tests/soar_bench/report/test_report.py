@@ -387,15 +387,16 @@ def test_checkpoints_of_one_training_stand_in_the_order_of_their_steps(tmp_path)
     base = hand_run(tmp_path / "r", None, 0, "base")
     (board,) = sections_of([runs[0], other[0], runs[1], base, other[1], runs[2]])
     assert [entrant.name for entrant in board.entrants] == [
-        "base", "soar, step 30", "soar, step 200", "soar, step 1000", "sft, step 50", "sft, step 60"
+        "base", "soar-seed0, step 30", "soar-seed0, step 200", "soar-seed0, step 1000",
+        "sft-seed0, step 50", "sft-seed0, step 60",
     ]  # fmt: skip
 
 
 def test_checkpoints_whose_names_have_commas_are_listed_without(tmp_path):
-    runs = [hand_run(tmp_path / "r", None, n, f"c{n}", story("sft", 0, n) if n else None,
+    runs = [hand_run(tmp_path / "r", None, n, f"c, {n}", story("sft", 0, n) if n else None,
                      value=constant) for n in range(3)]  # fmt: skip
     says = dict(words.findings(sections_of(runs)[0]))["right"]
-    assert says.endswith(": sft, step 1 and sft, step 2.")
+    assert says.endswith(": c, 1 and c, 2.")
 
 
 @pytest.mark.parametrize("inside", ["", "checkpoint-000040"])
@@ -434,7 +435,10 @@ def test_trainings_of_one_name_are_told_apart(tmp_path):
         said = story("sft", 0, 40)
         said["config"]["lr"] = rate
         folder, _ = trained(tmp_path / str(number), settings=said["config"])
-        runs.append(hand_run(tmp_path / "r", None, number, str(folder), said))
+        run = hand_run(tmp_path / "r", None, number, str(folder), said)
+        checkpoint = run.record.checkpoint.model_copy(update={"label": "sft-seed0"})
+        record = run.record.model_copy(update={"checkpoint": checkpoint})
+        runs.append(dataclasses.replace(run, record=record))
     logs, _ = curves.trainings(runs)
     boards = sections_of(runs)
     assert len({log.name for log in logs}) == 2
@@ -813,7 +817,7 @@ def test_the_command_takes_folders_ids_and_labels(invoke, tmp_path):
     assert "outputs/report/index.html" in done.output
     assert len(data_of(page)["checkpoints"]) == 4
     assert invoke(runs[0].folder, "sft-seed0").exit_code == 0
-    assert [c["name"] for c in data_of(page)["checkpoints"]] == ["base", "sft"]
+    assert [c["name"] for c in data_of(page)["checkpoints"]] == ["base", "sft-seed0"]
 
 
 def test_the_command_says_which_images_are_missing(invoke, tmp_path):
