@@ -61,13 +61,18 @@ def categories(board: Board, column: str, suite: Suite | None = None) -> Categor
     return {text: frozenset(by_text[text]) for text in _ordered(by_text)}
 
 
-def of_boards(boards: Sequence[Board], column: str) -> tuple[list[Categories], list[str]]:
-    """Return the :func:`categories` of each board, and a sentence for each that says why it has
-    none; both are empty where no column is named. SoarBenchError if no board has the column.
+def categories_of_boards(
+    boards: Sequence[Board], column: str
+) -> tuple[list[Categories], list[str]]:
+    """Return the :func:`categories` of each board, and for each a sentence that says why it has
+    none, or an empty one. Without a column no board has any. SoarBenchError if one is named that no
+    board has.
     """
     by_board: list[Categories] = [{} for _ in boards]
     reasons = ["" for _ in boards]
-    for number, board in enumerate(boards) if column else ():
+    if not column:
+        return by_board, reasons
+    for number, board in enumerate(boards):
         try:
             by_board[number] = categories(board, column)
         except SoarBenchError as error:

@@ -11,7 +11,7 @@ import numpy as np
 
 from soar_bench.boards import published
 from soar_bench.boards.board import Board
-from soar_bench.boards.categories import TASK, Categories, of_boards
+from soar_bench.boards.categories import TASK, Categories, categories_of_boards
 from soar_bench.boards.entrants import Entrant, group_seeds
 from soar_bench.core.text import count
 from soar_bench.records import Run, primary_metric
@@ -130,7 +130,7 @@ def standings(runs: Sequence[Run], by: str = "") -> list[Leaderboard]:
         Board.of(sorted(group_seeds(group), key=lambda entrant: entrant.name))
         for group in groups.values()
     ]
-    by_board, notes = of_boards(aligned, by)
+    by_board, notes = categories_of_boards(aligned, by)
     boards = [
         replace(_leaderboard(key, board, by, categories), note=note)
         for key, board, categories, note in zip(groups, aligned, by_board, notes, strict=True)
@@ -181,7 +181,7 @@ def _breakdowns(
 ) -> tuple[tuple[Breakdown, ...], list[list[list[Figure]]]]:
     """Return the breakdowns, and the figures of each by category and entrant."""
     breakdowns, parts = [], []
-    if board.metrics[primary].aggregate == "task_mean" and by not in TASK:
+    if board.metrics[primary].aggregate == "task_mean" and not (categories and by in TASK):
         tables = board.table(primary).by_task()
         breakdowns.append(Breakdown(primary, "task", tuple(tables)))
         parts.append([_values(table, board.metrics[primary]) for table in tables.values()])

@@ -76,13 +76,13 @@ def compare(
     from functools import partial
 
     from soar_bench.boards import compare as compare_board
-    from soar_bench.boards.categories import of_boards
+    from soar_bench.boards.categories import categories_of_boards
     from soar_bench.boards.comparison import board_of
     from soar_bench.boards.selection import select_boards
     from soar_bench.boards.words import line, worse_than
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.files import write_text
-    from soar_bench.output.comparisons import printed, text_of
+    from soar_bench.output.comparisons import print_comparisons, text_of
     from soar_bench.records.folders import find
 
     if not 0 < level < 1:
@@ -96,9 +96,9 @@ def compare(
     look_up = partial(find, results=results)
     entrants, notes = select_boards([look_up(run) for run in runs], anyway, reference, look_up)
     boards = [board_of(of_board) for of_board in entrants]
-    by_board, reasons = of_boards(boards, by)
+    by_board, reasons = categories_of_boards(boards, by)
     notes += dict.fromkeys(filter(None, reasons))
-    whole = [
+    comparisons = [
         compare_board(
             board, level=level, detect=detect, interval=interval, test=test,
             by=by if has_column else "",
@@ -106,17 +106,17 @@ def compare(
         for board, has_column in zip(boards, by_board, strict=True)
     ]  # fmt: skip
     metrics = split(metric)
-    unknown = [name for name in metrics if not any(name in c.board.metrics for c in whole)]
+    unknown = [name for name in metrics if not any(name in c.board.metrics for c in comparisons)]
     if unknown:
-        whole[0].only(unknown)  # refuses them
-    chosen = [(c, [name for name in metrics if name in c.board.metrics]) for c in whole]
+        comparisons[0].only(unknown)  # refuses them
+    chosen = [(c, [name for name in metrics if name in c.board.metrics]) for c in comparisons]
     chosen = [(c, names) for c, names in chosen if names or not metrics]
     shown = [c.only(names) for c, names in chosen]
     form = "json" if as_json else form
     if output_file is not None and form == "terminal":
         form = _form_of(output_file)
     if form == "terminal":
-        printed(shown)
+        print_comparisons(shown)
     elif output_file is None:
         echo(text_of(shown, form), nl=False)
     else:

@@ -21,7 +21,7 @@ def title(comparison: Comparison) -> str:
     return line(f"{record.suite.name} under {record.protocol.name}")
 
 
-def printed(comparisons: Sequence[Comparison]) -> None:
+def print_comparisons(comparisons: Sequence[Comparison]) -> None:
     """Print the comparisons on the terminal, each under its board's name if there are several."""
     console = new_console(highlight=False)
     for number, comparison in enumerate(comparisons):

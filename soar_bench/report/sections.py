@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from soar_bench.boards import Board, Comparison, Entrant, compare, group_seeds
-from soar_bench.boards.categories import of_boards
+from soar_bench.boards.categories import categories_of_boards
 from soar_bench.boards.rows import Row
 from soar_bench.records import Run, metrics_of, primary_metric
 from soar_bench.records.model import MetricRecord, RunRecord
@@ -104,7 +104,7 @@ def sections_of(runs: Sequence[Run], by: str = "") -> list[Section]:
             protocol = f"{protocol} ({seen[names]})"
         board = Board.of(group_seeds(_by_step(group)))
         sections.append(Section(f"b{number}", suite, protocol, board))
-    by_board, notes = of_boards([section.board for section in sections], by)
+    by_board, notes = categories_of_boards([section.board for section in sections], by)
     return [
         replace(section, by=by if categories else "", note=note)
         for section, categories, note in zip(sections, by_board, notes, strict=True)

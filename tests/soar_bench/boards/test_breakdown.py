@@ -157,6 +157,18 @@ def test_tasks_are_a_column_that_needs_no_suite(runs, tmp_path, values):
             assert dataclasses.astuple(figure) == pytest.approx(dataclasses.astuple(same))
 
 
+def test_a_board_without_the_column_keeps_its_tasks(runs, tmp_path, values):
+    """`task` is read from the file: without it the board has what records hold, and says why."""
+    file = tmp_path / "mine.csv"
+    other = write_suite(tmp_path / "other.csv", [("", "1", "easy"), ("", "1", "hard")] * 4)
+    for label, of_label in values.items():
+        write_record(tmp_path / "results", other, label, of_label, "task_mean")
+    file.unlink()
+    mine, whole = standings(read_runs(tmp_path / "results"), "task")
+    assert "no file of prompts" in mine.note and not whole.note
+    assert mine.breakdowns[0].titles == ("easy", "hard")
+
+
 def test_numbers_rise_and_texts_keep_the_suites_order(runs):
     order = list(dict.fromkeys(row.category for row in compare(runs, by="words").parts))
     assert order == ["2", "10"]
