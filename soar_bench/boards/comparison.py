@@ -94,8 +94,9 @@ class Comparison:
         names = list(dict.fromkeys(row.metric for row in self.rows))
         for metric in metrics:
             if metric not in names:
-                names_text = ", ".join(names)
-                raise SoarBenchError(f"there is no metric {metric!r} here: there are {names_text}")
+                raise SoarBenchError(
+                    f"there is no metric {metric!r} here: there are {', '.join(names)}"
+                )
         rows, parts = (
             tuple(row for row in part if not metrics or row.metric in metrics)
             for part in (self.rows, self.parts)
@@ -249,9 +250,8 @@ def compare(
     count the necessary prompts for. ``interval`` is ``analytic`` or ``bootstrap``, ``test`` is
     ``t`` or ``exact`` (sign flips of whole prompts for right and wrong). ``by`` is a column of the
     prompts' metadata, for a breakdown by its values; ``suite`` has them where the runs' suite is
-    neither a named one nor a file. SoarBenchError unless all runs were measured
-    alike (``anyway`` compares the metrics and prompts that all have), or if there is no such
-    column.
+    neither a named one nor a file. SoarBenchError unless all runs were measured alike (``anyway``
+    compares the metrics and prompts that all have), or if there is no such column.
     """
     if isinstance(runs, Board):
         board = runs

@@ -26,9 +26,9 @@ def paper_table(board: Board, rows: Sequence[Row], notes: Sequence[str]) -> str:
     header = ["checkpoint"]
     columns = []
     for metric, of_metric in by_metric.items():
-        any_row = next(iter(of_metric.values()))
-        header.append(latex.escape(f"{words.line(metric)} {words.arrow(any_row)}"))
-        columns.append(_column(list(of_metric.values())))
+        column = list(of_metric.values())
+        header.append(latex.escape(f"{words.line(metric)} {words.arrow(column[0])}"))
+        columns.append(_column(column))
     names = [entrant.name for entrant in board.entrants]
     body = [
         [latex.escape(words.line(name)), *(column[i] for column in columns)]
@@ -70,7 +70,7 @@ def _caption(board: Board, rows: Sequence[Row]) -> str:
     marked = [word for word in _MARKS if any(row.verdict.startswith(word) for row in rows)]
     if marked:
         reference = latex.escape(words.line(board.entrants[0].name))
-        said = " and ".join(f"{_MARKS[word]} significantly {word}" for word in marked)
+        marks = " and ".join(f"{_MARKS[word]} significantly {word}" for word in marked)
         level = f"{100 - 100 * rows[0].level:g}\\%"
-        caption += f" {said} than {reference} ({level}, {latex.escape(words.family(rows))})."
+        caption += f" {marks} than {reference} ({level}, {latex.escape(words.family(rows))})."
     return caption

@@ -10,7 +10,7 @@ from soar_bench.boards.entrants import Entrant
 from soar_bench.boards.rows import ANALYTIC, BOOTSTRAP, TESTS, Row
 from soar_bench.core.text import count
 from soar_bench.stats import Estimate
-from soar_bench.suites.leaks import sentence
+from soar_bench.suites import leaks
 
 #: Ends the name of the t-test where there are several training seeds.
 _SEEDS = " and, where there are several, training seeds"
@@ -112,14 +112,14 @@ def details(row: Row) -> list[str]:
     return parts
 
 
-def leaks(entrants: Sequence[Entrant]) -> list[str]:
+def leak_notes(entrants: Sequence[Entrant]) -> list[str]:
     """Say which entrants were trained on prompts of the suite that they are judged on."""
-    said = (
-        sentence(line(entrant.name), entrant.first.record.suite.name, run.training)
+    sentences = (
+        leaks.sentence(line(entrant.name), entrant.first.record.suite.name, run.training)
         for entrant in entrants
         for run in entrant.runs
     )
-    return [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(filter(None, said))]
+    return [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(filter(None, sentences))]
 
 
 def notes(
@@ -161,7 +161,7 @@ def notes(
         )
     alone = [e for e in entrants if len(e.runs) == 1 and e.first.seed is not None]
     single = "; ".join(line(entrant.name) for entrant in alone)
-    sentences += leaks(entrants)
+    sentences += leak_notes(entrants)
     if single:
         sentences.append(
             f"One training seed only: {single}. What is said holds for these weights, "
@@ -172,9 +172,9 @@ def notes(
 
 def family(rows: Sequence[Row]) -> str:
     """Say which tests are corrected together."""
-    count = max(row.tests for row in rows)
-    if count > 1:
-        return f"corrected for {count} metrics by Holm's method, each checkpoint by itself"
+    tests = max(row.tests for row in rows)
+    if tests > 1:
+        return f"corrected for {tests} metrics by Holm's method, each checkpoint by itself"
     return "each checkpoint by itself"
 
 

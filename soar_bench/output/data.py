@@ -23,6 +23,9 @@ from training.data.records import Fault, Listing, Source, caption_of, key_of, si
 from training.data.views import bucket_of, bucket_sizes
 from training.types import Images
 
+#: Leaks of a suite that are named on a screen.
+_SHOWN = 20
+
 
 def check(
     name: str,
@@ -149,9 +152,6 @@ def check_lines(report: dict[str, Any]) -> Iterator[str]:
         )
     yield f"{report['data']}: {report['records']} records, {verdict}"
 
-
-#: Leaks of a suite that are named on a screen.
-_SHOWN = 20
 
 _RANGES = {
     "width": "width", "height": "height", "width / height": "aspect",

@@ -104,6 +104,7 @@ def effects(board: Section) -> Plot | None:
             axes.set_title(f"{svg.label(metric)} {'↑' if declared.higher_is_better else '↓'}")
             axes.grid(axis="y", visible=False)
             axes.margins(x=0.12)
+            axes.locator_params(axis="x", nbins=5)
             axes.set_ylim(len(entrants) - 0.5, -0.5)
             axes.set_yticks(range(len(entrants)), [svg.label(e.name) for e in entrants])
             axes.tick_params(length=0)
