@@ -56,7 +56,7 @@ def test_the_whole_path_and_again_without_work(small_world, tmp_path):
     assert "sft: train" in seen
     assert "soar: train" in seen
     page = result.leaderboard.read_text()
-    for name in ("shapes", "sft", "soar"):
+    for name in ("shapes", "sft-seed0", "soar-seed0"):
         assert f"| {name} |" in page
     assert "## shapes under shapes" in page
     assert "## shapes-signs under shapes" in page
@@ -66,7 +66,7 @@ def test_the_whole_path_and_again_without_work(small_world, tmp_path):
     said = small_world.words(result)
     assert "shapes_geneval (n = 12): shapes" in said
     assert "ocr_accuracy (n = 2): shapes" in said
-    assert "soar against shapes:" in said
+    assert "soar-seed0 against shapes:" in said
 
     seen.clear()
     again = small_world.quickstart(tmp_path, steps=2, images=1, seed=0, show=show)
