@@ -164,11 +164,13 @@ def generate(
         observe(counter.add(images), len(missing))
 
     with Writer(store) as writer:
+        saved(0)  # so that a speed counts the first batch too
         for batch in mine:
             images, fitting = _sample_in_parts(
                 sampler, [samples[i] for i in batch], seed, fitting, note
             )
-            saved(writer.wait())
+            if number := writer.wait():
+                saved(number)
             writer.begin([(samples[i], images[i - batch.start]) for i in batch if i in missing])
         saved(writer.wait())
     return Made(done, limit)
