@@ -71,7 +71,7 @@ def test_patches_are_those_of_the_models_own_processor(kind, size, folders):
     expected = images(image(*size), return_tensors="np")
     patches, grid = rule_of(kind).patches(image(*size))
     assert [list(grid)] == expected["image_grid_thw"].tolist()
-    assert patches == pytest.approx(expected["pixel_values"], abs=2e-6)
+    assert np.abs(patches - expected["pixel_values"]).max() <= 2e-6
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
