@@ -11,7 +11,7 @@ from PIL import Image
 from records_by_hand import record
 from typer.testing import CliRunner
 
-from soar_bench.boards.words import leaks as told
+from soar_bench.boards.words import leak_notes
 from soar_bench.cli import app
 from soar_bench.suites import get_suite
 from soar_bench.suites.leaks import Index, counts, fold, of_named_suites, sentence
@@ -127,4 +127,4 @@ def test_only_what_is_known_is_told():
     assert sentence("x", "s", {"leaks": {"other": {"captions": 3, "prompts": 1}}}) == ""
     assert sentence("x", "s", {"leaks": {"s": {"captions": 0, "prompts": 0}}}) == ""
     assert "3 captions" in sentence("x", "s", {"leaks": {"s": {"captions": 3, "prompts": 1}}})
-    assert told([]) == [] and record()["checkpoint"]["story"] == {}
+    assert leak_notes([]) == [] and record()["checkpoint"]["story"] == {}
