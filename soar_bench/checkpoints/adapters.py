@@ -171,15 +171,31 @@ def _read_peft(pipeline: Pipeline, folder: Path) -> dict[str, Any]:
             f"{folder} stands on a base that was changed when training began "
             f"(init_lora_weights={start!r}): convert it to an ordinary LoRA with peft first"
         )
+    for key in ("r", "lora_alpha"):
+        if not isinstance(settings.get(key, 8), int | float):
+            raise SoarBenchError(f"{folder / PEFT_CONFIG} states no number as {key}: correct it")
+    if parts := settings.get("modules_to_save"):
+        raise SoarBenchError(
+            f"{folder} has whole layers beside its matrices (modules_to_save: {str(parts)[:80]}): "
+            "merge it into a transformer"
+        )
     file = folder / PEFT_WEIGHTS
     if not file.is_file():
         others = sorted(folder.glob("adapter_model.*"))
         raise convert_first(others[0]) if others else SoarBenchError(f"{file} is missing")
-    check_stored(read_header(file).dtypes, file)
+    check_stored(read_header(file), file)
     tensors = {
         f"{pipeline.denoiser}.{name.removeprefix('base_model.model.')}": wide(tensor)
         for name, tensor in load_file(file).items()
     }
+    with_magnitude = {n.removesuffix(end) for n in tensors for end in _MAGNITUDE if n.endswith(end)}
+    if settings.get("use_dora") and (
+        lacking := sorted({n.removesuffix(_A) for n in tensors if n.endswith(_A)} - with_magnitude)
+    ):
+        raise SoarBenchError(
+            f"{folder} is a DoRA (use_dora) without the magnitudes of {first_few(lacking)}: the "
+            "copy is incomplete"
+        )
     return _only_lora(folder, tensors, (_A, _B, *_MAGNITUDE))
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.temporary import scratch_folder
+from soar_bench.core.text import first_few
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.models import empty_model
 from soar_bench.pipelines.weights import check_values, read_header
@@ -54,6 +55,17 @@ _SD3 = {
 }
 
 
+#: Settings in a header that change the scale of an adapter, and that are not applied from there.
+_NOT_APPLIED = re.compile(
+    r"alpha_pattern|use_dora|(use_)?rs_?lora|(use_)?rank_stabili[sz]ed(_lora)?|scaling|lora_scale",
+    re.IGNORECASE,
+)
+#: An alpha inside a text that is no JSON.
+_ALPHA_IN_TEXT = re.compile(r"(?<!conv_)alpha[\"'\s]*[:=]", re.IGNORECASE)
+#: Keys of kohya's headers that state settings of the adapter.
+_KOHYA_SETTINGS = ("ss_network_alpha", "ss_network_args")
+
+
 @contextmanager
 def as_diffusers(pipeline: Pipeline, file: Path) -> Iterator[tuple[Path, dict[str, float]]]:
     """Yield the file that diffusers is to load, and the alphas that it would not take from it.
@@ -64,15 +76,25 @@ def as_diffusers(pipeline: Pipeline, file: Path) -> Iterator[tuple[Path, dict[st
     from safetensors.torch import load_file, save_file
 
     header = read_header(file)
-    check_values({k: v for k, v in header.dtypes.items() if not k.endswith(".alpha")}, file)
+    check_values(header, file, [name for name in header.dtypes if not name.endswith(".alpha")])
     tensors = load_file(file)
     renamed, alphas = _renamed(pipeline, file, tensors) or (tensors, {})
-    if not any("alpha" in name for name in tensors) and _DIFFUSERS_METADATA not in header.metadata:
-        alphas = {
+    own = {name.removesuffix(".alpha") for name in tensors if name.endswith(".alpha")}
+    lacking = [m[1] for name in tensors if (m := _HALF.fullmatch(name)) and m[1] not in own]
+    if _DIFFUSERS_METADATA in header.metadata:
+        _check_diffusers_metadata(pipeline, header.metadata[_DIFFUSERS_METADATA], renamed, file)
+    elif lacking or not own:
+        stated = {
             component: alpha
             for component in pipeline.models()
             if (alpha := _stated_alpha(header.metadata, component, file)) is not None
         }
+        if own and stated:
+            raise SoarBenchError(
+                f"{file} has an alpha for some layers, not for {first_few(sorted(set(lacking)))}, "
+                "and another in its header: save it in peft's layout or with diffusers"
+            )
+        alphas = alphas if own else stated
         if not alphas and any(name.startswith("base_model.model.") for name in tensors):
             raise SoarBenchError(
                 f"{file} is in peft's layout, in which adapter_config.json states the alpha: put "
@@ -93,23 +115,46 @@ def wide(tensor: Any) -> Any:
     return tensor.float() if tensor.element_size() == 1 else tensor
 
 
+def _check_diffusers_metadata(
+    pipeline: Pipeline, text: str, tensors: Mapping[str, Any], file: Path
+) -> None:
+    """Raise SoarBenchError unless the settings that diffusers takes an adapter's alphas from state
+    them for every part of the pipeline that it changes.
+    """
+    settings = None
+    with suppress(ValueError, RecursionError):
+        settings = json.loads(text)
+    for component in {name.partition(".")[0] for name in tensors} & set(pipeline.models()):
+        needed = {"lora_alpha": int | float, "r": int, "target_modules": list | str}
+        for key, kind in needed.items():
+            key = f"{component}.{key}"
+            if not isinstance(settings, dict) or not isinstance(settings.get(key), kind):
+                raise SoarBenchError(
+                    f"{file} does not state {key} in its header's {_DIFFUSERS_METADATA}, from "
+                    "which its scale comes: save it in peft's layout or with diffusers"
+                )
+
+
 def _stated_alpha(metadata: Mapping[str, str], component: str, file: Path) -> float | None:
     """Return the alpha that a file's header states for a component; None if it states none."""
     general, own = set(), set()
     for key, value in _flat(metadata):
         place, _, last = key.rpartition(".")
-        if str(value).lower() in ("", "none", "null", "false", "{}"):
+        text = str(value)
+        if text.lower() in ("", "none", "null", "false", "{}"):
             continue
-        if last in ("alpha_pattern", "use_rslora", "use_dora"):
+        if _NOT_APPLIED.fullmatch(last):
             raise SoarBenchError(
                 f"{file} states {last} in its header, which is not applied: save it in peft's "
                 "layout or with diffusers"
             )
-        if last.endswith("alpha") and "conv" not in last:
+        if last.lower().endswith("alpha") and "conv" not in last.lower():
             if place == component:
-                own.add(str(value))
+                own.add(text)
             elif not place.startswith(("text_encoder", "transformer", "unet")):
-                general.add(str(value))
+                general.add(text)
+        elif _ALPHA_IN_TEXT.search(text):
+            general.add(f"{key} = {' '.join(text.split())[:60]}")
     stated = own or general
     try:
         numbers = {float(text) for text in stated}
@@ -123,25 +168,25 @@ def _stated_alpha(metadata: Mapping[str, str], component: str, file: Path) -> fl
     return numbers.pop() if numbers else None
 
 
-def _flat(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield a header's keys and values, with those of JSON objects in it.
+def _flat(settings: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield a header's keys and values, with those of JSON objects and lists in it.
 
-    kohya's JSON holds words of captions and no settings.
+    Of kohya's, network arguments are settings; its other JSON holds words of captions.
     """
-    for key, value in metadata.items():
-        if isinstance(value, str) and value.startswith("{") and not key.startswith("ss_"):
-            try:
-                inner = json.loads(value)
-            except (ValueError, RecursionError):
-                continue
-            if key.endswith("_pattern"):
-                yield key, inner
-            else:
-                yield from _flat(inner)
-        elif isinstance(value, dict) and not key.endswith("_pattern"):
-            yield from _flat(value)
-        else:
-            yield key, value
+    if isinstance(settings, str) and settings.lstrip()[:1] in ("{", "["):
+        with suppress(ValueError, RecursionError):
+            settings = json.loads(settings)
+    if key.endswith("_pattern"):
+        yield key, settings
+    elif isinstance(settings, dict):
+        for name, value in settings.items():
+            if not name.startswith("ss_") or name in _KOHYA_SETTINGS:
+                yield from _flat(value, name)
+    elif isinstance(settings, list) and any(isinstance(item, dict) for item in settings):
+        for item in settings:
+            yield from _flat(item, key)
+    else:
+        yield key, settings
 
 
 def _renamed(

@@ -44,7 +44,7 @@ def converted_shapes(pipeline: Pipeline, file: Path) -> dict[str, tuple[int, ...
                 f"{file} is {part} and no {pipeline.denoiser} ({name}): put it into the folder of "
                 "a whole pipeline, and evaluate that"
             )
-    check_stored({name: header.dtypes[name] for name in names}, file)
+    check_stored(header, file, names)
     empty = {name: torch.empty(header.shapes[name], device="meta") for name in names}
     shapes = {name: tuple(t.shape) for name, t in _convert(pipeline, file, empty).items()}
     # Tensors are renamed, cut and joined, and none is lost: the number of values stays.

@@ -169,7 +169,7 @@ def shapes_in(files: Iterable[Path]) -> Shapes:
     shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         header = read_header(file)
-        check_stored(header.dtypes, file)
+        check_stored(header, file)
         shapes |= header.shapes
     return shapes
 

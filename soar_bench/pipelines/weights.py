@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ _SCALES = re.compile(
     r"(^|[._])((weight|input|output)_scale|scale_(weight|input|output|inv)|scaled_fp8|zero_point"
     r"|weight\._(data|scale)|absmax|quant_map|quant_state|comfy_quant|q(weight|zeros)|SCB)"
 )
+#: Keys of a header's free text under which scales stand.
+_STATED_SCALES = re.compile(r"quant|(^|[._])scales?($|[._])", re.IGNORECASE)
 #: Ends of the names of integer tensors that belong to models as they are.
 _INTEGERS = ("position_ids", "position_index", "token_type_ids", "num_batches_tracked")
 #: What a model was wrapped in when it was saved, as it shows in the names of its tensors.
@@ -169,16 +171,22 @@ def read_header(file: Path) -> Header:
     return Header(shapes, dtypes, metadata)
 
 
-def check_values(dtypes: Mapping[str, str], place: Path) -> None:
-    """Raise SoarBenchError if tensors are integers, or 8-bit floats with scales beside them.
+def check_values(header: Header, place: Path, names: Collection[str] | None = None) -> None:
+    """Raise SoarBenchError if tensors are integers, or 8-bit floats with scales anywhere beside.
 
-    By themselves they are other values than the model's.
+    By themselves they are other values than the model's. ``names`` are the tensors that matter, all
+    by default.
     """
+    dtypes = {name: header.dtypes[name] for name in header.dtypes if names is None or name in names}
+    beside = {*header.dtypes} if any(_FLOATS.get(dtype) == 8 for dtype in dtypes.values()) else {}
     faults = [
         name
-        for name, dtype in dtypes.items()
-        if _SCALES.search(name) or (dtype not in _FLOATS and not name.endswith(_INTEGERS))
+        for name in {*dtypes, *beside}
+        if _SCALES.search(name)
+        or (dtypes.get(name, "F32") not in _FLOATS and not name.endswith(_INTEGERS))
     ]
+    if beside:
+        faults += [key for key in header.metadata if _STATED_SCALES.search(key)]
     if faults:
         raise SoarBenchError(
             f"{place} holds quantized weights, whose scales are not applied here "
@@ -187,14 +195,15 @@ def check_values(dtypes: Mapping[str, str], place: Path) -> None:
         )
 
 
-def check_stored(dtypes: Mapping[str, str], place: Path) -> None:
+def check_stored(header: Header, place: Path, names: Collection[str] | None = None) -> None:
     """Raise SoarBenchError if tensors are not a model's weights, by values and names, as they are.
 
-    A wrapper puts its own name before every tensor's.
+    A wrapper puts its own name before every tensor's. ``names`` as of :func:`check_values`.
     """
-    check_values(dtypes, place)
-    prefixes = {match[0] for name in dtypes if (match := _WRAPPED.match(name))}
-    if prefixes and all(map(_WRAPPED.match, dtypes)):
+    check_values(header, place, names)
+    names = header.dtypes.keys() if names is None else names
+    prefixes = {match[0] for name in names if (match := _WRAPPED.match(name))}
+    if prefixes and all(map(_WRAPPED.match, names)):
         raise SoarBenchError(
             f"{place} was saved inside a wrapper (torch.compile, DDP, ComfyUI): remove "
             f"{first_few(sorted(prefixes))} from the names of its tensors"

@@ -456,14 +456,17 @@ def test_quantized_weights_in_one_file_are_refused(tiny_pipeline, transformer, t
     by = tensors[matrix].abs().max() / 448
     eight = {matrix: (tensors[matrix] / by).to(torch.float8_e4m3fn)}
     module = matrix.removesuffix("weight")
-    for more in (
-        eight | {f"{module}scale_weight": by.reshape(1)},
-        eight | {f"{module}weight_scale": by.reshape(1)},
-        {matrix: tensors[matrix].round().to(torch.int8)},
-        {f"{matrix}.absmax": torch.ones(1)},
+    for more, header in (
+        (eight | {f"{module}scale_weight": by.reshape(1)}, None),
+        (eight | {f"{module}weight_scale": by.reshape(1)}, None),
+        (eight | {"weight_scale.all": by.reshape(1)}, None),
+        (eight, {"scales": "{}"}),
+        (eight, {"_quantization_metadata": "{}"}),
+        ({matrix: tensors[matrix].round().to(torch.int8)}, None),
+        ({f"{matrix}.absmax": torch.ones(1)}, None),
     ):
         file = tmp_path / "eight.safetensors"
-        save_file({k: v.contiguous() for k, v in (tensors | more).items()}, file)
+        save_file({k: v.contiguous() for k, v in (tensors | more).items()}, file, header)
         refused("holds quantized weights, whose scales are not applied", file, tiny_pipeline)
 
 

@@ -41,6 +41,9 @@ def scales(pipeline: Path, tensors: dict, folder: Path, **header: str) -> set[fl
         {"transformer.lora_alpha": "8", "text_encoder.lora_alpha": "1"},
         {"ss_network_dim": "2", "ss_network_alpha": "8.0", "ss_tag_frequency": '{"alpha": 3}'},
         {"rank": "2", "network_alpha": "8"},
+        {"Lora_Alpha": "8"},
+        {"config": json.dumps([{"lora_alpha": 8}])},
+        {"ss_network_args": json.dumps({"conv_alpha": "1", "alpha": "8"})},
         {"config": json.dumps({"network": {"linear": 2, "linear_alpha": 8}})},
         {"adapter_config": json.dumps({"r": 2, "lora_alpha": 8, "alpha_pattern": {}})},
         {
@@ -75,12 +78,45 @@ def test_an_alpha_beside_the_matrices_goes_before_the_headers(tiny_pipeline, tmp
         ({"lora_alpha": "8", "network_alpha": "4"}, "states no single alpha in its header .4, 8."),
         ({"lora_alpha": "8", "alpha_pattern": '{"x": 1}'}, "states alpha_pattern in its header"),
         ({"lora_alpha": "8", "use_rslora": "true"}, "states use_rslora in its header"),
+        ({"ss_network_args": '{"rs_lora": "True"}'}, "states rs_lora in its header"),
+        ({"scaling": "4.0"}, "states scaling in its header"),
+        ({"config": "rank: 2\nlora_alpha: 8"}, "no single alpha in its header .config = rank: 2 l"),
+        ({"lora_adapter_metadata": "{"}, "does not state transformer.lora_alpha"),
+        ({"lora_adapter_metadata": '{"lora_alpha": 8}'}, "does not state transformer.lora_alpha"),
+        (
+            {"lora_adapter_metadata": '{"transformer.r": 2, "transformer.lora_alpha": "8"}'},
+            "does not state transformer.lora_alpha in its header's lora_adapter_metadata",
+        ),
     ],
 )
 def test_a_header_that_cannot_be_applied_is_refused(tiny_pipeline, tmp_path, header, sentence):
     file = tmp_path / "style.safetensors"
     save_file(pair(f"transformer.{MODULE}"), file, header)
     refused(sentence, file, tiny_pipeline)
+
+
+def test_an_alpha_of_some_layers_and_another_in_the_header_are_refused(tiny_pipeline, tmp_path):
+    tensors = pair(f"transformer.{MODULE}") | pair(f"transformer.{MODULE[:-1]}k")
+    tensors[f"transformer.{MODULE}.alpha"] = torch.tensor(6.0)
+    save_file(tensors, tmp_path / "style.safetensors", {"lora_alpha": "8"})
+    refused("not for transformer.*to_k, and another", tmp_path / "style.safetensors", tiny_pipeline)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"lora_alpha": "8"}, "states no number as lora_alpha"),
+        ({"use_dora": True}, "without the magnitudes of transformer.*to_q"),
+        ({"modules_to_save": ["proj_out"]}, "whole layers beside its matrices"),
+    ],
+)
+def test_settings_of_pefts_that_cannot_be_applied_are_refused(
+    tiny_pipeline, tmp_path, settings, sentence
+):
+    save_file(pair(f"base_model.model.{MODULE}"), tmp_path / "adapter_model.safetensors")
+    plain = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "target_modules": [MODULE]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(plain | settings))
+    refused(sentence, tmp_path, tiny_pipeline)
 
 
 def test_eight_bit_floats_are_computed_with_in_full(tiny_pipeline, tmp_path):
