@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -100,17 +98,3 @@ def know_code(evaluator: Evaluator, **digests: str) -> None:
     """Make the code part of the identity: who edits a formula may forget to raise the version."""
     own, code = evaluator.identity, {key: digest for key, digest in digests.items() if digest}
     vars(evaluator)["identity"] = lambda: {**own(), **code}
-
-
-def source_digest(kind: type, factory: Any = None) -> str:
-    """Return the SHA-256 of the source of a class, its bases and the function that makes it.
-
-    This package's are left out; empty where there is no source, as in a console.
-    """
-    parts = (*kind.__mro__, *([factory] if inspect.isfunction(factory) else ()))
-    ours = re.compile(r"(builtins|abc|typing)$|evaluators\.")
-    try:
-        sources = [inspect.getsource(part) for part in parts if not ours.match(part.__module__)]
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256("\n".join(sources).encode()).hexdigest() if sources else ""

@@ -32,7 +32,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from evaluators.declaration import NAME, NAME_RULE, fault, know_code, source_digest
+from evaluators.code import digest_class, digest_code, digest_settings
+from evaluators.declaration import NAME, NAME_RULE, fault, know_code
 from evaluators.types import Evaluator, EvaluatorError
 from soar_bench.core.errors import unknown_name
 from soar_bench.core.files import expanded
@@ -181,7 +182,7 @@ def source(evaluator: str | Evaluator) -> tuple[Entry, Callable[[], Evaluator]]:
     if wrong := _wrong_name(entry, evaluator):
         raise EvaluatorError(f"{entry} {wrong}")
     own = copy.copy(evaluator)
-    know_code(own, source=source_digest(kind))
+    know_code(own, source=digest_class(kind), settings=digest_settings(evaluator))
     return entry, partial(copy.copy, own)
 
 
@@ -202,8 +203,8 @@ def make(entry: Entry) -> Evaluator:
         raise EvaluatorError(f"{entry} {wrong}")
     if digest:
         know_code(evaluator, file=digest)
-    elif entry.origin == _LOCAL:
-        know_code(evaluator, source=source_digest(type(evaluator), factory))
+    elif entry.origin != _BUILT_IN:
+        know_code(evaluator, source=digest_class(type(evaluator), factory))
     return evaluator
 
 
@@ -329,7 +330,7 @@ def _factory(entry: Entry) -> tuple[Any, str]:
         digest = ""
     else:
         source = _read(file)
-        digest = hashlib.sha256(source).hexdigest()
+        digest = digest_code({file.resolve(): source}, reloaded=True)
         with _reported(entry, "does not import"):
             module = _import_file(file, source, digest)
         if not attribute:

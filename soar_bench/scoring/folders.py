@@ -19,7 +19,7 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import READABLE, SUFFIXES
 from soar_bench.core.rows import cell_value, is_table, read_rows, read_text, scan_rows
 from soar_bench.core.text import first_few
-from soar_bench.suites.types import PlannedSample, Prompt
+from soar_bench.suites.types import PlannedSample, Prompt, named_texts
 
 #: Endings of images in other formats, which are refused and not passed over.
 _OTHER_SUFFIXES = (".gif", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".ppm")
@@ -319,7 +319,7 @@ def _check_files(folder: Path, rows: Sequence[_Row], images: Sequence[str]) -> N
             f"{len(missing)} of {len(rows)} rows have no image in {folder}: {_few(missing)}"
         )
     # the metadata may name pictures of their own: references, masks
-    named = {Path(v) for row in rows for v in row.metadata.values() if isinstance(v, str)}
+    named = {Path(text) for row in rows for _, text in named_texts(dict(row.metadata))}
     stray = [
         image
         for image in images

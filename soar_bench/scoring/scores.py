@@ -20,7 +20,7 @@ from soar_bench.scoring.inputs import sample_of
 from soar_bench.scoring.judges import Judge, sharing
 from soar_bench.scoring.sets import score_sets, set_keys
 from soar_bench.scoring.turns import Turn
-from soar_bench.suites.types import PlannedSample
+from soar_bench.suites.types import PlannedSample, named_texts
 
 #: Images that an evaluator sees at once.
 BATCH = 64
@@ -52,11 +52,12 @@ def sample_key(sample: PlannedSample, image_digest: str) -> str:
     content of files that the metadata names (a reference image, a mask).
     """
     metadata = dict(sample.prompt.metadata)
-    paths = {name: sample.prompt.file(name) for name in metadata}
-    for name, value in metadata.items():
-        if paths[name] is None and isinstance(value, str) and "." in value:
-            paths[name] = Path(value) if os.path.isfile(value) else None  # noqa: PTH113
-    files = {name: file_digest(path) for name, path in paths.items() if path is not None}
+    paths = sample.prompt.files()
+    for name, text in named_texts(metadata):
+        # a plug-in may open files of other folders by itself
+        if name not in paths and "." in text and os.path.isfile(text):  # noqa: PTH113
+            paths[name] = Path(text)
+    files = {name: file_digest(path) for name, path in paths.items()}
     parts = [image_digest, sample.prompt.text, metadata]
     return digest_of([*parts, files] if files else parts)
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from soar_bench.core.digests import digest_of, file_digest
+
+
+def named_texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts in metadata with their names; ``masks.0`` is in a list, ``a.b`` in an object.
+
+    The value must not contain itself, as no JSON does.
+    """
+    if isinstance(value, str):
+        yield name, value
+        return
+    items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, Mapping) else ()
+    for key, item in enumerate(value) if isinstance(value, list | tuple) else items:
+        yield from named_texts(item, f"{name}.{key}" if name else str(key))
 
 
 @dataclass(frozen=True)
@@ -25,11 +38,19 @@ class Prompt:
     def file(self, name: str) -> Path | None:
         """Return the file inside the folder that metadata name; None if they name none."""
         value = self.metadata.get(name)
-        if not self.folder or not isinstance(value, str) or "." not in value:
+        return self._inside(value) if isinstance(value, str) else None
+
+    def files(self) -> dict[str, Path]:
+        """Return :meth:`file` of all metadata by name, also of texts in lists and objects."""
+        texts = named_texts(self.metadata)
+        return {name: path for name, text in texts if (path := self._inside(text)) is not None}
+
+    def _inside(self, text: str) -> Path | None:
+        if not self.folder or "." not in text:
             return None
         try:
             root = Path(self.folder).resolve()
-            path = (root / value).resolve()
+            path = (root / text).resolve()
             return path if path.is_relative_to(root) and path.is_file() else None
         except (OSError, ValueError):  # a text too long for a path, or with a NUL
             return None
@@ -59,7 +80,7 @@ class Suite:
         the number of images.
         """
         prompts = [[p.id, p.text, dict(p.metadata)] for p in self.prompts]
-        named = [(p.id, n, path) for p in self.prompts for n in p.metadata if (path := p.file(n))]
+        named = [(p.id, *file) for p in self.prompts for file in p.files().items()]
         files = [[id, name, file_digest(path)] for id, name, path in named]
         return digest_of(
             {"seed": self.seed, "prompts": prompts} | ({"files": files} if files else {})

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluators import registry
+from evaluators import code, registry
 from evaluators.declaration import fault
 from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 from evaluators.weights import Weights
@@ -329,6 +329,47 @@ def test_an_edited_file_is_another_evaluator_at_once(local):
     second = registry.create("mine.py")
     assert second.score(half())[0]["c"].value == 0.7
     assert second.identity() != first.identity()
+
+
+@pytest.mark.parametrize("how", ["import half", "from half import HALF", "from . import half"])
+def test_an_edited_helper_is_another_evaluator(local, how, monkeypatch):
+    """A file beside it that it imports, also inside a function; in one process it is refused."""
+    monkeypatch.setattr(code, "_imported", {})
+    local(f"{textwrap.dedent(CONSTANT)}\ndef later():\n    {how}\n")
+    alone = registry.create("mine.py").identity()
+    local("import quarter\nHALF = 0.5", "half.py")
+    first = registry.create("mine.py").identity()
+    local("QUARTER = 0.25", "quarter.py")
+    second = registry.create("mine.py").identity()
+    local("QUARTER = 0.3", "quarter.py")
+    with pytest.raises(EvaluatorError, match=r"quarter\.py was edited after it was imp"):
+        registry.create("mine.py")
+    monkeypatch.setattr(code, "_imported", {})
+    third = registry.create("mine.py").identity()
+    assert len({str(identity) for identity in (alone, first, second, third)}) == 4
+
+
+def test_an_edited_function_beside_a_class_is_another_evaluator(local, monkeypatch):
+    """Of an installed plug-in too, whose package may be there in a version that does not move."""
+    identities = []
+    for value in ("0.5", "0.7"):
+        monkeypatch.setattr(code, "_imported", {})
+        sys.modules.pop("mine", None)
+        local(textwrap.dedent(CONSTANT) + f"\ndef half():\n    return {value}\n")
+        plugged_in = registry.Entry("constant", "mine:Constant", "package mine")
+        identities += [registry.create("mine:Constant").identity()["source"]]
+        assert registry.make(plugged_in).identity()["source"] == identities[-1]
+    assert identities[0] != identities[1]
+
+
+def test_an_object_with_other_settings_is_another_evaluator(local):
+    kind = type(registry.create(str(local(CONSTANT))))
+    identities = []
+    for threshold in (0.5, 0.7):
+        evaluator = kind()
+        evaluator.threshold, evaluator.seen = threshold, []
+        identities.append(registry.source(evaluator)[1]().identity())
+    assert identities[0] != identities[1]
 
 
 def test_dataclasses_work_in_a_local_file(local):

@@ -64,6 +64,47 @@ def test_the_second_picture_is_found_in_the_folder_from_anywhere(folder, tmp_pat
     assert sorted(score(folder, tmp_path).scores()["value"]) == [30, 50]
 
 
+class Darkest(Difference):
+    """Mean difference to the darkest of several pictures, which it opens by itself."""
+
+    inputs = ()
+
+    def score(self, samples):
+        SEEN.append(len(samples))
+        darkest = [min(np.asarray(Image.open(file)).mean() for file in s.metadata["masks"]["all"])
+                   for s in samples]  # fmt: skip
+        return [{"difference": Score(float(s.image.mean() - d))}
+                for s, d in zip(samples, darkest, strict=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["references", "elsewhere"])
+def test_pictures_in_lists_of_the_metadata_decide_a_score(folder, tmp_path, place):
+    if place == "elsewhere":
+        (folder / "references").rename(tmp_path / place)
+    at = folder if place == "references" else tmp_path
+    files = [str(at / place / f"{number}.png") for number in range(2)]
+    lines = [
+        {"file": f"{n}.png", "prompt": f"picture {n}", "masks": {"all": files}} for n in (0, 1)
+    ]
+    lines[0]["near"] = ["references/0.png", "references/1.png"]  # pictures of metadata, not images
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    values = []
+    for level in (10, 70):
+        Image.new("RGB", (8, 8), (level,) * 3).save(files[0])
+        frame = sb.score(folder, folder / "prompts.jsonl", evaluators=[Darkest()],
+                         results=tmp_path / "r", cache=tmp_path / "c").scores()  # fmt: skip
+        values.append(sorted(frame["value"]))
+    assert values == [[90, 90], [50, 50]]
+
+
+def test_a_suite_is_another_one_when_a_picture_in_a_list_changes(folder):
+    file = folder / "suite.jsonl"
+    file.write_text(json.dumps({"prompt": "a", "masks": ["references/0.png"]}) + "\n")
+    before = get_suite(str(file)).digest()
+    Image.new("RGB", (8, 8), (70,) * 3).save(folder / "references" / "0.png")
+    assert get_suite(str(file)).digest() != before
+
+
 @pytest.mark.parametrize("value", ["references/9.png", "../secret.png", 5, None])
 def test_a_reference_that_is_not_there_is_refused_before_anything(folder, tmp_path, value):
     (tmp_path / "secret.png").write_bytes(b"x")
