@@ -4,7 +4,8 @@
 
 One line per environment: seconds and size of the install, how `pip check` and the doctor ended.
 Interrupted, the same command goes on with what is not in the file. `--python` names another
-interpreter, such as python3.12; `--uv` installs with uv, which takes a tenth of the time.
+interpreter, such as python3.12; `--uv` installs with uv, which takes a tenth of the time;
+`--no-golden` leaves the doctor's golden checks out, most of which are of other extras.
 An environment is deleted before the next is made.
 """
 
@@ -35,7 +36,7 @@ def cases() -> list[str]:
     return [*extras, *(f"{name}+{_BESIDE}" for name in extras if name != _BESIDE)]
 
 
-def install(case: str, python: str, uv: bool, place: Path) -> dict[str, Any]:
+def install(case: str, python: str, uv: bool, golden: bool, place: Path) -> dict[str, Any]:
     """Install a case in a new environment; return what was seen."""
     environment = place / "environment"
     interpreter = environment / "bin" / "python"
@@ -66,15 +67,16 @@ def install(case: str, python: str, uv: bool, place: Path) -> dict[str, Any]:
     checked = subprocess.run([*pip, "check", *to], capture_output=True, text=True, check=False)
     seen["pip check"] = (checked.stdout + checked.stderr).strip().splitlines()[-1]
     doctor = subprocess.run(
-        [environment / "bin" / "soar-bench", "doctor", "--json"],
+        [environment / "bin" / "soar-bench", "doctor", "--json",
+         *([] if golden else ["--no-golden"])],
         cwd=place, capture_output=True, text=True, check=False,
     )  # fmt: skip
     findings = json.loads(doctor.stdout)
     broken = [
         f"{f['section']} {f['name']}: {f['text']}" for f in findings if f["state"] == "broken"
     ]
-    golden = [f["name"] for f in findings if f["section"] == "golden" and f["state"] == "ok"]
-    return {**seen, "doctor": doctor.returncode, "broken": broken, "golden": golden}
+    right = [f["name"] for f in findings if f["section"] == "golden" and f["state"] == "ok"]
+    return {**seen, "doctor": doctor.returncode, "broken": broken, "golden": right}
 
 
 def main() -> None:
@@ -82,6 +84,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="?", default=",".join(cases()))
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--uv", action="store_true")
+    parser.add_argument("--golden", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--output", type=Path, default=Path("outputs/extras.jsonl"))
     arguments = parser.parse_args()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +95,7 @@ def main() -> None:
         if (case, arguments.python, installer) in finished:
             continue
         with tempfile.TemporaryDirectory(dir=arguments.output.parent) as place:
-            row = install(case, arguments.python, arguments.uv, Path(place))
+            row = install(case, arguments.python, arguments.uv, arguments.golden, Path(place))
         with arguments.output.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)

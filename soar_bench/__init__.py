@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evaluators.registry import names as list_evaluators
-    from soar_bench.boards.comparison import Comparison, compare
+    from soar_bench.boards.comparing import compare
+    from soar_bench.boards.comparison import Comparison
     from soar_bench.checkpoints import Checkpoint
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.evaluation import evaluate, score
@@ -58,7 +59,7 @@ _LAZY = {
     "Run": ("soar_bench.records", "Run"),
     "SoarBenchError": ("soar_bench.core.errors", "SoarBenchError"),
     "Suite": ("soar_bench.suites.types", "Suite"),
-    "compare": ("soar_bench.boards.comparison", "compare"),
+    "compare": ("soar_bench.boards.comparing", "compare"),
     "evaluate": ("soar_bench.evaluation", "evaluate"),
     "list_evaluators": ("evaluators.registry", "names"),
     "list_suites": ("soar_bench.suites", "names"),

@@ -12,6 +12,7 @@ ANALYTIC, BOOTSTRAP, WILSON = "analytic", "bootstrap", "wilson"
 #: The test of a pair that every page shows, and the one that ``compare`` has besides.
 T_TEST, EXACT = "t", "exact"
 BETTER, WORSE = "better", "worse"
+NO_EVIDENCE = "no evidence of a difference at this size"
 #: Ends the verdict where the two sides were not measured alike.
 NOT_ALIKE = " (not measured alike)"
 #: Meaning of the names of tests.
@@ -117,5 +118,5 @@ def verdict(
     if math.isnan(p_value):
         return "too few prompts or seeds to tell"
     if p_value > 1 - level:
-        return "no evidence of a difference at this size"
+        return NO_EVIDENCE
     return BETTER if (difference.value > 0) == higher_is_better else WORSE

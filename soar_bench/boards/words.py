@@ -123,10 +123,14 @@ def leak_notes(entrants: Sequence[Entrant]) -> list[str]:
 
 
 def notes(
-    rows: Sequence[Row], entrants: Sequence[Entrant], mismatches: Sequence[str], interval: str
+    rows: Sequence[Row],
+    entrants: Sequence[Entrant],
+    mismatches: Sequence[str],
+    interval: str,
+    parts: Sequence[Row] = (),
 ) -> list[str]:
     """Return the notes under the table, a sentence or two each. ``interval`` is the kind of
-    intervals that was asked for.
+    intervals that was asked for, ``parts`` the rows of a breakdown.
     """
     level = 100 * rows[0].level
     sentences = [f"NOT MEASURED ALIKE: {line(sentence)}." for sentence in mismatches]
@@ -152,7 +156,7 @@ def notes(
         sentences.append(
             "A leaderboard's ranks correct for all pairs of its checkpoints instead, in one metric."
         )
-    if any(row.disagrees for row in rows):
+    if any(row.disagrees for row in (*rows, *parts)):
         same = tests == ["t"] and interval == ANALYTIC
         other_test = "" if same else " and not from the same test"
         sentences.append(
@@ -170,11 +174,11 @@ def notes(
     return sentences
 
 
-def family(rows: Sequence[Row]) -> str:
+def family(rows: Sequence[Row], of: str = "metrics") -> str:
     """Say which tests are corrected together."""
     tests = max(row.tests for row in rows)
     if tests > 1:
-        return f"corrected for {tests} metrics by Holm's method, each checkpoint by itself"
+        return f"corrected for {tests} {of} by Holm's method, each checkpoint by itself"
     return "each checkpoint by itself"
 
 

@@ -75,9 +75,8 @@ def compare(
     """
     from functools import partial
 
-    from soar_bench.boards import compare as compare_board
     from soar_bench.boards.categories import categories_of_boards
-    from soar_bench.boards.comparison import board_of
+    from soar_bench.boards.comparing import board_of, compare_board
     from soar_bench.boards.selection import select_boards
     from soar_bench.boards.words import line, worse_than
     from soar_bench.core.errors import SoarBenchError
@@ -101,9 +100,9 @@ def compare(
     comparisons = [
         compare_board(
             board, level=level, detect=detect, interval=interval, test=test,
-            by=by if has_column else "",
+            by=by, by_category=by_category,
         )
-        for board, has_column in zip(boards, by_board, strict=True)
+        for board, by_category in zip(boards, by_board, strict=True)
     ]  # fmt: skip
     metrics = split(metric)
     unknown = [name for name in metrics if not any(name in c.board.metrics for c in comparisons)]

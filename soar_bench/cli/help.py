@@ -14,7 +14,7 @@ _VALUES = {
     "FILE": "config file",
     "FOLDER|FILE": "drift",
     "NAME": "protocol label name split tool",
-    "NAME,...": "suite evaluator metric names against tracker",
+    "NAME,...": "suite evaluator evaluators metric names against tracker",
     "PIPELINE": "base",
     "CHECKPOINT": "checkpoints",
     "ORG/NAME,...": "checkpoint",
@@ -90,7 +90,7 @@ def _value_name(parameter: Any) -> str | None:
         return None
     if kind.is_choice:
         return "|".join(map(str, kind.choices))
-    return _BY_TYPE.get(kind.annotation) or _BY_NAME.get(parameter.name) or "VALUE"
+    return _BY_TYPE.get(kind.annotation) or _BY_NAME.get(parameter.name)
 
 
 def _argument_name(parameter: Any) -> str:

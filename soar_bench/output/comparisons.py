@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import pandas as pd
@@ -57,7 +56,7 @@ def text_of(comparisons: Sequence[Comparison], form: str) -> str:
         for comparison in comparisons:
             record = comparison.board.entrants[0].first.record
             names = {"suite": record.suite.name, "protocol": record.protocol.name}
-            boards.append(names | json.loads(comparison.to_json()))
+            boards.append(names | comparison.to_dict())
         return json_text(boards)
     parts = []
     for comparison in comparisons:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from soar_bench.boards import Board, Comparison, Entrant, compare, group_seeds
-from soar_bench.boards.categories import categories_of_boards
+from soar_bench.boards import Board, Comparison, Entrant, group_seeds
+from soar_bench.boards.categories import Categories, categories_of_boards
+from soar_bench.boards.comparing import compare_board
 from soar_bench.boards.rows import Row
 from soar_bench.records import Run, metrics_of, primary_metric
 from soar_bench.records.model import MetricRecord, RunRecord
@@ -28,6 +29,8 @@ class Section:
     board: Board
     #: the column of the prompts' metadata to break metrics down by; empty without a breakdown
     by: str = ""
+    #: the prompts of each of its values
+    categories: Categories = field(default_factory=dict)
     #: why it lacks the breakdown that was asked for; empty if it does not
     note: str = ""
 
@@ -69,7 +72,7 @@ class Section:
 
     @cached_property
     def _compared(self) -> Comparison:
-        return compare(self.board, by=self.by)
+        return compare_board(self.board, by=self.by, by_category=self.categories)
 
     def value(self, entrant: int, metric: str) -> Value:
         """Return an entrant's value with its interval."""
@@ -106,7 +109,7 @@ def sections_of(runs: Sequence[Run], by: str = "") -> list[Section]:
         sections.append(Section(f"b{number}", suite, protocol, board))
     by_board, notes = categories_of_boards([section.board for section in sections], by)
     return [
-        replace(section, by=by if categories else "", note=note)
+        replace(section, by=by if categories else "", categories=categories, note=note)
         for section, categories, note in zip(sections, by_board, notes, strict=True)
     ]
 

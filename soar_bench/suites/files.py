@@ -102,8 +102,15 @@ def _evaluators(records: Sequence[_Record]) -> tuple[tuple[str, ...], int]:
     for name, fault in faults.items():
         if fault is None:
             return (name,), _GENEVAL_IMAGES
-    # where the objects are known, the fault is another one
-    raise SoarBenchError(min(map(str, faults.values()), key=lambda fault: "unknown class" in fault))
+    nearest = max(classes, key=lambda name: _known(records, classes[name]))
+    raise SoarBenchError(str(faults[nearest]))
+
+
+def _known(records: Sequence[_Record], classes: Sequence[str]) -> int:
+    """Return how many of the objects that records ask for are among ``classes``."""
+    included = [clause for r in records if isinstance(r.metadata["include"], list)
+                for clause in r.metadata["include"] if isinstance(clause, dict)]  # fmt: skip
+    return sum(clause.get("class") in classes for clause in included)
 
 
 def _geneval_fault(records: Sequence[_Record], classes: Sequence[str]) -> str | None:

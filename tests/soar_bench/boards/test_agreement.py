@@ -9,7 +9,7 @@ import soar_bench as sb
 from evaluators import Evaluator, Metric, Score
 from soar_bench.boards.agreement import agreements
 from soar_bench.boards.board import Board
-from soar_bench.boards.comparison import compare
+from soar_bench.boards.comparing import compare
 from soar_bench.boards.entrants import group_seeds
 
 UNIT = "share of images that are right"

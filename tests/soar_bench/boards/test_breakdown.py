@@ -243,7 +243,11 @@ def test_every_form_of_compare_has_the_categories(runs, tmp_path):
     assert contents["by"] == "style" and len(contents["categories"]) == 12
     for form in ("latex", "latex-long"):
         text = printed("compare", results, "--by", "style", "--format", form)
-        assert text.count("\\begin{tabular}") == 2 and "oil" in text
+        assert text.count("\\begin{tabular}") == 3  # all metrics; each of two by style
+        assert ("checkpoint & oil & ink & (none) " in text and "(3, 3, 2 prompts)" in text) == (
+            form == "latex"
+        )
+        assert ("{quality $\\uparrow$, oil: 3 prompts}" in text) == (form == "latex-long")
 
 
 def test_boards_without_the_column_are_shown_and_named(runs, tmp_path):

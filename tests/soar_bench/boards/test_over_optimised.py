@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_compare import place, story  # noqa: F401
 
-from soar_bench.boards.comparison import compare
+from soar_bench.boards.comparing import compare
 from soar_bench.records import read_runs
 
 BASE = np.linspace(0.2, 0.6, 12)

@@ -190,8 +190,9 @@ def test_latex_of_a_metric_whose_less_is_better(place):
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs a TeX")
 def test_latex_compiles(paper, tmp_path):
-    table = invoked(paper, "--format", "latex").stdout
+    tables = [invoked(paper, "--format", form).stdout for form in ("latex", "latex-long")]
     page = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
-    (tmp_path / "t.tex").write_text(page + table + "\\end{document}\n")
+    (tmp_path / "t.tex").write_text(page + "\n".join(tables) + "\\end{document}\n")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "Overfull" not in done.stdout

@@ -79,8 +79,7 @@ def test_every_table_that_is_written_shows_names_as_text(tmp_path, monkeypatch):
     """A checkpoint, a prompt and its id begin as formulas: in no table does a cell."""
     from typer.testing import CliRunner
 
-    from soar_bench.boards.comparison import board_of
-    from soar_bench.boards.comparison import compare as compare_board
+    from soar_bench.boards.comparing import board_of, compare_board
     from soar_bench.boards.selection import select_boards
     from soar_bench.cli.export import app
     from soar_bench.records.folders import find

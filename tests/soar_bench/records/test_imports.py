@@ -11,7 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from soar_bench.boards import Board, compare
+from soar_bench.boards import Board
+from soar_bench.boards.comparing import compare_board
 from soar_bench.boards.entrants import check_measured_alike
 from soar_bench.boards.selection import select_boards
 from soar_bench.boards.standings import standings
@@ -283,7 +284,7 @@ def test_they_can_be_compared_on_the_same_prompts_by_who_insists(tmp_path):
     ours = measured(tmp_path / "results", 0.5)
     theirs = load(tmp_path, of_suite(shapes_signs(), 1.0))
     (entrants,), _ = select_boards([[ours], [theirs]], anyway=True)
-    (value, difference) = compare(Board.in_common(entrants)).rows
+    (value, difference) = compare_board(Board.in_common(entrants)).rows
     assert value.metric == difference.metric == "ocr_accuracy"
     assert difference.difference.value == pytest.approx((29 * 0.5 + 1) / 30)
     assert not difference.alike

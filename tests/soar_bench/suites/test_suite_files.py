@@ -220,6 +220,16 @@ def test_a_malformed_geneval_record_is_refused_at_once(write, change, said):
         get_suite(name)
 
 
+def test_a_typo_is_told_for_the_objects_that_the_file_is_about(write):
+    records = [
+        {"prompt": name, "tag": "single_object", "include": [{"class": name, "count": 1}]}
+        for name in ("circle", "star", "cirle")
+    ]
+    name = write("p.jsonl", lines(*records))
+    with pytest.raises(SoarBenchError, match=r"line 3 has .*'cirle' \(did you mean circle\?\)"):
+        get_suite(name)
+
+
 # Ids
 
 
