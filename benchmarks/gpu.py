@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -43,20 +45,31 @@ def run(name: str, options: argparse.Namespace, seconds: float) -> dict[str, Any
     if options.device == "cpu":
         environment["ACCELERATE_USE_CPU"] = "true"
     failed = ""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=max(seconds, 1), env=environment
+    # Files, since a pipe would stay open as long as anything that the part started.
+    with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=errors, env=environment, start_new_session=True
         )
-        printed = done.stdout
-        if done.returncode:
-            failed = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    except subprocess.TimeoutExpired as late:
-        printed = (late.stdout or b"").decode(errors="replace")
-        failed = f"took more than {seconds:.0f} s"
+        try:
+            process.wait(max(seconds, 1))
+        except subprocess.TimeoutExpired:
+            failed = f"took more than {seconds:.0f} s"
+        finally:  # with all that it started: the next part has the device to itself
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        printed, last = _text(output), _text(errors).strip().splitlines()[-1:]
+    if process.returncode and not failed:
+        failed = last[0] if last else f"exit code {process.returncode}"
     result = _last_figures(printed)
     if failed or not result:
         result["failed"] = failed[:300] or "it printed no figures"
     return {**result, "seconds": round(time.monotonic() - clock, 1)}
+
+
+def _text(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
 
 
 def _last_figures(printed: str) -> dict[str, Any]:

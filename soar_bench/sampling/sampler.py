@@ -196,8 +196,9 @@ class Sampler:
         ]
         self._loaded, self._half = None, ""
         self._borrowed.close()
-        # To look for circles takes as long as a picture or two: only where a model is on one.
-        if any(model() is not None for model in models):
+        # To look for circles takes as long as a picture or two: only where a model is on one, and
+        # is not its owner's.
+        if self._checkpoint.loaded is None and any(model() is not None for model in models):
             gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -6,7 +6,9 @@ import argparse
 import dataclasses
 import json
 import textwrap
+import time
 
+import psutil
 import pytest
 import torch
 
@@ -76,11 +78,24 @@ def test_a_process_that_the_system_killed_did_not_fit(monkeypatch, tmp_path):
     assert train_step.measure("ours", 0, []) == {"fits": False}
 
 
+def _ends(number):
+    """Whether the process ends within seconds; one that nobody has waited for has ended."""
+    for _ in range(50):
+        try:
+            if psutil.Process(number).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def test_a_part_of_the_gpus_table_that_fails_keeps_its_figures(monkeypatch, tmp_path):
     part = tmp_path / "part.py"
     lines = """
-        import sys, time
-        print('{"s/step": 0.5}', flush=True)
+        import subprocess, sys, time
+        child = subprocess.Popen(["sleep", "60"])
+        print('{"s/step": 0.5, "child": %d}' % child.pid, flush=True)
         print('{"s/step": 0.5, "MFU', end="", flush=True)
         time.sleep(60) if "late" in sys.argv else sys.exit("out of luck")
     """
@@ -90,3 +105,4 @@ def test_a_part_of_the_gpus_table_that_fails_keeps_its_figures(monkeypatch, tmp_
     failed, late = gpu.run("steps", options, 60), gpu.run("late", options, 3)
     assert failed["s/step"] == late["s/step"] == 0.5
     assert (failed["failed"], late["failed"]) == ("out of luck", "took more than 3 s")
+    assert all(_ends(figures["child"]) for figures in (failed, late))

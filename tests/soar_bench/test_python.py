@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.evaluation import evaluate, score
 from soar_bench.records import read_run
 from soar_bench.rerun import plan_again
+from soar_bench.sampling import sampler
 
 
 class Brightness(Evaluator):
@@ -190,7 +192,13 @@ def test_a_pipeline_in_memory_makes_the_images_of_its_folder(go, pipeline, tiny_
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_callers_pipeline_and_random_states_are_left_as_they_were(go, pipeline, quick, dtype):
+def test_the_callers_pipeline_and_random_states_are_left_as_they_were(
+    go, pipeline, quick, dtype, monkeypatch
+):
+    def search():
+        raise AssertionError("memory was searched for a pipeline that its owner keeps")
+
+    monkeypatch.setattr(sampler, "gc", SimpleNamespace(collect=search))
     pipeline.transformer.train()
     pipeline.transformer.pos_embed.eval()
     modules = {
