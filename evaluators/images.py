@@ -22,6 +22,8 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 #: Mean and standard deviation of ImageNet, likewise.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+_BICUBIC = Image.Resampling.BICUBIC
+
 #: Function from an image, uint8 RGB [H, W, 3], and a size to a float32 tensor [3, size, size].
 View = Callable[[np.ndarray, int], "torch.Tensor"]
 
@@ -85,7 +87,7 @@ def _resized_crop(
     height, width = _short_side(image.shape[0], image.shape[1], short_side)
     picture = Image.fromarray(image)
     if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        picture = picture.resize((width, height), _BICUBIC)
     halves = ((height - size) / 2, (width - size) / 2)
     top, left = (int(h) if centre == "floor" else round(h) for h in halves)
     return np.asarray(picture)[top : top + size, left : left + size]
@@ -126,13 +128,14 @@ def padded_view(antialias: bool) -> View:
     return view
 
 
-def squashed_view() -> View:
-    """Return CMMD's preprocessing: bicubic resize of the tensor to a square, without anti-aliasing
-    and whatever the picture's ratio of sides.
-    """
+def square_view() -> View:
+    """Return CMMD's preprocessing: the centre square, resized by Pillow's bicubic."""
 
     def view(image: np.ndarray, size: int) -> torch.Tensor:
-        return normalise(_resize(_to_unit(image), size, size, "bicubic", False))
+        side = min(image.shape[:2])
+        top, left = ((length - side) // 2 for length in image.shape[:2])
+        picture = Image.fromarray(image[top : top + side, left : left + side])
+        return normalise(_to_unit(np.asarray(picture.resize((size, size), _BICUBIC))))
 
     return view
 

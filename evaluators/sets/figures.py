@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-#: Rows of a kernel or of distances that are computed at once.
-_ROWS = 1024
+#: Numbers of a kernel or of distances that are computed at once: 32 MB of float64.
+_AT_ONCE = 2**22
 #: Kernel of two arrays of rows, [A, D] and [B, D], as [A, B].
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -27,15 +27,47 @@ def frechet(run: np.ndarray, reference: np.ndarray) -> np.ndarray:
     ``|m - r|^2 + tr(S + R - 2 (S R)^(1/2))`` of means m, r and covariances S, R with divisor N - 1.
     The square root is that of ``A S A`` with ``A = R^(1/2)``, which has the same eigenvalues.
     """
-    x, mean = run.astype(np.float64), run.mean(0, dtype=np.float64)
-    other = reference.astype(np.float64)
-    s, r = np.cov(x, rowvar=False), np.cov(other, rowvar=False)
-    shift, deviations = mean - other.mean(0), x - mean
-    values, vectors = np.linalg.eigh(r)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    return _frechet(run.astype(np.float64), *_mean_and_root(reference))
+
+
+def frechet_infinity(run: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return the Frechet distance of a run of any number of rows like these (FID-infinity: Chong
+    and Forsyth, arXiv 1911.07023): the straight line through the distances of N rows over 1 / N, at
+    1 / N = 0.
+
+    The numbers of rows are N / 2, 2N / 3, 3N / 4 and N. A distance of fewer rows is the mean over
+    leaving out each half, third or quarter in turn, so that all rows have the same part in it and
+    the influences are those of the distance of all. A fixed seed draws the parts, whatever the
+    order of the rows.
+    """
+    x, (mean, root) = run.astype(np.float64), _mean_and_root(reference)
+    rows = _frechet(x, mean, root)
+    by_content = np.lexsort(x.T)
+    drawn = x[by_content[np.random.default_rng(0).permutation(len(x))]]
+    sizes, distances = [float(len(x))], [rows.mean()]
+    for parts in (2, 3, 4):
+        part = np.arange(len(x)) * parts // len(x)
+        left = [drawn[part != i] for i in range(parts)]
+        sizes.append(len(x) * (1 - 1 / parts))
+        distances.append(np.mean([_frechet(rest, mean, root).mean() for rest in left]))
+    _, at_zero = np.polyfit(1 / np.array(sizes), distances, 1)
+    return rows - distances[0] + at_zero
+
+
+def _mean_and_root(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of rows and the square root of their covariance."""
+    x = rows.astype(np.float64)
+    values, vectors = np.linalg.eigh(np.cov(x, rowvar=False))
+    return x.mean(0), (vectors * np.sqrt(values.clip(0))) @ vectors.T
+
+
+def _frechet(x: np.ndarray, reference_mean: np.ndarray, root: np.ndarray) -> np.ndarray:
+    mean = x.mean(0)
+    s, r = np.cov(x, rowvar=False), np.square(root).sum()
+    shift, deviations = mean - reference_mean, x - mean
     values, vectors = np.linalg.eigh(root @ s @ root)
     values = values.clip(0)
-    figure = shift @ shift + np.trace(s) + np.trace(r) - 2 * np.sqrt(values).sum()
+    figure = shift @ shift + np.trace(s) + r - 2 * np.sqrt(values).sum()
     # d tr (A S A)^(1/2) = tr(T dS) / 2 with T = A (A S A)^(-1/2) A, where the root has a slope
     kept = values > values.max(initial=0.0) * 1e-10
     slope = root @ vectors[:, kept]
@@ -82,10 +114,9 @@ def _row_sums(
     x: np.ndarray, y: np.ndarray, kernel: Kernel, without_self: bool = False
 ) -> np.ndarray:
     parts = []
-    for start in range(0, len(x), _ROWS):
-        block = kernel(x[start : start + _ROWS], y)
-        rows = np.arange(len(block))
-        parts.append(block.sum(1) - (block[rows, rows + start] if without_self else 0))
+    for rows in _blocks(x, y):
+        block = kernel(x[rows], y)
+        parts.append(block.sum(1) - (block[np.arange(len(rows)), rows] if without_self else 0))
     return np.concatenate(parts)
 
 
@@ -115,7 +146,7 @@ def manifold(
     covered = recalled = 0.0
     lost = np.zeros(n)
     neighbours = _neighbours(x, k)
-    for block, rows in _blocks(y, x):
+    for block, rows in _distances(y, x):
         hits = block < balls[rows, None]
         inside += hits.sum(0)
         count = hits.sum(1)
@@ -125,8 +156,9 @@ def manifold(
         by_k, by_next = block < radii[:, k], block < radii[:, k + 1]
         holding = by_k.sum(1)
         recalled += (holding > 0).sum()
-        grown = (by_next & ~by_k).astype(np.float32)
-        left = holding[:, None] - by_k + grown @ neighbours
+        left = holding[:, None] - by_k.astype(np.int32)
+        place, grown = np.nonzero(by_next & ~by_k)
+        np.add.at(left, (place[:, None], neighbours[grown]), 1)
         lost += ((holding > 0)[:, None] & (left == 0)).sum(0)
         lost -= ((holding == 0)[:, None] & (left > 0)).sum(0)
     return {
@@ -142,27 +174,33 @@ def _jackknifed(figure: float, lost: np.ndarray) -> np.ndarray:
     return figure + (len(lost) - 1) * (lost - lost.mean())
 
 
-def _blocks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _blocks(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield places of rows of x, so few that a block of them and all of y is bounded."""
+    most = max(_AT_ONCE // len(y), 1)
+    for start in range(0, len(x), most):
+        yield np.arange(start, min(start + most, len(x)))
+
+
+def _distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield distances of some rows of x to all of y, and the places of the rows."""
-    for start in range(0, len(x), _ROWS):
-        rows = np.arange(start, min(start + _ROWS, len(x)))
+    for rows in _blocks(x, y):
         yield np.sqrt(squared_distances(x[rows], y)), rows
 
 
 def _radii(x: np.ndarray, most: int) -> np.ndarray:
     """Return the distance of each row to its 0th to ``most``-th nearest row, itself the 0th."""
     parts = []
-    for block, rows in _blocks(x, x):
+    for block, rows in _distances(x, x):
         block[np.arange(len(rows)), rows] = 0.0  # not the rounding of a difference with itself
-        parts.append(np.partition(block, range(most + 1), axis=1)[:, : most + 1])
+        nearest = np.partition(block, range(most + 1), axis=1)[:, : most + 1]
+        parts.append(nearest.copy())  # a view keeps the block
     return np.concatenate(parts)
 
 
 def _neighbours(x: np.ndarray, most: int) -> np.ndarray:
-    """Return 1 where the column's row is among the ``most`` nearest of the row's, [N, N]."""
-    nearest = np.zeros((len(x), len(x)), np.float32)
-    for block, rows in _blocks(x, x):
+    """Return the places of the ``most`` rows that are nearest to each, [N, most], in no order."""
+    parts = []
+    for block, rows in _distances(x, x):
         block[np.arange(len(rows)), rows] = np.inf
-        columns = np.argpartition(block, most - 1, axis=1)[:, :most]
-        nearest[rows[:, None], columns] = 1
-    return nearest
+        parts.append(np.argpartition(block, most - 1, axis=1)[:, :most].copy())
+    return np.concatenate(parts)

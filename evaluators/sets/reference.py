@@ -15,7 +15,7 @@ import numpy as np
 
 from evaluators import catalogue
 from evaluators.clip import tower
-from evaluators.images import squashed_view
+from evaluators.images import square_view
 from evaluators.sets import dinov2, figures, inception
 from evaluators.types import AT_ONCE, EvaluatorError, Metric, Sample, Score, SetEvaluator
 from evaluators.weights import Weights
@@ -25,8 +25,8 @@ from soar_bench.core.files import expanded, home, replace_atomically
 from soar_bench.core.images import READABLE, READING, SUFFIXES, read_pixels
 
 _FEWEST = figures.NEIGHBOUR + 2
-#: The whole picture, bicubic, without anti-aliasing.
-_CMMD_VIEW = squashed_view()
+#: The centre square, Pillow's bicubic.
+_CMMD_VIEW = square_view()
 
 #: Function from uint8 RGB images [H, W, 3] to features, float [B, D].
 Encoder = Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -123,24 +123,32 @@ class AgainstReference(SetEvaluator):
         return list(self._encoder([sample.image for sample in samples])) if samples else []
 
     @abstractmethod
-    def values(self, run: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
-        """Return each metric's value of each row, [N], whose mean is the figure."""
+    def values(self, run: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray | str]:
+        """Return each metric's value of each row, [N], whose mean is the figure, or why the run has
+        none.
+        """
 
     def score_set(self, rows: Sequence[np.ndarray]) -> list[dict[str, Score]]:
         columns = self.values(np.stack(rows), self._rows)
-        return [{n: Score(float(c[i])) for n, c in columns.items()} for i in range(len(rows))]
+        return [
+            {n: Score(None, c) if isinstance(c, str) else Score(float(c[i]))
+             for n, c in columns.items()}
+            for i in range(len(rows))
+        ]  # fmt: skip
 
 
 _ROW = "An image's value is the figure plus the image's influence on it."
 _ANY = (-float("inf"), float("inf"))
 
 
-def _metric(name: str, unit: str, higher: bool, source: str, description: str) -> Metric:
-    return Metric(name, unit, _ANY, higher, "1", source, f"{description} {_ROW}")
+def _metric(
+    name: str, unit: str, higher: bool, source: str, description: str, version: str = "1"
+) -> Metric:
+    return Metric(name, unit, _ANY, higher, version, source, f"{description} {_ROW}")
 
 
 class Fidelity(AgainstReference):
-    """FID, KID, precision, recall, density and coverage in one network's features."""
+    """FID, FID-infinity, KID, precision, recall, density and coverage in one network's features."""
 
     def __init__(self, name: str, folder: str, weights: tuple[Weights, ...]) -> None:
         super().__init__(folder, weights)
@@ -152,6 +160,9 @@ class Fidelity(AgainstReference):
         self.metrics = (
             _metric(name_of.format("fid"), "squared distance", False, "arXiv 1706.08500",
                     f"Frechet distance of {of} Falls with the number of images."),
+            _metric(name_of.format("fid_infinity"), "squared distance", False, "arXiv 1911.07023",
+                    f"Frechet distance, extrapolated to any number of images, of {of} Needs more "
+                    "than two images per feature."),
             _metric(name_of.format("kid"), "squared MMD", False, "arXiv 1801.01401",
                     f"Unbiased squared MMD under the cubic kernel of {of}"),
             _metric(name_of.format("precision"), "share of images", True, manifold,
@@ -164,9 +175,14 @@ class Fidelity(AgainstReference):
                     f"Reference balls that hold an image of the run, in {of}"),
         )  # fmt: skip
 
-    def values(self, run: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
-        columns = {
+    def values(self, run: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray | str]:
+        images, features = run.shape
+        columns: dict[str, np.ndarray | str] = {
             "fid": figures.frechet(run, reference),
+            "fid_infinity": figures.frechet_infinity(run, reference)
+            if images > 2 * features
+            else f"the run has {images:,} images, and {features:,} features need more than "
+            f"{2 * features:,} for an extrapolation",
             "kid": figures.unbiased_mmd(run, reference, figures.cubic),
             **figures.manifold(run, reference),
         }
@@ -222,7 +238,7 @@ class Cmmd(AgainstReference):
             _metric(self._metric, "1000 squared MMD", False,
                     "arXiv 2401.09603; google-research/cmmd",
                     f"1000 times the squared MMD under a Gaussian kernel of width 10 of "
-                    f"{self.features} embeddings of the run and of {folder}."),
+                    f"{self.features} embeddings of the run and of {folder}.", version="2"),
         )  # fmt: skip
 
     def encoder(self, device: str, dtype: str) -> Encoder:
@@ -230,5 +246,5 @@ class Cmmd(AgainstReference):
         loaded = tower(clip, clip, device, dtype, self.features, self._embedding)
         return lambda images: loaded.embed_images(images, _CMMD_VIEW).numpy()
 
-    def values(self, run: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
+    def values(self, run: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray | str]:
         return {self._metric: 1000 * figures.biased_mmd(run, reference, figures.gaussian)}

@@ -3,14 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from evaluators.images import (
+    CLIP_MEAN,
+    CLIP_STD,
     IMAGENET_MEAN,
     IMAGENET_STD,
     dinov2_view,
     padded_view,
     pillow_view,
+    square_view,
     tensor_view,
 )
 
@@ -122,3 +126,16 @@ def test_dinov2s_view_is_its_processors(size):
     )
     expected = processor(picture(*size), return_tensors="np")["pixel_values"][0]
     assert dinov2_view()(picture(*size), 224).numpy() == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize("size", [(50, 81), (91, 60), (64, 64)])
+def test_cmmd_sees_the_centre_square(size):
+    """google-research/cmmd's reader: crop by Pillow's box, then Pillow's bicubic of the square."""
+    image = picture(*size)
+    height, width = size
+    side = min(size)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = Image.fromarray(image).crop((left, top, left + side, top + side))
+    pixels = np.asarray(square.resize((32, 32), Image.Resampling.BICUBIC), np.float32) / 255
+    expected = (pixels - CLIP_MEAN) / CLIP_STD
+    assert square_view()(image, 32).numpy() == pytest.approx(expected.transpose(2, 0, 1), abs=1e-5)

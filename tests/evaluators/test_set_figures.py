@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,6 +62,77 @@ def test_frechet_of_fewer_images_than_dimensions():
     assert figures.frechet(REFERENCE, REFERENCE).mean() == pytest.approx(0, abs=1e-8)
 
 
+def gaussian_case(images, seed, features=8):
+    """A run of N(m, 1.3 C), a reference whose mean is 0 and covariance C to the last digit, and
+    their Frechet distance |m|^2 + tr C (sqrt(1.3) - 1)^2.
+    """
+    scale = np.sqrt(1 / np.arange(1, features + 1))
+    rows = np.random.default_rng(9).normal(size=(40, features))
+    rows -= rows.mean(0)
+    rows = rows @ np.linalg.inv(np.linalg.cholesky(np.cov(rows, rowvar=False)).T) * scale
+    run = 0.3 * scale + np.random.default_rng(seed).normal(size=(images, features)) * scale * (
+        np.sqrt(1.3)
+    )
+    return run, rows, (scale**2).sum() * (0.09 + (np.sqrt(1.3) - 1) ** 2)
+
+
+def test_frechet_infinity_has_no_bias_where_frechet_has():
+    few, covered = [], 0
+    for seed in range(150):
+        run, reference, truth = gaussian_case(80, seed)
+        rows = figures.frechet_infinity(run, reference)
+        few.append((figures.frechet(run, reference).mean(), rows.mean()))
+        covered += abs(rows.mean() - truth) < 1.99 * rows.std(ddof=1) / np.sqrt(len(rows))
+    biased, unbiased = np.mean(few, 0)
+    error = np.std(few, 0)[1] / np.sqrt(150)
+    assert biased > 1.35 * truth and unbiased == pytest.approx(truth, abs=3 * error)
+    assert 0.9 <= covered / 150 <= 0.98
+    run, reference, truth = gaussian_case(20_000, 1)
+    assert figures.frechet_infinity(run, reference).mean() == pytest.approx(truth, rel=0.05)
+
+
+def test_frechet_infinity_is_a_line_through_frechet_whatever_the_order():
+    run, reference, _ = gaussian_case(24, 0)
+    rows, whole = figures.frechet_infinity(run, reference), figures.frechet(run, reference)
+    assert rows - rows.mean() == pytest.approx(whole - whole.mean())
+    order = np.random.default_rng(2).permutation(24)
+    assert figures.frechet_infinity(run[order], reference) == pytest.approx(rows[order], rel=1e-9)
+    # by hand: least squares over 1 / N of the means over leaving out a part
+    drawn = run[np.lexsort(run.T)][np.random.default_rng(0).permutation(24)]
+    points = [(1 / 24, whole.mean())]
+    for parts in (2, 3, 4):
+        left = [np.concatenate([p for j, p in enumerate(np.split(drawn, parts)) if j != i])
+                for i in range(parts)]  # fmt: skip
+        distances = [figures.frechet(rest, reference).mean() for rest in left]
+        points.append((1 / len(left[0]), np.mean(distances)))
+    x, y = np.array(points).T
+    slope = ((x - x.mean()) @ (y - y.mean())) / ((x - x.mean()) @ (x - x.mean()))
+    assert rows.mean() == pytest.approx(y.mean() - slope * x.mean())
+
+
+def test_frechet_infinity_needs_two_images_per_feature(references, tmp_path):
+    evaluator = evaluator_over("fidelity-dinov2", references, tmp_path)
+    draw = np.random.default_rng(0)
+    evaluator._rows = draw.normal(size=(30, 4))
+    for images, reason in ((8, "8 images, and 4 features need more than 8"), (9, "")):
+        scores = evaluator.score_set(list(draw.normal(size=(images, 4))))
+        assert reason in scores[0]["fid_infinity_dinov2_faces"].unscored
+        assert scores[0]["fid_dinov2_faces"].value is not None
+
+
+def test_figures_of_many_images_fit_in_memory(monkeypatch):
+    """No array has the square of the number of images: of 3,000 that is 36 MB and more."""
+    monkeypatch.setattr(figures, "_AT_ONCE", 2**17)
+    draw = np.random.default_rng(0)
+    run, reference = draw.normal(size=(3000, 3)), draw.normal(size=(200, 3))
+    tracemalloc.start()
+    figures.manifold(run, reference)
+    figures.unbiased_mmd(run, reference, figures.cubic)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 15e6
+
+
 def test_mmd_is_its_definition_and_unbiased_rows_are_the_jackknifes():
     rows = figures.unbiased_mmd(RUN, REFERENCE, figures.cubic)
     pseudo = jackknife(lambda run: mmd_by_definition(run, figures.cubic, True), RUN)
@@ -83,6 +156,17 @@ def test_numbers_of_torch_fidelity():
     values = metric_kid.kid_features_to_metric(*features, **settings)
     ours = figures.unbiased_mmd(RUN, REFERENCE[:60], figures.cubic).mean()
     assert ours == pytest.approx(values["kernel_inception_distance_mean"], rel=1e-6)
+
+
+def test_cmmd_is_its_definition_and_its_packages():
+    """Two rows against one: k(x, x) = 1 on the diagonals, exp(-d^2 / 200) elsewhere."""
+    x, y = np.array([[0.0, 0.0], [0.0, 10.0]]), np.array([[10.0, 0.0]])
+    by_hand = (1 + np.exp(-0.5)) / 2 + 1 - (np.exp(-0.5) + np.exp(-1))
+    assert figures.biased_mmd(x, y, figures.gaussian).mean() == pytest.approx(by_hand)
+    package = pytest.importorskip("clip_mmd.calculation")
+    expected = float(package.mmd(RUN, REFERENCE))
+    ours = 1000 * figures.biased_mmd(RUN, REFERENCE, figures.gaussian).mean()
+    assert ours == pytest.approx(expected, rel=1e-9)
 
 
 def test_features_are_torch_fidelitys(tmp_path, monkeypatch):
@@ -121,7 +205,7 @@ def manifold_by_definition(run, reference=REFERENCE, k=5):
 
 
 def test_the_manifold_is_its_definition_and_follows_the_jackknife(monkeypatch):
-    monkeypatch.setattr(figures, "_ROWS", 33)  # several blocks
+    monkeypatch.setattr(figures, "_AT_ONCE", 33 * 60)  # several blocks
     rows, expected = figures.manifold(RUN, REFERENCE), manifold_by_definition(RUN)
     assert {name: column.mean() for name, column in rows.items()} == pytest.approx(expected)
     for name in ("recall", "coverage"):
