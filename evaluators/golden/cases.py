@@ -21,7 +21,9 @@ from evaluators.clip import Tokenizer
 from evaluators.clipscore import ClipScore
 from evaluators.dpg import DpgBench
 from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
+from evaluators.geneval.detectors.mmdet_backend import MmdetDetector
 from evaluators.geneval.detectors.names import OBJECT_NAMES
+from evaluators.geneval.detectors.types import Detector
 from evaluators.geneval.evaluator import FLOW_GRPO, OFFICIAL, GenEval, GenEvalProtocol
 from evaluators.geneval.vlm import GenEvalVlm
 from evaluators.geneval2 import GenEval2
@@ -149,14 +151,32 @@ def _image_reward(folder: Path) -> Evaluator:
 
 
 def _geneval(protocol: GenEvalProtocol, folder: Path) -> Evaluator:
+    weights = _detector(folder)
+    detector = Mask2FormerSwinS(protocol.channels, "mmdet2", weights, geneval.TINY)
+    return geneval_of(detector, folder, protocol)
+
+
+def _geneval_mmdet(folder: Path) -> Evaluator:
+    detector = MmdetDetector(OFFICIAL.channels, _detector(folder), geneval.TINY)
+    return geneval_of(detector, folder, name="geneval-mmdet")
+
+
+def _detector(folder: Path) -> Weights:
     geneval.write_mask2former(folder / "detector")
-    weights = catalogue.MASK2FORMER.at(folder / "detector")
+    return catalogue.MASK2FORMER.at(folder / "detector")
+
+
+def geneval_of(
+    detector: Detector, folder: Path, protocol: GenEvalProtocol = OFFICIAL, name: str | None = None
+) -> GenEval:
+    """Return GenEval over a detector and a tiny CLIP, which is written into ``folder``."""
     return GenEval(
-        Mask2FormerSwinS(protocol.channels, "mmdet2", weights, geneval.TINY),
+        detector,
         protocol=protocol,
         clip=_clip(folder / "clip"),
         embedding=tiny.EMBEDDING,
         classes=(*OBJECT_NAMES, "circle", "square"),
+        name=name,
     )
 
 
@@ -199,6 +219,7 @@ def _as_it_is(name: str, _folder: Path) -> Evaluator:
 #: them, not loaded.
 TINY: Mapping[str, Callable[[Path], Evaluator]] = {
     **{protocol.name: partial(_geneval, protocol) for protocol in (OFFICIAL, FLOW_GRPO)},
+    "geneval-mmdet": _geneval_mmdet,
     "pickscore": _pickscore,
     **{name: partial(_hps, name) for name in ("hpsv21", "hpsv21-no-antialias")},
     "hpsv21-package": _hps_package,

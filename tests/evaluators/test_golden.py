@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluators import registry
+from evaluators import catalogue, registry
+from evaluators.geneval.detectors.mask2former import Mask2FormerSwinS
 from evaluators.golden import cases
 from evaluators.golden.fill import fill
+from evaluators.golden.geneval import TINY, write_mask2former
 from evaluators.testing import check_evaluator, sample_images
 from evaluators.types import EvaluatorError, Sample, SetEvaluator
 
@@ -39,8 +41,15 @@ def test_an_evaluator_gives_the_recorded_values(name, tmp_path):
 
 
 def test_every_evaluator_has_a_golden_check():
-    # mmdet builds the full model from its own configuration
-    assert set(registry.BUILT_IN) - set(cases.TINY) == {"geneval-mmdet"}
+    assert set(registry.BUILT_IN) == set(cases.TINY)
+
+
+def test_mmdets_recorded_values_are_those_of_its_preprocessing_in_transformers(tmp_path):
+    write_mask2former(tmp_path)
+    weights = catalogue.MASK2FORMER.at(tmp_path)
+    ours = cases.geneval_of(Mask2FormerSwinS("bgr", "mmdet3", weights, TINY), tmp_path)
+    recorded = cases.expected()["geneval-mmdet"]
+    assert cases.difference(ours.metrics, cases.measure(ours), recorded) == ""
 
 
 def test_another_value_is_found(tmp_path):

@@ -46,11 +46,17 @@ class MmdetDetector:
     name = "mmdet"
     comparable = True
 
-    def __init__(self, channels: Channels = "bgr", weights: Weights = MASK2FORMER) -> None:
+    def __init__(
+        self,
+        channels: Channels = "bgr",
+        weights: Weights = MASK2FORMER,
+        architecture: Architecture | None = None,
+    ) -> None:
         if channels not in get_args(Channels):
             raise EvaluatorError(f"channels must be bgr or rgb, not {channels!r}")
         self.channels = channels
         self.weights = (weights,)
+        self.architecture = architecture or Architecture()
         self._model: Any = None
 
     def check(self) -> None:
@@ -79,15 +85,17 @@ class MmdetDetector:
             raise EvaluatorError(f"GenEval's detector runs in float32, not {dtype}")
         weights = self.weights[0]
         file = weights.file(weights.files[0].path)
-        state = to_mmdet3(read_mmdet_checkpoint(file), Architecture(), file)
+        state = to_mmdet3(read_mmdet_checkpoint(file), self.architecture, file)
         do_without_operators()
         mend_torchvision()
         import mmdet
         from mmdet.apis import init_detector
+        from mmengine.config import Config
 
-        config = Path(mmdet.__file__).parent / ".mim" / "configs" / CONFIG
+        config = Config.fromfile(Path(mmdet.__file__).parent / ".mim" / "configs" / CONFIG)
+        config.merge_from_dict(sizes(self.architecture))
         with warnings.catch_warnings(record=True):  # it warns of the weights that come below
-            model = init_detector(str(config), None, device=device)
+            model = init_detector(config, None, device=device)
         computed = {n: t for n, t in model.state_dict().items() if is_computed(n)}
         load_strictly(model, {**computed, **state}, file, "mmdet's Mask2Former")
         self._model = model
@@ -104,6 +112,42 @@ class MmdetDetector:
             result = inference_detector(self._model, np.ascontiguousarray(ordered))
             detected.append(_instances(result.pred_instances.cpu()))
         return detected
+
+
+def sizes(architecture: Architecture) -> dict[str, Any]:
+    """Return the settings of mmdet's configuration that an architecture decides; for the official
+    one they are those that are there.
+    """
+    a, head = architecture, "model.panoptic_head"
+    encoder = f"{head}.pixel_decoder.encoder.layer_cfg"
+    decoder = f"{head}.transformer_decoder.layer_cfg"
+    attention = {"embed_dims": a.channels, "num_heads": a.decoder_heads}
+    settings: dict[str, dict[str, Any]] = {
+        "model.backbone": {
+            "embed_dims": a.embed_dim,
+            "depths": a.depths,
+            "num_heads": a.heads,
+            "window_size": a.window,
+        },
+        head: {
+            "in_channels": list(a.stage_channels()),
+            "feat_channels": a.channels,
+            "out_channels": a.channels,
+            "num_things_classes": a.classes,
+            "num_queries": a.queries,
+            "loss_cls.class_weight": [1.0] * a.classes + [0.1],
+            "pixel_decoder.encoder.num_layers": a.pixel_layers,
+            "pixel_decoder.positional_encoding.num_feats": a.channels // 2,
+            "positional_encoding.num_feats": a.channels // 2,
+            "transformer_decoder.num_layers": a.layers,
+        },
+        f"{encoder}.self_attn_cfg": attention,
+        f"{encoder}.ffn_cfg": {"embed_dims": a.channels, "feedforward_channels": a.pixel_width},
+        f"{decoder}.self_attn_cfg": attention,
+        f"{decoder}.cross_attn_cfg": attention,
+        f"{decoder}.ffn_cfg": {"embed_dims": a.channels, "feedforward_channels": a.width},
+    }
+    return {f"{at}.{name}": v for at, of in settings.items() for name, v in of.items()}
 
 
 def _instances(result: Any) -> list[Instance]:

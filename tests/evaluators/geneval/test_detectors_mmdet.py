@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import sys
 import zlib
 from importlib.machinery import ModuleSpec
@@ -61,6 +62,16 @@ class Found(SimpleNamespace):
         return self
 
 
+class Config:
+    """A configuration that keeps its file and what is put into it."""
+
+    def __init__(self, file):
+        self.file = str(file)
+
+    def merge_from_dict(self, settings):
+        self.settings = settings
+
+
 @pytest.fixture
 def mmdet(monkeypatch, tmp_path):
     """A fake mmdet 3 that keeps what it is called with."""
@@ -85,13 +96,15 @@ def mmdet(monkeypatch, tmp_path):
             )
         )
 
-    modules = {name: ModuleType(name) for name in ("mmengine", "mmcv", "mmdet", "mmdet.apis")}
+    names = ("mmengine", "mmengine.config", "mmcv", "mmdet", "mmdet.apis")
+    modules = {name: ModuleType(name) for name in names}
     for name, module in modules.items():
         module.__spec__ = ModuleSpec(name, None)
         monkeypatch.setitem(sys.modules, name, module)
     modules["mmdet"].__file__ = str(tmp_path / "mmdet" / "__init__.py")
     modules["mmdet"].__path__ = []
-    modules["mmcv"].__path__ = []
+    modules["mmcv"].__path__ = modules["mmengine"].__path__ = []
+    modules["mmengine.config"].Config = SimpleNamespace(fromfile=Config)
     modules["mmdet.apis"].init_detector = init_detector
     modules["mmdet.apis"].inference_detector = inference_detector
     monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
@@ -111,7 +124,8 @@ def test_mmdet_gets_its_own_config_and_every_weight(mmdet, weights):
     detector = MmdetDetector(weights=weights)
     detector.check()
     detector.load("cpu")
-    assert mmdet.config.endswith(
+    assert mmdet.config.settings["model.backbone.embed_dims"] == SIZES.embed_dim
+    assert mmdet.config.file.endswith(
         "/mmdet/.mim/configs/mask2former/mask2former_swin-s-p4-w7-224_8xb2-lsj-50e_coco.py"
     )
     assert mmdet.checkpoint is None  # mmdet would pass over the keys of mmdet 2 in silence
@@ -179,6 +193,18 @@ def test_misuse_is_said_in_one_sentence(weights):
         MmdetDetector(channels="RGB")
     with pytest.raises(EvaluatorError, match="must be loaded"):
         MmdetDetector(weights=weights).detect([np.zeros((4, 4, 3), np.uint8)])
+
+
+def test_the_official_sizes_are_those_of_mmdets_configuration():
+    mmdet = pytest.importorskip("mmdet")
+    from mmengine.config import Config
+
+    file = Path(mmdet.__file__).parent / ".mim" / "configs" / mmdet_backend.CONFIG
+    config, as_published = Config.fromfile(file), Config.fromfile(file)
+    config.merge_from_dict(mmdet_backend.sizes(Architecture()))
+    assert json.dumps(config.to_dict(), sort_keys=True) == json.dumps(
+        as_published.to_dict(), sort_keys=True
+    )
 
 
 @pytest.mark.slow
