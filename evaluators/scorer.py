@@ -6,6 +6,7 @@ and device, and the random number generators. Imports no torch until an evaluato
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -102,9 +103,7 @@ class Scorer:
         """
         import torch
 
-        # New arrays over the same pixels: evaluators may remember an array that they have seen,
-        # and the caller may have written other pixels into it.
-        fresh = [replace(sample, image=sample.image.view()) for sample in samples]
+        fresh = [_guarded(sample) for sample in samples]
         results: list[dict[str, Score]] = []
         # a SetEvaluator sees all images at once, and embeds them in batches of its own
         whole = isinstance(self.evaluator, SetEvaluator)
@@ -122,6 +121,17 @@ class Scorer:
                     )
                 raise
         return results
+
+
+def _guarded(sample: Sample) -> Sample:
+    """Return a sample whose pixels and metadata an evaluator cannot change for others.
+
+    The array is a new one over the same pixels: evaluators may remember an array that they have
+    seen, and the caller may have written other pixels into it.
+    """
+    image = sample.image.view()
+    image.setflags(write=False)
+    return replace(sample, image=image, metadata=copy.deepcopy(dict(sample.metadata)))
 
 
 class BrokenContract(EvaluatorError):

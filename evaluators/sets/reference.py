@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ from evaluators.images import square_view
 from evaluators.sets import dinov2, figures, inception
 from evaluators.types import AT_ONCE, EvaluatorError, Metric, Sample, Score, SetEvaluator
 from evaluators.weights import Weights
-from soar_bench.core.digests import digest_of, file_digest
+from soar_bench.core.digests import digest_of, file_digest, remember
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import expanded, home, replace_atomically
-from soar_bench.core.images import READABLE, READING, SUFFIXES, read_pixels
+from soar_bench.core.images import READABLE, READING, images_in, read_pixels
 
 _FEWEST = figures.NEIGHBOUR + 2
+_READERS = 8
 #: The centre square, Pillow's bicubic.
 _CMMD_VIEW = square_view()
 
@@ -50,13 +52,38 @@ class ReferenceSet:
             raise EvaluatorError(
                 f"there is no folder {self.folder} with reference pictures: name one that exists"
             )
-        files = [f for f in self.folder.rglob("*") if f.suffix.lower() in SUFFIXES]
+        try:
+            files = [self.folder / name for name in images_in(self.folder)]
+        except SoarBenchError as error:
+            raise EvaluatorError(f"the reference set {self.folder}: {error}") from None
+        if no_file := [file for file in files if not file.is_file()]:
+            raise EvaluatorError(f"the reference picture {no_file[0]} is no file: take it away")
         if len(files) < _FEWEST:
             raise EvaluatorError(
                 f"the reference set {self.folder} has {len(files)} pictures ({READABLE}), and "
                 f"{_FEWEST} are the fewest: put the reference pictures there"
             )
-        return sorted(files)
+        return files
+
+    def check(self) -> None:
+        """Read every picture, once as long as none changes. EvaluatorError names one that cannot
+        be read.
+        """
+
+        def read_all() -> str:
+            with ThreadPoolExecutor(_READERS) as pool:
+                for _ in pool.map(self._read, files):
+                    pass
+            return "read"
+
+        files = self.files()
+        remember(f"pictures of {self.folder.resolve()}", files, read_all, READING)
+
+    def _read(self, file: Path) -> np.ndarray:
+        try:
+            return read_pixels(file)[0]
+        except SoarBenchError as error:
+            raise EvaluatorError(f"a reference picture cannot be read: {error}") from None
 
     def digest(self) -> str:
         """Return a digest of the pictures' files, whatever their names and order."""
@@ -77,10 +104,7 @@ class ReferenceSet:
         rows = []
         files = self.files()
         for start in range(0, len(files), AT_ONCE):
-            try:
-                images = [read_pixels(f)[0] for f in files[start : start + AT_ONCE]]
-            except SoarBenchError as error:
-                raise EvaluatorError(f"a reference picture cannot be read: {error}") from None
+            images = [self._read(file) for file in files[start : start + AT_ONCE]]
             rows.append(np.asarray(encoder(images), np.float32))
         features = np.concatenate(rows)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +127,7 @@ class AgainstReference(SetEvaluator):
 
     def check(self) -> None:
         super().check()
-        self.reference.files()
+        self.reference.check()
 
     def identity(self) -> dict[str, str]:
         return {**super().identity(), "reference": self.reference.digest()}

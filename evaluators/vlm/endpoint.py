@@ -60,12 +60,14 @@ class Endpoint:
             raise EvaluatorError(
                 f"no endpoint is named: set {URL} (such as http://localhost:8000/v1) and {MODEL}"
             )
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(url):
             raise EvaluatorError(f"{URL} must be an http address such as http://localhost:8000/v1")
+        parts, key = urlsplit(url), os.environ.get(KEY, "").strip()
         if parts.username or parts.password:
             raise EvaluatorError(f"{URL} must hold no user or password: set {KEY} instead")
-        return cls(url.rstrip("/"), model, os.environ.get(KEY, ""))
+        if not (key.isascii() and key.isprintable()):
+            raise EvaluatorError(f"{KEY} has characters that no key has: set it again")
+        return cls(url.rstrip("/"), model, key)
 
     @property
     def _shown(self) -> str:
@@ -132,6 +134,17 @@ class Endpoint:
         )
 
 
+def _is_address(url: str) -> bool:
+    """Return whether a text is an http address with a host, and a port if it names one."""
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        whole = parts.port != 0 and url.isprintable() and " " not in url
+        return whole and parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
+
+
 def data_url(image: np.ndarray) -> str:
     """Return uint8 RGB [H, W, 3] as a PNG in a ``data:`` address."""
     stream = io.BytesIO()
@@ -153,7 +166,7 @@ def _json(response: httpx2.Response) -> Any:
         )
     try:
         return response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _Again("its answer is no JSON") from None
 
 

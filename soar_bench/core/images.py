@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 READABLE = "PNG, JPEG, WebP or BMP"
 #: Endings of such files; their content says which format they have.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+#: Endings of images in other formats, which are refused and not passed over.
+_OTHER_SUFFIXES = (".gif", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".jp2", ".ppm")
 #: More than this is no picture that a model made, but may fill the memory.
 _MAX_PIXELS = 1 << 26
 _ORIENTATION = 0x0112
@@ -32,6 +35,33 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def images_in(folder: Path) -> list[str]:
+    """Return the names of images at any depth, without hidden files and folders, sorted.
+
+    SoarBenchError for a folder that may not be read, a link to a folder and a name that is no text.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise SoarBenchError(f"{error.filename} cannot be read: {error.strerror}")
+
+    images = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if Path(parent, name).is_symlink():
+                raise SoarBenchError(
+                    f"{Path(parent, name)} is a link to a folder: links are not followed, copy the "
+                    "images there"
+                )
+        for name in names:
+            file = Path(parent, name)
+            if not name.isprintable():  # nor can it be written into a record
+                raise SoarBenchError(f"the name of {str(file)!r} is no text: rename it")
+            if not name.startswith(".") and file.suffix.lower() in SUFFIXES + _OTHER_SUFFIXES:
+                images.append(file.relative_to(folder).as_posix())
+    return sorted(images)
 
 
 def read_pixels(file: Path) -> tuple[np.ndarray, str]:

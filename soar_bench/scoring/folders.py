@@ -16,13 +16,10 @@ from typing import Any
 
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.images import READABLE, SUFFIXES
+from soar_bench.core.images import READABLE, images_in
 from soar_bench.core.rows import cell_value, is_table, read_rows, read_text, scan_rows
 from soar_bench.core.text import first_few
 from soar_bench.suites.types import PlannedSample, Prompt, named_texts
-
-#: Endings of images in other formats, which are refused and not passed over.
-_OTHER_SUFFIXES = (".gif", ".tif", ".tiff", ".avif", ".heic", ".jxl", ".ppm")
 
 #: Names of lists of prompts that are read without being named.
 LISTS = (
@@ -89,7 +86,7 @@ def open_folder(folder: Path, prompts: Path | None = None) -> FolderImages:
         raise SoarBenchError(f"there is no folder of images at {folder}")
     if prompts is not None and not prompts.is_file():
         raise SoarBenchError(f"there is no list of prompts at {prompts}")
-    images = _find_images(folder)
+    images = images_in(folder)
     if not images:
         raise SoarBenchError(f"{folder} holds no images ({READABLE})")
     listed = [prompts] if prompts else [folder / n for n in LISTS if (folder / n).is_file()]
@@ -118,30 +115,6 @@ def open_folder(folder: Path, prompts: Path | None = None) -> FolderImages:
         )
     _check_files(folder, rows, images)
     return _assemble(folder, layout, rows)
-
-
-def _find_images(folder: Path) -> list[str]:
-    """Return the names of images at any depth, without hidden files and folders."""
-
-    def refuse(error: OSError) -> None:
-        raise SoarBenchError(f"{error.filename} cannot be read: {error.strerror}")
-
-    images = []
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in folders:
-            if Path(parent, name).is_symlink():
-                raise SoarBenchError(
-                    f"{Path(parent, name)} is a link to a folder: links are not followed, copy the "
-                    "images there"
-                )
-        for name in names:
-            file = Path(parent, name)
-            if not name.isprintable():  # nor can it be written into a record
-                raise SoarBenchError(f"the name of {str(file)!r} is no text: rename it")
-            if not name.startswith(".") and file.suffix.lower() in SUFFIXES + _OTHER_SUFFIXES:
-                images.append(file.relative_to(folder).as_posix())
-    return sorted(images)
 
 
 def _own(folder: Path, file: Path) -> Path:

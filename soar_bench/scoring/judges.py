@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,7 +55,7 @@ class Judge:
     def can_judge(self, prompt: Prompt) -> bool:
         """Whether images of a prompt can have a score. SoarBenchError if the evaluator fails."""
         try:
-            return self.evaluator.can_judge(prompt.text, prompt.metadata)
+            return self.evaluator.can_judge(prompt.text, copy.deepcopy(dict(prompt.metadata)))
         except Exception as error:  # of a plug-in, on metadata that it did not expect
             raise SoarBenchError(
                 f"the evaluator {self.given} fails on the prompt {prompt.text[:60]!r} and its "

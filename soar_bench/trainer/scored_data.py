@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from PIL import Image
 from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError, unknown_name
-from soar_bench.core.files import replace_folder_atomically, write_text
+from soar_bench.core.files import check_writable, replace_folder_atomically, write_text
 from soar_bench.scoring.judges import Judge, resolve_judges
 from soar_bench.scoring.scores import BATCH, Observer, score_samples
 from soar_bench.suites.types import PlannedSample, Prompt
@@ -53,6 +53,8 @@ class Scored:
     values: Mapping[str, np.ndarray]
     #: by metric: what decides its values, for the provenance of a selection
     versions: Mapping[str, Any]
+    #: metrics of which lower values are better
+    lower_is_better: Collection[str] = ()
 
     def summary(self) -> list[dict[str, Any]]:
         """Return number, unscored ones, mean, deviation and quantiles of each metric."""
@@ -95,8 +97,10 @@ def score_data(
         for judge in judges
         for metric in judge.evaluator.metrics
     }
-    versions = {m.name: _version(judge, m) for judge in judges for m in judge.evaluator.metrics}
-    return Scored(name, source, values, versions)
+    metrics = [(judge, metric) for judge in judges for metric in judge.evaluator.metrics]
+    versions = {metric.name: _version(judge, metric) for judge, metric in metrics}
+    lower = [metric.name for _, metric in metrics if not metric.higher_is_better]
+    return Scored(name, source, values, versions, lower)
 
 
 def _version(judge: Judge, metric: Any) -> dict[str, Any]:
@@ -104,11 +108,13 @@ def _version(judge: Judge, metric: Any) -> dict[str, Any]:
 
 
 def check_output(folder: Path, rule: Mapping[str, float | None]) -> None:
-    """Raise SoarBenchError unless there is one rule, and no such folder."""
-    if sum(value is not None for value in rule.values()) != 1:
-        raise SoarBenchError("give one rule: --at-least, --top-share or --top")
+    """Raise SoarBenchError unless there is one rule, and no such folder, which can be made."""
+    values = [value for value in rule.values() if value is not None]
+    if len(values) != 1 or not np.isfinite(values[0]):
+        raise SoarBenchError("give one rule and a number: --at-least, --top-share or --top")
     if folder.exists():
         raise SoarBenchError(f"{folder} exists already: name another --output, or delete it")
+    check_writable(folder)
 
 
 def chosen(
@@ -120,13 +126,19 @@ def chosen(
 ) -> np.ndarray:
     """Return the records that a rule keeps, in the order of the data: int64 [K].
 
-    One of a threshold, a share of the scored records or their number. Records without a
-    score are never kept; of equal scores the earlier record is.
+    One of a threshold, a share of the scored records or their number; the best are the lowest
+    where the metric says so, and a threshold then is refused. Records without a score are never
+    kept; of equal scores the earlier record is.
     """
     if metric not in scored.values:
         raise unknown_name("metric", metric, list(scored.values))
-    values = scored.values[metric]
-    ranked = np.argsort(-values, kind="stable")  # NaN last
+    values, lower = scored.values[metric], metric in scored.lower_is_better
+    if lower and at_least is not None:
+        raise SoarBenchError(
+            f"{metric} is better the lower it is, so --at-least would keep the worst: give --top "
+            "or --top-share"
+        )
+    ranked = np.argsort(values if lower else -values, kind="stable")  # NaN last
     ranked = ranked[: int((~np.isnan(values)).sum())]
     if at_least is not None:
         ranked = ranked[values[ranked] >= at_least]
@@ -138,7 +150,8 @@ def chosen(
             )
         ranked = ranked[:count]
     if not len(ranked):
-        best = np.nanmax(values) if (~np.isnan(values)).any() else float("nan")
+        scores = values[~np.isnan(values)]
+        best = (scores.min() if lower else scores.max()) if len(scores) else float("nan")
         raise SoarBenchError(
             f"no record is kept: the best {metric} is {best:.4g} of {len(values)} records"
         )

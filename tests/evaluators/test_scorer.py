@@ -169,6 +169,28 @@ def test_pixels_written_into_the_same_array_are_seen(tmp_path):
     assert [s["clipscore"].value for s in scorer.score(samples)] == second.tolist()
 
 
+class Writes(Evaluator):
+    """Writes into the metadata that it is given, and tries it with the pixels."""
+
+    name = "writes"
+    metrics = (Metric("writes", "u", (0.0, 9.0), True, "1", "test", "test"),)
+
+    def score(self, samples):
+        for sample in samples:
+            sample.metadata["list"].append(1)
+            with pytest.raises(ValueError, match="read-only"):
+                sample.image[:] = 0
+        return [{"writes": Score(float(len(sample.metadata["list"])))} for sample in samples]
+
+
+def test_an_evaluator_changes_neither_pixels_nor_metadata_of_its_caller():
+    image, metadata = np.full((8, 8, 3), 7, np.uint8), {"list": []}
+    scorer = evaluators.load(Writes())
+    for _ in range(2):
+        assert scorer([image, image], "a", metadata).tolist() == [1, 1]
+    assert metadata == {"list": []} and image.min() == 7 and image.flags.writeable
+
+
 def test_the_metadata_of_prompts_reaches_the_evaluator():
     scorer = evaluators.load(Red(), device="cpu")
     scorer(list(noise(2)), ["a", "b"], [{"n": 1}, {"n": 2}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 
 import numpy as np
@@ -325,6 +326,25 @@ def test_bad_reference_sets_are_one_sentence(references, tmp_path):
     (references / "0.png").write_bytes(b"no picture")
     with pytest.raises(EvaluatorError, match="a reference picture cannot be read: "):
         evaluator_over("fidelity-dinov2", references, tmp_path).load()
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda file: os.mkfifo(file), "is no file"),
+        (lambda file: file.symlink_to("nowhere"), "is no file"),
+        (lambda file: file.with_suffix("").symlink_to(file.parent), "links are not followed"),
+        (lambda file: file.write_bytes(b"no picture"), "a reference picture cannot be read"),
+        (lambda file: Image.new("L", (8, 8)).save(file.with_suffix(".gif")), "z.gif is no PNG"),
+    ],
+)
+def test_what_is_no_reference_picture_is_told_before_work(references, make, sentence):
+    (references / "._0.png").write_bytes(b"hidden files are none")
+    whole = ReferenceSet(str(references))
+    whole.check()
+    make(references / "z.png")
+    with pytest.raises(EvaluatorError, match=sentence):
+        whole.check()
 
 
 def test_they_are_named_with_their_folder(references):

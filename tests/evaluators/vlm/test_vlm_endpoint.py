@@ -172,6 +172,12 @@ def test_an_endpoint_is_checked_before_the_work(server):
         ("http://localhost:1/v1", "", "no endpoint is named"),
         ("localhost:1", "m", "must be an http address"),
         ("http://me:secret@localhost:1/v1", "m", "must hold no user"),
+        ("http://localhost:x/v1", "m", "must be an http address"),
+        ("http://localhost:99999/v1", "m", "must be an http address"),
+        ("http://[::1/v1", "m", "must be an http address"),
+        ("http://local host/v1", "m", "must be an http address"),
+        ("http://localhost\x1b/v1", "m", "must be an http address"),
+        (f"http://{'a' * 300}/v1", "m", "must be an http address"),
     ],
 )
 def test_the_environment_is_checked(monkeypatch, url, model, words):
@@ -180,6 +186,19 @@ def test_the_environment_is_checked(monkeypatch, url, model, words):
     with pytest.raises(EvaluatorError, match=words) as caught:
         Endpoint.of_environment()
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["secret\x1b", "secret\xfc", "secret\n1"])
+def test_a_key_that_no_header_can_hold_is_told_without_it(monkeypatch, key):
+    """A library would quote it in its error."""
+    for name, value in ((endpoint.URL, "http://localhost:1"), (endpoint.MODEL, "m")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(endpoint.KEY, key)
+    with pytest.raises(EvaluatorError, match=f"{endpoint.KEY} has characters") as caught:
+        Endpoint.of_environment()
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv(endpoint.KEY, "secret\n")  # as a file that holds it ends
+    assert Endpoint.of_environment().key == "secret"
 
 
 def test_the_key_is_in_no_text_of_the_endpoint(monkeypatch):

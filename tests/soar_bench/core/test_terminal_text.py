@@ -13,7 +13,7 @@ from soar_bench.core.terminal import new_console
 from soar_bench.core.text import csv_text, from_csv, printable, printable_lines
 
 #: Red, a window's title, up one line, a C1 control, backspaces, reordered letters, half a pair.
-HOSTILE = "\x1b[31mred\x1b]0;title\x07\x1b[1A\x9b2J\x08\x7f\u202edrawkcab\u2066\ud83d"
+HOSTILE = "\x1b[31mred\x1b]0;title\x07\x1b[1A\x9b2J\x08\x7f\u202edrawkcab\u2066\u200f\u061c\ud83d"
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "a\nb", "a\rb", "a\u2028b", "a\x85b"])

@@ -162,6 +162,14 @@ class Undecided(Judge):
         return bool(metadata["questions"])
 
 
+def test_an_evaluator_that_is_asked_what_it_can_judge_changes_no_metadata():
+    metadata = {"tags": [], "questions": ["?"]}
+    writes = Undecided(None)
+    writes.can_judge = lambda prompt, metadata: metadata["tags"].append("mine") is None
+    assert judges.Judge.of(writes).can_judge(Prompt("a", "a star", metadata))
+    assert metadata["tags"] == []
+
+
 def test_an_evaluator_that_fails_to_say_what_it_can_judge_is_one_sentence():
     judge = judges.Judge.of(Undecided(None))
     assert judge.can_judge(Prompt("p1", "a star", {"questions": ["?"]}))

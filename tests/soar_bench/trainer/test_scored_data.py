@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,9 +47,22 @@ def test_the_rules_by_hand():
         chosen(s, "m", top=5)
     with pytest.raises(SoarBenchError, match="metric"):
         chosen(s, "other", top=1)
-    for rule in ({}, {"top": 1, "at_least": 0.5}):
+    for rule in ({}, {"top": 1, "at_least": 0.5}, {"at_least": np.nan}, {"top_share": np.nan}):
         with pytest.raises(SoarBenchError, match="give one rule"):
             check_output(None, rule)
+
+
+def test_the_best_of_a_metric_of_errors_are_the_lowest():
+    s = replace(scored([0.1, np.nan, 0.9, 0.5]), lower_is_better=["m"])
+    assert chosen(s, "m", top=2).tolist() == [0, 3]
+    assert chosen(s, "m", top_share=0.34).tolist() == [0]
+    with pytest.raises(SoarBenchError, match="--at-least would keep the worst"):
+        chosen(s, "m", at_least=0.5)
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_scored():
+    with pytest.raises(SoarBenchError, match="nothing can be written to /proc/x"):
+        check_output(Path("/proc/x"), {"top": 1})
 
 
 @pytest.fixture()
