@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from soar_bench.boards.board import Board
 from soar_bench.records import Run
-from soar_bench.stats import Scores
+from soar_bench.stats import Scores, over_seeds
 
 #: Images on which judges part that a sentence names.
 _SHOWN = 3
+#: Title of the table of agreements.
+JUDGES = "Images that two judges have right"
 _SAMPLE = ["task", "prompt_id", "index"]
 
 
@@ -32,6 +35,8 @@ class Agreement:
     neither: int
     #: prompt id and index of the images on which they part, in the record's order
     parted: tuple[tuple[str, int], ...]
+    #: 95% interval of the share on which they agree, prompts as clusters; NaN if unknowable
+    interval: tuple[float, float]
 
     @property
     def images(self) -> int:
@@ -51,6 +56,28 @@ class Agreement:
         n, first, second = self.images, self.both + self.only_first, self.both + self.only_second
         chance = (first * second + (n - first) * (n - second)) / n**2
         return (self.share - chance) / (1 - chance) if chance < 1 else float("nan")
+
+    def cells(self) -> dict[str, str]:
+        """Return the row of a table by its titles: images that both, one or neither has right."""
+        low, high = self.interval
+        ends = "" if np.isnan(low) else f" [{low:.1%}, {high:.1%}]"
+        return {
+            "judges": f"{self.first}, {self.second}", "checkpoint": self.entrant,
+            "both": f"{self.both:,}", "first": f"{self.only_first:,}",
+            "second": f"{self.only_second:,}", "neither": f"{self.neither:,}",
+            "agree [95%]": f"{self.share:.1%}{ends}",
+            "kappa": "" if np.isnan(self.kappa) else f"{self.kappa:.2f}",
+        }  # fmt: skip
+
+    def record(self) -> dict[str, Any]:
+        """Return the counts, the shares and every image on which they part; NaN if unknown."""
+        return {
+            "checkpoint": self.entrant, "first": self.first, "second": self.second,
+            "both_right": self.both, "first_alone": self.only_first,
+            "second_alone": self.only_second, "both_wrong": self.neither, "agree": self.share,
+            "agree_low": self.interval[0], "agree_high": self.interval[1], "kappa": self.kappa,
+            "parted": [{"prompt_id": name, "index": index} for name, index in self.parted],
+        }  # fmt: skip
 
     def __str__(self) -> str:
         kappa = "" if np.isnan(self.kappa) else f", kappa {self.kappa:.2f}"
@@ -85,7 +112,9 @@ def agreements(board: Board) -> Iterator[Agreement]:
             parted = pairs[a != b]
             places = zip(map(str, parted["prompt_id"]), map(int, parted["index"]), strict=True)
             counts = both, only_a, only_b, neither
-            yield Agreement(entrant.name, first, second, *counts, tuple(places))
+            agree = [p.assign(value=(p["a"] == p["b"]).astype(float)) for p in parts if len(p)]
+            ends = over_seeds(agree).interval()
+            yield Agreement(entrant.name, first, second, *counts, tuple(places), ends)
 
 
 def _judges(run: Run) -> list[str]:

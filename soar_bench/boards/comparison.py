@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from soar_bench.boards import words
-from soar_bench.boards.agreement import agreements
+from soar_bench.boards.agreement import JUDGES, Agreement, agreements
 from soar_bench.boards.board import Board
 from soar_bench.boards.over_optimised import over_optimised
 from soar_bench.boards.paper_table import long_tables, paper_tables
@@ -57,9 +57,14 @@ class Comparison:
         shown = {row.metric for row in self.rows}
         if shown == set(self.board.metrics):  # otherwise what fell may not be among them
             notes += over_optimised(self.board.entrants, self.rows)
-        pairs = (a for a in agreements(self.board) if {a.first, a.second} <= shown)
-        notes += [words.line(str(agreement)) for agreement in pairs]
+        notes += [words.line(str(agreement)) for agreement in self.agreements]
         return notes + ([words.breakdown(self.by, self.parts)] if self.by else [])
+
+    @property
+    def agreements(self) -> list[Agreement]:
+        """How two judges of right and wrong agree, where the rows have both."""
+        shown = {row.metric for row in self.rows}
+        return [a for a in agreements(self.board) if {a.first, a.second} <= shown]
 
     @property
     def verdicts(self) -> dict[tuple[str, str], str]:
@@ -129,6 +134,10 @@ class Comparison:
             body = [[escape(words.cells(row)[key]) for key in titles] for row in rows]
             right = [i for i, key in enumerate(titles) if key not in _NAMES]
             tables.append(markdown.table([escape(title) for title in titles.values()], body, right))
+        if judges := [agreement.cells() for agreement in self.agreements]:
+            body = [list(map(escape, row.values())) for row in judges]
+            table = markdown.table(list(judges[0]), body, range(2, len(judges[0])))
+            tables.append(f"{JUDGES}:\n\n{table}")
         return "\n".join(tables) + "".join(f"\n{escape(sentence)}\n" for sentence in self.notes)
 
     def to_latex(self, long: bool = False) -> str:
@@ -160,6 +169,8 @@ class Comparison:
         rows, alike = [_record(row) for row in self.rows], not self.mismatches
         head = {"reference": self.reference, "measured_alike": alike, "notes": self.notes}
         head |= {"mismatches": list(self.mismatches), "rows": rows}
+        if judges := [agreement.record() for agreement in self.agreements]:
+            head |= {"agreements": judges}
         if self.by:
             parts = [{"category": row.category, **_record(row)} for row in self.parts]
             head |= {"by": self.by, "categories": parts}

@@ -11,7 +11,7 @@ from soar_bench.boards.words import line
 from soar_bench.core import markdown
 from soar_bench.core.terminal import new_console
 from soar_bench.core.text import csv_text, json_text
-from soar_bench.output.tables import comparison_table
+from soar_bench.output.tables import agreement_table, comparison_table
 
 
 def title(comparison: Comparison) -> str:
@@ -30,6 +30,8 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
         if comparison.parts:
             console.print(f"by {line(comparison.by)}\n", markup=False, style="bold")
             console.print(comparison_table(comparison.parts, console.width))
+        if judges := comparison.agreements:
+            console.print(agreement_table(judges), "")
         for sentence in comparison.notes:
             console.print(sentence, markup=False, style="dim")
 

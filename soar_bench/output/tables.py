@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from soar_bench.boards.agreement import JUDGES, Agreement
 from soar_bench.boards.board import Board
 from soar_bench.boards.entrants import Entrant
 from soar_bench.boards.rows import BETTER, WORSE, Row
@@ -84,6 +86,19 @@ def comparison_table(rows: Sequence[Row], width: int = 80) -> Text:
             below.stylize(f"not dim {style}", _INDENT, _INDENT + len(parts[0]))
         page.append_text(below)
     return page
+
+
+def agreement_table(agreements: Sequence[Agreement]) -> Table:
+    """Return a row per checkpoint and two judges of right and wrong."""
+    table = Table(box=None, pad_edge=False, title=JUDGES, title_justify="left", title_style="bold")
+    rows = [agreement.cells() for agreement in agreements]
+    for number, title in enumerate(rows[0]):
+        names = number < 2
+        justify: Literal["left", "right"] = "left" if names else "right"
+        table.add_column(escape(title), overflow="fold", justify=justify, no_wrap=not names)
+    for row in rows:
+        table.add_row(*(escape(line(text)) for text in row.values()))
+    return table
 
 
 _COLORS = {"ok": "green", "absent": "yellow", "broken": "red"}

@@ -160,6 +160,7 @@ def _section(board: Section, cache: Path) -> dict[str, Any]:
         "findings": words.findings(board),
         "warnings": words.warnings(board),
         "rows": words.table(board),
+        "judges": words.judges(board),
         "tests": words.tests(board),
         "reference": board.entrants[0].name,
         "plots": list(filter(None, drawn)),

@@ -102,7 +102,8 @@ def board_data(
     ``unscored[c][m]`` maps s to the reason; ``images[c][s]`` is [thumbnail, full, width, height],
     a number into ``missing``, or null where the run has no such sample; ``details[c]`` maps s to
     boxes ``b`` ([label, colour, score, left, top, right, bottom]), broken rules ``r``, recognised
-    lines ``t`` and anything else ``o`` ([metric, JSON]).
+    lines ``t`` and anything else ``o`` ([metric, JSON]); ``judges`` are pairs of metrics that
+    judge right and wrong.
     """
     board = gallery.board
     prompts = {
@@ -134,13 +135,15 @@ def board_data(
         binary = binary and list(declared.range) == [0.0, 1.0]
         higher = declared.higher_is_better
         metrics.append({"name": name, "unit": declared.unit, "higher": higher, "binary": binary})
+    names = [metric["name"] for metric in metrics]
+    judges = dict.fromkeys((a.first, a.second) for a in board.agreements)
     return {
         "key": board.key, "suite": board.suite, "protocol": board.protocol, "tasks": tasks,
         "metrics": metrics, "checkpoints": _checkpoints(board, cache),
         "prompts": [[name, text, tasks.index(task)] for name, (text, task) in prompts.items()],
         "samples": [[places[name], number] for name, number in gallery.keys],
         "values": values, "unscored": unscored, "details": details, "images": images,
-        "missing": list(missing),
+        "missing": list(missing), "judges": [list(map(names.index, pair)) for pair in judges],
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from soar_bench.boards import Board, Comparison, Entrant, group_seeds
+from soar_bench.boards.agreement import Agreement, agreements
 from soar_bench.boards.categories import Categories, categories_of_boards
 from soar_bench.boards.comparing import compare_board
 from soar_bench.boards.rows import Row
@@ -43,6 +44,11 @@ class Section:
     def entrants(self) -> tuple[Entrant, ...]:
         """Checkpoints of the board, the base first."""
         return self.board.entrants
+
+    @cached_property
+    def agreements(self) -> list[Agreement]:
+        """How two judges of right and wrong agree, checkpoint by checkpoint."""
+        return list(agreements(self.board))
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from soar_bench.boards.agreement import agreements
 from soar_bench.boards.over_optimised import over_optimised
 from soar_bench.boards.rows import BETTER, TESTS, WORSE, Row
 from soar_bench.boards.words import breakdown, leak_notes
@@ -113,6 +112,19 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def judges(board: Section) -> list[tuple[dict[str, str], str]]:
+    """Return for two judges of right and wrong a row of their table, and the address of the
+    pictures on which they part; empty where they part on none.
+    """
+    places = [name for name, _ in board.metrics]
+    runs = {entrant.name: board.runs.index(entrant.first) for entrant in board.entrants}
+    rows = []
+    for one in board.agreements:
+        query = f"board={board.key}&metric={places.index(one.first)}&a={runs[one.entrant]}"
+        rows.append((one.cells(), f"#gallery?{query}&show=parted" if one.parted else ""))
+    return rows
+
+
 def findings(board: Section) -> list[tuple[str, str]]:
     """Return for each metric what came of the comparison: (metric, sentence)."""
     reference = board.entrants[0].name
@@ -162,7 +174,6 @@ def warnings(board: Section) -> list[str]:
         if row.value.scored and not math.isfinite(row.value_interval[0]):
             notes.append(f"{row.metric}: {row.entrant} has too few prompts for an interval.")
     notes += over_optimised(board.entrants, board.rows)
-    notes += map(str, agreements(board.board))
     trained = [e for e in board.entrants if e.runs[0].seed is not None]
     if trained and all(len(e.runs) == 1 for e in trained):
         notes.append(

@@ -205,6 +205,7 @@ class Gallery {
     const names = data.checkpoints.map((one, i) => [i, one.name]);
     options("a", names, state.a);
     options("b", names, state.b);
+    byId("parted").hidden = !data.judges.length;
     byId("show").value = state.show;
     byId("sort").value = state.sort;
     byId("size").value = String(state.size);
@@ -334,6 +335,14 @@ class Gallery {
     return this.data.unscored.some((of) => String(sample) in of[metric]);
   }
 
+  /** Whether the two judges of a's image part; the pair of the metric that is chosen, if it has one. */
+  parted(sample) {
+    const { judges } = this.data;
+    const pair = judges.find((one) => one.includes(this.state.metric)) ?? judges[0] ?? [];
+    const [first, second] = pair.map((metric) => this.data.values[this.state.a][metric][sample]);
+    return (first ?? null) !== null && (second ?? null) !== null && first !== second;
+  }
+
   select() {
     const { data, state } = this;
     const words = state.q.toLowerCase().split(/\s+/).filter((word) => word);
@@ -348,6 +357,7 @@ class Gallery {
       losses: (sample) => (this.gain(sample) ?? 0) < 0,
       ties: (sample) => this.gain(sample) === 0,
       unscored: (sample) => this.unscored(sample),
+      parted: (sample) => this.parted(sample),
     }[state.show];
     const found = [];
     data.samples.forEach(([prompt], sample) => {

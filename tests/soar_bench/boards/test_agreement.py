@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,8 @@ from soar_bench.boards.agreement import agreements
 from soar_bench.boards.board import Board
 from soar_bench.boards.comparing import compare
 from soar_bench.boards.entrants import group_seeds
+from soar_bench.output.comparisons import print_comparisons
+from soar_bench.report.page import Options, write_report
 
 UNIT = "share of images that are right"
 
@@ -62,15 +66,44 @@ def test_counts_kappa_and_the_images_on_which_they_part(tmp_path):
     names = run.scores().groupby("prompt")["prompt_id"].first()
     assert set(found.parted) == {(names[f"prompt {i}"], 0) for i in (3, 4, 5)}
     assert "agree on 57% of the 7 images of one" in str(found)
+    # Wilson's interval of 4 of 7 prompts, in the form of docs/statistics.md
+    p, g, t = 4 / 7, 7, 2.4469
+    n = (p * (1 - p) + 1 / (2 * g)) / (p * (1 - p) / (g - 1) + 1 / (2 * g**2))
+    r = t**2 / n
+    half = np.sqrt(r * p * (1 - p) + r**2 / 4) / (1 + r)
+    centre = (p + r / 2) / (1 + r)
+    assert found.interval == pytest.approx((centre - half, centre + half), abs=1e-4)
 
 
-def test_a_comparison_says_how_its_judges_agree(tmp_path):
+def test_a_comparison_says_how_its_judges_agree(tmp_path, capsys):
     runs = [run_of(tmp_path, "one"), run_of(tmp_path, "other", seed=1)]
     comparison = compare(runs)
     notes = [note for note in comparison.notes if "agree on" in note]
     assert len(notes) == 2 and "for bright alone" in notes[0]
     assert notes[0] in comparison.to_markdown()
     assert not [n for n in comparison.only(["bright"]).notes if "agree on" in n]
+    assert "| 3 | 2 | 1 | 1 | 57.1% " in comparison.to_markdown()
+    first = json.loads(comparison.to_json())["agreements"][0]
+    counts = ("both_right", "first_alone", "second_alone", "both_wrong")
+    assert [first[name] for name in counts] == [3, 2, 1, 1] and len(first["parted"]) == 3
+    print_comparisons([comparison])
+    assert "Images that two judges have right" in capsys.readouterr().out
+
+
+def test_a_report_leads_to_the_pictures_on_which_judges_part(tmp_path):
+    """The page's filter takes what the two metrics of ``judges`` say of the chosen checkpoint."""
+    runs = [run_of(tmp_path, "one"), run_of(tmp_path, "other", seed=1)]
+    write_report(runs, Options(tmp_path / "page", tmp_path / "cache"))
+    page = (tmp_path / "page" / "index.html").read_text("utf-8")
+    assert "Images that two judges have right" in page and ">57.1% [" in page
+    for number in (0, 1):
+        assert f'href="#gallery?board=b1&amp;metric=0&amp;a={number}&amp;show=parted"' in page
+    text = (tmp_path / "page" / "data" / "b1.js").read_text("ascii")
+    data = json.loads(text.partition(", ")[2].removesuffix(");\n"))
+    assert data["judges"] == [[0, 1]]
+    first, second = (data["values"][0][metric] for metric in data["judges"][0])
+    pairs = zip(first, second, strict=True)
+    assert sum(None not in pair and pair[0] != pair[1] for pair in pairs) == 3
 
 
 def test_a_judge_that_not_all_have_is_left_out(tmp_path):
