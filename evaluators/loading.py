@@ -5,7 +5,6 @@ A key too many or too few is an error: a model with a few random layers gives pl
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluators.types import EvaluatorError
+from soar_bench.core.text import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ _COMPUTED = ("position_ids",)
 def read_config(file: Path, make: Callable[[Any], Any], what: str) -> Any:
     """Return what ``make`` makes of a ``config.json``. EvaluatorError if it is none of ``what``."""
     try:
-        return make(json.loads(file.read_text("utf-8")))
+        return make(parse_json(file.read_text("utf-8")))
     except (ValueError, TypeError, AttributeError) as error:
         raise EvaluatorError(f"{file} is no configuration of {what} ({error})") from None
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from evaluators.types import EvaluatorError
-from soar_bench.core.text import first_few
+from soar_bench.core.text import first_few, parse_json
 from soar_bench.core.torchvision import mend_torchvision
 
 #: SHA-256 of CLIP's vocabulary and merges as OpenAI's repository writes them. Every CLIP has the
@@ -168,7 +168,7 @@ def safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         length = int.from_bytes(stream.read(8), "little")
         text = stream.read(length) if 0 < length <= min(size, _LARGEST_HEADER) else b""
     try:
-        header = json.loads(text)
+        header = parse_json(text)
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
         shapes = {name: tuple(map(int, entry["shape"])) for name, entry in tensors.items()}
         ends = {}
@@ -283,7 +283,7 @@ def _clip_vit_h_14() -> Any:
 
 def _json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text("utf-8"))
+        return parse_json(file.read_text("utf-8"))
     except ValueError:  # UnicodeDecodeError is one
         return None
 

@@ -8,7 +8,6 @@ downloads. Imports no torch.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from soar_bench.core.digests import file_digest
 from soar_bench.core.errors import EvaluatorError
 from soar_bench.core.files import home
+from soar_bench.core.text import parse_json
 
 DIGESTS_FILE = "digests.json"
 #: Says in a record that the file's structure was found right.
@@ -139,7 +139,7 @@ def what_is_wrong(file: WeightFile, digest: str, entry: Mapping[str, Any] | None
 def recorded(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the entries of ``digests.json``; none if it is absent or damaged."""
     try:
-        entries = json.loads((folder / DIGESTS_FILE).read_text("utf-8"))
+        entries = parse_json((folder / DIGESTS_FILE).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     table = entries if isinstance(entries, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from evaluators.vlm.chat import IMAGE, wrapped
 from evaluators.vlm.pixels import MERGE, Grid, PixelRule, rule_of
 from evaluators.vlm.question import Question
 from evaluators.weights import Weights
-from soar_bench.core.text import first_few
+from soar_bench.core.text import first_few, parse_json
 from soar_bench.core.torchvision import mend_torchvision
 
 if TYPE_CHECKING:
@@ -182,7 +181,7 @@ def read_config(weights: Weights) -> Any:
 
     file = weights.file("config.json")
     try:
-        contents = json.loads(file.read_text("utf-8"))
+        contents = parse_json(file.read_text("utf-8"))
         kind = contents["model_type"]
         return getattr(transformers, f"{KINDS[kind]}Config").from_dict(contents)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

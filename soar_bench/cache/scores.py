@@ -20,6 +20,7 @@ from typing import Any
 from evaluators.types import Score
 from soar_bench.core.digests import digest_of
 from soar_bench.core.files import write_text
+from soar_bench.core.text import parse_json
 
 Scores = dict[str, Score]
 #: smallest and largest value of each metric of an evaluator
@@ -36,7 +37,7 @@ class Journal:
         for file in self._files():
             for line in file.read_text("utf-8", errors="replace").split("\n"):
                 with suppress(ValueError, KeyError, TypeError, AttributeError):
-                    entry = json.loads(line)
+                    entry = parse_json(line)
                     digest = entry.pop("digest")
                     scores = {name: Score(**score) for name, score in entry["scores"].items()}
                     if digest == _digest(entry) and _within(scores, ranges):

@@ -19,6 +19,14 @@ def json_text(value: Any) -> str:
     return encodable(text) + "\n"
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return the JSON value in a text. ValueError if it is none, or nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None

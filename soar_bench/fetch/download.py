@@ -7,7 +7,6 @@ interrupted anew, and writes on where an answer is longer than the file.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -25,7 +24,7 @@ from urllib.parse import urlsplit
 from soar_bench.core.digests import versions
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.temporary import scratch_folder
-from soar_bench.core.text import printable
+from soar_bench.core.text import parse_json, printable
 
 if TYPE_CHECKING:
     import httpx2
@@ -237,7 +236,7 @@ def read_json(url: str) -> Any:
         file = folder / "index.json"
         try:
             download(url, file, None, url, _LARGEST_JSON, always=True)
-            return json.loads(file.read_bytes())
+            return parse_json(file.read_bytes())
         except NotThere:
             return None
         except ValueError:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from evaluators.types import Score
 from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.rows import Row, read_rows
+from soar_bench.core.text import parse_json
 
 #: What DiffusionNFT's code writes in the place of a score.
 SENTINEL = -10.0
@@ -189,7 +190,7 @@ def _detections(row: Row) -> list[dict[str, Any]]:
     """Return the boxes of ``details``: by class, each left, top, right, bottom and score."""
     details = row.values.get("details")
     try:
-        by_class = json.loads(details) if isinstance(details, str) and details else details or {}
+        by_class = parse_json(details) if isinstance(details, str) and details else details or {}
         return [
             {"label": str(label), "score": float(score), "box": [float(edge) for edge in box]}
             for label, boxes in by_class.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pandas as pd
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import read_json
+from soar_bench.core.text import parse_json
 from soar_bench.records import Run
 from soar_bench.report import plots, svg
 from soar_bench.report.plots import Plot
@@ -96,7 +96,7 @@ def read_steps(file: Path) -> Iterator[dict[str, Any]]:
     """Yield the whole lines that have a step; the last one may be torn."""
     for line in file.read_text("utf-8", errors="replace").splitlines():
         with suppress(ValueError):
-            entry = json.loads(line)
+            entry = parse_json(line)
             if isinstance(entry, dict) and type(entry.get("step")) is int:
                 yield entry
 

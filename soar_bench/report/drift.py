@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.text import from_csv
+from soar_bench.core.text import from_csv, parse_json
 from soar_bench.drift.figures import evenly
 from soar_bench.report import lines, plots, svg, text
 from soar_bench.report.lines import Line, Mark
@@ -63,7 +62,7 @@ def read(file: Path) -> Drift:
     try:
         content = file.read_text("utf-8")
         is_json = file.suffix == ".json"
-        rows: Any = json.loads(content) if is_json else [*csv.DictReader(io.StringIO(content, ""))]
+        rows: Any = parse_json(content) if is_json else [*csv.DictReader(io.StringIO(content, ""))]
     except (ValueError, csv.Error) as error:
         raise SoarBenchError(f"{file} cannot be read ({error}): write it again") from None
     if isinstance(rows, dict):

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.text import count
+from soar_bench.core.text import count, parse_json
 from soar_bench.records import Run
 from soar_bench.report import pictures
 from soar_bench.report.pictures import LEFT_OUT, Picture, Wanted
@@ -180,7 +180,7 @@ def _details(run: Run, by_metric: dict[str, pd.DataFrame]) -> dict[str, dict[str
             if not isinstance(content, str) or content in ("", "{}"):
                 continue
             try:
-                contents = json.loads(content)
+                contents = parse_json(content)
             except ValueError as error:
                 raise SoarBenchError(
                     f"{run.folder}: details of {metric} are no JSON ({error}): run that eval again"

@@ -6,13 +6,13 @@ their content: a data set is decoded once, by all processes together.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from soar_bench.core.text import parse_json
 from training.cache import ALONE, Cache, Processes, write_json
 from training.data.records import Fault, Listing, Source, in_threads, refuse, size_of
 from training.types import Images
@@ -75,7 +75,7 @@ def _look(listing: Listing, index: int) -> list[int] | str:
 
 def _read(file: Path, part: range) -> list[list[int] | str] | None:
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = parse_json(file.read_text("utf-8"))
     except (FileNotFoundError, ValueError):  # not made yet, or damaged and made again
         return None
     return content if isinstance(content, list) and len(content) == len(part) else None
