@@ -119,7 +119,7 @@ def leak_notes(entrants: Sequence[Entrant]) -> list[str]:
         for entrant in entrants
         for run in entrant.runs
     )
-    return [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(filter(None, sentences))]
+    return [f"{text}." for text in dict.fromkeys(filter(None, sentences))]
 
 
 def notes(

@@ -38,8 +38,10 @@ def image_size(pipeline: Pipeline, resolution: int | None, name: str) -> int:
     step, largest = size_limits(pipeline)
     if side < step or side % step or (largest is not None and side > largest):
         limit = f" up to {largest}" if largest is not None else ""
+        nearest = max(step, min(side, largest or side) // step * step)
         raise SoarBenchError(
-            f"{name} makes images whose side is a multiple of {step}{limit} pixels, not {side}"
+            f"{name} makes images whose side is a multiple of {step}{limit} pixels, not {side}: "
+            f"ask for a resolution of {nearest}"
         )
     return side
 

@@ -17,6 +17,7 @@ from soar_bench.boards import Board, Entrant
 from soar_bench.boards.board import within
 from soar_bench.boards.categories import TASK
 from soar_bench.boards.rows import Row
+from soar_bench.boards.words import breakdown
 from soar_bench.records.model import MetricRecord
 from soar_bench.report import svg, text
 from soar_bench.report.sections import Section
@@ -170,7 +171,7 @@ def categories(board: Section, metric: str, declared: MetricRecord) -> Plot | No
         for rows in by_category.values()
         for row in rows
     )
-    caption = f"Plain mean over the images of each category, with its {_PERCENT}% interval."
+    caption = f"{breakdown(board.by, board.parts)} Lines are {_PERCENT}% intervals."
     return Plot(f"{metric} by {board.by}", drawing, caption, header, numbers, _legend(board))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from soar_bench.boards.over_optimised import over_optimised
 from soar_bench.boards.rows import BETTER, TESTS, WORSE, Row
-from soar_bench.boards.words import breakdown, leak_notes
+from soar_bench.boards.words import leak_notes
 from soar_bench.core.text import count
 from soar_bench.report import text
 from soar_bench.report.sections import Section
@@ -179,5 +179,5 @@ def warnings(board: Section) -> list[str]:
         notes.append(
             "One training seed each: the intervals do not hold how much another seed would give."
         )
-    notes += filter(None, (board.note, breakdown(board.by, board.parts) if board.by else ""))
+    notes += [board.note] * bool(board.note)
     return notes + leak_notes(board.entrants)

@@ -767,6 +767,7 @@ def test_the_size_is_the_protocols_or_the_pipelines_own(tiny_pipeline):
     found = resolve(str(tiny_pipeline))
     assert image_size(found, protocol(None)) == 64  # 16 latents of 4 pixels
     assert image_size(found, protocol(32)) == 32
-    for side in (60, 72, 0):
-        with pytest.raises(SoarBenchError, match=f"a multiple of 8 up to 64 pixels, not {side}"):
+    for side, nearest in ((60, 56), (72, 64), (0, 8)):
+        words = f"a multiple of 8 up to 64 pixels, not {side}: ask for a resolution of {nearest}$"
+        with pytest.raises(SoarBenchError, match=words):
             image_size(found, protocol(side))
