@@ -40,12 +40,19 @@ def arguments(place: Path) -> Iterator[Bad]:
             "shapes+steps=-1",
         ),
         "--max-sequence-length": ("0", "-1", "x"),
-        "--results": ("/proc/x", "/dev/null/x", "one.txt"),
-        "--cache": ("/proc/x", "/dev/null/x", "one.txt"),
+        "--results": ("/proc", "/proc/x", "/dev/null/x", "one.txt"),
+        "--cache": ("/proc", "/proc/x", "/dev/null/x", "one.txt"),
         "--nothing": ("1",),
     }.items():
         for value in values:
             yield "arguments", [*one, option, value]
+    for nowhere in ("/proc/x.png", "/dev/null/x.png", "one.txt/x.png"):
+        for command in ("leaderboard --format md", "report", "drift shapes --dry-run"):
+            yield "outputs", [*command.split(), "--output", nowhere]
+        yield "outputs", ["rerun", "nothing", "--output", nowhere]
+        yield "outputs", ["export", "csv", "nothing", "--output", nowhere]
+        yield "outputs", ["evaluators", "new", "mine", "--output", nowhere]
+        yield "outputs", ["shapes", "render", nowhere]
     for words in (
         ["nothing"],
         ["eval"],

@@ -39,6 +39,8 @@ def fault(code: int, text: str) -> str:
         return "taken for good"
     if "--debug" in text:
         return "not foreseen"
+    if code != 2 and not re.search(r"^\S.*: .*\d+ broken$", text, re.MULTILINE):  # of `data check`
+        return f"exit code {code}"
     if len(lines) != 1:
         return f"{len(lines)} lines"
     if re.search(r"\b[A-Z]\w+(Error|Exception)\b|<class |object at 0x", lines[0]):

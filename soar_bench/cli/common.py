@@ -54,6 +54,24 @@ def _read_config(context: typer.Context, file: Path | None) -> Path | None:
     return file
 
 
+def file_to_write(path: Path | None) -> Path | None:
+    """Refuse a file that cannot be written, before anything is done for it."""
+    from soar_bench.core.errors import SoarBenchError
+
+    if path is not None and path.is_dir():
+        raise SoarBenchError(f"{path} is a folder: name a file in it")
+    return folder_to_write(path)
+
+
+def folder_to_write(path: Path | None) -> Path | None:
+    """Refuse a folder that cannot be made or written to, before anything is done for it."""
+    from soar_bench.core.files import check_writable
+
+    if path is not None:
+        check_writable(path)
+    return path
+
+
 BASE = Option(
     None, help="Pipeline that a transformer or a LoRA stands on.  [default: the one it names]"
 )

@@ -8,7 +8,7 @@ from typing import Literal
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import BY, CONFIG, RESULTS, echo, echo_lines, split
+from soar_bench.cli.common import BY, CONFIG, RESULTS, echo, echo_lines, file_to_write, split
 
 Form = Literal["terminal", "markdown", "csv", "latex", "latex-long", "json"]
 
@@ -65,7 +65,11 @@ def compare(
     config: Path | None = CONFIG,
     results: Path = Option(Path("results"), help="Folder in which ids and labels are looked up."),
     output_file: Path | None = Option(
-        None, "--output", metavar="FILE", help="File for the table.  [default: the terminal]"
+        None,
+        "--output",
+        metavar="FILE",
+        callback=file_to_write,
+        help="File for the table.  [default: the terminal]",
     ),
     as_json: bool = Option(False, "--json", help="Print JSON, as --format json does."),
 ) -> None:
@@ -172,6 +176,8 @@ def leaderboard(
         form = next((f for f in pages.FORMS if file.suffix.lower() == f".{f}"), None)
     if form is None:
         raise SoarBenchError(f"{output} ends in none of .md, .html and .csv: name a --format")
+    if not check:
+        file_to_write(file)
     page = pages.leaderboard(pages.load(results), results, file, form, by)
     if not check:
         write_text(file, page)

@@ -38,7 +38,12 @@ def drift(
     batch_size: int = Option(32, min=1, help="Samples per batch; does not change the figures."),
     device: str = common.DEVICE,
     config: Path | None = common.CONFIG,
-    output: Path = Option(Path("outputs/drift"), metavar="FOLDER", help="Folder for the figures."),
+    output: Path = Option(
+        Path("outputs/drift"),
+        metavar="FOLDER",
+        callback=common.folder_to_write,
+        help="Folder for the figures.",
+    ),
     dry_run: bool = common.DRY_RUN,
     as_json: bool = Option(False, "--json", help="Print drift.json instead of tables."),
 ) -> None:

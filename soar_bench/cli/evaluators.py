@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typer import Argument, Option
 
-from soar_bench.cli.common import AS_JSON, echo, echo_lines
+from soar_bench.cli.common import AS_JSON, echo, echo_lines, folder_to_write
 from soar_bench.cli.help import App, ListGroups
 
 app = App("List the evaluators, show one, or start one of your own.", ListGroups)
@@ -65,7 +65,11 @@ def show(
 def new(
     name: str = Argument(help="Name of lower-case letters, digits and hyphens, such as my-metric."),
     directory: Path = Option(
-        Path(), "--output", "--directory", help="Folder in which the plug-in's folder is made."
+        Path(),
+        "--output",
+        "--directory",
+        callback=folder_to_write,
+        help="Folder in which the plug-in's folder is made.",
     ),
     kind: str = Option(
         "sample", help="sample, which judges images alone, or set, which judges them together."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from typer import Argument, Option
 
-from soar_bench.cli.common import RESULTS, echo, echo_lines
+from soar_bench.cli.common import RESULTS, echo, echo_lines, file_to_write
 from soar_bench.cli.help import App
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = App("Write runs for other programs.")
 
 _RUNS = Argument(help="Runs: id, folder, label, or a part of the path that only one has.")
-_OUTPUT = Option(..., metavar="FILE", help="File to write.")
+_OUTPUT = Option(..., metavar="FILE", callback=file_to_write, help="File to write.")
 _FORCE = Option(False, "--force", help="Replace an existing file.")
 
 
@@ -26,6 +26,7 @@ def card(
     output: Path = Option(
         Path("README.md"),
         metavar="FILE",
+        callback=file_to_write,
         help="Model card; an existing one is kept and its results updated.",
     ),
     name: str = Option("", help="Name of the model in the index.  [default: the card's]"),

@@ -6,7 +6,16 @@ from pathlib import Path
 
 from typer import Argument, Option
 
-from soar_bench.cli.common import BY, CACHE, CONFIG, RESULTS, echo, echo_lines, files_or_names
+from soar_bench.cli.common import (
+    BY,
+    CACHE,
+    CONFIG,
+    RESULTS,
+    echo,
+    echo_lines,
+    files_or_names,
+    folder_to_write,
+)
 
 
 def report(
@@ -21,6 +30,7 @@ def report(
     output: Path = Option(
         Path("outputs/report"),
         metavar="FOLDER",
+        callback=folder_to_write,
         help="Folder to write; replaces an older report there.",
     ),
     max_images: int = Option(

@@ -8,7 +8,15 @@ import typer
 from typer import Argument, Option
 
 from soar_bench.cli import common
-from soar_bench.cli.common import AS_JSON, CACHE, RESULTS, echo, echo_json, echo_lines
+from soar_bench.cli.common import (
+    AS_JSON,
+    CACHE,
+    RESULTS,
+    echo,
+    echo_json,
+    echo_lines,
+    folder_to_write,
+)
 from soar_bench.cli.help import App, ListGroups
 
 app = App("List, show, verify and delete the records of runs.", ListGroups)
@@ -155,7 +163,10 @@ def rerun(
     run: str = Argument(help=_RUN),
     results: Path = RESULTS,
     output: Path = Option(
-        Path("outputs/reruns"), metavar="FOLDER", help="Folder for the images and the new record."
+        Path("outputs/reruns"),
+        metavar="FOLDER",
+        callback=folder_to_write,
+        help="Folder for the images and the new record.",
     ),
     device: str | None = Option(
         None, help="Device: auto, cpu, cuda or mps.  [default: the recorded]"

@@ -7,7 +7,7 @@ from typing import Literal
 
 from typer import Argument, Option
 
-from soar_bench.cli.common import echo
+from soar_bench.cli.common import echo, folder_to_write
 from soar_bench.cli.help import App
 
 app = App("Show or export the embedded world.")
@@ -21,6 +21,7 @@ app = App("Show or export the embedded world.")
 def render(
     output: Path = Argument(
         metavar="FOLDER|SHEET.png",
+        callback=folder_to_write,
         help="New folder for images and metadata.jsonl, or a .png for a sheet of images.",
     ),
     world: Literal["shapes-clean", "shapes-broad"] = Option(

@@ -13,6 +13,7 @@ from evaluators.types import Evaluator, EvaluatorError
 from soar_bench.checkpoints import Checkpoint, image_size
 from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.files import check_writable
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.lengths import Cut, count_cut, cut_texts
 from soar_bench.sampling.generate import Generation
@@ -140,10 +141,8 @@ def prepare_images(
 
 def _make_folders(options: Options) -> None:
     for place in (options.results, options.cache):
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SoarBenchError(f"nothing can be written to {place}: {error.strerror}") from None
+        check_writable(place)
+        place.mkdir(parents=True, exist_ok=True)
 
 
 def _compared(source: Generation | ImageSet, judges: tuple[Judge, ...], options: Options) -> Plan:

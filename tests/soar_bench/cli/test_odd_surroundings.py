@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
+from benchmarks.bad_inputs.endings import run
 from soar_bench.checkpoints import resolve
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import home
@@ -45,6 +47,40 @@ def test_a_folder_whose_name_is_not_utf8_is_named(tiny_pipeline, tmp_path, monke
     for name in (odd, ".", "transformer"):
         with pytest.raises(SoarBenchError, match="is not UTF-8: rename"):
             resolve(name)
+
+
+@pytest.mark.parametrize("nowhere", ["/proc/x.png", "/dev/null/x.png", "file/x.png"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "leaderboard --format md --output",
+        "compare a b --output",
+        "export csv a --output",
+        "export card a --output",
+        "report --output",
+        "rerun a --output",
+        "drift shapes --output",
+        "evaluators new mine --output",
+        "shapes render",
+    ],
+)
+def test_an_output_that_cannot_be_written_is_told_before_anything(
+    command, nowhere, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [])
+    Path("file").write_text("a file")
+    code, text = run([*command.split(), nowhere])
+    assert text.startswith(f"soar-bench: nothing can be written to {nowhere}: ")
+    assert (code, len(text.splitlines()), [*map(str, Path().iterdir())]) == (2, 1, ["file"])
+
+
+def test_a_folder_is_no_file_to_write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [])
+    assert run(["leaderboard", "--format", "md", "--output", "."])[1].endswith(
+        "soar-bench: . is a folder: name a file in it\n"
+    )
 
 
 @pytest.mark.parametrize("width", [0, 1, 5, 80])
