@@ -25,7 +25,8 @@ def run_table(runs: Sequence[Run]) -> Table:
     """Return one row per run and metric, under the suite and protocol if all runs have the same."""
     places = [f"{r.record.suite.name} under {r.record.protocol.name}" for r in runs]
     common = len(set(places)) == 1
-    table = Table(title=escape(places[0]) if common else None, title_justify="left")
+    title = escape(places[0]) if common else None
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
     table.add_column("checkpoint", overflow="fold")
     if not common:
         table.add_column("suite and protocol", overflow="fold")

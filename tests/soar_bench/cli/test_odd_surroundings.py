@@ -95,6 +95,20 @@ def test_a_comparison_fits_any_terminal(width, tmp_path):
     assert "quality" in comparison_table(compare(runs).rows, width).plain
 
 
+def test_results_keep_names_whole_in_60_columns(tmp_path):
+    from rich.console import Console
+
+    from soar_bench.output.tables import run_table
+    from tests.soar_bench.records_by_hand import few_scores, record, write_run
+
+    run = write_run(tmp_path, record(label="sft-seed0, step 6", digest="d"), few_scores(0.25, 0.5))
+    console = Console(width=60)
+    with console.capture() as printed:
+        console.print(run_table([run]))
+    (row,) = [line for line in printed.get().splitlines() if "quality" in line]
+    assert row.startswith("sft-seed0, step 6  quality")
+
+
 @pytest.mark.parametrize(
     ("position", "words"),
     [(["left of", 7], "position"), (["left of"], "position"), ("left", "position")],
