@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forks
+
 import soar_bench as sb
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
@@ -17,9 +19,7 @@ def test_the_snippets_of_the_python_page_run(tmp_path):
     assert len(snippets) >= 7
     script = tmp_path / "page.py"
     script.write_text("\n".join(snippets), "utf-8")
-    done = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = forks.run([script], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert r"| shapes\_clipscore ↑ | weaker |" in done.stdout
 

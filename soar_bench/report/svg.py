@@ -92,9 +92,7 @@ def to_svg(
     by the ``gid`` of an artist shows when a pointer rests on it.
     """
     titles = titles or {}
-    target = io.StringIO()
-    figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None})
-    root = ElementTree.fromstring(target.getvalue().encode("utf-8"))
+    root = ElementTree.fromstring(_drawn(figure).encode("utf-8"))
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.rpartition("}")[2] in ("metadata", "style"):
@@ -124,6 +122,20 @@ def to_svg(
     root.set("class", "plot")
     ElementTree.register_namespace("", _SVG)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _drawn(figure: Figure) -> str:
+    """Return matplotlib's SVG, as ``savefig`` writes it, which draws once more to lay out."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    canvas, layout = FigureCanvasSVG(figure), figure.get_layout_engine()
+    figure.dpi = canvas.fixed_dpi
+    if layout is not None:
+        layout.execute(figure)
+    figure.set_layout_engine("none")
+    target = io.StringIO()
+    canvas.print_svg(target, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
+    return target.getvalue()
 
 
 def _plain_style(element: ElementTree.Element) -> None:

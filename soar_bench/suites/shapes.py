@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from functools import cache
 
 from soar_bench.shapes import captions
 from soar_bench.shapes.captions import LEAD_INS, TASKS, WORDS, Metadata
@@ -47,6 +48,7 @@ def _suite(
     return Suite(name, description, _prompts(chosen), (judge, "shapes-clipscore"), seed)
 
 
+@cache
 def shapes() -> Suite:
     """Return the test suite: GenEval's six tasks."""
     rng = random.Random("soar-bench suite shapes, version 1")
@@ -58,6 +60,7 @@ def shapes() -> Suite:
     return _suite("shapes", description, chosen, seed=2026)
 
 
+@cache
 def shapes_dev() -> Suite:
     """Return the suite that settings are chosen on."""
     rng = random.Random("soar-bench suite shapes-dev, version 1")
@@ -66,6 +69,7 @@ def shapes_dev() -> Suite:
     return _suite("shapes-dev", description, chosen, seed=1)
 
 
+@cache
 def shapes_signs() -> Suite:
     """Return the suite of signs, which an OCR evaluator judges."""
     rng = random.Random("soar-bench suite shapes-signs, version 1")

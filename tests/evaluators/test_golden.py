@@ -1,10 +1,10 @@
 """The golden check: every evaluator that can run here, on packaged pictures, in any process."""
 
 import json
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from functools import cache
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 
@@ -29,15 +29,25 @@ def test_the_fill_is_the_same_everywhere():
     assert fill("b.weight", (3,)).tolist() == pytest.approx([1.0597081, 1.0246838, 0.9600381])
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """measured(name) -> the evaluator's metrics and values in this process, computed once."""
+
+    @cache
+    def measure(name):
+        evaluator = cases.TINY[name](tmp_path_factory.mktemp(name))
+        try:
+            evaluator.check()
+        except EvaluatorError as error:
+            pytest.skip(str(error))
+        return evaluator.metrics, cases.measure(evaluator)
+
+    return measure
+
+
 @pytest.mark.parametrize("name", list(cases.TINY))
-def test_an_evaluator_gives_the_recorded_values(name, tmp_path):
-    evaluator = cases.TINY[name](tmp_path)
-    try:
-        evaluator.check()
-    except EvaluatorError as error:
-        pytest.skip(str(error))
-    values = cases.measure(evaluator)
-    assert cases.difference(evaluator.metrics, values, cases.expected()[name]) == ""
+def test_an_evaluator_gives_the_recorded_values(name, measured):
+    assert cases.difference(*measured(name), cases.expected()[name]) == ""
 
 
 def test_every_evaluator_has_a_golden_check():
@@ -52,9 +62,8 @@ def test_mmdets_recorded_values_are_those_of_its_preprocessing_in_transformers(t
     assert cases.difference(ours.metrics, cases.measure(ours), recorded) == ""
 
 
-def test_another_value_is_found(tmp_path):
-    evaluator = cases.TINY["clipscore"](tmp_path)
-    metrics, values = evaluator.metrics, cases.measure(evaluator)
+def test_another_value_is_found(measured):
+    metrics, values = measured("clipscore")
     recorded = json.loads(json.dumps(values))
     recorded["clipscore"][2] += 0.01
     assert "clipscore of shapes.png is" in cases.difference(metrics, values, recorded)
@@ -63,7 +72,7 @@ def test_another_value_is_found(tmp_path):
 
 
 def scores_of(folder: str, part: int) -> dict[str, dict[str, list[float | None]]]:
-    """In a process of its own: every second sample, by every evaluator; a set's as a whole."""
+    """Return the scores of every second sample, by every evaluator; a set's as a whole."""
     values = {}
     for name in CORE:
         evaluator = cases.TINY[name](Path(folder) / f"{name}-{part}")
@@ -76,12 +85,17 @@ def scores_of(folder: str, part: int) -> dict[str, dict[str, list[float | None]]
     return values
 
 
-def test_two_processes_give_what_one_gives(tmp_path):
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        halves = list(pool.map(scores_of, [str(tmp_path)] * 2, [0, 1]))
+def test_two_processes_give_what_one_gives(tmp_path, measured):
+    code = (
+        "import json, sys; sys.path[:0] = [sys.argv[1]]; from test_golden import scores_of;"
+        "print(json.dumps(scores_of(sys.argv[2], int(sys.argv[3]))))"
+    )
+    processes = [forks.Process(["-c", code, Path(__file__).parent, tmp_path, i]) for i in (0, 1)]
+    for process in processes:
+        assert process.wait(300) == 0, process.stderr
+    halves = [json.loads(process.stdout.splitlines()[-1]) for process in processes]
     for name in CORE:
-        alone = cases.measure(cases.TINY[name](tmp_path / "alone" / name))
-        for metric, values in alone.items():
+        for metric, values in measured(name)[1].items():
             if len(halves[0][name][metric]) == len(values):  # of a set
                 assert [half[name][metric] for half in halves] == [pytest.approx(values)] * 2
                 continue

@@ -6,10 +6,9 @@ import json
 import os
 import random
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
+import forks
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,6 +128,7 @@ def test_an_edited_class_does_not_keep_its_old_scores(tmp_path):
     by_name = "score([Image.new('RGB', (8, 5))], 'a', evaluators='mine:Height', results='by-name')"
     by_object = "score([Image.new('RGB', (8, 5))], 'a', evaluators=mine.Height(), results='object')"
     code = (
+        "import sys; sys.dont_write_bytecode = True\n"
         "import json, mine; from PIL import Image; from soar_bench.evaluation import score\n"
         f"runs = [{by_name}, {by_object}]\n"
         "print(json.dumps([[r.scores()['value'].tolist(), r.record.made.scored] for r in runs]))"
@@ -136,10 +136,7 @@ def test_an_edited_class_does_not_keep_its_old_scores(tmp_path):
     printed = []
     for source in (EVALUATOR, EVALUATOR, EVALUATOR.replace("shape[0]", "shape[1]")):
         (tmp_path / "mine.py").write_text(source)
-        done = subprocess.run(
-            [sys.executable, "-B", "-c", code], cwd=tmp_path, capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
+        done = forks.run(["-c", code], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         printed.append(json.loads(done.stdout.splitlines()[-1]))
     assert printed[0][0] == [[5.0], {"height": 1}]
@@ -177,7 +174,8 @@ assert [*loaded.folder.iterdir()] and str(loaded.folder.parent) == tempfile.gett
 """
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     for last in (end, ""):  # who is killed leaves it to the next one
-        subprocess.run([sys.executable, "-c", code + last], env=environment, check=not last)
+        code_of_end = forks.run(["-c", code + last], env=environment).returncode
+        assert last or code_of_end == 0
     assert not [*tmp_path.iterdir()]
 
 

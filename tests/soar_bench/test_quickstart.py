@@ -6,10 +6,9 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
+import forks
 import numpy as np
 import pytest
 from PIL import Image
@@ -90,18 +89,18 @@ def test_all_three_start_from_the_same_noise(small_world, tmp_path):
 def test_interrupted_training_says_how_to_go_on(tmp_path):
     """Ctrl-C in a real process: exit code, sentence and state."""
     command = [
-        sys.executable, "-m", "soar_bench", "train", "sft", "--base", "shapes",
+        "-m", "soar_bench", "train", "sft", "--base", "shapes",
         "--data", "shapes-clean:16", "--steps", "100000", "--output", str(tmp_path / "run"),
         "--set", "log_every=1", "--set", "batch_size=2",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = forks.Process(command)
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and not (metrics.exists() and metrics.stat().st_size > 300):
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
+    os.kill(process.pid, signal.SIGINT)
+    code, errors = process.wait(timeout=120), process.stderr
+    assert code == 130, errors
     assert "the same command goes on from there" in errors
     step = int(errors.split("stopped at step ")[1].split(";")[0])
     assert step == json.loads(metrics.read_text().splitlines()[-1])["step"]

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-
-ROOT = Path(__file__).resolve().parents[2]
+from forks import launch
 
 #: What `accelerate launch` sets for configs/accelerate/fsdp2.yaml.
 FSDP2 = {
@@ -25,47 +22,6 @@ FSDP2 = {
     # Usual in such files, and switched off by us: every process needs the encoders.
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
 }
-
-
-def launch(code: list[str], count: int = 2, **environment: str) -> list[str]:
-    """Runs ``python CODE...`` in each of several processes; their error streams, once all ended
-    well.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = [
-        subprocess.Popen(
-            [sys.executable, *code],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ
-            | {
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(count),
-                "LOCAL_WORLD_SIZE": str(count),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                "ACCELERATE_USE_CPU": "true",
-                "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-            }
-            | environment,
-        )
-        for rank in range(count)
-    ]
-    try:
-        said = [process.communicate(timeout=240) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert [process.returncode for process in started] == [0] * count, [
-        (p.returncode, *said) for p, said in zip(started, said, strict=True)
-    ]
-    return [errors for _, errors in said]
 
 
 def train_all(jobs: list[dict[str, Any]], count: int = 2, **environment: str) -> list[str]:
@@ -124,8 +80,5 @@ def _note_timesteps(transformer: Any, seen: list[Any]) -> None:
 
 
 if __name__ == "__main__":
-    from soar_bench.core.torchvision import mend_torchvision
-
-    mend_torchvision()
     for one in json.loads(sys.argv[1]):
         _run(one)

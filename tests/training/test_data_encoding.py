@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
+import forks
 import numpy as np
 import pytest
 import torch
@@ -221,8 +220,8 @@ if rank == 0:
 
 def test_two_processes_share_the_work_and_read_the_same(made, source, tiny_pipeline, tmp_path):
     data = source.records[0].place.path.parent
-    command = [sys.executable, "-c", _PROCESSES, data, tiny_pipeline, tmp_path]
-    subprocess.run(command, check=True, timeout=120)
+    done = forks.run(["-c", _PROCESSES, data, tiny_pipeline, tmp_path])
+    assert done.returncode == 0, done.stderr
     # 3 batches of 3, 3 and 1 images: the first and the last are rank 0's.
     assert [int((tmp_path / f"{rank}.made").read_text()) for rank in range(2)] == [4, 3]
     alone = made(cache=False).latents

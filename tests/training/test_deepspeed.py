@@ -12,7 +12,7 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from accelerate.state import AcceleratorState, GradientState
-from processes import launch
+from forks import launch
 from safetensors.torch import load_file
 
 from soar_bench.trainer.config import load_config

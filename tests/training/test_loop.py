@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import launch
+from forks import launch
 from safetensors.torch import load_file
 
 from training.checkpoint import read_checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import launch
+from forks import launch
 
 from training import optimizers
 from training.optimizers import check_optimizer, make_optimizer, set_learning_rate

@@ -123,6 +123,7 @@ def test_a_small_model_finds_what_mmdet_finds(tiny, preprocessing, picture):
     assert_same_objects(found, expected)
 
 
+@pytest.mark.slow
 def test_the_full_model_finds_what_mmdet_finds_on_a_padded_picture(full):
     assert_as_mmdet(full, "wide", reference("mmdet3", "full", "wide"))
 

@@ -554,6 +554,6 @@ def test_many_runs_render_in_bounded_time(tmp_path):
 
     for i in range(60):
         write_run(tmp_path, record(f"m{i}", f"m{i}", story(f"m{i}", 0)), scores(0.5, i))
-    start = time.monotonic()
+    start = time.process_time()
     leaderboard(read_runs(tmp_path), tmp_path, tmp_path / "leaderboard.md")
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 30

@@ -289,7 +289,7 @@ def run(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.Complet
             "NO_PROXY": "127.0.0.1",
             **variables,
         },
-        timeout=60,
+        timeout=240,
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 from forks import serve
@@ -21,18 +22,12 @@ def server(tmp_path_factory):
         yield server
 
 
-def soar_bench(*arguments, cwd=None, **environment):
-    import os
-
+def soar_bench(*arguments, **environment):
     return subprocess.run(
         [sys.executable, "-m", "soar_bench", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "200", **environment},
-        check=False,
-        timeout=300,
-    )
+        capture_output=True, text=True, env={**os.environ, "COLUMNS": "200", **environment},
+        check=False, timeout=300,
+    )  # fmt: skip
 
 
 def assert_refused(done, *words, code=2):
@@ -131,9 +126,10 @@ def test_the_summary_of_every_command_fits_on_one_line():
 
 def test_help_answers_at_once():
     """A bound for a busy machine; alone it takes a quarter of a second."""
-    start = time.monotonic()
+    before = os.times()
     soar_bench("--help")
-    assert time.monotonic() - start < 5
+    after = os.times()
+    assert after.children_user - before.children_user < 2, "seconds of a processor"
 
 
 @pytest.mark.parametrize(
@@ -198,7 +194,10 @@ def test_all_that_is_missing_is_told_at_once(server, tmp_path, monkeypatch):
 
 
 def test_half_a_launchers_environment_is_refused(tmp_path):
-    done = soar_bench("eval", "shapes", "--images", "1", cwd=tmp_path, WORLD_SIZE="2")
+    done = forks.run(
+        ["-m", "soar_bench", "eval", "shapes", "--images", "1"], tmp_path,
+        env={**os.environ, "WORLD_SIZE": "2"},
+    )  # fmt: skip
     assert_refused(done, "WORLD_SIZE=2", "torchrun")
 
 
@@ -228,10 +227,7 @@ def test_a_full_disk_is_named_and_nothing_half_written_is_left(tmp_path):
         "from soar_bench.cli import main\n"
         "main()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "shapes", "render", str(tmp_path / "out"), "--count", "2"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = forks.run(["-c", code, "shapes", "render", tmp_path / "out", "--count", "2"])
     assert_refused(done, "no space left on the disk", "run the same command again", code=1)
     assert list(tmp_path.iterdir()) == []
 
@@ -252,9 +248,7 @@ def test_training_onto_a_disk_that_is_too_small_or_filled_up_meanwhile(server, s
         "from soar_bench.cli import main\n"
         "main()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, train)], capture_output=True, text=True, check=False
-    )
+    done = forks.run(["-c", code, *train])
     assert_refused(done, "no space left on the disk", code=1)
     assert not list((small_disk / "run").glob("checkpoint-*"))
 

@@ -116,17 +116,21 @@ main()
 """
 
 
-@pytest.mark.parametrize("number", [2, 15], ids=["Ctrl-C", "SIGTERM"])
+CTRL_C, SIGTERM = 2, 15
+
+
 @pytest.mark.parametrize(
-    ("module", "command"),
+    ("number", "module", "command"),
     [
-        ("typer", "--help"),
-        ("soar_bench.cli.train", "--help"),
-        ("soar_bench.fetch", "fetch"),
-        ("soar_bench.report.page", "report ."),
-        ("soar_bench.evaluation", "score ."),
-        ("soar_bench.boards", "compare a b"),
-        ("torch", "train sft --base shapes --data shapes-clean:2"),
+        (CTRL_C, "typer", "--help"),
+        (SIGTERM, "typer", "--help"),
+        (CTRL_C, "soar_bench.cli.train", "--help"),
+        (CTRL_C, "soar_bench.fetch", "fetch"),
+        (CTRL_C, "soar_bench.report.page", "report ."),
+        (CTRL_C, "soar_bench.evaluation", "score ."),
+        (CTRL_C, "soar_bench.boards", "compare a b"),
+        (CTRL_C, "torch", "train sft --base shapes --data shapes-clean:2"),
+        (SIGTERM, "torch", "train sft --base shapes --data shapes-clean:2"),
     ],
 )
 def test_interrupted_anywhere_a_command_says_so(number, module, command, tmp_path):

@@ -7,12 +7,11 @@ import io
 import json
 import os
 import struct
-import subprocess
-import sys
 import tarfile
 import zlib
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 from PIL import Image
@@ -105,12 +104,10 @@ def test_no_image_starts_another_program(form, tmp_path):
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
     program.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-m", "soar_bench", "data", "check", str(data)],
-        env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
+    done = forks.run(
+        ["-m", "soar_bench", "data", "check", data],
         cwd=ROOT,
+        env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"},
     )
     assert done.returncode == 2
     assert "is no PNG, JPEG, WebP or BMP image" in done.stderr

@@ -562,7 +562,7 @@ def test_a_killed_fetch_goes_on(server, home):
     server.pause = 0.02
     first = start_fetch(server, content)
     part = home / "weights" / "set" / "a.bin.part"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while not (part.exists() and part.stat().st_size > 1 << 20):
         assert time.monotonic() < deadline and first.poll() is None
         time.sleep(0.01)
@@ -572,7 +572,7 @@ def test_a_killed_fetch_goes_on(server, home):
     assert came < len(content) and not part.with_name("a.bin").exists()
     server.pause = 0.0
     second = start_fetch(server, content)
-    said, _ = second.communicate(timeout=30)
+    said, _ = second.communicate(timeout=240)
     assert second.returncode == 0, said
     assert "are here already" in said
     assert server.gets("/a.bin")[-1]["Range"] == f"bytes={came}-"
@@ -583,7 +583,7 @@ def test_two_fetches_at_once_bring_a_file_once(server, home):
     content = some_bytes(2 << 20)
     server.pause = 0.03
     both = [start_fetch(server, content) for _ in range(2)]
-    said = [one.communicate(timeout=30)[0] for one in both]
+    said = [one.communicate(timeout=240)[0] for one in both]
     assert [one.returncode for one in both] == [0, 0], said
     assert (home / "weights" / "set" / "a.bin").read_bytes() == content
     assert len(server.gets("/a.bin")) == 1, said

@@ -14,7 +14,7 @@ from soar_bench.output import runs as run_view
 from soar_bench.output.leaderboard import leaderboard, load
 from soar_bench.records import RUN_FILE, read_run
 from soar_bench.records.export import results as hub_results
-from soar_bench.records.folders import look, survey
+from soar_bench.records.folders import survey
 from soar_bench.records.verify import verify
 from soar_bench.report.made import of_board, of_run
 from soar_bench.report.sections import sections_of, training_names
@@ -87,7 +87,7 @@ def test_a_wrong_type_anywhere_is_refused_in_one_sentence_or_does_no_harm(place,
             try:
                 entries = survey(place)
                 list(run_view.plain(entries)), run_view.table(entries), run_view.rows_json(entries)
-                entry = look(folder)
+                (entry,) = (e for e in entries if e.folder == folder)
                 if entry.run is None:
                     refused += 1
                     assert entry.fault.startswith(str(file)), where

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from markupsafe import Markup
 from PIL import Image
 from records_by_hand import write_run
 from report_by_hand import (
@@ -104,6 +105,12 @@ def write(tmp_path):
         return tmp_path / "page"
 
     return go
+
+
+@pytest.fixture()
+def no_plots(monkeypatch):
+    """For pages of which only the rest is looked at: plots take most of the time."""
+    monkeypatch.setattr(svg, "to_svg", lambda *given: Markup('<svg class="plot"></svg>'))
 
 
 # ---- numbers ---------------------------------------------------------------------------------
@@ -252,6 +259,7 @@ def test_every_image_has_the_pixels_that_were_scored(made):
                 assert np.array_equal(np.asarray(Image.open(folder / "images" / full)), image)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_large_images_are_kept_without_loss_if_asked(write, tmp_path):
     runs = hand_runs(tmp_path / "r", tmp_path / "cache", **FEW)
     folder = write(runs, lossless=True)
@@ -259,6 +267,7 @@ def test_large_images_are_kept_without_loss_if_asked(write, tmp_path):
     assert np.array_equal(np.asarray(Image.open(folder / "images" / file)), image_of(0, 0, 0))
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_what_is_missing_damaged_or_another_image_is_said_to_be_missing(write, tmp_path):
     runs = hand_runs(tmp_path / "r", tmp_path / "cache", **FEW)
     store = ImageStore.of(tmp_path / "cache", "base", settings(), SEED)
@@ -287,6 +296,7 @@ def test_the_command_for_missing_images_is_one_that_makes_them(tmp_path):
     ).replace("right,distance,read", ",".join(sorted(["right", "distance", "read"])))
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_with_a_limit_first_images_of_all_prompts_come_first(write, tmp_path):
     runs = hand_runs(tmp_path / "r", tmp_path / "cache", **FEW)
     data = data_of(write(runs, max_images=4 * 7 + 3))
@@ -299,6 +309,7 @@ def test_with_a_limit_first_images_of_all_prompts_come_first(write, tmp_path):
     assert len(data["values"][0][0]) == 12, "scores are all there"
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_images_of_a_scored_folder_are_shown_where_they_still_are(write, tmp_path):
     place = tmp_path / "elsewhere"
     place.mkdir()
@@ -328,6 +339,7 @@ def test_images_of_a_scored_folder_are_shown_where_they_still_are(write, tmp_pat
     assert "has gone" in lacking[3, 0]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_scores_of_another_tool_have_no_images_and_no_command(write, tmp_path):
     found = hand_run(tmp_path / "r", None, 0, "theirs", **FEW)
     record = found.record.as_json()
@@ -355,6 +367,7 @@ def test_prompt_differences_are_paired_on_the_same_samples(made):
     assert found == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_sweep_joins_boards_that_differ_in_the_steps_alone(tmp_path):
     runs = [run for steps in (10, 20, 40) for run in hand_runs(tmp_path / "r", None, steps=steps)]
     other = hand_run(tmp_path / "r", None, 0, "base", steps=80, resolution=32)
@@ -364,12 +377,14 @@ def test_a_sweep_joins_boards_that_differ_in_the_steps_alone(tmp_path):
     assert sweeps.protocol_sweeps(sections_of(runs[:4])) == []
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_guidance_is_swept_too(tmp_path):
     runs = [run for g in (1.0, 4.5) for run in hand_runs(tmp_path / "r", None, guidance=g)]
     figures = sweeps.protocol_sweeps(sections_of(runs))
     assert {figure.header for figure in figures} == {("checkpoint", "1", "4.5")}
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_checkpoints_of_one_training_make_a_curve_from_its_base(tmp_path):
     runs = [hand_run(tmp_path / "r", None, 0, "base")]
     for number, step in ((1, 100), (2, 200)):
@@ -412,6 +427,7 @@ def test_losses_are_read_up_to_the_checkpoints_step(tmp_path, inside):
     assert "off the line" not in drawing.svg, "SFT has no auxiliary loss"
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_another_trainings_losses_are_not_shown(tmp_path, write):
     folder, said = trained(tmp_path, data="other")
     run = hand_run(tmp_path / "r", None, 1, str(folder), said, **FEW)
@@ -516,6 +532,7 @@ def test_metrics_have_the_intervals_of_their_records(tmp_path):
     assert "upright lines are 95% intervals" in distance.caption
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_seeds_of_one_training_have_one_colour_and_their_names(tmp_path):
     runs = [hand_run(tmp_path / "r", None, 0, "base", **FEW)]
     for name, seed, number in (("sft", 0, 1), ("sft", 1, 2), ("soar", 0, 3)):
@@ -526,6 +543,7 @@ def test_seeds_of_one_training_have_one_colour_and_their_names(tmp_path):
     assert figure.legend == ((1, "sft"), (2, "soar"))
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_only_what_was_measured_alike_is_in_one_plot(tmp_path):
     runs = []
     for seed, steps in ((0, 20), (1, 20), (2, 10)):
@@ -538,6 +556,7 @@ def test_only_what_was_measured_alike_is_in_one_plot(tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_metrics_without_their_records_are_shown_as_what_they_are(tmp_path):
     folder, said = trained(tmp_path)
     say(folder, look(0, geneval=0.5), look(20, geneval=0.25, mine=3.0),
@@ -662,6 +681,7 @@ def test_drift_beside_the_records_is_shown(tmp_path, write):
     assert "<i>x</i>" in page.text
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_drift_file_that_is_named_but_not_there_is_said(tmp_path, write):
     run = hand_run(tmp_path / "r", None, 0, "base", **FEW)
     with pytest.raises(SoarBenchError, match=r"no drift.csv in .*nowhere: run soar-bench drift"):
@@ -708,6 +728,7 @@ def test_scores_that_say_nothing_make_no_misleading_number(write, tmp_path, valu
     assert "NaN" not in (folder / "data" / "b1.js").read_text()
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_folder_that_holds_something_else_is_not_touched(tmp_path):
     run = hand_run(tmp_path / "r", None, 0, "base", **FEW)
     place = tmp_path / "page"
@@ -721,6 +742,7 @@ def test_a_folder_that_holds_something_else_is_not_touched(tmp_path):
         write_report([run], Options(tmp_path / "file", tmp_path))
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_an_older_report_is_replaced_unless_something_was_added(write, tmp_path):
     runs = hand_runs(tmp_path / "r", None, **FEW)
     folder = write(runs)
@@ -732,6 +754,7 @@ def test_an_older_report_is_replaced_unless_something_was_added(write, tmp_path)
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_full_disk_leaves_the_older_report(write, tmp_path, monkeypatch):
     runs = hand_runs(tmp_path / "r", tmp_path / "cache", **FEW)
     folder = write(runs[:1])
@@ -747,6 +770,7 @@ def test_a_full_disk_leaves_the_older_report(write, tmp_path, monkeypatch):
     assert {f.name for f in tmp_path.iterdir()} == {"r", "cache", "page"}
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_details_of_any_form_are_kept_as_text(write, tmp_path):
     run = hand_run(tmp_path / "r", None, 0, "base")
     odd = [
@@ -763,6 +787,7 @@ def test_details_of_any_form_are_kept_as_text(write, tmp_path):
     assert ["3", "", None, 1, 2, 3, 4] in [box for of in found.values() for box in of.get("b", [])]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_details_that_are_no_json_are_refused(write, tmp_path):
     run = hand_run(tmp_path / "r", None, 0, "base")
     scores = run.scores()
@@ -785,6 +810,7 @@ def test_a_run_given_twice_counts_once(tmp_path):
     assert len(board.runs) == 1
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_more_checkpoints_than_a_plot_can_show_are_all_in_the_table(write, tmp_path):
     runs = [hand_run(tmp_path / "r", None, 0, "base", images=1, **FEW)]
     for n in range(1, 15):
@@ -809,6 +835,7 @@ def invoke(tmp_path, monkeypatch):
     return go
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_command_takes_folders_ids_and_labels(invoke, tmp_path):
     runs = hand_runs(tmp_path / "results", tmp_path / "outputs" / "cache", **FEW)
     done = invoke()
@@ -820,6 +847,7 @@ def test_the_command_takes_folders_ids_and_labels(invoke, tmp_path):
     assert [c["name"] for c in data_of(page)["checkpoints"]] == ["base", "sft-seed0"]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_command_says_which_images_are_missing(invoke, tmp_path):
     hand_runs(tmp_path / "results", None, **FEW)
     done = invoke("--output", "there")

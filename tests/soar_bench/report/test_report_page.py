@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -29,6 +30,8 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
+#: Seconds that a browser on a busy machine may take for one thing.
+_PATIENCE = 120
 NAMES = ["base", "sft, seed 0", "sft, seed 1", "<b>soar</b>"]
 #: What the page shows without a choice: of seeds the first.
 FIRST = [0, 1, 3]
@@ -64,6 +67,7 @@ class Reader:
     def __init__(self, browser, folder, fragment="", **context):
         context = {"viewport": {"width": 1280, "height": 900}, **context}
         self.context = browser.new_context(offline=True, **context)
+        self.context.set_default_timeout(1000 * _PATIENCE)
         self.page = self.context.new_page()
         self.errors: list[str] = []
         self.requests: list[str] = []
@@ -86,11 +90,14 @@ class Reader:
 
     def until(self, holds):
         """Waits for an expression to be true; asked from outside, since the page allows no eval."""
-        for _ in range(200):
-            if self.page.evaluate(holds):
-                return
+        self.comes(lambda: bool(self.page.evaluate(holds)), True, holds)
+
+    def comes(self, read, expected, of=""):
+        """Waits until a function returns what is expected: a busy browser takes its time."""
+        end = time.monotonic() + _PATIENCE
+        while (found := read()) != expected:
+            assert time.monotonic() < end, f"{of} stayed {found!r} and not {expected!r}"
             self.page.wait_for_timeout(50)
-        raise AssertionError(f"never came true: {holds}")
 
     def samples(self):
         """(prompt id, index) of the cards, in their order."""
@@ -115,6 +122,7 @@ class Reader:
         return self.page.evaluate(
             """() => {
                  const tile = document.activeElement.closest(".tile");
+                 if (!tile) return null;
                  const about = tile.closest(".card").querySelector(".about");
                  const [id, image] = about.textContent.split(" · ");
                  const number = Number(image.replace("image ", "")) - 1;
@@ -345,29 +353,29 @@ def test_the_keyboard_searches_walks_enlarges_and_helps(open_page):
     reader = open_page()
     page, press = reader.page, reader.page.keyboard.press
     press("/")
-    assert page.evaluate("document.activeElement.id") == "search"
+    reader.until("document.activeElement.id == 'search'")
     page.keyboard.type("cats")
-    assert len(reader.samples()) == 2
+    reader.comes(lambda: len(reader.samples()), 2)
     press("Escape")
-    assert len(reader.samples()) == 12
-    assert page.evaluate("document.activeElement.id") != "search"
+    reader.comes(lambda: len(reader.samples()), 12)
+    reader.until("document.activeElement.id != 'search'")
     press("?")
-    assert page.is_visible("#help")
+    page.wait_for_selector("#help", state="visible")
     press("Escape")
-    assert page.is_hidden("#help")
+    page.wait_for_selector("#help", state="hidden")
     page.focus(".card:first-child .tile")
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown", "ArrowLeft"):
         press(key)
-    assert reader.focused() == ["p1", 0, FIRST[1]]
+    reader.comes(reader.focused, ["p1", 0, FIRST[1]])
     press("Enter")
-    assert page.inner_text("#large-title") == "two cats"
-    assert page.inner_text("#large-told h3 >> nth=0") == NAMES[1]
+    reader.comes(lambda: page.inner_text("#large-title"), "two cats")
+    reader.comes(lambda: page.inner_text("#large-told h3 >> nth=0"), NAMES[1])
     press("ArrowRight")
-    assert page.inner_text("#large-told h3 >> nth=0") == NAMES[3]
+    reader.comes(lambda: page.inner_text("#large-told h3 >> nth=0"), NAMES[3])
     press("ArrowDown")
     press("Escape")
-    assert page.is_hidden("#large")
-    assert reader.focused() == ["p1", 1, FIRST[2]]
+    page.wait_for_selector("#large", state="hidden")
+    reader.comes(reader.focused, ["p1", 1, FIRST[2]])
 
 
 def test_walking_past_the_end_turns_the_page(open_page):
@@ -375,7 +383,7 @@ def test_walking_past_the_end_turns_the_page(open_page):
     reader.choose(size="8")
     reader.page.focus(".card:last-child .tile")
     reader.page.keyboard.press("ArrowDown")
-    assert reader.focused() == ["p4", 0, 0]
+    reader.comes(reader.focused, ["p4", 0, 0])
     assert reader.page.inner_text("#page") == "page 2 of 2"
 
 

@@ -9,11 +9,11 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forks
 import numpy as np
 import pandas as pd
 import pytest
@@ -380,9 +380,7 @@ main()
 def test_killed_while_it_scores_the_same_command_does_only_the_rest(score, tmp_path, brightness):
     write_geneval(tmp_path / "a")
     arguments = ["score", "a", "--evaluators", "brightness", "--batch-size", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, *arguments], cwd=tmp_path, stderr=subprocess.DEVNULL
-    )
+    process = forks.Process(["-c", SLOW, *arguments], tmp_path)
     deadline = time.monotonic() + 120
     kept = 0
     while kept < 2 and time.monotonic() < deadline:
@@ -501,9 +499,7 @@ def test_an_evaluator_whose_weights_are_not_here_is_refused_before_any_image_is_
 
 def test_on_the_command_line_a_mistake_is_one_sentence_and_exit_code_2(tmp_path):
     (tmp_path / "a").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "soar_bench", "score", "a", "--evaluators", "shapes-geneval"],
-        capture_output=True, text=True, cwd=tmp_path, check=False,
-    )  # fmt: skip
+    arguments = ["-m", "soar_bench", "score", "a", "--evaluators", "shapes-geneval"]
+    done = forks.run(arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "soar-bench: a holds no images (PNG, JPEG, WebP or BMP)\n"

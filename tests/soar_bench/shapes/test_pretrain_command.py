@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 
 ROOT = Path(__file__).parents[3]
 
 
 def pretrain(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.pretrain", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return forks.run(["-m", "benchmarks.pretrain", *arguments], cwd=ROOT)
 
 
 @pytest.mark.parametrize(

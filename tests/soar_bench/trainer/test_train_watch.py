@@ -7,10 +7,9 @@ import gc
 import json
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 from PIL import Image
@@ -487,18 +486,13 @@ def test_two_processes_have_the_figures_and_images_of_one(config, tmp_path):
     seen = found["evaluation"].on_checkpoint(alone.base, 0)
     images = found["validation"].on_checkpoint(alone.base, 0).images
     settings = alone.model_dump(mode="json", exclude={"output"}, exclude_defaults=True)
-    done = subprocess.run(
-        [sys.executable, "-c", _TWO, str(tmp_path), json.dumps(settings)],
+    done = forks.run(
+        ["-c", _TWO, tmp_path, json.dumps(settings)],
         env={
             **os.environ,
-            "OMP_NUM_THREADS": "1",
             "ACCELERATE_USE_FSDP": "true",
             "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
         },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     for backend in ("gloo", "fake"):
