@@ -24,7 +24,8 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import short_json
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_NUL = "holds a NUL character: save the file as UTF-8"
+#: Why a text is none, most likely of UTF-16.
+NUL = "holds a NUL character: save the file as UTF-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def scan_rows(file: Path, column: str = "", suffix: str = "") -> Iterator[Row]:
     read = _json_object if suffix in (".jsonl", ".ndjson") else _text
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            values, fault = ({}, _NUL) if "\0" in line else read(line.strip())
+            values, fault = ({}, NUL) if "\0" in line else read(line.strip())
             yield Row(file, number, values, fault)
 
 
@@ -87,6 +88,8 @@ def is_table(file: Path) -> bool:
 
 def read_text(file: Path) -> str:
     """Return a file's UTF-8 text without its byte order mark. SoarBenchError if it has none."""
+    if file.exists() and not file.is_file():  # opening a pipe waits for ever
+        raise SoarBenchError(f"{file} is no file: name one that holds the text")
     try:
         content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
         return content.decode("utf-8")
@@ -164,7 +167,7 @@ def _table(file: Path, text: str, column: str, delimiter: str) -> Iterator[Row]:
 def _header_fault(header: list[str], column: str) -> str:
     names = ", ".join(header)
     if "\0" in names:
-        return _NUL
+        return NUL
     for name in header:
         if name and header.count(name) > 1:
             return f"has more than one column {name}"
@@ -174,7 +177,7 @@ def _header_fault(header: list[str], column: str) -> str:
 
 def _cells(header: list[str], cells: list[str]) -> tuple[dict[str, Any], str]:
     if "\0" in "".join(cells):
-        return {}, _NUL
+        return {}, NUL
     # A row with too many cells has a comma too many, nobody knows where.
     whole = len(cells) <= len(header)
     values = {name: cell for name, cell in zip(header, cells, strict=False) if name and whole}

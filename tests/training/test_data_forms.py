@@ -333,6 +333,14 @@ def test_a_broken_image_is_found_before_training_and_dropped_only_when_asked(kin
     assert found.source.digest != data.digest
 
 
+def test_a_caption_in_utf16_is_a_fault_and_not_trained_on(tmp_path):
+    """Its letters read as UTF-8 have NUL characters between them."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_bytes("a star".encode("utf-16-le"))
+    with pytest.raises(TrainingError, match=r"a\.png has a caption that holds a NUL character"):
+        open_listing(str(tmp_path))
+
+
 def test_an_image_that_is_upright_only_by_its_exif_is_turned(tmp_path):
     image = Image.fromarray(picture(0))
     exif = image.getexif()

@@ -21,6 +21,7 @@ import numpy as np
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import decode, digest_image
+from soar_bench.core.rows import NUL
 from soar_bench.core.text import encodable
 from training.types import TrainingError
 
@@ -128,10 +129,12 @@ class Listing:
         self.digests: list[bytes] = []
         records: list[Record] = []
         for entry in entries:
-            if isinstance(entry, Record):
-                records.append(entry)
-            else:
+            if isinstance(entry, Fault):
                 self.faults.append(entry)
+            elif "\0" in entry.caption:  # of UTF-16, most likely
+                self.faults.append(Fault(entry.where, f"has a caption that {NUL}"))
+            else:
+                records.append(entry)
 
         def digest_record(record: Record) -> bytes | Fault:
             try:

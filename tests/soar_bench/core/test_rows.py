@@ -137,3 +137,9 @@ def test_the_form_of_a_file_may_be_said_where_its_name_does_not(write):
     assert [row.values for row in read_rows(write("b", "x\ty\n1\t2\n\t\n"), suffix=".tsv")] == [
         {"x": "1", "y": "2"}
     ]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(SoarBenchError, match=r"a\.txt is no file"):
+        list(read_rows(tmp_path / "a.txt"))
