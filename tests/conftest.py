@@ -65,9 +65,8 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A genuine SD3-format pipeline of the embedded base's shape with random weights."""
+def make_tiny_pipeline(folder: Path) -> Path:
+    """Write a genuine SD3-format pipeline of the embedded base's shape with random weights."""
     import torch
 
     from benchmarks.pretrain import vae
@@ -82,9 +81,14 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for parameter in pipeline.transformer.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)
-    folder = tmp_path_factory.mktemp("tiny") / "pipeline"
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A genuine SD3-format pipeline of the embedded base's shape with random weights."""
+    return make_tiny_pipeline(tmp_path_factory.mktemp("tiny") / "pipeline")
 
 
 @pytest.fixture()
