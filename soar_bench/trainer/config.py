@@ -16,6 +16,9 @@ from soar_bench.pipelines import EMBEDDED
 from soar_bench.shapes.recipe import RECIPE
 from soar_bench.trainer.settings import Setting, settings_of
 
+#: Settings that are a map of names of their own: given whole they take the place of what was there.
+_MAPS = ("rewards", "reward_scaling")
+
 
 class Config(training.types.Config):
     """Settings of one training run, with the defaults that the command has.
@@ -62,7 +65,15 @@ def load_config(
         raise SoarBenchError(f"{file} is a recipe for {method}, not for {named['method']}")
     _merge(settings, named)
     for assignment in assignments:
-        _merge(settings, _parse(assignment))
+        keys, value = _parse(assignment)
+        if keys[0] in _MAPS and len(keys) > 1:
+            before = settings.get(keys[0])
+            added = {".".join(keys[1:]): value}
+            settings[keys[0]] = {**before, **added} if isinstance(before, dict) else added
+            continue
+        for key in reversed(keys):
+            value = {key: value}
+        _merge(settings, value)
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
@@ -85,25 +96,22 @@ def read_settings(file: Path) -> dict[str, Any]:
     return content
 
 
-def _parse(assignment: str) -> dict[str, Any]:
+def _parse(assignment: str) -> tuple[list[str], Any]:
+    """Return the parts of the setting's name, and its value."""
     name, equals, value = assignment.partition("=")
     if not equals or not name.strip():
         raise SoarBenchError(
             f"--set wants NAME=VALUE (for example soar.guidance=3), not {assignment!r}"
         )
     try:
-        parsed: Any = yaml.safe_load(value)
+        return name.strip().split("."), yaml.safe_load(value)
     except yaml.YAMLError:
         raise SoarBenchError(f"--set {assignment!r}: the value is not YAML") from None
-    for key in reversed(name.strip().split(".")):
-        parsed = {key: parsed}
-    assert isinstance(parsed, dict)
-    return parsed
 
 
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
     for key, value in other.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
+        if isinstance(value, dict) and isinstance(into.get(key), dict) and key not in _MAPS:
             _merge(into[key], value)
         else:
             into[key] = dict(value) if isinstance(value, dict) else value

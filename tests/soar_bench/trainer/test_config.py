@@ -75,6 +75,17 @@ def test_the_later_wins(tmp_path):
     assert load_config(file, {"steps": 9}).steps == 9
 
 
+def test_rewards_given_whole_are_others_and_one_by_name_is_added(tmp_path):
+    """A config's reward must not stay beside the one that a command puts in its place."""
+    file = write(tmp_path, "base: shapes\nmethod: nft\nnft: {group: 8}\nrewards: {ocr: 1.0}\n")
+    assert load_config(file, {}, ["rewards={pickscore: 2}"]).rewards == {"pickscore": 2.0}
+    assert load_config(file, {"rewards": {"pickscore": 2}}).rewards == {"pickscore": 2.0}
+    added = ["rewards.geneval/geneval_strict=0.5", "rewards.own/judge.py=1"]
+    assert load_config(file, {}, added).rewards == {
+        "ocr": 1.0, "geneval/geneval_strict": 0.5, "own/judge.py": 1.0,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
