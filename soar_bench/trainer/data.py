@@ -72,11 +72,9 @@ def open_prompts(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None 
     Metadata are those of the suite or file, as rewards by rules read them; of ``shapes-clean`` and
     ``shapes-broad`` what their captions say. SoarBenchError if nothing is there.
     """
-    kind = name.partition(":")[0]
-    if kind in DISTRIBUTIONS:
-        source = open_data(name)
-        captions = captions_of(source)
-        return _distinct(captions, [_records()[caption] for caption in captions])
+    if is_embedded(name):
+        captions = captions_of(open_data(name))
+        return _distinct(captions, metadata_of(name, captions))
     if name in names() or Path(name).suffix.lower() in SUFFIXES:
         try:
             prompts = get_suite(name).prompts
@@ -91,6 +89,19 @@ def open_prompts(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None 
         source = open_data(name, images, cache)
     captions = captions_of(source)
     return _distinct(captions, [{}] * len(captions))
+
+
+def is_embedded(name: str) -> bool:
+    """Return whether data of that name is the embedded world's."""
+    return name.partition(":")[0] in DISTRIBUTIONS
+
+
+def metadata_of(name: str, captions: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Return what evaluators by rules read of each caption of the data of that name.
+
+    Of the embedded world's what they say; captions of other data carry nothing.
+    """
+    return [_records()[caption] if is_embedded(name) else {} for caption in captions]
 
 
 @cached

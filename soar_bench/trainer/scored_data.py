@@ -19,7 +19,7 @@ from soar_bench.core.files import check_writable, replace_folder_atomically, wri
 from soar_bench.scoring.judges import Judge, resolve_judges
 from soar_bench.scoring.scores import BATCH, Observer, score_samples
 from soar_bench.suites.types import PlannedSample, Prompt
-from soar_bench.trainer.data import open_data
+from soar_bench.trainer.data import metadata_of, open_data
 from training.data import METADATA_FILE, Source
 from training.data.records import FileSlice, caption_of, key_of
 from training.run import SELECTION_FILE
@@ -88,7 +88,9 @@ def score_data(
         if judge.problem:
             raise SoarBenchError(judge.problem)
     source = open_data(name, images)
-    samples = [PlannedSample(Prompt(str(i), caption_of(source, i)), 0) for i in range(len(source))]
+    captions = [caption_of(source, i) for i in range(len(source))]
+    records = zip(captions, metadata_of(name, captions), strict=True)
+    samples = [PlannedSample(Prompt(str(i), *record), 0) for i, record in enumerate(records)]
     judged = score_samples(
         judges, samples, _Pictures(source), cache, batch_size, choose(device), observe=observe
     )

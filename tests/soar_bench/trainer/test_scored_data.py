@@ -116,7 +116,12 @@ def test_the_embedded_worlds_data_is_scored_and_written_as_pictures(tmp_path):
     from soar_bench.trainer.scored_data import write_selection
     from training.data import open_listing
 
-    result = score_data("shapes-clean:6", Images(), ["shapes-clipscore"], tmp_path / "c", "cpu")
+    judges = ["shapes-clipscore", "shapes-geneval"]
+    result = score_data("shapes-clean:6", Images(), judges, tmp_path / "c", "cpu")
+    signs = ["sign" in result.source.caption(i) for i in range(6)]
+    # The rules read what a caption says; every clean picture shows it. They know no signs.
+    assert np.array_equal(np.isnan(result.values["shapes_geneval"]), signs)
+    assert np.nanmin(result.values["shapes_geneval"]) == 1
     kept = chosen(result, "shapes_clipscore", top=3)
     write_selection(result, "shapes_clipscore", kept, {"top": 3}, tmp_path / "best")
     best = open_listing(str(tmp_path / "best"))
