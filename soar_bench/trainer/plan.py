@@ -30,6 +30,8 @@ class TrainPlan:
     chunk: int = 0
     #: text encoders that read only the beginning of some captions
     cut: Sequence[Cut] = ()
+    #: a likely mistake in the settings, in a sentence
+    remark: str = ""
 
     @property
     def samples(self) -> int:
@@ -126,6 +128,7 @@ class TrainPlan:
             f"{sizes.activations / _GIB:.2f} GiB of activations a process",
             *self._fits(),
             *self._rollouts(),
+            *([f"# {self.remark}"] if self.remark else []),
             *(f"# {words(self.cut, self.samples, 'caption')}" for _ in self.cut[:1]),
             f"# {self.config.output}: {self.state}",
         ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from soar_bench.core.torchvision import mend_torchvision
 from soar_bench.pipelines import Pipeline, check_pipeline, digest_pipeline, pipeline_folder
 from soar_bench.trainer.data import cut_captions, open_data, open_prompts
+from soar_bench.trainer.guidance import check_guidance
 from soar_bench.trainer.pipeline import BasePipeline
 from soar_bench.trainer.plan import TrainPlan
 from training.callbacks import Callback, Progress, silent
@@ -51,6 +52,9 @@ def train(
         return {LEAKS: of_named_suites(captions_of(data))} if hasattr(data, "caption") else {}
 
     base = _base(config)
+    remark = check_guidance(base.pipeline, config)
+    if remark:
+        note(remark)
     if source is None:
         source = _source(config)
     rewards = rewards or rewards_of(config)
@@ -88,6 +92,7 @@ def check(
 
     base, place, rewards = _base(config), usual_place(memory), rewards_of(config)
     check_here(config, rewards)
+    remark = check_guidance(base.pipeline, config)
     if like is not None:
         checked, needs, chunk, cut = like.checked, like.memory, like.chunk, like.cut
     else:
@@ -110,7 +115,7 @@ def check(
         config, base.pipeline, contexts(config, checked.source), checked.sizes, usual_device()
     )
     run.check_space(base.pipeline.sizes(config), encodings.bytes_to_come())
-    return TrainPlan(config, needs, checked, place, chunk, cut)
+    return TrainPlan(config, needs, checked, place, chunk, cut, remark)
 
 
 def rewards_of(config: Config) -> Rewards | None:

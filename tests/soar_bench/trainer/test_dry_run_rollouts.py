@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 
-from soar_bench.trainer.run import check
+from soar_bench.trainer.run import check, train
+from training.types import TrainingError
 
 REWARDED = {
     "data": "shapes-dev", "batch_size": 4, "accumulate": 2, "rewards": {"shapes-geneval": 1.0},
@@ -39,3 +43,36 @@ def test_the_dry_run_of_a_begun_run_knows_it_by_its_rewards(tiny_config, tiny_tr
     )
     tiny_train(config)
     assert check(config).state.startswith("finished")
+
+
+@pytest.mark.parametrize(
+    "guided",
+    [
+        {"method": "flow-grpo", "flow_grpo": {"group": 4, "guidance": 4.5}, **REWARDED},
+        {"method": "nft", "nft": {"group": 4, "guidance": 2.0}, **REWARDED},
+        {"method": "soar", "soar": {"guidance": 4.5}},
+    ],
+    ids=["flow-grpo", "nft", "soar"],
+)
+def test_guided_rollouts_of_a_model_with_guidance_built_in(
+    guided, tiny_config, tiny_pipeline, tmp_path
+):
+    turbo = shutil.copytree(tiny_pipeline, tmp_path / "model-Turbo")
+    config = tiny_config(base=str(turbo), steps=1, trackers=[], **guided)
+    (remark,) = [line for line in check(config).lines() if "distilled" in line]
+    assert "guidance to 1" in remark
+
+    file = turbo / "transformer" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "guidance_embeds": True}))
+    for run in (check, train):
+        with pytest.raises(TrainingError, match="would guide it twice, so set") as refused:
+            run(config)
+        assert "\n" not in str(refused.value)
+    assert not config.output.exists()
+
+
+def test_what_guides_nothing_is_not_remarked_on(tiny_config, tiny_pipeline, tmp_path):
+    turbo = shutil.copytree(tiny_pipeline, tmp_path / "model-Turbo")
+    for settings in ({"method": "sft"}, {"method": "nft", "nft": {"group": 4}, **REWARDED}):
+        config = tiny_config(base=str(turbo), **settings)
+        assert not check(config).remark
