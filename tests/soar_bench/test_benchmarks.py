@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from benchmarks import gpu, train_step
+from benchmarks import gpu, objectives_world, train_step
 from benchmarks.step_sides import SIDES, Work
 
 
@@ -106,3 +106,28 @@ def test_a_part_of_the_gpus_table_that_fails_keeps_its_figures(monkeypatch, tmp_
     assert failed["s/step"] == late["s/step"] == 0.5
     assert (failed["failed"], late["failed"]) == ("out of luck", "took more than 3 s")
     assert all(_ends(figures["child"]) for figures in (failed, late))
+
+
+def test_the_comparison_of_objectives_is_of_valid_settings_and_equal_compute():
+    from pathlib import Path
+
+    from soar_bench.trainer.config import load_config
+
+    runs = list(objectives_world.trainings([0, 1]))
+    assert len({run.folder for run in runs}) == len(runs) == 40
+    root = Path(objectives_world.__file__).parents[1]
+    for run in runs[:20]:
+        _, method, *options = run.command()
+        config = root / options[1] if options[0] == "--config" else None
+        made = load_config(config, {"method": method}, options[1 + 2 * (config is not None) :: 2])
+        assert (made.output, made.seed, made.steps) == (run.folder, 0, run.steps)
+        rollout = made.method in ("nft", "flow-grpo")
+        assert made.rewards == ({run.reward: 1.0} if rollout else {})
+        units, images = objectives_world.COST[method]
+        assert images == made.batch_size
+        if method == "nft":
+            assert units == made.nft.steps + 5 * made.nft.trained_levels
+        if method == "flow-grpo":
+            assert units == made.flow_grpo.steps + 1 + 3 * made.flow_grpo.window
+        if run.equal == "compute":
+            assert run.steps * units * images == pytest.approx(objectives_world.UNITS, rel=0.01)
