@@ -103,6 +103,7 @@ def sd35m(device: str, tiny: bool = False, dtype: Any = None) -> Any:
             tokenizer_3=words.tokenizer_3,
         )
     pipeline.tokenizer_max_length = 77
+    pipeline.tokenizer.model_max_length = pipeline.tokenizer_2.model_max_length = 77
     if dtype is not None:
         pipeline.transformer.to(dtype)
         pipeline.vae.to(dtype)

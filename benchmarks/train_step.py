@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py                          # the embedded world, on this machine
     python benchmarks/train_step.py --sd35m --device cuda    # SD3.5-Medium's shape, random weights
-    python benchmarks/train_step.py --rounds 3 --processor-time    # on a machine that others use
+    python benchmarks/train_step.py --together --processor-time    # on a machine that others use
 
 The straightforward step encodes its images and captions, keeps the rollout's graph, asks for both
 halves of the guided velocity, takes the auxiliary points one at a time and runs one backward pass
@@ -10,7 +10,8 @@ at the end. The released one is written after the published loop, by its facts
 (benchmarks/step_sides.py): it also samples its latents and looks levels up in a table, so its
 loss is a little another. Each runs in processes of its own, in turn, on the same images and
 noise; the loss and the gradient's norm of the first step are compared. One that does not fit into
-memory is reported as such.
+memory is reported as such. With --together, times are those of one process that holds all of them
+and takes a step of each in turn, so that what disturbs one disturbs the others.
 """
 
 from __future__ import annotations
@@ -177,6 +178,23 @@ def run(options: argparse.Namespace, prepared: Work, memory: Memory) -> dict[str
     }
 
 
+def together(options: argparse.Namespace) -> None:
+    """Take a step of each implementation in turn; print seconds by name as a line of JSON."""
+    steps = {}
+    for name, (side, chunk) in sides_of(options).items():
+        own = argparse.Namespace(**{**vars(options), "worker": side, "chunk": chunk})
+        steps[name] = SIDES[side](prepare(own))
+    now = time.process_time if options.processor_time else time.perf_counter
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(options.warmup + options.steps):
+        for name, step in steps.items():
+            clock = now()
+            step(number)
+            seconds[name].append(now() - clock)
+    medians = {name: statistics.median(s[options.warmup :]) for name, s in seconds.items()}
+    print(json.dumps(medians))
+
+
 def measure(side: str, chunk: int, arguments: list[str]) -> dict[str, Any]:
     """Return the figures of one implementation, from a process of its own."""
     command = [sys.executable, __file__, *arguments, "--worker", side, "--chunk", str(chunk)]
@@ -189,20 +207,28 @@ def measure(side: str, chunk: int, arguments: list[str]) -> dict[str, Any]:
     return figures
 
 
-def rows_of(options: argparse.Namespace, arguments: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the figures of every side; sides take turns, and times are medians of all rounds."""
+def sides_of(options: argparse.Namespace) -> dict[str, tuple[str, int]]:
+    """Return each implementation's key in SIDES and its aux_chunk, by the name that is printed."""
     own = "compiled" if options.compile else "ours"
     sides = {side: (side, 0) for side in options.sides}
     for chunk in options.chunks or (0, options.batch_size):
         sides[f"{own}, aux_chunk {chunk}"] = ("ours", chunk)
+    return sides
+
+
+def rows_of(options: argparse.Namespace, arguments: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the figures of every side; sides take turns, and times are medians of all rounds."""
+    sides = sides_of(options)
     rounds = [
         {name: measure(side, chunk, arguments) for name, (side, chunk) in sides.items()}
         for _ in range(options.rounds)
     ]
     rows = rounds[0]
+    shared = measure("together", 0, arguments) if options.together else {}
     for name, row in rows.items():
         if row["fits"]:
-            row["seconds"] = statistics.median(r[name].get("seconds", 0.0) for r in rounds)
+            own = statistics.median(r[name].get("seconds", 0.0) for r in rounds)
+            row["seconds"] = shared.get(name, own)
     return rows
 
 
@@ -265,8 +291,11 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2, help="steps before them")
     parser.add_argument("--sides", nargs="*", choices=OTHERS, default=OTHERS)
     parser.add_argument("--rounds", type=int, default=1, help="times that each side is run")
+    parser.add_argument(
+        "--together", action="store_true", help="times of one process, a step of each in turn"
+    )
     parser.add_argument("--json", type=Path, help="file that the figures are written to")
-    parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=(*SIDES, "together"), help=argparse.SUPPRESS)
     parser.add_argument("--chunk", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     # The published recipe, or the embedded world's.
@@ -275,7 +304,9 @@ def main() -> None:
     options.points = options.points or recipe[1]
     options.guidance, options.rollout_steps = recipe[2:]
     options.bf16 = options.sd35m
-    if options.worker:
+    if options.worker == "together":
+        together(options)
+    elif options.worker:
         work(options)
     else:
         report(options, sys.argv[1:])

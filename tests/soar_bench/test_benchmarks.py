@@ -13,7 +13,11 @@ import pytest
 import torch
 
 from benchmarks import gpu, objectives_world, train_step
+from benchmarks.sd35m import sd35m
 from benchmarks.step_sides import SIDES, Work
+from soar_bench.checkpoints.in_memory import Loaded
+from soar_bench.pipelines import Pipeline
+from training.encoders import caption_shapes
 
 
 def options(**changes):
@@ -21,7 +25,7 @@ def options(**changes):
         "sd35m": False, "tiny": False, "device": "cpu", "bf16": False, "compile": False,
         "batch_size": 4, "points": 3, "guidance": 3.0, "rollout_steps": 20, "resolution": 64,
         "chunk": 0, "chunks": [], "steps": 1, "warmup": 1, "rounds": 1, "processor_time": True,
-        "worker": "ours", "sides": ["straightforward", "released"], "json": None,
+        "worker": "ours", "sides": ["straightforward", "released"], "json": None, "together": False,
     }  # fmt: skip
     return argparse.Namespace(**{**defaults, **changes})
 
@@ -71,11 +75,37 @@ def test_the_other_sides_are_reported_beside_one_that_does_not_fit(monkeypatch, 
     assert json.loads((tmp_path / "rows.json").read_text())["straightforward"] == {"fits": False}
 
 
+def test_together_the_sides_take_a_step_each_in_turn(monkeypatch, capsys):
+    steps, now = [], [0.0]
+
+    def side(work):
+        def step(number):
+            steps.append((work.worker, work.chunk, number))
+            now[0] += {"released": 5.0, "ours": 2.0}[work.worker]
+
+        return step
+
+    monkeypatch.setattr(train_step, "prepare", lambda options: options)
+    monkeypatch.setattr(train_step.time, "process_time", lambda: now[0])
+    monkeypatch.setitem(SIDES, "released", side)
+    monkeypatch.setitem(SIDES, "ours", side)
+    train_step.together(options(sides=["released"], chunks=[0, 8], steps=2))
+    turn = [("released", 0), ("ours", 0), ("ours", 8)]
+    assert steps == [(*which, number) for number in range(3) for which in turn]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"released": 5.0, "ours, aux_chunk 0": 2.0, "ours, aux_chunk 8": 2.0}
+
+
 def test_a_process_that_the_system_killed_did_not_fit(monkeypatch, tmp_path):
     killed = tmp_path / "killed.py"
     killed.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     monkeypatch.setattr(train_step, "__file__", str(killed))
     assert train_step.measure("ours", 0, []) == {"fits": False}
+
+
+def test_the_stand_in_for_sd35_medium_has_its_tokens():
+    loaded = Loaded(sd35m("cpu", tiny=True))  # its folder lives as long
+    assert caption_shapes(Pipeline(loaded.folder), 256)[0][0] == 77 + 256
 
 
 def _ends(number):
