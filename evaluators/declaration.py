@@ -84,8 +84,9 @@ def _metric_faults(metric: Any) -> Iterator[str]:
         yield f"must say True or False for higher_is_better of {which}"
     if metric.aggregate not in _AGGREGATES:
         yield f"must give the aggregate of {which} as one of {', '.join(_AGGREGATES)}"
-    if not isinstance(metric.stratified, bool):
-        yield f"must say True or False for stratified of {which}"
+    for flag in ("stratified", "skewed"):
+        if not isinstance(getattr(metric, flag), bool):
+            yield f"must say True or False for {flag} of {which}"
     if not isinstance(metric.licence, str):
         yield f"must give the licence of {which} as a text"
 

@@ -41,6 +41,8 @@ class Metric:
     #: whether the standard error of a plain mean is within tasks: the benchmark fixes them and how
     #: many prompts each has
     stratified: bool = False
+    #: whether values lie to one side, as distances do, so that intervals are corrected for it
+    skewed: bool = False
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Diversity(SetEvaluator):
                 description=f"Mean over the pairs of a prompt's images of 1 - cosine of their "
                 f"{encoder} embeddings.",
                 licence=licence,
+                skewed=True,
             ),
             Metric(
                 name=self._vendi,
@@ -47,6 +48,7 @@ class Diversity(SetEvaluator):
                 description=f"Vendi score of a prompt's images under the cosine of their {encoder} "
                 "embeddings: from 1, all alike, to their number.",
                 licence=licence,
+                skewed=True,
             ),
         )
 

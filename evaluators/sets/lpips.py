@@ -62,6 +62,7 @@ class LpipsDiversity(SetEvaluator):
             source="arXiv 1801.03924; richzhang/PerceptualSimilarity 0.1, AlexNet",
             description="Mean over the pairs of a prompt's images of their LPIPS distance.",
             licence=catalogue.LPIPS_HEADS.licence,
+            skewed=True,
         ),
     )
 

@@ -168,7 +168,8 @@ _ANY = (-float("inf"), float("inf"))
 def _metric(
     name: str, unit: str, higher: bool, source: str, description: str, version: str = "1"
 ) -> Metric:
-    return Metric(name, unit, _ANY, higher, version, source, f"{description} {_ROW}")
+    text = f"{description} {_ROW}"
+    return Metric(name, unit, _ANY, higher, version, source, text, skewed=not higher)
 
 
 class Fidelity(AgainstReference):

@@ -55,8 +55,9 @@ class Board:
         SoarBenchError if scores cannot be read.
         """
         metrics, *others = [dict(metrics_of(run)) for entrant in entrants for run in entrant.runs]
-        for other in others:  # records from before a metric was declared stratified are among them
-            metrics |= {name: m for name, m in other.items() if m.stratified and name in metrics}
+        for other in others:  # records from before a metric was declared so are among them
+            special = {name: m for name, m in other.items() if m.stratified or m.skewed}
+            metrics |= {name: m for name, m in special.items() if name in metrics}
         scores = [
             [r.by_metric if isinstance(r, ScoredRun) else _by_metric(r.scores()) for r in e.runs]
             for e in entrants
@@ -119,7 +120,9 @@ class Board:
             if not any(run is not None for seeds in scores for run in seeds):
                 scores = [[_NOTHING for _ in seeds] for seeds in scores]
             declared = self.metrics[metric]
-            self._tables[metric] = ScoreTable.of(scores, declared.mean, declared.shares)
+            self._tables[metric] = ScoreTable.of(
+                scores, declared.mean, declared.shares, declared.skewed
+            )
         return self._tables[metric]
 
     def value(self, entrant: int, metric: str) -> Estimate:
@@ -130,7 +133,8 @@ class Board:
         self, entrant: int, metric: str, level: float = CONFIDENCE, resampled: bool = False
     ) -> tuple[float, float]:
         """Return the interval of :meth:`value`, cut off at the ends of the metric's range: by t or
-        the bootstrap (``resampled``), for right and wrong by Wilson's method.
+        the bootstrap (``resampled``), for right and wrong by Wilson's method, for skewed scores by
+        Hall's.
         """
         table = self.table(metric)
         value = table.value(entrant)

@@ -69,7 +69,7 @@ def results(runs: Sequence[Run], source: str = "") -> list[EvalResult]:
         }  # fmt: skip
         for metric, declared in metrics_of(run):
             rows = scores[scores["metric"] == metric]
-            value = estimate(rows, declared.mean, declared.shares)
+            value = estimate(rows, declared.mean, declared.shares, declared.skewed)
             if not value.scored:
                 continue
             evaluator = evaluators[metric]

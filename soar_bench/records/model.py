@@ -176,6 +176,8 @@ class MetricRecord(_Part):
     """Mean of all samples, or unweighted mean of the tasks' means."""
     stratified: bool = False
     """Whether the standard error of a mean of all samples is within tasks, which are fixed."""
+    skewed: bool = False
+    """Whether values lie to one side, so that the interval of a mean is corrected for it."""
 
     @property
     def mean(self) -> str:
@@ -191,8 +193,9 @@ class MetricRecord(_Part):
     def of(cls, metric: Metric) -> MetricRecord:
         """Return the record of a metric as its evaluator declares it."""
         fields = {name: getattr(metric, name) for name in cls.model_fields}
-        if not metric.stratified:
-            del fields["stratified"]
+        for name in ("stratified", "skewed"):
+            if not fields[name]:
+                del fields[name]
         return cls.model_validate(fields)
 
 

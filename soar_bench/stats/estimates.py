@@ -9,6 +9,7 @@ import numpy as np
 from scipy import special
 
 from soar_bench.stats.shares import wilson
+from soar_bench.stats.skewness import quantiles
 
 #: Confidence level of intervals; its complement is the error rate of tests.
 CONFIDENCE = 0.95
@@ -45,16 +46,24 @@ class Estimate:
     image_error: float = math.nan
     #: whether the scores are right or wrong, so that the mean is a share
     binary: bool = False
+    #: skewness of the prompts, of which the interval is then corrected; NaN if it is not to be
+    skewness: float = math.nan
 
     def interval(self, level: float = CONFIDENCE) -> tuple[float, float]:
-        """Return the two-sided confidence interval, Wilson's for shares; NaN where it cannot be
-        known.
+        """Return the two-sided confidence interval, Wilson's for shares, Hall's for skewed scores;
+        NaN where it cannot be known.
         """
         if self.binary:
             quantile = special.stdtrit(self.freedom, (1 + level) / 2)
             numbers = self.value, self.standard_error**2, self.prompts, quantile
             low, high = wilson(*(np.array([number]) for number in numbers))
             return float(low[0]), float(high[0])
+        if math.isfinite(self.skewness) and self.freedom > 0 and self.standard_error > 0:
+            quantile = special.stdtrit(self.freedom, (1 + level) / 2)
+            one = np.array([self.skewness]), np.array([self.prompts]), np.array([quantile])
+            below, above = quantiles(*one)
+            error = self.standard_error
+            return self.value - error * float(above[0]), self.value - error * float(below[0])
         half = float(_half_width(self.standard_error, self.freedom, level))
         return (self.value - half, self.value + half)
 
@@ -83,6 +92,8 @@ class Estimates:
     prompts: np.ndarray
     #: whether a row's scores are right or wrong, so that its mean is a share; None if no row's are
     binary: np.ndarray | None = None
+    #: skewness of each row's prompts, of which intervals are corrected; None if of none
+    skewness: np.ndarray | None = None
 
     @property
     def standard_error(self) -> np.ndarray:
@@ -90,9 +101,17 @@ class Estimates:
         return np.sqrt(self.variance)
 
     def interval(self, level: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
-        """Return both ends of the two-sided intervals, Wilson's for shares; NaN if unknowable."""
+        """Return both ends of the two-sided intervals, Wilson's for shares, Hall's for skewed
+        scores; NaN if unknowable.
+        """
         half = _half_width(self.standard_error, self.freedom, level)
         low, high = self.value - half, self.value + half
+        if self.skewness is not None:
+            quantile = special.stdtrit(self.freedom, (1 + level) / 2)
+            below, above = quantiles(self.skewness, self.prompts, quantile)
+            skewed = np.isfinite(half) & np.isfinite(self.skewness)
+            low = np.where(skewed, self.value - self.standard_error * above, low)
+            high = np.where(skewed, self.value - self.standard_error * below, high)
         if self.binary is not None:
             quantile = special.stdtrit(self.freedom, (1 + level) / 2)
             ends = wilson(self.value, self.variance, self.prompts, quantile)

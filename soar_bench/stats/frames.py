@@ -21,18 +21,23 @@ from soar_bench.stats.table import ScoreTable
 _Frames = Sequence[pd.DataFrame]
 
 
-def table_of(sides: Sequence[_Frames], aggregate: str = "mean", shares: bool = True) -> ScoreTable:
+def table_of(
+    sides: Sequence[_Frames], aggregate: str = "mean", shares: bool = True, skewed: bool = False
+) -> ScoreTable:
     """Return the table of several entrants, each a sequence of its seeds' frames."""
     runs = [[Scores.of(frame) for frame in side] for side in sides]
-    return ScoreTable.of(runs, aggregate, shares)
+    return ScoreTable.of(runs, aggregate, shares, skewed)
 
 
-def estimate(scores: pd.DataFrame, aggregate: str = "mean", shares: bool = True) -> Estimate:
+def estimate(
+    scores: pd.DataFrame, aggregate: str = "mean", shares: bool = True, skewed: bool = False
+) -> Estimate:
     """Return the metric's value over one run's samples. A value that is not finite is missing.
 
-    Scores of 0 and 1 are taken for right and wrong, unless not ``shares``.
+    Scores of 0 and 1 are taken for right and wrong, unless not ``shares``. The interval of
+    ``skewed`` scores is corrected for it.
     """
-    return table_of([[scores]], aggregate, shares).value(0)
+    return table_of([[scores]], aggregate, shares, skewed).value(0)
 
 
 def over_seeds(runs: _Frames, aggregate: str = "mean") -> Estimate:

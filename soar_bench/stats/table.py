@@ -19,6 +19,7 @@ from soar_bench.stats.pairs import Pair
 from soar_bench.stats.permutation import sign_flip
 from soar_bench.stats.scores import Aligned, Scores
 from soar_bench.stats.seeds import Spread
+from soar_bench.stats.skewness import skewness
 
 
 class ScoreTable:
@@ -30,13 +31,16 @@ class ScoreTable:
         values: np.ndarray,
         owner: np.ndarray,
         binary: np.ndarray | None = None,
+        skewed: bool = False,
     ) -> None:
         """``values`` [runs, samples] are NaN where unscored; ``owner`` [runs] is the number of the
         entrant that each run is a seed of, ascending from 0. ``binary`` says of each entrant
-        whether its scores are right or wrong; by default all are that are 0 or 1.
+        whether its scores are right or wrong; by default all are that are 0 or 1. Intervals of
+        single runs of ``skewed`` scores are corrected for it where the layout is a plain mean.
         """
         self.layout = layout
         self.owner = owner
+        self._skewed = skewed and len(layout.strata) == 1
         #: names of tasks and prompts; None for a table of bare arrays
         self.aligned: Aligned | None = None
         self.run_values = values
@@ -61,15 +65,20 @@ class ScoreTable:
 
     @classmethod
     def of(
-        cls, entrants: Sequence[Sequence[Scores | None]], aggregate: str, shares: bool = True
+        cls,
+        entrants: Sequence[Sequence[Scores | None]],
+        aggregate: str,
+        shares: bool = True,
+        skewed: bool = False,
     ) -> ScoreTable:
         """Return the table of entrants, each a sequence of its seeds' scores. Without ``shares``
-        scores of 0 and 1 are not right or wrong, but on a wider scale.
+        scores of 0 and 1 are not right or wrong, but on a wider scale. ``skewed`` ones lie to one
+        side.
         """
         aligned = Aligned.of([run for seeds in entrants for run in seeds], aggregate)
         owner = np.repeat(np.arange(len(entrants)), [len(seeds) for seeds in entrants])
         binary = None if shares else np.zeros(len(entrants), dtype=bool)
-        table = cls(aligned.layout, aligned.values, owner, binary)
+        table = cls(aligned.layout, aligned.values, owner, binary, skewed)
         table.aligned = aligned
         return table
 
@@ -86,8 +95,12 @@ class ScoreTable:
         seeds = self.spread
         variances = np.array([prompts.variance, seeds.variance])
         freedom = welch(variances, np.array([prompts.freedom, seeds.freedom]))
+        skew = None
+        if self._skewed:
+            skew = skewness(self._residuals, prompts.prompts)
+            skew = np.where(seeds.seeds > 1, np.nan, skew)
         return Estimates(
-            seeds.mean, variances.sum(0), freedom, self.scored, prompts.prompts, self._binary
+            seeds.mean, variances.sum(0), freedom, self.scored, prompts.prompts, self._binary, skew
         ).rounded(self._scale)
 
     def value(self, entrant: int) -> Estimate:
@@ -105,7 +118,9 @@ class ScoreTable:
         starts[self.layout.prompts] = True
         prompts = np.cumsum(starts)[chosen]
         layout = Layout.of(np.zeros(len(prompts), dtype=int), prompts, False)
-        return ScoreTable(layout, self.run_values[:, chosen], self.owner, self._binary)
+        return ScoreTable(
+            layout, self.run_values[:, chosen], self.owner, self._binary, self._skewed
+        )
 
     @property
     def task_order(self) -> tuple[str, ...]:
@@ -240,6 +255,7 @@ def _estimate(
         seed_freedom=seed_freedom if seed_freedom > 0 else math.nan,
         image_error=math.nan if clusters is None else clusters.image_error,
         binary=rows.binary is not None and bool(rows.binary[row]),
+        skewness=math.nan if rows.skewness is None else _float(rows.skewness[row]),
     )  # fmt: skip
 
 

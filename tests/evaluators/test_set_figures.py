@@ -224,7 +224,7 @@ def test_the_manifold_is_its_packages():
 def test_intervals_of_kid_cover_the_truth():
     """50 prompts of 2 images that share a part; the truth by a large sample of the same.
 
-    Of 4,000 runs 92.8% cover it: the standard error is right to 2%, and the figure is skewed.
+    The figure is skewed: benchmarks/coverage_sets.py has this case and others, with more runs.
     """
     draw = np.random.default_rng(7)
     reference = draw.normal(size=(150, 4))
@@ -247,7 +247,7 @@ def test_intervals_of_kid_cover_the_truth():
         rows = figures.unbiased_mmd(images(50), reference, figures.cubic)
         frame = pd.DataFrame({"task": "", "prompt_id": np.repeat(np.arange(50), 2).astype(str),
                               "index": np.tile(np.arange(2), 50), "value": rows})  # fmt: skip
-        low, high = estimate(frame).interval()
+        low, high = estimate(frame, skewed=True).interval()
         covered += low <= truth <= high
     assert 0.91 <= covered / 400 <= 0.975, covered / 400
 

@@ -7,8 +7,9 @@ import pytest
 
 import soar_bench as sb
 from evaluators import Metric, Score, SetEvaluator
+from soar_bench.boards import Board, Entrant
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.stats import pair_of
+from soar_bench.stats import estimate, pair_of
 
 CALLS = []
 
@@ -141,3 +142,27 @@ def test_two_runs_are_paired_by_prompt(score):
     difference = pair_of([second], [first]).difference
     assert difference.value == pytest.approx(differences.mean())
     assert difference.standard_error == pytest.approx(differences.std(ddof=1) / 8**0.5)
+
+
+class Skewed(Spread):
+    name = "skewed"
+    metrics = (
+        Metric("skewed", "levels", (0.0, 255.0), True, "1", "test", "range of means", skewed=True),
+    )
+
+    def score_set(self, rows):
+        return [{"skewed": scores["spread"]} for scores in super().score_set(rows)]
+
+
+def test_the_interval_of_a_metric_that_declares_it_is_corrected_for_skewness(score):
+    prompts = [name for name in "abcdefg" for _ in range(2)]
+    run = score(images(14), prompts, [Skewed(), Spread()])
+    board = Board.of([Entrant("one", (run,))])
+    frame = run.scores()
+    for metric, skewed in (("skewed", True), ("spread", False)):
+        assert run.record.evaluators[metric].metrics[metric].skewed == skewed
+        expected = estimate(frame[frame["metric"] == metric], skewed=skewed).interval()
+        assert board.interval(0, metric) == pytest.approx(expected)
+    assert board.interval(0, "skewed") != board.interval(0, "spread")
+    declared = run.record.as_json()["evaluators"]["spread"]["metrics"]["spread"]
+    assert "skewed" not in declared

@@ -7,8 +7,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import brentq
+from scipy.stats import skew as special_skew
+from scipy.stats import t as student
 
 from soar_bench.stats import (
+    Layout,
+    ScoreTable,
     bootstrap_interval,
     estimate,
     interval_of,
@@ -145,3 +150,39 @@ def test_flipping_prompts_alone_would_find_seeds_that_differ_by_chance():
         right += pair_of(*sides).difference.p_value() < 0.05
     assert wrong / 150 > 0.2
     assert right / 150 <= 0.09
+
+
+def test_intervals_of_skewed_scores_cover_where_t_covers_too_little():
+    """Exponential values, 20 prompts: t holds the mean in 92%."""
+    values = np.random.default_rng(25).exponential(size=(1500, 20))
+    layout = Layout.of(np.zeros(20, int), np.arange(20), False)
+    owner = np.arange(1500)
+    shares = []
+    for skewed in (False, True):
+        low, high = ScoreTable(layout, values, owner, skewed=skewed).own.interval()
+        shares.append(((low <= 1) & (high >= 1)).mean())
+    assert shares[0] < 0.925 and 0.925 <= shares[1] <= 0.97
+
+
+def test_the_correction_for_skewness_is_halls_and_none_where_there_is_none():
+    """Solved for t instead of by the formula's inverse; one row and many have the same."""
+    values = np.array([0.1, 0.2, 0.2, 0.4, 0.5, 3.0])
+    frame = pd.DataFrame({"task": "", "prompt_id": list("abcdef"), "index": 0, "value": values})
+    skewed, plain = estimate(frame, skewed=True), estimate(frame)
+    a = special_skew(values) / np.sqrt(6)
+    q = student.ppf(0.975, 5)
+
+    def of(t, quantile):
+        return t + a / 6 + a * t**2 / 3 + a**2 * t**3 / 27 - quantile
+
+    low, high = (brentq(of, -50, 50, (quantile,)) for quantile in (-q, q))
+    ends = values.mean() - skewed.standard_error * np.array([high, low])
+    assert skewed.interval() == pytest.approx(ends)
+    assert skewed.interval()[1] > plain.interval()[1]
+    layout = Layout.of(np.zeros(6, int), np.arange(6), False)
+    rows = ScoreTable(layout, np.stack([values, values[::-1]]), np.arange(2), skewed=True).own
+    assert np.ravel(rows.interval()) == pytest.approx(np.repeat(ends, 2))
+    even = frame.assign(value=[1.0, 2, 3, 4, 5, 6])
+    same = estimate(even, skewed=True).interval()
+    assert same == pytest.approx(estimate(even).interval(), rel=1e-5)
+    assert np.isnan(estimate(frame.assign(value=1.5), skewed=True).interval()).all()
