@@ -149,7 +149,7 @@ def test_seeds_by_hand():
     prompts = scipy_stats.sem([0.2, 0.6])
     assert found.standard_error == pytest.approx(math.sqrt(prompts**2 + 0.04))
     assert found.seeds == 2
-    assert over_seeds([a]) == estimate(a)
+    assert repr(over_seeds([a])) == repr(estimate(a))  # with NaN, which Python 3.13 finds unequal
 
 
 def test_a_seed_with_nothing_scored_does_not_spoil_the_others():
