@@ -60,6 +60,9 @@ def file_to_write(path: Path | None) -> Path | None:
 
     if path is not None and path.is_dir():
         raise SoarBenchError(f"{path} is a folder: name a file in it")
+    if path is not None and path.is_file():  # it is replaced
+        folder_to_write(path.resolve().parent)
+        return path
     return folder_to_write(path)
 
 
