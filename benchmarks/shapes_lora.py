@@ -1,7 +1,7 @@
 """How much of the auxiliary loss an adapter bears, on the embedded world.
 
     python benchmarks/shapes_lora.py run       # resumes; writes records
-    python benchmarks/shapes_lora.py table     # what docs/embedded-world.md shows
+    python benchmarks/shapes_lora.py table     # the settings against the base
 
 SOAR with an adapter, with other weights of the auxiliary loss, numbers of points and ends of their
 levels; judged on ``shapes-dev`` without guidance, where blur shows first.
