@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,8 +37,8 @@ class _Input:
 
     #: int64 [L]
     ids: np.ndarray
-    #: float32 [P, D]
-    patches: np.ndarray
+    #: place of its picture among those of all questions
+    picture: int
     grid: Grid
 
 
@@ -52,6 +53,8 @@ class Judge:
         self.tokenizer, self.device = tokenizer, device
         self.model: Any = model.to(device).eval()
         self._image = self.token(IMAGE)
+        #: whether this transformers takes pictures that went through the vision tower before
+        self.takes_features = "mm_encoder_outputs" in inspect.signature(model.forward).parameters
 
     @classmethod
     def read(cls, weights: Weights, device: str = "cpu", dtype: str = "float32") -> Judge:
@@ -129,13 +132,12 @@ class Judge:
                 answers[place] = self.tokenizer.decode(row.tolist(), skip_special_tokens=True)
         return answers
 
-    def _batches(
-        self, questions: Sequence[Question]
-    ) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    def _batches(self, questions: Sequence[Question]) -> Iterator[tuple[list[int], dict[str, Any]]]:
         """Yield places and the model's inputs, of one length each: no padding enters a score."""
         import torch
 
-        inputs = self._inputs(questions)
+        inputs, pictures = self._inputs(questions)
+        features = self._features(pictures) if self.takes_features else []
         alike: dict[tuple[int, Grid], list[int]] = {}
         for place, item in enumerate(inputs):
             alike.setdefault((len(item.ids), item.grid), []).append(place)
@@ -144,34 +146,83 @@ class Judge:
                 places = group[start : start + self.at_once]
                 batch = [inputs[i] for i in places]
                 ids = torch.from_numpy(np.stack([item.ids for item in batch])).to(self.device)
-                patches = torch.from_numpy(np.concatenate([item.patches for item in batch]))
-                grids = torch.tensor([item.grid for item in batch])
+                own = [item.picture for item in batch]
+                if self.takes_features:
+                    seen = {"image": _together([features[i] for i in own])}
+                    images = {"mm_encoder_outputs": seen} | self._grids([pictures[i] for i in own])
+                else:
+                    images = self._pixels([pictures[i] for i in own])
                 yield (
                     places,
                     {
                         "input_ids": ids,
                         "attention_mask": torch.ones_like(ids),
                         "mm_token_type_ids": (ids == self._image).int(),
-                        "pixel_values": patches.to(self.device, self.model.dtype),
-                        "image_grid_thw": grids.to(self.device),
+                        **images,
                     },
                 )
 
-    def _inputs(self, questions: Sequence[Question]) -> list[_Input]:
-        """Return the questions as the model reads them; those about one array share its patches."""
-        pictures: dict[int, tuple[np.ndarray, Grid]] = {}
+    def _features(self, pictures: Sequence[tuple[np.ndarray, Grid]]) -> list[Any]:
+        """Return what the vision tower says of each picture: once, however many the questions."""
+        import torch
+
+        features: list[Any] = []
+        for start in range(0, len(pictures), self.at_once):
+            batch = self._pixels(pictures[start : start + self.at_once])
+            with torch.inference_mode():
+                output = self.model.get_image_features(**batch, return_dict=True)
+            for i, rows in enumerate(output.pooler_output):
+                one = {"pooler_output": (rows,)}
+                if deeper := getattr(output, "deepstack_features", None):
+                    one["deepstack_features"] = [(layer[i],) for layer in deeper]
+                features.append(type(output)(**one))
+        return features
+
+    def _pixels(self, pictures: Sequence[tuple[np.ndarray, Grid]]) -> dict[str, Any]:
+        """Return pictures as the vision tower takes them."""
+        import torch
+
+        patches = torch.from_numpy(np.concatenate([patches for patches, _ in pictures]))
+        pixels = patches.to(self.device, self.model.dtype)
+        return {"pixel_values": pixels, **self._grids(pictures)}
+
+    def _grids(self, pictures: Sequence[tuple[np.ndarray, Grid]]) -> dict[str, Any]:
+        import torch
+
+        return {"image_grid_thw": torch.tensor([grid for _, grid in pictures]).to(self.device)}
+
+    def _inputs(
+        self, questions: Sequence[Question]
+    ) -> tuple[list[_Input], list[tuple[np.ndarray, Grid]]]:
+        """Return the questions as the model reads them, and patches and grid of each picture;
+        questions about one array share it.
+        """
+        places: dict[int, int] = {}
+        pictures: list[tuple[np.ndarray, Grid]] = []
         inputs = []
         for question in questions:
             key = id(question.image)
-            if key not in pictures:
-                pictures[key] = self.rule.patches(question.image)
-            patches, grid = pictures[key]
+            if key not in places:
+                places[key] = len(pictures)
+                pictures.append(self.rule.patches(question.image))
+            _, grid = pictures[places[key]]
             tokens = grid[1] * grid[2] // MERGE**2
             ids = self.ids(wrapped(self.kind, question.text, tokens))
             if ids.count(self._image) != tokens:
                 raise EvaluatorError(f"a question contains {IMAGE}, which stands for the image")
-            inputs.append(_Input(np.array(ids, np.int64), patches, grid))
-        return inputs
+            inputs.append(_Input(np.array(ids, np.int64), places[key], grid))
+        return inputs, pictures
+
+
+def _together(features: Sequence[Any]) -> Any:
+    """Return the features of several pictures as the model takes those of a batch."""
+    parts = {"pooler_output": tuple(f.pooler_output[0] for f in features)}
+    if deeper := getattr(features[0], "deepstack_features", None):
+        layers = range(len(deeper))
+        parts["deepstack_features"] = [
+            tuple(f.deepstack_features[i][0] for f in features) for i in layers
+        ]
+    return type(features[0])(**parts)
 
 
 def read_config(weights: Weights) -> Any:

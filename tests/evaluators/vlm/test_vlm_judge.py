@@ -135,6 +135,27 @@ def test_questions_about_one_picture_prepare_it_once(judges, monkeypatch):
     assert rows[:2] == pytest.approx(np.concatenate([judge.first_token([q]) for q in questions]))
 
 
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_picture_goes_through_the_vision_tower_once(kind, judges, monkeypatch):
+    """The same probabilities and texts as when every question brings its picture."""
+    judge, first, second = judges[kind], image(64, 96, 1), image(128, 64, 2)
+    questions = [Question(first, "Is it?"), Question(second, "Is it red?"),
+                 Question(first, "How many are there?"), Question(first, "Is he?")]  # fmt: skip
+    seen = []
+    hook = judge.model.model.visual.register_forward_hook(lambda *_: seen.append(1))
+    rows, texts = judge.first_token(questions), judge.write(questions, 3)
+    assert len(seen) == 4  # two pictures, asked about twice
+    monkeypatch.setattr(Judge, "at_once", 16)
+    together = judge.first_token(questions)
+    assert len(seen) == 5
+    monkeypatch.setattr(judge, "takes_features", False)
+    assert judge.write(questions, 3) == texts
+    monkeypatch.setattr(Judge, "at_once", 1)
+    assert np.array_equal(judge.first_token(questions), rows)
+    hook.remove()
+    assert together == pytest.approx(rows, abs=1e-6)
+
+
 def test_a_picture_too_narrow_is_refused():
     with pytest.raises(ValueError, match="too narrow"):
         rule_of("qwen2_vl").size(10, 3000)
@@ -178,11 +199,23 @@ def canary_of(judge):
     return canary.Answer("yes against no", *(rows[:, yes] - rows[:, no]))
 
 
-def test_a_judge_that_sees_nothing_fails_the_canary(tmp_path):
-    tiny.write_model(tmp_path, "qwen3_vl", vision=False)
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_judge_that_sees_nothing_fails_the_canary(kind, tmp_path):
+    tiny.write_model(tmp_path, kind, vision=False)
     with pytest.raises(EvaluatorError, match="fails its canary"):
         canary.require("blind", [canary_of(Judge.read(weights_in(tmp_path)))])
     canary.require("right", [canary.Answer("yes", 0.6, 0.4)])
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_bfloat16_gives_the_same_alone_and_together(kind, folders, monkeypatch):
+    judge = Judge.read(weights_in(folders[kind]), dtype="bfloat16")
+    questions = [Question(image(64, 96, i), "Is it?") for i in (1, 2, 1)]
+    alone = np.concatenate([judge.first_token([q]) for q in questions])
+    monkeypatch.setattr(Judge, "at_once", 16)
+    rows = judge.first_token(questions[::-1])[::-1]
+    assert rows == pytest.approx(alone, rel=0.05, abs=1e-3)
+    assert rows.sum(1) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_canarys_pictures_are_what_they_are_named():
