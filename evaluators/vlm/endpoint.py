@@ -52,6 +52,14 @@ class Endpoint:
     #: of the first wait between tries, in seconds; each next one is twice as long
     wait: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Leave out space around the key. EvaluatorError, without it, if no header can hold it."""
+        object.__setattr__(self, "key", self.key.strip())
+        if any(not "!" <= character <= "~" for character in self.key):
+            raise EvaluatorError(
+                f"{KEY} holds a space or another character that no key has: set it"
+            )
+
     @classmethod
     def of_environment(cls) -> Endpoint:
         """Return the endpoint that the environment names. EvaluatorError if it names none."""
@@ -62,12 +70,10 @@ class Endpoint:
             )
         if not _is_address(url):
             raise EvaluatorError(f"{URL} must be an http address such as http://localhost:8000/v1")
-        parts, key = urlsplit(url), os.environ.get(KEY, "").strip()
+        parts = urlsplit(url)
         if parts.username or parts.password:
             raise EvaluatorError(f"{URL} must hold no user or password: set {KEY} instead")
-        if not (key.isascii() and key.isprintable()):
-            raise EvaluatorError(f"{KEY} has characters that no key has: set it again")
-        return cls(url.rstrip("/"), model, key)
+        return cls(url.rstrip("/"), model, os.environ.get(KEY, ""))
 
     @property
     def _shown(self) -> str:
@@ -81,18 +87,14 @@ class Endpoint:
         try:
             with self._client(5.0) as client:
                 response = client.get(f"{self.url}/models")
-                names = [str(model["id"]) for model in _json(response)["data"]]
+                names = [str(model["id"]) for model in self._json(response)["data"]]
         except (_Again, httpx2.HTTPError, KeyError, TypeError) as error:
-            raise EvaluatorError(
-                f"the judge's endpoint {self._shown} does not answer ({_reason(error)}): start it, "
-                f"or set {URL}"
+            raise self._error(
+                f"does not answer ({_reason(error)}): start it, or set {URL}"
             ) from None
         if self.model not in names:
             served = ", ".join(names) or "none"
-            raise EvaluatorError(
-                f"the judge's endpoint {self._shown} has no model {self.model!r} "
-                f"(it has: {served}): set {MODEL}"
-            )
+            raise self._error(f"has no model {self.model!r} (it has: {served}): set {MODEL}")
 
     def write(self, questions: Sequence[Question], most: int) -> list[str]:
         """Return the answers, in order. EvaluatorError if one does not come after some tries."""
@@ -121,17 +123,43 @@ class Endpoint:
         reason = ""
         for attempt in range(ATTEMPTS):
             try:
-                return _text(_json(client.post(f"{self.url}/chat/completions", json=body)))
+                response = client.post(f"{self.url}/chat/completions", json=body)
+                return self._without_key(_text(self._json(response)))
             except (_Again, httpx2.HTTPError) as error:
                 reason = _reason(error)
                 asked = error.wait if isinstance(error, _Again) else None
                 pause = self.wait * 2**attempt if asked is None else asked
             if attempt + 1 < ATTEMPTS:
                 time.sleep(min(pause, LONGEST_WAIT))
-        raise EvaluatorError(
-            f"the judge's endpoint {self._shown} gave no answer in {ATTEMPTS} tries ({reason}): "
-            "see its log, and run the same command again, which goes on here"
+        raise self._error(
+            f"gave no answer in {ATTEMPTS} tries ({reason}): see its log, and run the same command "
+            "again, which goes on here"
         )
+
+    def _json(self, response: httpx2.Response) -> Any:
+        """Return the body. _Again for a busy or broken server, EvaluatorError if it refuses."""
+        status = response.status_code
+        if status == 429 or status >= 500:
+            asked = response.headers.get("Retry-After", "")
+            raise _Again(f"status {status}", float(asked) if asked.isdecimal() else None)
+        if status >= 300:
+            hint = f"set {KEY}" if status in (401, 403) else f"check {URL}, and see its log"
+            # a server may repeat the key, which must be out before a part of it is cut off
+            text = " ".join(self._without_key(response.text).split())[:120]
+            raise self._error(f"refuses the request (status {status}: {text}): {hint}")
+        try:
+            return response.json()
+        except (ValueError, RecursionError):
+            raise _Again("its answer is no JSON") from None
+
+    def _error(self, text: str) -> EvaluatorError:
+        return EvaluatorError(self._without_key(f"the judge's endpoint {self._shown} {text}"))
+
+    def _without_key(self, text: str) -> str:
+        """Return a text in which a server may have repeated the key, without it; what is shorter
+        than 8 characters (vLLM's ``EMPTY``) is no secret, and may stand in any answer.
+        """
+        return text.replace(self.key, "...") if len(self.key) >= 8 else text
 
 
 def _is_address(url: str) -> bool:
@@ -150,24 +178,6 @@ def data_url(image: np.ndarray) -> str:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-def _json(response: httpx2.Response) -> Any:
-    """Return the body. _Again for a busy or broken server, EvaluatorError if it refuses."""
-    status = response.status_code
-    if status == 429 or status >= 500:
-        asked = response.headers.get("Retry-After", "")
-        raise _Again(f"status {status}", float(asked) if asked.isdecimal() else None)
-    if status >= 400:
-        hint = f": set {KEY}" if status in (401, 403) else ""
-        raise EvaluatorError(
-            f"the judge's endpoint refuses the request (status {status}: "
-            f"{' '.join(response.text.split())[:120]}){hint}"
-        )
-    try:
-        return response.json()
-    except (ValueError, RecursionError):
-        raise _Again("its answer is no JSON") from None
 
 
 def _text(body: Any) -> str:

@@ -78,7 +78,11 @@ class Handler(BaseHTTPRequestHandler):
         elif behaviour == "other json":
             self.reply(200, {"result": 1})
         elif behaviour == "refused":
-            self.reply(401, {"error": f"who is {self.headers.get('Authorization', '')[:6]}"})
+            self.reply(401, {"error": f"Incorrect API key: {self.headers['Authorization'][7:]}"})
+        elif behaviour == "echo":
+            self.reply(200, {"choices": [{"message": {"content": self.headers["Authorization"]}}]})
+        elif behaviour == "moved":
+            self.reply(302, self.headers["Authorization"].encode(), {"Location": "/elsewhere"})
         elif behaviour == "half":
             content = json.dumps(good).encode()
             self.send_response(200)
@@ -152,6 +156,28 @@ def test_a_refusal_is_not_tried_again(server):
         judge(server).write([Question(PICTURE, "one")], 5)
     assert endpoint.KEY in str(caught.value) and KEY not in str(caught.value)
     assert len(server.requests) == 1
+
+
+def test_a_server_that_repeats_the_key_puts_it_into_no_answer_or_error(server):
+    server.script = ["echo"]
+    assert judge(server).write([Question(PICTURE, "one")], 5) == ["Bearer ..."]
+    server.script = ["moved"]
+    with pytest.raises(EvaluatorError, match=r"status 302: Bearer \.\.\.") as caught:
+        judge(server).write([Question(PICTURE, "one")], 5)
+    assert endpoint.URL in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sk-not\n-to-be-seen", "sk-nöt-to-be-seen", "sk-not to-be-seen"])
+def test_a_key_that_no_header_can_hold_is_one_sentence_without_it(key, monkeypatch):
+    """httpx would repeat it in its own error."""
+    monkeypatch.setenv(endpoint.URL, "http://localhost:1/v1")
+    monkeypatch.setenv(endpoint.MODEL, "m")
+    monkeypatch.setenv(endpoint.KEY, key)
+    with pytest.raises(EvaluatorError, match="has characters that no key has") as caught:
+        Endpoint.of_environment()
+    assert "to-be-seen" not in str(caught.value) and endpoint.KEY in str(caught.value)
+    monkeypatch.setenv(endpoint.KEY, f" {KEY}\n")  # as a file ends
+    assert Endpoint.of_environment().key == KEY
 
 
 def test_an_endpoint_is_checked_before_the_work(server):
