@@ -135,6 +135,17 @@ BERT_TOKENIZER = _of_hub(
     "Apache-2.0",
 )
 
+#: The original, which the released script asks at 480 pixels; the hub's copy is made for 384.
+BLIP_VQA = _single(
+    "blip-vqa-base",
+    "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/"
+    "model_base_vqa_capfilt_large.pth",
+    "BSD-3-Clause",
+    "salesforce/BLIP; arXiv 2201.12086",
+    about=1_446_000_000,
+    structure=structure.blip_vqa,
+)
+
 AESTHETIC = _single(
     "aesthetic",
     "https://raw.githubusercontent.com/christophschuhmann/improved-aesthetic-predictor/"
@@ -260,5 +271,5 @@ UNIFIED_REWARD_QUESTIONS = Weights(
 ALL: tuple[Weights, ...] = (
     CLIP_VIT_L_14, CLIP_TOKENIZER, PICKSCORE, HPS_V2_1, IMAGE_REWARD, BERT_TOKENIZER, AESTHETIC,
     MASK2FORMER, CLIP_VIT_L_14_336, INCEPTION, DINOV2, ALEXNET, LPIPS_HEADS,
-    QWEN3_VL_8B, QWEN2_VL_7B_FORM, HPS_V3, UNIFIED_REWARD_QUESTIONS,
+    BLIP_VQA, QWEN3_VL_8B, QWEN2_VL_7B_FORM, HPS_V3, UNIFIED_REWARD_QUESTIONS,
 )  # fmt: skip

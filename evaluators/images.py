@@ -140,6 +140,18 @@ def square_view() -> View:
     return view
 
 
+def stretched_view() -> View:
+    """Return BLIP's preprocessing: Pillow's bicubic to a square, whatever the ratio of sides."""
+
+    def view(image: np.ndarray, size: int) -> torch.Tensor:
+        picture = Image.fromarray(image)
+        if picture.size != (size, size):
+            picture = picture.resize((size, size), _BICUBIC)
+        return normalise(_to_unit(np.asarray(picture)))
+
+    return view
+
+
 def _resize(
     pixels: torch.Tensor, height: int, width: int, mode: str, antialias: bool
 ) -> torch.Tensor:

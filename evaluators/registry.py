@@ -53,6 +53,7 @@ BUILT_IN: dict[str, str] = {
     "hpsv21-no-antialias": "evaluators.hpsv2:hpsv21_no_antialias",
     "hpsv21-package": "evaluators.hpsv2_package:HpsV21Package",
     "image-reward": "evaluators.imagereward.evaluator:ImageReward",
+    "blip-vqa": "evaluators.blip_vqa.evaluator:BlipVqa",
     "aesthetic": "evaluators.aesthetic:Aesthetic",
     "clipscore": "evaluators.clipscore:ClipScore",
     "clipscore-no-antialias": "evaluators.clipscore:clipscore_no_antialias",

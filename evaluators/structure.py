@@ -158,6 +158,13 @@ def image_reward(file: Path) -> str:
     return _checkpoint(file, model.shapes(), layout.UNUSED, (), "ImageReward's BLIP")
 
 
+def blip_vqa(file: Path) -> str:
+    """Compare the tensors of BLIP's VQA file with its model's; their values are not read."""
+    from evaluators.blip_vqa import model
+
+    return _checkpoint(file, model.shapes(), (), ("position_ids",), model.WHAT, model.INSIDE)
+
+
 def safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor by name, from the header alone.
 
@@ -220,8 +227,12 @@ def _checkpoint(
     unused: tuple[str, ...],
     optional: tuple[str, ...],
     what: str,
+    inside: str = "",
 ) -> str:
-    """Compare the tensors of a file of torch's, without ``unused`` ones, with a model's."""
+    """Compare the tensors of a file of torch's, without ``unused`` ones, with a model's.
+
+    ``inside`` is the key that they lie under, where the file has others.
+    """
     import torch
 
     from evaluators.loading import check_keys, read_checkpoint
@@ -229,6 +240,7 @@ def _checkpoint(
     try:
         state = read_checkpoint(file, mapped=True)
         table = state if isinstance(state, dict) else {}
+        table = table.get(inside) or {} if inside else table
         used = {name: tensor for name, tensor in table.items() if name not in unused}
         if not used or not all(isinstance(tensor, torch.Tensor) for tensor in used.values()):
             return "it is no table of tensors by name"

@@ -27,8 +27,8 @@ from evaluators.geneval.detectors.types import Detector
 from evaluators.geneval.evaluator import FLOW_GRPO, OFFICIAL, GenEval, GenEvalProtocol
 from evaluators.geneval.vlm import GenEvalVlm
 from evaluators.geneval2 import GenEval2
+from evaluators.golden import blip_vqa, geneval, imagereward
 from evaluators.golden import clip as tiny
-from evaluators.golden import geneval, imagereward
 from evaluators.golden import sets as tiny_sets
 from evaluators.golden import unified_reward as tiny_reward
 from evaluators.golden import vlm as tiny_vlm
@@ -56,7 +56,7 @@ Values = dict[str, list[float | None]]
 
 
 def _task(tag: str, *clauses: dict[str, Any]) -> dict[str, Any]:
-    """Return a record of GenEval, with questions of GenEval 2 and DPG-Bench beside it."""
+    """Return a record of GenEval, with what the other judges of questions read beside it."""
     name = str(clauses[0]["class"])
     asked = [[f"Is there a {name} in the image?", "Yes"], [f"How many {name}s are there?", "two"]]
     questions = [
@@ -64,6 +64,7 @@ def _task(tag: str, *clauses: dict[str, Any]) -> dict[str, Any]:
         {"id": 2, "question": f"Is the {name} red?", "parents": [1]},
     ]
     record = {"tag": tag, "include": list(clauses), "questions": questions}
+    record["phrases"] = [f"a red {name}", "the mat"]
     return {**record, "vqa_list": asked, "skills": ["object", "count"]}
 
 
@@ -224,6 +225,7 @@ TINY: Mapping[str, Callable[[Path], Evaluator]] = {
     **{name: partial(_hps, name) for name in ("hpsv21", "hpsv21-no-antialias")},
     "hpsv21-package": _hps_package,
     "image-reward": _image_reward,
+    "blip-vqa": blip_vqa.write_blip_vqa,
     "aesthetic": _aesthetic,
     **{
         name: partial(_clipscore, name)

@@ -65,6 +65,10 @@ class Tokenizer:
         self._tokenizer.add_tokens(list(ADDED), special_tokens=True)
         assert self._tokenizer.convert_tokens_to_ids(list(ADDED)) == [expected, expected + 1]
 
+    def numbers(self, words: Sequence[str]) -> list[int]:
+        """Return the number of each word that is one token; that of [UNK] for any other."""
+        return self._tokenizer.convert_tokens_to_ids(list(words))
+
     def __call__(self, prompts: Sequence[str]) -> Tokens:
         """Return prompts cut and padded to 35 tokens each, so that none depends on the others."""
         texts = list(prompts)

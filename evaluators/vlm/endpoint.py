@@ -56,9 +56,7 @@ class Endpoint:
         """Leave out space around the key. EvaluatorError, without it, if no header can hold it."""
         object.__setattr__(self, "key", self.key.strip())
         if any(not "!" <= character <= "~" for character in self.key):
-            raise EvaluatorError(
-                f"{KEY} holds a space or another character that no key has: set it"
-            )
+            raise EvaluatorError(f"{KEY} has characters that no key has: set it again")
 
     @classmethod
     def of_environment(cls) -> Endpoint:

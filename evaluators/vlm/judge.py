@@ -172,7 +172,7 @@ class Judge:
             with torch.inference_mode():
                 output = self.model.get_image_features(**batch, return_dict=True)
             for i, rows in enumerate(output.pooler_output):
-                one = {"pooler_output": (rows,)}
+                one: dict[str, Any] = {"pooler_output": (rows,)}
                 if deeper := getattr(output, "deepstack_features", None):
                     one["deepstack_features"] = [(layer[i],) for layer in deeper]
                 features.append(type(output)(**one))
@@ -216,7 +216,7 @@ class Judge:
 
 def _together(features: Sequence[Any]) -> Any:
     """Return the features of several pictures as the model takes those of a batch."""
-    parts = {"pooler_output": tuple(f.pooler_output[0] for f in features)}
+    parts: dict[str, Any] = {"pooler_output": tuple(f.pooler_output[0] for f in features)}
     if deeper := getattr(features[0], "deepstack_features", None):
         layers = range(len(deeper))
         parts["deepstack_features"] = [

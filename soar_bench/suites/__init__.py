@@ -32,7 +32,11 @@ _FETCHED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "pickscore": (PREFERENCE, 1, "Pick-a-Pic's test prompts under the preference scorers"),
     "geneval2": (("geneval2",), 1, "GenEval 2: is each atom of the prompt there, asked of a VLM?"),
     "parti": (PREFERENCE, 1, "PartiPrompts by category under the preference scorers"),
-    "t2i-compbench": (("vqascore",), 1, "T2I-CompBench++'s eight categories under VQAScore"),
+    "t2i-compbench": (
+        ("blip-vqa", "vqascore"),
+        1,
+        "T2I-CompBench++'s eight categories under BLIP-VQA and VQAScore",
+    ),
 }
 #: Suites whose prompts are fetched (see :mod:`soar_bench.suites.prompts`), without them.
 FETCHED: dict[str, Suite] = {
