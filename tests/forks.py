@@ -227,8 +227,11 @@ def _serve() -> NoReturn:
         if not message:
             os._exit(0)
         if os.fork() == 0:
-            control.close()
-            _keep(*streams)
+            try:
+                control.close()
+                _keep(*streams)
+            finally:  # also where whoever asked for it has gone
+                os._exit(1)
         for stream in streams:
             os.close(stream)
         with suppress(ChildProcessError):
