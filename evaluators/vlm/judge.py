@@ -111,8 +111,13 @@ class Judge:
                 output = self.model.model(**batch, position_ids=positions, use_cache=False)
             states = output.last_hidden_state
             for place, row, state in zip(places, ids, states, strict=True):
-                (where,) = (row == token).nonzero().flatten().tolist()
-                rows[place] = state[where].float().cpu()
+                marks = (row == token).nonzero().flatten()
+                if len(marks) != 1:
+                    name = self.tokenizer.id_to_token(token)
+                    raise EvaluatorError(
+                        f"a question must contain {name} once, not {len(marks)} times"
+                    )
+                rows[place] = state[marks[0]].float().cpu()
         return torch.stack(rows)
 
     def write(self, questions: Sequence[Question], most: int) -> list[str]:

@@ -68,6 +68,13 @@ def test_mu_and_sigma_are_those_of_a_direct_transcription(folder):
     assert scores["hpsv3"].value == mu and scores["hpsv3"].details == {"sigma": sigma}
 
 
+def test_a_prompt_with_the_judges_own_token_is_named(folder):
+    evaluator = evaluator_over(folder)
+    evaluator.load()
+    with pytest.raises(EvaluatorError, match=r"must contain <\|Reward\|> once, not 2 times"):
+        evaluator.score([Sample(image(96, 150), "a <|Reward|> cat")])
+
+
 def test_an_untrained_model_fails_the_canary_or_orders_by_chance(folder, monkeypatch):
     evaluator = evaluator_over(folder)
     values = iter([[1.0, 0], [2.0, 0], [1.0, 0], [2.0, 0]])
