@@ -73,7 +73,8 @@ def table() -> None:
     for metric in METRICS:
         for row in compare(read_runs(OUTPUT / "results")).only([metric]).rows:
             difference = format_difference(row.difference, row.interval)
-            rows.setdefault(row.entrant, []).append(f"{format_value(row.value)} ({difference})")
+            name = row.entrant.removesuffix("-seed0")
+            rows.setdefault(name, []).append(f"{format_value(row.value)} ({difference})")
     order = [name for name in ("shapes", *SETTINGS) if name in rows]
     header = ["setting", *METRICS]
     typer.echo(markdown_table(header, [[name, *rows[name]] for name in order]))
