@@ -116,7 +116,8 @@ def reading_through() -> Iterator[None]:
 class StampCache:
     """Cache of texts by key in one JSON file, each with the state that it holds for.
 
-    A damaged or absent file is an empty cache. Several threads may use one object.
+    A damaged or absent file is an empty cache, and a changed entry is none: each has a digest of
+    its own. Several threads may use one object.
     """
 
     def __init__(self, file: Path) -> None:
@@ -131,14 +132,16 @@ class StampCache:
         if _read is not None and (self.file, key) not in _read:
             return None
         match self._used.get(key, self._saved.get(key)):
-            case [saved_state, str(text)] if saved_state == state:
+            case [saved_state, str(text), digest] if saved_state == state and digest == digest_of(
+                [key, state, text]
+            ):
                 self.put(key, state, text)
                 return text
         return None
 
     def put(self, key: str, state: Any, text: str) -> None:
         """Keep a text; :meth:`save` writes it."""
-        self._used[key] = [state, text]
+        self._used[key] = [state, text, digest_of([key, state, text])]
         if _read is not None:
             _read.add((self.file, key))
 

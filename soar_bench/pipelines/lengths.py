@@ -51,10 +51,7 @@ def cut_texts(pipeline: Pipeline, texts: Sequence[str], tokens: int) -> list[Cut
         return json.dumps([asdict(cut) for cut in count_cut(pipeline, texts, tokens)])
 
     subject = f"texts {digest_of(list(texts))} cut at {tokens} by {pipeline.folder.resolve()}"
-    try:
-        return [Cut(**cut) for cut in json.loads(remember(subject, files, find_out, versions()))]
-    except (TypeError, ValueError):  # what was remembered is damaged
-        return count_cut(pipeline, texts, tokens)
+    return [Cut(**cut) for cut in json.loads(remember(subject, files, find_out, versions()))]
 
 
 def count_cut(pipeline: Pipeline, texts: Sequence[str], tokens: int) -> list[Cut]:

@@ -140,6 +140,18 @@ def test_a_damaged_cache_is_empty_and_written_anew(tmp_path, text):
     assert StampCache(file).get("key", 1) == "text"
 
 
+@pytest.mark.parametrize(("before", "after"), [("first text", ""), ("first text", "second text")])
+def test_a_changed_entry_is_none_and_the_others_stay(tmp_path, before, after):
+    file = tmp_path / "cache.json"
+    cache = StampCache(file)
+    cache.put("a", [1], "first text")
+    cache.put("b", [1], "second text")
+    cache.save()
+    file.write_text(file.read_text().replace(f'"{before}"', f'"{after}"'))
+    cache = StampCache(file)
+    assert cache.get("a", [1]) is None and cache.get("b", [1]) == "second text"
+
+
 def test_a_cache_keeps_what_was_asked_for_and_nothing_else(tmp_path):
     file = tmp_path / "cache.json"
     findings = StampCache(file)

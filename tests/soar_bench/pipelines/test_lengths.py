@@ -141,11 +141,3 @@ def test_captions_in_a_trainings_dry_run(tiny_config):
     (line,) = [line for line in plan.lines() if "captions longer" in line]
     assert "of 24: text_encoder_3 (4 tokens) cuts 24" in line
     assert not any("captions longer" in line for line in check(tiny_config()).lines())
-
-
-@pytest.mark.parametrize("answer", ["", "3", '[{"encoder": 1}]'])
-def test_a_damaged_answer_is_counted_anew(tiny_pipeline, monkeypatch, answer):
-    texts = ["a red star " * 40]
-    expected = lengths.count_cut(Pipeline(tiny_pipeline), texts, 14)
-    monkeypatch.setattr(lengths, "remember", lambda *_: answer)
-    assert expected and lengths.cut_texts(Pipeline(tiny_pipeline), texts, 14) == expected
