@@ -71,7 +71,7 @@ class Process:
 
     @property
     def stdout(self) -> str:
-        """What it has printed so far."""
+        """Its output so far."""
         return _read(self._out)
 
     @property

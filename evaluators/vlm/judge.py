@@ -177,10 +177,10 @@ class Judge:
             with torch.inference_mode():
                 output = self.model.get_image_features(**batch, return_dict=True)
             for i, rows in enumerate(output.pooler_output):
-                one: dict[str, Any] = {"pooler_output": (rows,)}
+                parts: dict[str, Any] = {"pooler_output": (rows,)}
                 if deeper := getattr(output, "deepstack_features", None):
-                    one["deepstack_features"] = [(layer[i],) for layer in deeper]
-                features.append(type(output)(**one))
+                    parts["deepstack_features"] = [(layer[i],) for layer in deeper]
+                features.append(type(output)(**parts))
         return features
 
     def _pixels(self, pictures: Sequence[tuple[np.ndarray, Grid]]) -> dict[str, Any]:

@@ -119,9 +119,9 @@ def judges(board: Section) -> list[tuple[dict[str, str], str]]:
     places = [name for name, _ in board.metrics]
     runs = {entrant.name: board.runs.index(entrant.first) for entrant in board.entrants}
     rows = []
-    for one in board.agreements:
-        query = f"board={board.key}&metric={places.index(one.first)}&a={runs[one.entrant]}"
-        rows.append((one.cells(), f"#gallery?{query}&show=parted" if one.parted else ""))
+    for pair in board.agreements:
+        query = f"board={board.key}&metric={places.index(pair.first)}&a={runs[pair.entrant]}"
+        rows.append((pair.cells(), f"#gallery?{query}&show=parted" if pair.parted else ""))
     return rows
 
 

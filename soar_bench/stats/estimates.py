@@ -60,8 +60,9 @@ class Estimate:
             return float(low[0]), float(high[0])
         if math.isfinite(self.skewness) and self.freedom > 0 and self.standard_error > 0:
             quantile = special.stdtrit(self.freedom, (1 + level) / 2)
-            one = np.array([self.skewness]), np.array([self.prompts]), np.array([quantile])
-            below, above = quantiles(*one)
+            below, above = quantiles(
+                np.array([self.skewness]), np.array([self.prompts]), np.array([quantile])
+            )
             error = self.standard_error
             return self.value - error * float(above[0]), self.value - error * float(below[0])
         half = float(_half_width(self.standard_error, self.freedom, level))

@@ -113,9 +113,9 @@ def curve(name: str, output: Path, tiny_pipeline: Path) -> list[list[float]]:
 def test_the_loss_curve_is_the_one_that_was_recorded(name, tmp_path, tiny_pipeline):
     """To 1 in 1,000: kernels of other processors round differently, and steps add that up."""
     expected = json.loads(GOLDEN.read_text())[name]
-    found = curve(name, tmp_path, tiny_pipeline)
-    assert len(found) == len(expected) == 24
-    for step, (here, there) in enumerate(zip(found, expected, strict=True), start=1):
+    losses = curve(name, tmp_path, tiny_pipeline)
+    assert len(losses) == len(expected) == 24
+    for step, (here, there) in enumerate(zip(losses, expected, strict=True), start=1):
         assert here == pytest.approx(there, rel=1e-3, abs=1e-6), f"step {step}"
 
 

@@ -583,11 +583,11 @@ def test_two_fetches_at_once_bring_a_file_once(server, home):
     content = some_bytes(2 << 20)
     server.pause = 0.03
     both = [start_fetch(server, content) for _ in range(2)]
-    said = [one.communicate(timeout=240)[0] for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
+    printed = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
     assert (home / "weights" / "set" / "a.bin").read_bytes() == content
-    assert len(server.gets("/a.bin")) == 1, said
-    assert any("another fetch is working" in words for words in said)
+    assert len(server.gets("/a.bin")) == 1, printed
+    assert any("another fetch is working" in text for text in printed)
 
 
 def test_a_file_system_without_locks_is_fetched_to_under_a_name_of_its_own(

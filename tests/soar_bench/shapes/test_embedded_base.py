@@ -123,13 +123,14 @@ def test_the_autoencoder_keeps_what_the_detector_needs():
     assert np.mean(right) >= 0.97
 
 
-def test_batch_one_and_batch_64_give_the_same_images_and_scores(tmp_path):
+@pytest.mark.parametrize("every", [12, pytest.param(4, marks=pytest.mark.slow)])
+def test_batch_one_and_batch_64_give_the_same_images_and_scores(tmp_path, every):
     """docs/records.md states the tolerance: one grey level; the scores are equal."""
     from evaluators.geneval.shapes import ShapesGenEval
     from evaluators.types import Sample
 
     suite = get_suite("shapes-dev")
-    samples = plan(suite, 1)[::12]
+    samples = plan(suite, 1)[::every]
     made, scores = [], []
     for batch in (1, 64):
         store = ImageStore(tmp_path / str(batch))
@@ -146,10 +147,13 @@ def test_batch_one_and_batch_64_give_the_same_images_and_scores(tmp_path):
     assert scores[0] == scores[1]
 
 
-def test_it_is_good_enough_to_be_steered(tmp_path):
+@pytest.mark.parametrize(
+    "suite", ["shapes-dev+limit=60", pytest.param("shapes-dev", marks=pytest.mark.slow)]
+)
+def test_it_is_good_enough_to_be_steered(tmp_path, suite):
     """On the development suite; the board has the number that counts."""
     options = Options(tmp_path / "results", tmp_path / "cache", images_per_prompt=1)
-    work = prepare(resolve("shapes"), get_suite("shapes-dev+limit=60"), SHAPES_PROTOCOL, options)
+    work = prepare(resolve("shapes"), get_suite(suite), SHAPES_PROTOCOL, options)
     done = run(work, options)
     assert 0.4 < done.record.metrics["shapes_geneval"].value < 0.9
 
