@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -106,9 +107,40 @@ def select(results: Path, name: str) -> Entry:
             raise SoarBenchError(
                 f"{name!r} means {len(meant)} runs: choose {_choices(meant, results)}"
             )
-    raise SoarBenchError(
-        f"no run in {results} is named {name!r}: "
-        + (f"there are {_choices(entries, results)}" if entries else "there are none")
+    hint = _did_you_mean(name, results, entries) or ": there are " + (
+        _choices(entries, results) if entries else "none"
+    )
+    raise SoarBenchError(f"no run in {results} is named {name!r}{hint}")
+
+
+def _did_you_mean(name: str, results: Path, entries: Sequence[Entry]) -> str:
+    """Return ``; did you mean A or B?`` for folders of runs and labels nearest to a name that means
+    none, or an empty string.
+
+    Nearest are the folders whose suite or protocol has settings behind the name
+    (``results/shapes+limit=2`` for ``results/shapes``), then those whose name is spelled alike.
+    """
+    within = Path(name).is_relative_to(results)
+    folders = {
+        (folder if within else folder.relative_to(results)).as_posix(): None
+        for entry in entries
+        for folder in (entry.folder, *entry.folder.parents)
+        if folder != results and folder.is_relative_to(results)
+    }
+    parts = Path(name).parts
+    if len(parts) > 1 and not within:  # another folder of results
+        with suppress(OSError, ValueError):
+            folders |= {folder.as_posix(): None for folder in sorted(Path(name).parent.iterdir())}
+    near = [folder for folder in folders if _with_settings(Path(folder).parts, parts)]
+    names = [*folders, *(entry.label for entry in entries)]
+    near = near or difflib.get_close_matches(name, dict.fromkeys(names), n=3)
+    return f"; did you mean {' or '.join(near[:3])}?" if near else ""
+
+
+def _with_settings(parts: Sequence[str], named: Sequence[str]) -> bool:
+    """Return whether each part of a path is the named one, or that with ``+SETTING=VALUE``."""
+    return len(parts) == len(named) and all(
+        part == name or part.startswith(f"{name}+") for part, name in zip(parts, named, strict=True)
     )
 
 
@@ -129,7 +161,8 @@ def find(name: str, results: Path) -> list[Run]:
     if folder.is_dir() and (runs := read_runs(folder)):
         return runs
     if not results.is_dir():
-        raise SoarBenchError(f"there is no run in {name}, and no {results} to look for it")
+        hint = _did_you_mean(name, results, []) or f", and no {results} to look for it"
+        raise SoarBenchError(f"there is no run in {name}{hint}")
     if runs := _of_checkpoint(name, results):
         return runs
     if folder.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from soar_bench.cache.scores import Journal
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import RUN_FILE, SCORES_FILE, read_run, read_runs
 from soar_bench.records.delete import delete
-from soar_bench.records.folders import select, survey
+from soar_bench.records.folders import find, select, survey
 from soar_bench.suites.types import plan
 
 
@@ -81,6 +82,32 @@ def test_a_name_that_means_several_runs_lists_them(places, run):
 def test_a_name_that_means_nothing_is_refused(places, run, name):
     with pytest.raises(SoarBenchError, match=r"is named|has a name"):
         select(places[0], name)
+
+
+def test_a_name_that_means_nothing_is_answered_with_the_near_ones(tmp_path, monkeypatch, places):
+    """A look with ``--limit`` writes into ``SUITE+limit=N``: the folder without it is not there."""
+    run = whole_run(*places)
+    run.folder.parent.parent.rename(places[0] / "shapes-signs+limit=2")
+    monkeypatch.chdir(tmp_path)
+    results = Path("results")
+    here = Path(*run.folder.parts[-3:])
+    for name, near in {
+        "results/shapes-signs": "results/shapes-signs+limit=2",
+        "results/shapes-signs/shapes": "results/shapes-signs+limit=2/shapes",
+        f"results/{here}": f"results/shapes-signs+limit=2/{Path(*here.parts[1:])}",
+        "results/shapes-signs+limit=3": "results/shapes-signs+limit=2",
+        "shapes-sings": "shapes-signs+limit=2",
+        "bsae": "base",
+    }.items():
+        with pytest.raises(SoarBenchError, match="is named") as refused:
+            find(name, results)
+        assert f"did you mean {near}" in str(refused.value)
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")  # where there are no results
+    for name in (f"{tmp_path}/results/shapes-signs", "../results/shapes-signs"):
+        with pytest.raises(SoarBenchError, match="there is no run in") as refused:
+            find(name, results)
+        assert f"did you mean {name}+limit=2?" in str(refused.value)
 
 
 def test_runs_whose_ids_are_alike_are_told_apart_by_their_path(places, run):
