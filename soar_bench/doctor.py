@@ -7,7 +7,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -87,7 +88,7 @@ def examine(
     observe("packages")
     yield from _packages()
     observe("weights")
-    for weights in catalogue.ALL:
+    for weights in _all_weights():
         yield _weights(weights)
     for name in registry.names():
         observe(printable(name))
@@ -174,6 +175,15 @@ def _import_error(module: str) -> str:
     except subprocess.TimeoutExpired:
         return "it takes over two minutes"
     return (done.stderr.strip().splitlines() or ["no reason given"])[-1] if done.returncode else ""
+
+
+def _all_weights() -> Iterable[Weights]:
+    """Return the weights of the catalogue and of every evaluator, plug-ins too, each once."""
+    by_name = {weights.name: weights for weights in catalogue.ALL}
+    for name in registry.names():
+        with suppress(EvaluatorError):  # its own finding says what is wrong
+            by_name |= {weights.name: weights for weights in registry.create(name).weights}
+    return by_name.values()
 
 
 def _weights(weights: Weights) -> Finding:

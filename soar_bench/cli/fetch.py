@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import echo, echo_lines, fail, split
+from soar_bench.cli.common import echo, echo_json, echo_lines, fail, split
 
 if TYPE_CHECKING:
     from soar_bench.checkpoints.hub import HubId
@@ -42,6 +42,9 @@ def fetch(
     verify: bool = Option(
         False, "--verify", help="Fetch nothing; read the files here again, every byte."
     ),
+    as_json: bool = Option(
+        False, "--json", help="Fetch nothing; print as JSON what there is and what is here."
+    ),
 ) -> None:
     """Download weights, prompt sets and checkpoints.
 
@@ -53,10 +56,8 @@ def fetch(
     from soar_bench import suites
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.files import home
-    from soar_bench.core.terminal import new_console
     from soar_bench.fetch import download, file_sets
     from soar_bench.fetch import mirror as mirrors
-    from soar_bench.output.fetch import listing
 
     names, suite, checkpoint = split(names or []), split(suite), split(checkpoint)
     by_name = {name: file_sets.named(name, suites.SUITES) for name in names}
@@ -69,14 +70,18 @@ def fetch(
     also = [s for s in also if s not in chosen]
     sets = file_sets.distinct([*chosen, *also])
     no_sets = not (names or suite or everything)
+    if as_json and checkpoint:
+        raise SoarBenchError("--json is about weights and prompt sets: drop --checkpoint")
+    if as_json:
+        _list(file_sets.everything() if no_sets else sets, as_json)
+        return
     if verify:
         _verify(file_sets.everything() if no_sets and not checkpoint else sets, checkpoint)
         return
     if no_sets and not checkpoint:
         if mirror is not None:
             raise SoarBenchError("say what to take from the mirror: names, --suite or --all")
-        new_console().print(listing(file_sets.everything(), _say))
-        echo(f"They are kept in {home()}.")
+        _list(file_sets.everything())
         return
 
     offline = offline or download.offline()
@@ -89,12 +94,15 @@ def fetch(
         if offline and isinstance(source, mirrors.AddressMirror):
             raise SoarBenchError("a mirror's address needs the network: drop --offline")
 
-    if source is not None and mirror is None and not dry_run:
-        _bring([*names, *suites.evaluators_of(suite)])
+    own = [*names, *suites.evaluators_of(suite)]
+    lacking = _bring(own, look=source is None or mirror is not None or dry_run)
     plan = fetching.plan(sets, source, _say)
     echo_lines(f"{item.label}: here and whole" for item in plan.present)
+    unmet = [name for name in lacking if name in names]  # what was asked for by its name
     if not plan.missing:
-        echo("Nothing to fetch.")
+        echo("Nothing to fetch." if not lacking else "No files to fetch.")
+        if unmet and not dry_run:
+            raise typer.Exit(1)
         return
     echo_lines(plan.summary())
     if source is None:
@@ -120,22 +128,51 @@ def fetch(
         failures = list(dict.fromkeys(failures))  # of a proxy, say, which is every host's
         failures[-1] += f" (files that were not tried then: {untried})" if untried else ""
         echo_lines(failures, err=True)
+    if failures or unmet:
         raise typer.Exit(1)
 
 
-def _bring(names: list[str]) -> None:
-    """Let packages of evaluators among the names download the models that they keep themselves."""
-    from evaluators import registry
-    from evaluators.types import EvaluatorError
+def _list(sets: list[FileSet], as_json: bool = False) -> None:
+    """Print what there is and what of it is here."""
+    import sys
 
+    from soar_bench.core.files import home
+    from soar_bench.core.terminal import new_console
+    from soar_bench.output import fetch as pages
+
+    rows = pages.listing(sets, _say)
+    if as_json:
+        echo_json([pages.as_json(row) for row in rows])
+    elif not sys.stdout.isatty():
+        echo_lines(pages.plain(rows))
+    else:
+        console = new_console(highlight=False)
+        console.print(pages.table(rows, console.width))
+        console.print(f"They are kept in {home()}.", markup=False)
+
+
+def _bring(names: list[str], look: bool) -> list[str]:
+    """Let packages of evaluators among the names download the models that they keep themselves, or
+    only ``look`` whether they have them; say which are lacking and return those evaluators.
+    """
+    from evaluators import registry
+    from evaluators.types import Evaluator, EvaluatorError
+
+    lacking = []
     for name in dict.fromkeys(names):
-        if name in registry.names():
-            try:
-                brought = registry.create(name).bring()
-            except EvaluatorError as error:  # a package, say, that is not installed here
-                _say(f"note: {name}: {error}")
-            else:
+        if name not in registry.names():
+            continue
+        try:
+            evaluator = registry.create(name)
+            if not look:
+                brought = evaluator.bring()
                 echo_lines([brought] if brought else [])
+            elif type(evaluator).bring is not Evaluator.bring:
+                evaluator.check()
+        except EvaluatorError as error:  # a package, say, that is not installed here
+            _say(f"note: {name}: {error}")
+            lacking.append(name)
+    return lacking
 
 
 def _verify(sets: list[FileSet], checkpoints: list[str]) -> None:

@@ -43,6 +43,7 @@ def test_absent_weights_are_no_fault_and_it_says_what_to_fetch(home):
     judged = found["evaluators", "pickscore"]
     assert judged.state is State.absent
     assert judged.text == "soar-bench fetch pickscore clip-tokenizer"
+    assert found["weights", "blip-vqa-base"].state is State.absent  # an evaluator's own alone
     assert not [f for f in found.values() if f.state is State.broken]
 
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import gzip
 import hashlib
+import io
 import json
 import os
 import random
@@ -22,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import huggingface_hub
 import pytest
+from rich.console import Console
 
 from evaluators import catalogue, registry, weights
 from evaluators.types import Evaluator, EvaluatorError, Metric
@@ -29,6 +31,7 @@ from evaluators.weights import WeightFile, Weights
 from soar_bench import cli, fetch, suites
 from soar_bench.core import digests
 from soar_bench.fetch import download, file_sets
+from soar_bench.output.fetch import listing, table
 
 
 def some_bytes(size, seed=0):
@@ -229,12 +232,60 @@ def test_without_names_everything_is_listed_and_nothing_is_fetched(catalogued, r
     server.requests.clear()
     code, said = run()
     assert code == 0 and server.requests == []
-    lines = {line.split()[1]: line for line in said.splitlines() if line.startswith("│")}
-    assert "300.0 kB" in lines["here"] and "MIT" in lines["here"] and "yes" in lines["here"]
-    assert "?" in lines["gone"] and " no " in lines["gone"]
+    lines = {line.split("\t")[0]: line.split("\t") for line in said.splitlines()}
+    assert lines["here"] == ["here", "weights", "300.0 kB", "yes", "MIT", ""]
+    assert lines["gone"] == ["gone", "weights", "?", "no", "MIT", ""]
     assert {"geneval", "ocr", "drawbench", "pickscore"} <= set(lines)
     (here.folder / "a.bin").write_bytes(b"cut")
-    assert "damaged" in run()[1]
+    code, said = run("here", "--json")
+    row = {"name": "here", "what": "weights", "bytes": 300_000, "here": "damaged"}
+    assert json.loads(said) == [{**row, "licence": "MIT", "evaluators": []}]
+    assert len(json.loads(run("--json")[1])) > 5 and server.requests == []
+
+
+def test_the_list_in_80_columns_has_a_line_per_set_with_its_whole_name(catalogued):
+    catalogued("a-name-of-twenty-four-ch")
+    lines = []
+    for width in (80, 140):
+        rows = listing(file_sets.everything(), pytest.fail)
+        console = Console(width=width, file=io.StringIO())
+        console.print(table(rows, width))
+        lines = console.file.getvalue().splitlines()
+        assert len(lines) == 2 + len(rows)
+        assert all(line.startswith(row.name) for line, row in zip(lines[2:], rows, strict=True))
+        assert [row.what for row in rows] == sorted((r.what for r in rows), reverse=True)
+    assert "for the evaluators" in lines[0]
+
+
+def test_models_that_a_package_keeps_are_named_where_they_are_lacking(home, run, monkeypatch):
+    """As PaddleOCR's: no file of them is pinned, so a plan of files alone would say "nothing"."""
+
+    class Judge(Evaluator):
+        name, here = "judge", False
+        metrics = (Metric("judgement", "share", (0.0, 1.0), True, "1", "here", "A test's."),)
+
+        def score(self, samples):
+            return []
+
+        def check(self):
+            if not self.here:
+                raise EvaluatorError("the models of the package are not here")
+
+        def bring(self):
+            self.check()
+            return ""
+
+    module = types.ModuleType("judge_of_a_package")
+    module.Judge = Judge
+    monkeypatch.setitem(sys.modules, "judge_of_a_package", module)
+    monkeypatch.setitem(registry.BUILT_IN, "judge", "judge_of_a_package:Judge")
+    for words, code in (("judge", 1), ("judge --offline", 1), ("judge --dry-run", 0)):
+        assert run(*words.split()) == (
+            code,
+            "No files to fetch.\nnote: judge: the models of the package are not here\n",
+        )
+    Judge.here = True
+    assert run("judge") == (0, "Nothing to fetch.\n")
 
 
 def test_the_list_of_what_there_is_reads_no_large_file(catalogued, run, monkeypatch):
@@ -268,8 +319,8 @@ def judge(monkeypatch):
 def test_an_evaluator_names_the_weights_that_it_needs(catalogued, run, judge):
     one, other = catalogued("one"), catalogued("other", {"o.bin": b"other"})
     judge(one, other)
-    line = next(line for line in run()[1].splitlines() if "│ one " in line)
-    assert "judge" in line
+    line = next(line for line in run()[1].splitlines() if line.startswith("one\t"))
+    assert line.endswith("\tjudge")
     assert run("judge")[0] == 0
     assert one.digests() and other.digests()
 
