@@ -1,7 +1,8 @@
 """DPG-Bench: yes-or-no questions about a dense prompt, which depend on each other.
 
 Source: arXiv 2403.05135; TencentQQGYLab/ELLA, ``dpg_bench``. A prompt's metadata has ``questions``:
-``id``, ``question``, ``parents`` (ids; none or 0 where there is none) and ``category``.
+``id``, ``question``, ``parents`` (ids; none or 0 where there is none) and ``category``, such as
+``attribute - color``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from evaluators.types import Metric, Sample, Score
 from evaluators.vlm.evaluator import VlmEvaluator
 from evaluators.vlm.question import Question
 
+CATEGORIES = ("global", "entity", "attribute", "relation", "other")
 _SOURCE = "arXiv 2403.05135; TencentQQGYLab/ELLA, dpg_bench"
 
 
@@ -44,8 +46,12 @@ class DpgBench(VlmEvaluator):
     metrics = (
         _metric("dpg", "Share of a prompt's questions answered with yes, where a question whose "
                 "parent counts as no counts as no; the judge is Qwen3-VL-8B."),
-        _metric("dpg_independent", "The same without the questions' dependencies: what the released"
-                " script sums by category."),
+        _metric("dpg_independent", "The same without the questions' dependencies."),
+        *(
+            _metric(f"dpg_{kind}", "The same without dependencies, of the questions of the "
+                    f"category {kind} alone: what the released script sums.")
+            for kind in CATEGORIES
+        ),
     )  # fmt: skip
 
     def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
@@ -65,7 +71,7 @@ class DpgBench(VlmEvaluator):
 def _score(questions: Sequence[Mapping[str, Any]], answers: Sequence[bool]) -> dict[str, Score]:
     if not questions:
         reason = "the prompt has no questions of DPG-Bench (questions in its metadata)"
-        return {name: Score(None, reason) for name in ("dpg", "dpg_independent")}
+        return {metric.name: Score(None, reason) for metric in DpgBench.metrics}
     ids = [int(question["id"]) for question in questions]
     own = dict(zip(ids, answers, strict=True))
     parents = {
@@ -77,10 +83,20 @@ def _score(questions: Sequence[Mapping[str, Any]], answers: Sequence[bool]) -> d
         | ({"category": question["category"]} if "category" in question else {})
         for id, question in zip(ids, questions, strict=True)
     ]
-    return {
+    scores = {
         "dpg": Score(100 * sum(counted.values()) / len(own), details={"questions": shown}),
         "dpg_independent": Score(100 * sum(own.values()) / len(own)),
     }
+    for kind in CATEGORIES:
+        of_kind = [own[id] for id, q in zip(ids, questions, strict=True) if _kind(q) == kind]
+        none = Score(None, f"the prompt has no question of the category {kind}")
+        scores[f"dpg_{kind}"] = Score(100 * sum(of_kind) / len(of_kind)) if of_kind else none
+    return scores
+
+
+def _kind(question: Mapping[str, Any]) -> str:
+    """Return the first part of a category such as ``attribute - color``."""
+    return str(question.get("category", "")).partition("-")[0].strip().lower()
 
 
 def _questions(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from soar_bench.core.digests import file_digest
+from soar_bench.core.digests import file_digest, git_blob
 from soar_bench.core.errors import EvaluatorError
 from soar_bench.core.files import home
 from soar_bench.core.text import parse_json
@@ -45,15 +45,24 @@ class WeightFile:
     about: int | None = None
     #: returns why a file cannot be the published one, read off its structure; empty if it may be
     structure: Callable[[Path], str] | None = None
+    #: git's id of the content, where its repository says that and nobody the SHA-256
+    git_blob: str = ""
+
+    @property
+    def has_structure(self) -> bool:
+        """Whether anything is known of the content but a SHA-256."""
+        return bool(self.git_blob or self.structure)
 
     def wrong_structure(self, place: Path, entry: Mapping[str, Any]) -> str:
-        """Return why the structure of the file in a place is wrong; empty if it is right.
+        """Return why the file in a place has another git blob id or structure; empty if right.
 
         ``entry`` is its record, which says whether that was looked at before.
         """
-        if self.structure is None or entry.get("structure") == RIGHT:
+        if entry.get("structure") == RIGHT:
             return ""
-        wrong = self.structure(place)
+        if self.git_blob and (blob := git_blob(place)) != self.git_blob:
+            return f"git blob {blob[:12]}…, expected {self.git_blob[:12]}…"
+        wrong = self.structure(place) if self.structure else ""
         return f"{wrong}; {place.stat().st_size:,} bytes" if wrong else ""
 
 

@@ -60,8 +60,13 @@ def _task(tag: str, *clauses: dict[str, Any]) -> dict[str, Any]:
     name = str(clauses[0]["class"])
     asked = [[f"Is there a {name} in the image?", "Yes"], [f"How many {name}s are there?", "two"]]
     questions = [
-        {"id": 1, "question": asked[0][0], "parents": [0]},
-        {"id": 2, "question": f"Is the {name} red?", "parents": [1]},
+        {"id": 1, "question": asked[0][0], "parents": [0], "category": "entity - whole"},
+        {
+            "id": 2,
+            "question": f"Is the {name} red?",
+            "parents": [1],
+            "category": "attribute - color",
+        },
     ]
     record = {"tag": tag, "include": list(clauses), "questions": questions}
     record["phrases"] = [f"a red {name}", "the mat"]

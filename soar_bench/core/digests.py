@@ -34,6 +34,15 @@ def digest_file(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def git_blob(file: Path) -> str:
+    """Return git's id of a file's content: the SHA-1 of ``blob``, its bytes' number and them."""
+    digest = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def digest_weights(files: Iterable[Path]) -> str:
     """Return the SHA-256 of the tensors in safetensors files: names, dtypes, shapes and bytes.
 

@@ -227,7 +227,7 @@ def _record(item: Item, digest: str) -> None:
     entry = {"sha256": digest, "size": item.target.stat().st_size}
     if item.file.sha256 is None:
         entry["pinned"] = entries.get(item.file.path, {}).get("pinned") or digest
-    if item.file.structure is not None:
+    if item.file.has_structure:
         entry["structure"] = RIGHT
     entries[item.file.path] = entry
     remember_digest(item.target, digest)

@@ -25,6 +25,7 @@ _GENEVAL = f"{_GITHUB}/djghosh13/geneval/af4902f24d3ca90ebbb446dd9891a59e0f82725
 _GENEVAL2 = f"{_GITHUB}/facebookresearch/GenEval2/a6e82d2289e8d418f27f0adee77908b07060eea3"
 _PARTI = f"{_GITHUB}/google-research/parti/5a657978134374ce28973948331b319adef164bd"
 _T2I = f"{_GITHUB}/Karine-Huang/T2I-CompBench/1b7094991a57f3c22abdd4f6e8ba6c1a15517073"
+_ELLA = f"{_GITHUB}/TencentQQGYLab/ELLA/3c228f1dc6c4d3cad0a47493816151a419f14db3"
 _NFT = f"{_GITHUB}/NVlabs/DiffusionNFT/24af5554898d85e93efa492f42b5e9cdf4156e9b"
 
 
@@ -93,16 +94,20 @@ class Item:
             return f"damaged: {size:,} bytes, expected {self.file.size:,}"
         if not read and not self.is_recorded():
             return "not verified"
+        wrong = self.wrong_content()
+        return f"damaged: {wrong}" if wrong else ""
+
+    def wrong_content(self) -> str:
+        """Return why the bytes in its place are not the file's; empty if they are."""
         entry = recorded(self.set.folder).get(self.file.path, {})
         wrong = what_is_wrong(self.file, file_digest(self.target), entry)
-        wrong = wrong or self.file.wrong_structure(self.target, entry)
-        return f"damaged: {wrong}" if wrong else ""
+        return wrong or self.file.wrong_structure(self.target, entry)
 
     @property
     def structure_is_known(self) -> bool:
         """Whether the record says that the file's structure is right, where one is known."""
         entry = recorded(self.set.folder).get(self.file.path, {})
-        return self.file.structure is None or entry.get("structure") == RIGHT
+        return not self.file.has_structure or entry.get("structure") == RIGHT
 
     def is_recorded(self) -> bool:
         """Return whether the file was verified and has not changed since; it is not read."""
@@ -121,6 +126,16 @@ def _flow_grpo(name: str, sha256: str, size: int, origin: str) -> FileSet:
     """Return a test set of the Flow-GRPO family, in the copy that HY-SOAR evaluates on."""
     url, source = f"{_NFT}/dataset/{name}/test.txt", f"{origin}; NVlabs/DiffusionNFT"
     return _prompts(name, ".txt", url, sha256, size, "see NVlabs/DiffusionNFT", source)
+
+
+def _dpg() -> FileSet:
+    """Return DPG-Bench's table, whose SHA-256 nobody states; git's id of it is the commit's."""
+    file = WeightFile(
+        "dpg_bench.csv", f"{_ELLA}/dpg_bench/dpg_bench.csv",
+        git_blob="98457fc9901943f51ff9a30367250fc292533bed",
+    )  # fmt: skip
+    source = "TencentQQGYLab/ELLA; arXiv 2403.05135"
+    return FileSet("dpg", "prompts", "prompts/dpg", (file,), "Apache-2.0", source)
 
 
 #: SHA-256 and bytes of T2I-CompBench++'s prompts for evaluation, by category.
@@ -178,6 +193,7 @@ PROMPT_SETS: dict[str, FileSet] = {
             "Apache-2.0", "google-research/parti; arXiv 2206.10789",
         ),
         _t2i_compbench(),
+        _dpg(),
     )
 }  # fmt: skip
 

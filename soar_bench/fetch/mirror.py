@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from evaluators.weights import DIGESTS_FILE, recorded
-from soar_bench.core.digests import digest_file
+from soar_bench.core.digests import digest_file, git_blob
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import expanded
 from soar_bench.fetch import Source, download
@@ -89,11 +89,12 @@ class FolderMirror(Source):
 
     def _find(self, item: Item) -> tuple[Path, str]:
         """Return the file, and the digest that the mirror vouches for where none is pinned."""
-        if item.pinned:
+        if item.pinned or item.file.git_blob:
             for file in self._candidates(item):
-                if self._digest(file).startswith(item.pinned):
+                if self._is_pinned(item, file):
                     return file, ""
-            lacking = f"{item.label} (SHA-256 {item.pinned[:12]}…)"
+            sha256, blob = f"SHA-256 {item.pinned[:12]}…", f"git blob {item.file.git_blob}"
+            lacking = f"{item.label} ({sha256 if item.pinned else blob})"
         else:
             for folder in (folders := self._folders(item)):
                 index = str(folder / DIGESTS_FILE)
@@ -106,6 +107,11 @@ class FolderMirror(Source):
             f"the mirror {self.root} has no {lacking}: complete it, or fetch without --mirror"
         )
 
+    def _is_pinned(self, item: Item, file: Path) -> bool:
+        if item.pinned:
+            return self._digest(file).startswith(item.pinned)
+        return git_blob(file) == item.file.git_blob
+
     def _folders(self, item: Item) -> list[Path]:
         """Return the folders that have the file where a home, or its ``weights`` folder, has it."""
         folders = [self.root / item.set.place, self.root / item.set.name]
@@ -115,7 +121,7 @@ class FolderMirror(Source):
         """Yield files that may have the pinned digest, the likeliest first."""
         yield from (folder / item.file.path for folder in self._folders(item))
         for file, digest in self._indexed:
-            if digest.startswith(item.pinned) and file.is_file():
+            if item.pinned and digest.startswith(item.pinned) and file.is_file():
                 yield file
         for file in self._files:
             # A hub's cache names files by their digest.
@@ -154,7 +160,7 @@ class AddressMirror(Source):
         if item.pinned:
             renamed = [path for path, other in index.items() if other.startswith(item.pinned)]
             paths = list(dict.fromkeys([*renamed, *paths]))
-        elif not (digest := index.get(item.file.path, "")):
+        elif not (digest := index.get(item.file.path, "")) and not item.file.git_blob:
             raise _unvouched(item, self._url(item.set, DIGESTS_FILE))
         for path in paths:
             try:

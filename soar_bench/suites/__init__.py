@@ -32,6 +32,7 @@ _FETCHED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "pickscore": (PREFERENCE, 1, "Pick-a-Pic's test prompts under the preference scorers"),
     "geneval2": (("geneval2",), 1, "GenEval 2: is each atom of the prompt there, asked of a VLM?"),
     "parti": (PREFERENCE, 1, "PartiPrompts by category under the preference scorers"),
+    "dpg": (("dpg",), 4, "DPG-Bench: does the picture show each fact of a dense prompt?"),
     "t2i-compbench": (
         ("blip-vqa", "vqascore"),
         1,

@@ -6,13 +6,15 @@ The project contains none of their prompts: ``soar-bench fetch`` brings the file
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from soar_bench.core.digests import digest_file
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.rows import read_rows
+from soar_bench.core.rows import read_rows, read_text
 from soar_bench.fetch.file_sets import PROMPT_SETS
 from soar_bench.suites.types import Prompt
 
@@ -40,7 +42,7 @@ def read(name: str) -> tuple[Prompt, ...]:
                 f"the prompts of {name} are not here ({item.target}): "
                 f"run `soar-bench fetch --suite {name}`"
             )
-        if digest_file(item.target) != item.file.sha256:
+        if item.wrong_content():
             raise SoarBenchError(
                 f"{item.target} is damaged or another file: run `soar-bench fetch --suite {name}`, "
                 "which replaces it"
@@ -82,8 +84,29 @@ def _parti(name: str, files: Sequence[Path]) -> tuple[Prompt, ...]:
     )
 
 
+def _dpg(_name: str, files: Sequence[Path]) -> tuple[Prompt, ...]:
+    """Return DPG-Bench's prompts under its own ids, each with its rows as questions."""
+    # Not read_rows: a published table is read as its own script reads it, and refuses nothing.
+    rows = list(csv.DictReader(io.StringIO(read_text(files[0]), newline="")))
+    texts = {row["item_id"]: row["text"].strip() for row in reversed(rows)}  # of the first row
+    questions: dict[str, dict[int, dict[str, Any]]] = {row["item_id"]: {} for row in rows}
+    for row in rows:
+        number = int(row["proposition_id"])
+        questions[row["item_id"]][number] = {
+            "id": number,
+            "question": row["question_natural_language"].strip(),
+            "parents": [int(parent) for parent in row["dependency"].split(",")],
+            "category": row["tuple"].partition("(")[0].strip(),
+        }
+    return tuple(
+        Prompt(id, texts[id], {"questions": list(asked.values())})
+        for id, asked in questions.items()
+    )
+
+
 #: Readers by the ending of a set's files; ``.txt`` has a prompt per line.
 _READERS: dict[str, Callable[[str, Sequence[Path]], tuple[Prompt, ...]]] = {
     ".jsonl": _records,
     ".tsv": _parti,
+    ".csv": _dpg,
 }

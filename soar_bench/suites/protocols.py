@@ -58,9 +58,15 @@ GENEVAL2_1024_PROTOCOL = Protocol(
     dtype="bfloat16",
 )  # fmt: skip
 
+#: DPG-Bench asks for four images per prompt and says nothing else: size, steps and guidance are
+#: those of SD3.5-M's model card.
+DPG_PROTOCOL = Protocol(
+    "dpg-1024", steps=40, guidance=4.5, resolution=1024, max_sequence_length=256, dtype="bfloat16"
+)
+
 _NAMED = (
     SHAPES_PROTOCOL, SOAR_PAPER_PROTOCOL, GENEVAL_OFFICIAL_PROTOCOL, FLOW_GRPO_PROTOCOL,
-    GENEVAL2_PROTOCOL, GENEVAL2_1024_PROTOCOL,
+    GENEVAL2_PROTOCOL, GENEVAL2_1024_PROTOCOL, DPG_PROTOCOL,
 )  # fmt: skip
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _NAMED}
 
@@ -72,6 +78,7 @@ ABOUT: dict[str, str] = {
     "flow-grpo": "Flow-GRPO's evaluation during training, SD3.5-M",
     "geneval2-512": "the published GenEval 2 of SD3.5-M, without guidance",
     "geneval2-1024": "GenEval 2 at 1024 pixels with guidance 7 in 28 steps",
+    "dpg-1024": "DPG-Bench at 1024 pixels with the settings of SD3.5-M's model card",
 }
 
 #: Default protocol of each named suite.
@@ -79,6 +86,7 @@ DEFAULT_PROTOCOL: dict[str, str] = {
     **dict.fromkeys(SUITES, SHAPES_PROTOCOL.name),
     **dict.fromkeys(FETCHED, SOAR_PAPER_PROTOCOL.name),
     "geneval2": GENEVAL2_PROTOCOL.name,
+    "dpg": DPG_PROTOCOL.name,
 }
 
 #: Every setting, in the order of tables.

@@ -102,9 +102,9 @@ def test_vqascore_is_the_probability_of_yes():
 
 
 QUESTIONS = [
-    {"id": 1, "question": "Is there a bird?", "parents": [0], "category": "entity"},
-    {"id": 2, "question": "Is the bird red?", "parents": [1]},
-    {"id": 3, "question": "Does the red bird fly?", "parents": [2]},
+    {"id": 1, "question": "Is there a bird?", "parents": [0], "category": "entity - whole"},
+    {"id": 2, "question": "Is the bird red?", "parents": [1], "category": "attribute - color"},
+    {"id": 3, "question": "Does the red bird fly?", "parents": [2], "category": "Attribute"},
     {"id": 4, "question": "Is there a tree?", "parents": []},
 ]
 
@@ -115,7 +115,11 @@ def test_dpg_follows_the_questions_dependencies():
         DpgBench, lambda q: {"Yes": 0.1, "No": 0.9} if "Is the bird red" in q.text else {"yes": 1},
         {"questions": QUESTIONS},
     )  # fmt: skip
-    assert values == {"dpg": 50, "dpg_independent": 75}
+    kinds = {"entity": 100, "attribute": 50, "global": None, "relation": None, "other": None}
+    assert values == {"dpg": 50, "dpg_independent": 75} | {
+        f"dpg_{kind}": value for kind, value in kinds.items()
+    }
+    assert scores["dpg_other"].unscored == "the prompt has no question of the category other"
     shown = scores["dpg"].details["questions"]
     assert [answer["counts"] for answer in shown] == [True, False, False, True]
 

@@ -474,6 +474,38 @@ def fetch_wrong(server, run):
     return said
 
 
+#: ``printf 'what is up, doc?' | git hash-object --stdin``, as the Git book has it
+DOC, DOC_BLOB = b"what is up, doc?", "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
+
+
+def test_a_git_blob_id_is_a_pin(catalogued, run, server, tmp_path):
+    """Nobody need vouch for such a file: a server, a pile of files and a bare address may have it.
+
+    What it is not is refused, and its SHA-256 is enforced from the first fetch on.
+    """
+    one = catalogued(files={"a.bin": b"something else"}, known=False, sized=False,
+                     git_blob=DOC_BLOB)  # fmt: skip
+    code, said = run("set")
+    assert code == 1 and "not the published file (git blob 339f0be6c0f5…" in said and one.missing()
+    assert "expected bd9dbf5aae1a…" in said
+
+    server.files["/set/a.bin"] = server.files["/m/weights/set/a.bin"] = DOC
+    pile = tmp_path / "pile" / "deep"
+    pile.mkdir(parents=True)
+    for number, content in enumerate((b"other", DOC)):
+        (pile / str(number)).mkdir()
+        (pile / str(number) / "a.bin").write_bytes(content)
+    for source in ([], ["--mirror", f"{server.address}/m"], ["--mirror", tmp_path / "pile"]):
+        code, said = run("set", *source)
+        assert code == 0 and one.digests() == {"a.bin": sha256(DOC)}, said
+        recorded = json.loads((one.folder / "digests.json").read_text())["a.bin"]
+        assert recorded["pinned"] == sha256(DOC) and recorded["structure"] == "right"
+        shutil.rmtree(one.folder)
+    (pile / "1" / "a.bin").unlink()
+    code, said = run("set", "--mirror", tmp_path / "pile")
+    assert code == 1 and f"has no set/a.bin (git blob {DOC_BLOB})" in said
+
+
 def test_a_mirror_hands_no_wrong_structure_on(catalogued, run, tmp_path):
     one = catalogued(files={"a.bin": b"right"}, known=False, sized=False, structure=is_right)
     place = tmp_path / "mirror" / "weights" / "set"

@@ -37,7 +37,18 @@ FILES = {
     "parti": 'Prompt\tCategory\tChallenge\tNote\nbond\tAbstract\tBasic\tmeanings\n'
              '"G I" in paint\tIllustrations\tWriting & Symbols\t\n',
     "t2i-compbench": "a green bench\n",
+    # quoted texts with a comma and a line break, rows of one prompt apart, a row twice
+    "dpg": "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,"
+    "question_natural_language\n"
+    '7,"Two red birds, perched. ",,1,0,entity,whole,entity - whole (birds),Are there birds?\n'
+    '7,"Two red birds, perched. ",,2,1,other,count,"other - count (birds, ==2)",Are there two?\n'
+    'whoops3,"A ""fish""\nreads.",,1,0,entity,whole,entity - whole (fish),Is there a fish?\n'
+    '7,"Two red birds, perched. ",,3,"1, 2",attribute,color,"attribute - color (birds, red)",Red?\n'
+    'whoops3,"A ""fish""\nreads.",,1,0,entity,whole,entity - whole (fish),Is a fish there?\n',
 }  # fmt: skip
+
+#: of the table above, by ``git hash-object``
+BLOB = "d0a12f34dfaa43f5b807f885bfa7266d4b023923"
 
 
 @pytest.fixture()
@@ -48,7 +59,8 @@ def fetched(tmp_path, monkeypatch):
     def put(name):
         published, content = file_sets.PROMPT_SETS[name], FILES[name].encode()
         digest = hashlib.sha256(content).hexdigest()
-        pinned = tuple(replace(file, sha256=digest) for file in published.files)
+        pin = {"git_blob": BLOB} if published.files[0].git_blob else {"sha256": digest}
+        pinned = tuple(replace(file, **pin) for file in published.files)
         monkeypatch.setitem(file_sets.PROMPT_SETS, name, replace(published, files=pinned))
         for part in pinned:
             file = tmp_path / published.place / part.path
@@ -102,13 +114,14 @@ def test_a_changed_prompt_file_is_not_read(fetched):
 @pytest.mark.parametrize("name", suites.FETCHED)
 def test_every_fetched_suite_has_a_pinned_set_and_the_papers_protocol(name):
     for published in file_sets.PROMPT_SETS[name].files:
-        assert len(published.sha256) == 64 and published.size
+        pinned = len(published.sha256 or "") == 64 and published.size
+        assert pinned or len(published.git_blob) == 40
         repository, commit, _ = published.url.removeprefix(
             "https://raw.githubusercontent.com/"
         ).split("/", 3)[1:4]  # fmt: skip
         assert repository and len(commit) == 40
-    expected = "geneval2-512" if name == "geneval2" else "soar-paper"
-    assert protocols.DEFAULT_PROTOCOL[name] == expected
+    expected = {"geneval2": "geneval2-512", "dpg": "dpg-1024"}
+    assert protocols.DEFAULT_PROTOCOL[name] == expected.get(name, "soar-paper")
     assert suites.declared(name).evaluators
 
 
@@ -154,3 +167,26 @@ def test_t2i_compbenchs_files_are_its_tasks(fetched):
     file.unlink()
     with pytest.raises(SoarBenchError, match="soar-bench fetch --suite t2i-compbench"):
         suites.get_suite("t2i-compbench")
+
+
+def test_dpg_benchs_rows_are_the_questions_of_their_prompts(fetched):
+    """A prompt keeps its published id; a question that comes twice counts once, as its last."""
+    file = fetched("dpg")
+    suite = suites.get_suite("dpg")
+    assert suite.images_per_prompt == 4 and suite.evaluators == ("dpg",)
+    assert [(p.id, p.text) for p in suite.prompts] == [
+        ("7", "Two red birds, perched."), ("whoops3", 'A "fish"\nreads.')
+    ]  # fmt: skip
+    assert [dict(p.metadata) for p in suite.prompts] == [
+        {"questions": [
+            {"id": 1, "question": "Are there birds?", "parents": [0], "category": "entity - whole"},
+            {"id": 2, "question": "Are there two?", "parents": [1], "category": "other - count"},
+            {"id": 3, "question": "Red?", "parents": [1, 2], "category": "attribute - color"},
+        ]},
+        {"questions": [
+            {"id": 1, "question": "Is a fish there?", "parents": [0], "category": "entity - whole"}
+        ]},
+    ]  # fmt: skip
+    file.write_bytes(file.read_bytes().replace(b"Red?", b"red?"))
+    with pytest.raises(SoarBenchError, match="damaged or another file"):
+        suites.get_suite("dpg")
