@@ -204,6 +204,8 @@ def make(entry: Entry) -> Evaluator:
         raise EvaluatorError(f"{entry} {wrong}")
     if digest:
         know_code(evaluator, file=digest)
+        named = (replace(weights, of_file=entry.target) for weights in evaluator.weights)
+        vars(evaluator)["weights"] = tuple(named)
     elif entry.origin != _BUILT_IN:
         know_code(evaluator, source=digest_class(type(evaluator), factory))
     return evaluator

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,13 @@ class Weights:
     source: str
     #: another folder than the home's, for weights that a user or a test brings
     folder_override: Path | None = None
+    #: the evaluator's file whose name fetches them, where theirs is not the project's
+    of_file: str = field(default="", compare=False)
+
+    @property
+    def to_fetch(self) -> str:
+        """The name to give to ``soar-bench fetch``."""
+        return self.of_file or self.name
 
     @property
     def folder(self) -> Path:
@@ -116,7 +123,7 @@ class Weights:
                 raise WeightsMissing(f"{self.folder} lacks {names} of the weights {self.name}")
             raise WeightsMissing(
                 f"the weights {self.name} are not here ({self.folder} lacks {names}): "
-                f"run `soar-bench fetch {self.name}`"
+                f"run `soar-bench fetch {self.to_fetch}`"
             )
         digests = {}
         for file in self.files:
@@ -126,7 +133,7 @@ class Weights:
             if wrong:
                 raise EvaluatorError(
                     f"{self.folder / file.path} is damaged or another file ({wrong}): "
-                    f"run `soar-bench fetch {self.name}`, which replaces it"
+                    f"run `soar-bench fetch {self.to_fetch}`, which replaces it"
                 )
             digests[file.path] = digest
         return digests

@@ -106,7 +106,10 @@ def fetch(
         return
     echo_lines(plan.summary())
     if source is None:
-        absent = dict.fromkeys(m.item.set.name for m in plan.missing if m.item.set not in also)
+        files = {name: of_name for name, of_name in by_name.items() if file_sets.is_local(name)}
+        local = {s.name: name for name, of_name in files.items() for s in of_name}
+        unfetched = [m.item.set.name for m in plan.missing if m.item.set not in also]
+        absent = dict.fromkeys(local.get(name, name) for name in unfetched)
         if absent:
             _fail_offline(" ".join(absent), "the files here with --mirror")
     if dry_run or source is None:

@@ -236,14 +236,18 @@ def named(name: str, suites: Collection[str] = ()) -> list[FileSet]:
         raise SoarBenchError(f"no {kind} go by the name {rest!r}: leave {kind}/ out")
     sets = [s for s in _of_the_project() if s.name == name]
     evaluators = registry.names()
-    local = ":" in name or name.endswith(".py")  # an evaluator in a file of the user's own
-    if local or name in evaluators:
+    if is_local(name) or name in evaluators:
         return distinct([*sets, *_of_evaluator(name)])
     sets = sets or [s for s in everything() if s.name == name]
     if not sets and name not in suites:
         names = dict.fromkeys([*(s.name for s in everything()), *evaluators])
         raise unknown_name("set of weights, evaluator or prompt set", name, list(names))
     return sets
+
+
+def is_local(name: str) -> bool:
+    """Return whether a name is that of an evaluator in a file or module of the user's own."""
+    return ":" in name or name.endswith(".py")
 
 
 def beside(name: str, sets: Sequence[FileSet]) -> list[FileSet]:

@@ -71,7 +71,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 def to_fetch(rows: Sequence[Row]) -> str:
     """Return the command that fetches missing weights, in a sentence; empty if none are missing."""
-    sets = {weights.name: weights for row in rows for weights in _to_fetch(row)}
+    sets = {weights.to_fetch: weights for row in rows for weights in _to_fetch(row)}
     if not sets:
         return ""
     names = next(iter(sets)) if len(sets) == 1 else "NAME"

@@ -181,7 +181,7 @@ def problems_of(all_judges: Iterable[Judge]) -> list[str]:
     sets: dict[str, None] = {}
     others = []
     for judge in judges.values():
-        missing = [weights.name for weights in judge.evaluator.weights if weights.missing()]
+        missing = [weights.to_fetch for weights in judge.evaluator.weights if weights.missing()]
         if missing and f"soar-bench fetch {missing[0]}" in judge.problem:
             sets |= dict.fromkeys(missing)
         else:

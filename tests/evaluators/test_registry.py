@@ -264,6 +264,24 @@ def test_a_file_with_one_evaluator_is_enough_of_a_name(local):
         assert registry.create(name).score(half())[0]["c"].value == 0.5
 
 
+WITH_WEIGHTS = """
+    from evaluators.weights import WeightFile, Weights
+    FILES = (WeightFile("a.bin", "http://127.0.0.1:9/a.bin"),)
+""" + CONSTANT.replace(
+    'name = "constant"', 'name, weights = "constant", (Weights("own", FILES, "MIT", "here"),)'
+)
+
+
+def test_weights_of_a_file_are_fetched_by_its_name(local, monkeypatch, tmp_path):
+    """Their own name is known to nobody but the file."""
+    monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path / "home"))
+    local(WITH_WEIGHTS)
+    evaluator = registry.create("mine.py")
+    with pytest.raises(EvaluatorError, match=r"run `soar-bench fetch mine\.py`"):
+        evaluator.check()
+    assert evaluator.weights[0].name == "own" and evaluator.weights[0].to_fetch == "mine.py"
+
+
 def test_of_several_evaluators_in_a_file_one_must_be_chosen(local):
     local(TWO)
     with pytest.raises(EvaluatorError, match=r"defines 2 .*mine.py:Constant or mine.py:Second"):
