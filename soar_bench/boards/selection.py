@@ -58,7 +58,9 @@ def _of_training(name: str, board: Sequence[Entrant]) -> list[Entrant]:
 
 
 def _boards(parts: _Parts, anyway: bool) -> list[list[Entrant]]:
-    """Return the entrants of each board in the order of the arguments."""
+    """Return the entrants of each board in the order of the arguments, and within one, whose runs
+    are read by their folders' names, the checkpoints of one label by step.
+    """
     place: dict[Path, int] = {}
     groups: dict[str, list[Run]] = {}
     for i, part in enumerate(parts):
@@ -68,10 +70,17 @@ def _boards(parts: _Parts, anyway: bool) -> list[list[Entrant]]:
     if all(len(part) == 1 for part in parts) and len(groups) > 1:
         check_measured_alike([run for part in parts for run in part])
 
-    def first(entrant: Entrant) -> int:
-        return min(place[run.folder.resolve()] for run in entrant.runs)
+    def in_order(entrants: list[Entrant]) -> list[Entrant]:
+        labels = list(dict.fromkeys(entrant.first.label for entrant in entrants))
 
-    return [sorted(group_seeds(runs), key=first) for runs in groups.values()]
+        def order(entrant: Entrant) -> tuple[int, int, int]:
+            argument = min(place[run.folder.resolve()] for run in entrant.runs)
+            run = entrant.first
+            return argument, labels.index(run.label), run.training.get("step") or 0
+
+        return sorted(entrants, key=order)
+
+    return [in_order(group_seeds(runs)) for runs in groups.values()]
 
 
 def _with_two(boards: list[list[Entrant]], parts: _Parts) -> tuple[list[list[Entrant]], list[str]]:

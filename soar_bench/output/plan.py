@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -18,10 +18,10 @@ from soar_bench.scoring.plan import Plan
 
 
 def show_plans(plans: Sequence[Plan], console: Console) -> None:
-    """Print the plans: as a table, or in sentences for images from elsewhere."""
+    """Print the plans: as tables, or in sentences for images from elsewhere."""
     generated = [plan for plan in plans if isinstance(plan.source, Generation)]
     if generated:
-        console.print(_table(generated))
+        console.print(*_tables(generated), sep="\n")
         cut = [_cut(plan) for plan in generated if plan.cut]
         for line in dict.fromkeys([*cut, *(line for plan in generated for line in plan.notes)]):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -55,21 +55,23 @@ def _cut(plan: Plan) -> str:
     return f"{suite['name']} under {protocol['name']}: {sentence}"
 
 
-def _table(plans: Sequence[Plan]) -> Table:
-    """Return one row per run: what is here, what is to be made and scored."""
-    table = Table(box=None, pad_edge=False, title="plan", title_justify="left")
-    for name in ("checkpoint", "suite", "protocol"):
-        table.add_column(name, overflow="fold")
-    table.add_column("images to make", justify="right")
-    table.add_column("to score", overflow="fold")
+def _tables(plans: Sequence[Plan]) -> Iterator[Table]:
+    """Yield a table per suite and protocol with one row per run: what is to be made and scored."""
+    tables: dict[str, Table] = {}
     for plan, label in zip(plans, labels(plans), strict=True):
+        _, suite, protocol = subject(plan.source).values()
+        title = f"plan: {suite['name']} under {protocol['name']}"
+        if title not in tables:
+            tables[title] = Table(box=None, pad_edge=False, title=escape(title))
+            tables[title].title_justify = "left"
+            tables[title].add_column("checkpoint", overflow="fold")
+            tables[title].add_column("images to make", justify="right", no_wrap=True)
+            tables[title].add_column("to score", overflow="fold")
         total, missing = len(plan.samples), len(plan.to_generate)
         making = f"{missing} of {total}" if missing else f"0 (all {total} here)"
         scoring = ", ".join(f"{name} {count}" for name, count in plan.to_score.items() if count)
-        _, suite, protocol = subject(plan.source).values()
-        names = (label, suite["name"], protocol["name"])
-        table.add_row(*map(escape, names), making, escape(scoring) or "nothing")
-    return table
+        tables[title].add_row(escape(label), making, escape(scoring) or "nothing")
+    yield from tables.values()
 
 
 #: Parts of a record that a plan repeats.

@@ -89,6 +89,17 @@ def test_the_base_is_the_reference_of_loras_from_other_trainers(place):
     assert lines(place.results)[0]["checkpoint"] == "z-base"
 
 
+def test_checkpoints_of_one_training_are_in_the_order_of_their_steps(place):
+    """In the folder they lie by digest."""
+    place("base", {"m": [1, 2, 3]})
+    for step in range(2, 12, 2):
+        story = {"name": "sft", "method": "sft", "seed": 0, "step": step, "config": {}}
+        story |= {part: {"name": part, "digest": part} for part in ("base", "data")}
+        place("sft", {"m": [1, 2, step]}, base="base", digest=f"weights {step}", story=story)
+    names = ["base", *(f"sft, step {step}" for step in range(2, 12, 2))]
+    assert [row["checkpoint"] for row in lines(place.results)] == names
+
+
 def test_a_reference_is_chosen_by_any_name(place):
     base = place("base", {"m": [1, 2, 3]})
     place("lora", {"m": [1, 2, 4]}, base="base")

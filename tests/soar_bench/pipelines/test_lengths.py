@@ -110,6 +110,11 @@ def test_the_plan_says_it(tiny_pipeline, tmp_path, quick, capsys):
     printed = capsys.readouterr().out
     assert len(re.findall("prompts longer than the text encoders read are cut", printed)) == 1
     assert "of 2: text_encoder (14 tokens) cuts 1" in printed
+    other = prepare(resolve(str(tiny_pipeline)), get_suite("shapes-signs"), quick, options)
+    show_plans([plan, other], Console(width=70))  # a table each, so that no word is broken
+    tables = capsys.readouterr().out
+    assert re.findall(r"plan: (\S+) under", tables) == ["mine", "shapes-signs"]
+    assert re.search(r" 2 of 2  shapes-clipscore 2\b", tables)
     (record,) = plan_record([plan])
     assert record["cut_prompts"]["text_encoder_3"] == {"tokens": 14, "prompts": 1}
 
