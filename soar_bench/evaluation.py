@@ -21,7 +21,7 @@ from soar_bench.checkpoints.in_memory import from_memory
 from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.distributed import ALONE, Group
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.memory import peak
+from soar_bench.core.memory import Watch, largest_of
 from soar_bench.core.precision import full_name
 from soar_bench.core.torch_state import preserved_torch_state
 from soar_bench.records import Run, folder_of, read_run, write_run
@@ -68,13 +68,16 @@ def run(
 
     generated, batch_size, at_once = 0, options.batch_size, options.batch_size or BATCH
     seconds: dict[str, float] = {}
+    peaks: dict[str, dict[str, int]] = {}
     for _ in range(_ATTEMPTS):
         if isinstance(source, Generation):
-            clock, at_once = time.monotonic(), BATCH
+            clock, at_once, watch = time.monotonic(), BATCH, Watch(device)
             made = source.make(options.batch_size, device, force, group, observe, note)
             generated, batch_size = generated + made.images, made.batch_size
             passed = seconds.get("generate", 0.0) + time.monotonic() - clock
             seconds["generate"] = round(passed, 3)
+            held = group.gather(watch.peaks())
+            peaks["generate"] = largest_of([peaks.get("generate", {}), *held])
         judged = score_samples(
             plan.judges, plan.samples, source, options.cache, at_once, device, force, observe, group
         )
@@ -91,6 +94,7 @@ def run(
         return read_run(Path(group.share("")))
 
     scores = score_table(plan.samples, judged, source.noise)
+    peaks |= judged.peaks
     record = draft(source, plan.judges, scores)
     anew = generated or any(judged.scored.values())
     finished = None if anew else _finished(options.results, record, scores)
@@ -98,7 +102,8 @@ def run(
         provenance = made_by(
             started,
             device,
-            memory=peak(device),
+            memory=largest_of(peaks.values()).get("gpu"),
+            peaks=peaks,
             seconds=seconds | judged.seconds,
             generated=generated,
             batch_size=batch_size,

@@ -48,14 +48,12 @@ def listing(
         entries = [e for e in entries if e.run is None or e.run.record.suite.name in suites]
     if cost and as_json:
         echo_json(list(costs.rows(entries)))
-    elif cost:
-        echo_lines(costs.lines(entries))
     elif as_json:
         echo_json(pages.rows_json(entries))
     elif not sys.stdout.isatty():
-        echo_lines(pages.plain(entries))
+        echo_lines(costs.lines(entries) if cost else pages.plain(entries))
     else:
-        new_console().print(pages.table(entries))
+        new_console().print(costs.table(entries) if cost else pages.table(entries))
     faults = [f"broken: {entry.fault}" for entry in entries if entry.fault]
     echo_lines(faults, err=True)
     if faults:

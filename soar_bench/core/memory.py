@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from soar_bench.core.errors import SoarBenchError
 
@@ -13,6 +16,7 @@ LARGEST_BATCH = 64
 USUAL_BATCH = 32
 #: Share of free memory that an automatic batch may take: other processes and fragments need some.
 _SHARE = 0.8
+_PROCESS = Path("/proc/self")
 
 
 def byte_size(option: str, text: str) -> int:
@@ -86,13 +90,48 @@ class Peak:
         return fitting_batch(free + unused, sample)
 
 
-def peak(device: str) -> int | None:
-    """Return the most bytes that this process held on a GPU; None for another device."""
-    if not device.startswith("cuda"):
-        return None
-    import torch
+class Watch:
+    """Most memory that is held from now on: of a GPU, and of this process on Linux.
 
-    return int(torch.cuda.max_memory_allocated(device))
+    A new watch ends those before it.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(device)
+        self._marked = False
+        with suppress(OSError):  # 5 resets the high-water mark of the resident set: man 5 proc
+            _PROCESS.joinpath("clear_refs").write_text("5")
+            self._marked = True
+
+    def peaks(self) -> dict[str, int]:
+        """Return bytes of the ``gpu`` and the ``process``, as far as they can be known."""
+        known = {"gpu": self._gpu(), "process": self._resident() if self._marked else None}
+        return {name: held for name, held in known.items() if held is not None}
+
+    def _gpu(self) -> int | None:
+        if not self._device.startswith("cuda"):
+            return None
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(self._device))
+
+    def _resident(self) -> int | None:
+        with suppress(OSError):
+            mark = re.search(r"^VmHWM:\s*(\d+) kB", _PROCESS.joinpath("status").read_text(), re.M)
+            return int(mark[1]) * 1024 if mark else None
+        return None
+
+
+def largest_of(peaks: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return the largest of each kind."""
+    most: dict[str, int] = {}
+    for each in peaks:
+        most |= {name: max(held, most.get(name, 0)) for name, held in each.items()}
+    return most
 
 
 def image_budget(processes: int = 1) -> int:

@@ -272,6 +272,8 @@ class MadeRecord(_Part):
     """Operating system and architecture."""
     memory: Whole | None = None
     """Most bytes that the GPU held; None on other devices."""
+    peaks: dict[Text, dict[Text, Whole]] = {}
+    """Most bytes that were held, by stage: of the ``gpu``, and of the ``process`` on Linux."""
     cut_prompts: dict[Text, CutRecord] = {}
     """Prompts that were cut, by text encoder; absent where none was."""
     versions: dict[Text, Text] = {}

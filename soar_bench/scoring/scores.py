@@ -14,7 +14,7 @@ from soar_bench.cache.images import ImageGone
 from soar_bench.cache.scores import Scores
 from soar_bench.core.digests import digest_of, file_digest
 from soar_bench.core.distributed import ALONE, Counter, Group
-from soar_bench.core.memory import image_budget
+from soar_bench.core.memory import Watch, image_budget
 from soar_bench.scoring.decoded import Decoded, ImageSource
 from soar_bench.scoring.inputs import sample_of
 from soar_bench.scoring.judges import Judge, sharing
@@ -39,6 +39,8 @@ class Judged:
     results: dict[str, list[Scores]] = field(default_factory=dict)
     #: by stage: decoding and each evaluator
     seconds: dict[str, float] = field(default_factory=dict)
+    #: by evaluator: most bytes that were held, by kind
+    peaks: dict[str, dict[str, int]] = field(default_factory=dict)
     #: by evaluator: samples scored now
     scored: dict[str, int] = field(default_factory=dict)
     #: by evaluator: samples on which it failed
@@ -91,6 +93,7 @@ def score_samples(
                 for judge in together:
                     judge.journal(cache, source.name).forget(keys_of[judge.name])
             group.gather(None)
+        watch = Watch(device)
         at_work = [Turn(judge, judge.journal(cache, source.name), device) for judge in together]
         if together[0].together == "sample":
             gone = _score_batches(at_work, samples, alone, decoded, batch_size, group, observe)
@@ -100,7 +103,9 @@ def score_samples(
             gone = score_sets(turn, samples, keys, decoded, batch_size, group, observe)
         if gone:
             return Judged(gone=gone)
+        peaks = watch.peaks()
         for turn in at_work:
+            turn.peaks = peaks
             turn.end(group)
             turns[turn.judge.name] = turn
     turns = {judge.name: turns[judge.name] for judge in judges}  # in the order they were named
@@ -111,6 +116,7 @@ def score_samples(
         digests,
         {name: turn.scores(keys_of[name]) for name, turn in turns.items()},
         {stage: round(spent, 3) for stage, spent in seconds.items()},
+        {name: turn.peaks for name, turn in turns.items()},
         {name: sum(key in turn.new for key in keys_of[name]) for name, turn in turns.items()},
         {name: count for name, count in failed.items() if count},
     )

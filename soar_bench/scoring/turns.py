@@ -13,7 +13,7 @@ from evaluators.types import Evaluator, Sample, Score
 from soar_bench.cache.scores import Journal, Scores
 from soar_bench.core.distributed import Group
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.memory import out_of_memory, release
+from soar_bench.core.memory import largest_of, out_of_memory, release
 from soar_bench.scoring.judges import Judge
 
 #: If an evaluator fails on this many samples in a row, treat it as broken and stop.
@@ -29,6 +29,8 @@ class Turn:
     device: str
     #: of scoring, loading included
     seconds: float = 0.0
+    #: most bytes that were held, by kind; evaluators that share a model have them together
+    peaks: dict[str, int] = field(default_factory=dict)
     #: by key: scores made here; a sample on which the evaluator failed is among them, unscored
     new: dict[str, Scores] = field(default_factory=dict)
     #: keys of the samples on which the evaluator failed
@@ -101,10 +103,12 @@ class Turn:
     def end(self, group: Group) -> None:
         """Let the evaluator go, and collect the results of all processes."""
         self._loaded = None
-        for new, failed, seconds in group.gather((self.new, self.failed, self.seconds)):
+        own = self.new, self.failed, self.seconds, self.peaks
+        for new, failed, seconds, peaks in group.gather(own):
             self.new |= new
             self.failed |= failed
             self.seconds = max(self.seconds, seconds)
+            self.peaks = largest_of([self.peaks, peaks])
 
 
 def try_batch(

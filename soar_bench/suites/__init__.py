@@ -30,7 +30,11 @@ _FETCHED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "ocr": (("ocr-paddle",), 1, "Flow-GRPO's test set: is the quoted text on the image?"),
     "drawbench": (PREFERENCE, 5, "DrawBench's 200 prompts under the preference scorers"),
     "pickscore": (PREFERENCE, 1, "Pick-a-Pic's test prompts under the preference scorers"),
-    "geneval2": (("geneval2",), 1, "GenEval 2: is each atom of the prompt there, asked of a VLM?"),
+    "geneval2": (
+        ("geneval2", "vqascore"),
+        1,
+        "GenEval 2: is each atom of the prompt there, asked of a VLM?",
+    ),
     "parti": (PREFERENCE, 1, "PartiPrompts by category under the preference scorers"),
     "dpg": (("dpg",), 4, "DPG-Bench: does the picture show each fact of a dense prompt?"),
     "t2i-compbench": (
