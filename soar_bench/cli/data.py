@@ -67,12 +67,15 @@ def check(
     """
     from functools import partial
 
+    from soar_bench.core.errors import Refusals
     from soar_bench.core.progress import stages
     from soar_bench.output.data import check, check_lines
     from soar_bench.suites import get_suite
     from training.types import Images
 
-    suites = [get_suite(name) for name in files_or_names(against)]
+    refusals = Refusals()
+    suites = refusals.each(get_suite, files_or_names(against))
+    refusals.tell()
     images = Images(folder=image_folder, image=image, caption=caption, split=split)
     with stages() as show:
         report = check(data, images, base, max_sequence_length, partial(show, "check"), suites)

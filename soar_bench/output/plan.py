@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from soar_bench.pipelines.lengths import words
 from soar_bench.records.assembly import subject
@@ -55,15 +56,16 @@ def _cut(plan: Plan) -> str:
     return f"{suite['name']} under {protocol['name']}: {sentence}"
 
 
-def _tables(plans: Sequence[Plan]) -> Iterator[Table]:
-    """Yield a table per suite and protocol with one row per run: what is to be made and scored."""
+def _tables(plans: Sequence[Plan]) -> Iterator[Text | Table]:
+    """Yield a title and a table per suite and protocol: one row per run, with what is to be made
+    and scored.
+    """
     tables: dict[str, Table] = {}
     for plan, label in zip(plans, labels(plans), strict=True):
         _, suite, protocol = subject(plan.source).values()
         title = f"plan: {suite['name']} under {protocol['name']}"
         if title not in tables:
-            tables[title] = Table(box=None, pad_edge=False, title=escape(title))
-            tables[title].title_justify = "left"
+            tables[title] = Table(box=None, pad_edge=False)
             tables[title].add_column("checkpoint", overflow="fold")
             tables[title].add_column("images to make", justify="right", no_wrap=True)
             tables[title].add_column("to score", overflow="fold")
@@ -71,7 +73,9 @@ def _tables(plans: Sequence[Plan]) -> Iterator[Table]:
         making = f"{missing} of {total}" if missing else f"0 (all {total} here)"
         scoring = ", ".join(f"{name} {count}" for name, count in plan.to_score.items() if count)
         tables[title].add_row(escape(label), making, escape(scoring) or "nothing")
-    yield from tables.values()
+    for title, table in tables.items():  # a table's own title would be folded to its width
+        yield Text(title, "italic")
+        yield table
 
 
 #: Parts of a record that a plan repeats.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rich.cells import cell_len
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -21,12 +22,11 @@ from soar_bench.records import Run
 from soar_bench.records.labels import told_apart
 
 
-def run_table(runs: Sequence[Run]) -> Table:
+def run_table(runs: Sequence[Run]) -> Group:
     """Return one row per run and metric, under the suite and protocol if all runs have the same."""
     places = [f"{r.record.suite.name} under {r.record.protocol.name}" for r in runs]
     common = len(set(places)) == 1
-    title = escape(places[0]) if common else None
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    table = Table(box=None, pad_edge=False)
     table.add_column("checkpoint", overflow="fold")
     if not common:
         table.add_column("suite and protocol", overflow="fold")
@@ -40,7 +40,7 @@ def run_table(runs: Sequence[Run]) -> Table:
             names = [label, name] if common else [label, place, name]
             numbers = (format_value(value), str(value.scored), str(value.unscored))
             table.add_row(*map(escape, names), *numbers)
-    return table
+    return Group(Text(places[0], "italic"), table) if common else Group(table)
 
 
 _INDENT = 4

@@ -115,6 +115,8 @@ def test_the_plan_says_it(tiny_pipeline, tmp_path, quick, capsys):
     tables = capsys.readouterr().out
     assert re.findall(r"plan: (\S+) under", tables) == ["mine", "shapes-signs"]
     assert re.search(r" 2 of 2  shapes-clipscore 2\b", tables)
+    show_plans([other], Console(width=70))
+    assert f"plan: shapes-signs under {quick.name}\n" in capsys.readouterr().out
     (record,) = plan_record([plan])
     assert record["cut_prompts"]["text_encoder_3"] == {"tokens": 14, "prompts": 1}
 
