@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluators import catalogue
-from evaluators.types import Metric, Sample, Score
+from evaluators.types import EvaluatorError, Metric, Sample, Score
 from evaluators.vlm.evaluator import VlmEvaluator
 from evaluators.vlm.question import Question
+from soar_bench.core.text import short_json
 
 CATEGORIES = ("global", "entity", "attribute", "relation", "other")
 _SOURCE = "arXiv 2403.05135; TencentQQGYLab/ELLA, dpg_bench"
@@ -100,5 +101,23 @@ def _kind(question: Mapping[str, Any]) -> str:
 
 
 def _questions(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a prompt's questions. EvaluatorError if one is not whole or an id comes twice."""
     questions = metadata.get("questions")
-    return list(questions) if isinstance(questions, list) else []
+    if not isinstance(questions, list):
+        return []
+    ids = set()
+    for question in questions:
+        try:
+            ids.add(int(question["id"]))
+            whole = isinstance(question["question"], str)
+            whole = whole and all(int(parent) >= 0 for parent in question.get("parents", ()))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            whole = False
+        if not whole:
+            raise EvaluatorError(
+                "each of questions must have a number as id, a text as question and a list of "
+                f"numbers as parents, unlike {short_json(question)}"
+            )
+    if len(ids) < len(questions):
+        raise EvaluatorError("two of questions have one id: give each its own")
+    return questions

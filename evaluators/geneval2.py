@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from evaluators import catalogue
-from evaluators.types import Metric, Sample, Score
+from evaluators.types import EvaluatorError, Metric, Sample, Score
 from evaluators.vlm.evaluator import YES, VlmEvaluator
 from evaluators.vlm.question import Question
+from soar_bench.core.text import short_json
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 SKILLS = ("object", "attribute", "count", "position", "verb")
@@ -73,8 +74,7 @@ class GenEval2(VlmEvaluator):
     )
 
     def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
-        pairs = metadata.get("vqa_list")
-        return isinstance(pairs, list) and bool(pairs)
+        return bool(_questions(metadata))
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         asked = [_questions(sample.metadata) for sample in samples]
@@ -111,9 +111,18 @@ class GenEval2(VlmEvaluator):
 
 
 def _questions(metadata: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return question, answer and skill of each of a prompt's questions; none if it has none."""
+    """Return question, answer and skill of each of a prompt's questions; none if it has none.
+
+    EvaluatorError if they are not whole.
+    """
     pairs = metadata.get("vqa_list")
     if not isinstance(pairs, list):
         return []
     skills = metadata.get("skills") or [""] * len(pairs)
-    return [(str(q), str(a), str(s)) for (q, a), s in zip(pairs, skills, strict=True)]
+    try:
+        return [(str(q), str(a), str(s)) for (q, a), s in zip(pairs, skills, strict=True)]
+    except (TypeError, ValueError):
+        raise EvaluatorError(
+            "vqa_list must hold pairs of a question and its answer, and skills, if it is there, as "
+            f"many texts, unlike {short_json([pairs, skills])}"
+        ) from None

@@ -92,7 +92,7 @@ class GenEvalVlm(VlmEvaluator):
     )  # fmt: skip
 
     def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
-        return is_geneval(metadata)
+        return is_geneval(metadata) and bool(clauses(metadata))
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         asked = [clauses(s.metadata) if is_geneval(s.metadata) else [] for s in samples]

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from evaluators import registry
-from evaluators.types import Evaluator, SetEvaluator
+from evaluators.types import Evaluator, EvaluatorError, SetEvaluator
 from soar_bench.cache.scores import Journal
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.precision import full_name
@@ -57,9 +57,11 @@ class Judge:
         try:
             return self.evaluator.can_judge(prompt.text, copy.deepcopy(dict(prompt.metadata)))
         except Exception as error:  # of a plug-in, on metadata that it did not expect
+            told = isinstance(error, EvaluatorError)
             raise SoarBenchError(
-                f"the evaluator {self.given} fails on the prompt {prompt.text[:60]!r} and its "
-                f"metadata: {registry.describe_error(error)}"
+                f"the evaluator {self.given} {'cannot judge' if told else 'fails on'} the prompt "
+                f"{prompt.text[:60]!r} and its metadata: "
+                f"{error if told else registry.describe_error(error)}"
             ) from error
 
     @cached_property

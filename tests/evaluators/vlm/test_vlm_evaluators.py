@@ -223,3 +223,20 @@ def test_prompts_without_questions_cannot_be_judged(evaluator, metadata):
     assert evaluator().can_judge("a cat", metadata)
     assert not evaluator().can_judge("a cat", {})
     assert not evaluator().can_judge("a cat", {"vqa_list": "?", "questions": "?", "include": "?"})
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "metadata", "words"),
+    [
+        (DpgBench, {"questions": ["Is there a cat?"]}, 'unlike "Is there a cat'),
+        (DpgBench, {"questions": [{"question": "Is there a cat?"}]}, "a number as id"),
+        (DpgBench, {"questions": [{"id": 1, "question": "A cat?", "parents": 0}]}, "as parents"),
+        (DpgBench, {"questions": 2 * [{"id": 1, "question": "Is there a cat?"}]}, "one id"),
+        (GenEval2, {"vqa_list": ["Is there a cat?"]}, "pairs of a question and its answer"),
+        (GenEval2, {"vqa_list": [["A cat?", "Yes"]], "skills": ["object", "verb"]}, "as many"),
+        (GenEvalVlm, {"tag": "counting", "include": [{"class": "cat", "count": 11}]}, "up to 10"),
+    ],
+)
+def test_questions_that_are_not_whole_are_told_before_anything_is_made(evaluator, metadata, words):
+    with pytest.raises(EvaluatorError, match=words):
+        evaluator().can_judge("a cat", metadata)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from test_scoring import SAMPLES, work
 
+from evaluators.dpg import DpgBench
 from evaluators.types import Evaluator, Metric, Score
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.scoring import judges
@@ -176,3 +177,10 @@ def test_an_evaluator_that_fails_to_say_what_it_can_judge_is_one_sentence():
     with pytest.raises(SoarBenchError, match=r"fails on the prompt 'a star' .*KeyError") as caught:
         judge.can_judge(Prompt("p1", "a star"))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_sentence_of_the_evaluators_own_is_told_as_it_is():
+    evaluator = Undecided(None)
+    evaluator.can_judge = DpgBench().can_judge
+    with pytest.raises(SoarBenchError, match=r"cannot judge the prompt 'a star' .*: each of ques"):
+        judges.Judge.of(evaluator).can_judge(Prompt("p1", "a star", {"questions": [{}]}))
