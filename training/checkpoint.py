@@ -87,6 +87,12 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         raise TrainingError(f"{folder} is not a checkpoint: it has no {CHECKPOINT_FILE}") from None
     except (ValueError, RecursionError) as error:
         raise TrainingError(f"{file} is damaged: {error}") from None
+    _check(record, file)
+    return record
+
+
+def _check(record: Any, file: Path) -> None:
+    """Raise TrainingError unless it is a checkpoint's story, with those of what it goes on from."""
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise TrainingError(f"{file} has another schema than {SCHEMA}; it needs its own soar-bench")
     if missing := sorted(_KINDS.keys() - record.keys()):
@@ -97,7 +103,8 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         wrong += [key] * (not all(isinstance(text, str) for text in texts))
     if wrong:
         raise TrainingError(f"{file} is damaged: {wrong[0]} is {str(record[wrong[0]])[:60]!r}")
-    return record
+    if "story" in record["base"]:
+        _check(record["base"]["story"], file)
 
 
 def checkpoint_folder(output: Path, step: int) -> Path:

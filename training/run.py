@@ -58,13 +58,15 @@ _LATER = set(
 
 @dataclass(frozen=True)
 class Base:
-    """The pipeline that the run starts from."""
+    """The pipeline or checkpoint that the run starts from."""
 
     #: as the user named it, kept in checkpoint.json so that ``eval`` finds it again
     name: str
     pipeline: TrainingPipeline
-    #: digest of the pipeline's weights
+    #: digest of its weights; of a checkpoint, with the pipeline that it stands on
     digest: str
+    #: of a checkpoint, its ``checkpoint.json``; empty for a pipeline
+    story: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,8 @@ class Run:
         if self.config.lora.rank:
             packages.append("peft")
         return {
-            "base": {"name": self.base.name, "digest": self.base.digest},
+            "base": {"name": self.base.name, "digest": self.base.digest}
+            | ({"story": dict(self.base.story)} if self.base.story else {}),
             "name": self.config.name or self.config.method,
             "method": self.config.method,
             "step": step,

@@ -215,6 +215,11 @@ class Evaluation(Section):
 Tracker = Literal["tensorboard", "wandb"]
 
 
+def with_seed(name: str, seed: object) -> str:
+    """Return a name in which ``{seed}`` stands for the seed."""
+    return name.replace("{seed}", str(seed))
+
+
 class Config(Section):
     """Settings of one training run. The defaults are SOAR's published recipe for SD3.5-Medium."""
 
@@ -223,7 +228,9 @@ class Config(Section):
     name: str = ""
     """Name of the run in tables; runs that differ by seed alone share one. Empty: the method's."""
     base: str
-    """Pipeline to start from: a folder, or `shapes` for the embedded one."""
+    """Pipeline to start from: a folder, a hub id that was fetched, or `shapes` for the embedded
+    one. Or a checkpoint of `soar-bench train`, or the folder of a run, which stands for its last
+    one. {seed} stands for the seed: each seed then goes on from that seed of another training."""
     data: str
     """Captioned images: a folder, .jsonl, .csv, .tar or shapes-clean[:COUNT]. See docs/data.md."""
     images: Images = Images()
@@ -364,6 +371,11 @@ class Config(Section):
                 "lora.dropout to 0"
             )
         return self
+
+    @property
+    def start(self) -> str:
+        """Name of the pipeline or checkpoint to start from."""
+        return with_seed(self.base, self.seed)
 
     @property
     def rollouts(self) -> OnPolicy:

@@ -29,6 +29,7 @@ class Entrant:
 def group_seeds(runs: Sequence[Run]) -> list[Entrant]:
     """Group runs that differ by training seed alone. Pipelines that others stand on come first,
     then other pipelines and images, then what stands on one: it was trained, here or elsewhere.
+    Of those too, what others were trained from comes first.
 
     The same checkpoint twice counts once. Runs that were not measured alike are never one entrant.
     An entrant has the label that lists show, or its training's name where it has several seeds.
@@ -37,7 +38,7 @@ def group_seeds(runs: Sequence[Run]) -> list[Entrant]:
     """
     several = len({run.board for run in runs}) > 1
     groups: dict[str, dict[str, Run]] = {}
-    bases = {run.base for run in runs}
+    bases = {digest for run in runs for digest in (run.base, run.start)}
 
     def place(run: Run) -> tuple[bool, bool, bool]:
         trained, checkpoint = run.seed is not None or bool(run.base), run.record.checkpoint

@@ -8,7 +8,7 @@ torch imported.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from soar_bench.checkpoints import hub
 from soar_bench.checkpoints.adapters import base_of, check_adapter
 from soar_bench.checkpoints.fit import check_denoiser_folder, check_denoiser_shapes
-from soar_bench.checkpoints.forms import Located, exists, find
+from soar_bench.checkpoints.forms import Located, exists, find, trained_at
 from soar_bench.checkpoints.single_file import converted, converted_shapes, in_diffusers_names
 from soar_bench.checkpoints.types import Checkpoint
 from soar_bench.core.digests import (
@@ -50,6 +50,7 @@ __all__ = [
     "is_here",
     "pipeline_folder",
     "resolve",
+    "root_of",
 ]
 
 
@@ -83,6 +84,14 @@ def is_here(name: str) -> bool:
     return hub_id is not None and hub.is_here(hub_id)
 
 
+def root_of(name: str) -> str:
+    """Return the name of the pipeline that a checkpoint of soar-bench stands on; that of anything
+    else is its own. Reads the checkpoint's story alone. SoarBenchError if that is damaged.
+    """
+    folder = trained_at(name)
+    return str(_root(read_checkpoint(folder)["base"])["name"]) if folder else name
+
+
 def image_size(checkpoint: Checkpoint, protocol: Protocol) -> int:
     """Return the images' side in pixels: see :func:`soar_bench.pipelines.sizes.image_size`."""
     return sizes.image_size(Pipeline(checkpoint.pipeline), protocol.resolution, checkpoint.name)
@@ -113,17 +122,38 @@ def _trained(name: str, located: Located, base: str | None) -> Checkpoint:
             f"the weights in {folder} are not those that {CHECKPOINT_FILE} names; "
             "the folder is damaged or was changed by hand: train it again"
         )
-    named = base or story["base"]["name"]
-    stands_on = _base(name, named)
-    if stands_on.digest != story["base"]["digest"]:
-        raise SoarBenchError(
-            f"{folder} was trained from another {story['base']['name']} "
-            f"({story['base']['digest'][:12]}, {named} is {stands_on.digest[:12]}): restore that "
-            "base, or name it with --base"
-        )
+    # Nothing of the checkpoint that training went on from is left in whole weights.
+    stands_on = _recorded(name, folder, story["base"] if adapter else _root(story["base"]), base)
     form, place = ("lora", files[0]) if adapter else ("transformer", weights)
     located = replace(located, label=f"{story['name']}-seed{story['seed']}")
     return _standing_on(stands_on, name, located, form, place, story)
+
+
+def _root(base: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the pipeline at the beginning of a chain of trainings, as a story has its base."""
+    while "story" in base:
+        base = base["story"]["base"]
+    return base
+
+
+def _recorded(name: str, folder: Path, recorded: Mapping[str, Any], base: str | None) -> Checkpoint:
+    """Return the pipeline or checkpoint that a story names, or ``base`` in its place: that of the
+    same digest, or the pipeline that the named checkpoint stands on.
+    """
+    named, root = str(recorded["name"]), base
+    if base and ("story" not in recorded or find(base).kind == "trained"):
+        named, root = base, None
+    try:
+        stands_on = resolve(named, root) if "story" in recorded else _base(name, named)
+    except SoarBenchError as error:
+        raise SoarBenchError(f"{folder} was trained from {named}: {error}") from None
+    if stands_on.digest != recorded["digest"]:
+        raise SoarBenchError(
+            f"{folder} was trained from another {recorded['name']} "
+            f"({recorded['digest'][:12]}, {named} is {stands_on.digest[:12]}): restore that "
+            "base, or name it with --base"
+        )
+    return stands_on
 
 
 def _untold(name: str, located: Located, base: str | None) -> Checkpoint:
@@ -147,17 +177,18 @@ def _standing_on(
     """Return the checkpoint of weights, once they fit their base."""
     fitting = _fitting_folder if weights.is_dir() else _fitting_file
     parts = (_fitting_adapter if form == "lora" else fitting)(weights, base)
-    digest, stands_on = digest_of({"pipeline": base.digest, **parts}), (base.name, base.digest)
+    digest = digest_of({"pipeline": base.digest, **parts})
     return Checkpoint(
         located.label,
         name,
         form,
         base.pipeline,
         digest,
-        stands_on,
+        base.root,
         weights,
         located.revision,
         story or {},
+        base if base.weights else None,
     )
 
 

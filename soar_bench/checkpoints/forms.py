@@ -80,6 +80,18 @@ def exists(path: Path) -> bool:
         return False
 
 
+def trained_at(name: str) -> Path | None:
+    """Return the checkpoint of soar-bench that is meant; None if something else is."""
+    path = Path(name)
+    other = name in EMBEDDED or not exists(path) or (path / INDEX).exists()
+    return None if other else _trained(path)
+
+
+def _trained(path: Path) -> Path | None:
+    """Return the checkpoint that a folder is, or the last one in a training's folder."""
+    return path if (path / CHECKPOINT_FILE).exists() else latest_checkpoint(path)
+
+
 def _at(path: Path, label: str) -> Located:
     if path.is_file():
         return _file(path, label)
@@ -87,8 +99,7 @@ def _at(path: Path, label: str) -> Located:
         raise SoarBenchError(f"{path} is neither a file nor a folder")
     if (path / INDEX).exists():
         return Located("pipeline", path, label)
-    trained = path if (path / CHECKPOINT_FILE).exists() else latest_checkpoint(path)
-    if trained is not None:
+    if (trained := _trained(path)) is not None:
         return Located("trained", trained, label)
     for folder in (path, *(path / inside for inside in _INSIDE)):
         if (folder / PEFT_CONFIG).exists():

@@ -24,6 +24,9 @@ def load(
     if with_denoiser and checkpoint.form == "transformer":
         with load_errors(checkpoint.name):
             components[pipeline.denoiser] = _denoiser(checkpoint, pipeline, dtype)
+    elif with_denoiser and checkpoint.before:
+        before = load_merged(checkpoint.before, (pipeline.denoiser,))
+        components[pipeline.denoiser] = getattr(before, pipeline.denoiser).to(dtype)
     assembled = load_pipeline(
         checkpoint.pipeline, parts, dtype, vae_dtype, components, checkpoint.name
     )
@@ -31,6 +34,19 @@ def load(
         assert checkpoint.weights is not None
         bring(assembled, pipeline, checkpoint.weights, dtype)
         freeze(assembled)
+    return assembled
+
+
+def load_merged(checkpoint: Checkpoint, parts: Collection[str]) -> Any:
+    """Load parts of a checkpoint's pipeline in float32, an adapter merged into its weights."""
+    import torch
+
+    assembled = load(checkpoint, torch.float32, None, parts)
+    denoiser = Pipeline(checkpoint.pipeline).denoiser
+    if checkpoint.form == "lora" and denoiser in parts:
+        merged = getattr(assembled, denoiser)
+        merged.fuse_lora()
+        merged.unload_lora()
     return assembled
 
 

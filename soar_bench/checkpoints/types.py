@@ -32,10 +32,17 @@ class Checkpoint:
     revision: str = ""
     #: the trainer's checkpoint.json; empty for everything else
     story: dict[str, Any] = field(default_factory=dict)
+    #: checkpoint that an adapter was trained on; None: the pipeline itself
+    before: Checkpoint | None = None
     #: :class:`soar_bench.checkpoints.in_memory.Loaded`, a pipeline in memory; None: to be loaded
     loaded: Any = None
     #: whether the user chose the label
     labelled: bool = False
+
+    @property
+    def root(self) -> tuple[str, str]:
+        """Name and digest of the pipeline it stands on, or is."""
+        return self.base or (self.name, self.digest)
 
     def named(self, label: str | None) -> Checkpoint:
         """Return the same under a label of the user's, if there is one."""

@@ -29,7 +29,9 @@ def train(
         None, "--config", help="YAML file of settings (see configs/).  [default: none]"
     ),
     base: str | None = Option(
-        None, help="Pipeline to start from: a folder, or `shapes`.  [default: the config's]"
+        None,
+        help="Pipeline or checkpoint of `train` to start from: a folder, hub id or `shapes`; "
+        "{seed} stands for the seed.  [default: the config's]",
     ),
     data: str | None = Option(
         None,

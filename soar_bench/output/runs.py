@@ -142,13 +142,14 @@ def findings(entries: Sequence[Entry], checked: Mapping[str, Sequence[Finding]])
 
 
 def _training(run: Run) -> Iterator[str]:
-    story = run.training
-    if not story:
-        return
-    yield f"  trained   {story['method']}, step {story['step']}, seed {story['seed']}"
-    data = story["data"]
-    yield f"  on        {data.get('name', '')} ({data.get('digest', '')})"
-    yield f"  settings  {_settings(story['config'])}"
+    """Yield how it was trained, then what that training went on from, back to the pipeline."""
+    story, verb = run.training, "trained"
+    while story:
+        yield f"  {verb:9} {story['method']}, step {story['step']}, seed {story['seed']}"
+        data = story["data"]
+        yield f"  on        {data.get('name', '')} ({data.get('digest', '')})"
+        yield f"  settings  {_settings(story['config'])}"
+        story, verb = story["base"].get("story", {}), "before"
 
 
 def _evaluators(evaluators: Mapping[str, EvaluatorRecord]) -> Iterator[str]:

@@ -49,7 +49,7 @@ class _Settings(TypedDict, total=False):
 
 
 class _Named(TypedDict, total=False):
-    """Base, data or, for images from elsewhere, the tool whose results were imported."""
+    """Data or, for images from elsewhere, the tool whose results were imported."""
 
     __pydantic_config__ = EXTRA  # type: ignore[misc]
 
@@ -58,12 +58,18 @@ class _Named(TypedDict, total=False):
     tool: Text
 
 
+class _Base(_Named, total=False):
+    """Pipeline or checkpoint that a training started from."""
+
+    story: Story
+
+
 class Story(TypedDict, total=False):
     """The trainer's part of ``checkpoint.json``, or the origin of images from elsewhere."""
 
     __pydantic_config__ = EXTRA  # type: ignore[misc]
 
-    base: _Named
+    base: _Base
     config: dict[Text, Any]
     data: _Named
     imported: _Named
@@ -120,14 +126,22 @@ class CheckpointRecord(_Part):
     @model_validator(mode="after")
     def _whole_story(self) -> CheckpointRecord:
         if self.form != IMAGES and self.story:
-            lacking = [key for key in _TRAINING if key not in self.story]
-            for key, part in (("base", self.story.get("base")), ("data", self.story.get("data"))):
-                if part is not None and "digest" not in part:
-                    lacking.append(f"{key}.digest")
+            lacking = _lacking(self.story, "checkpoint.story")
             if lacking:
-                paths = ", ".join(f"checkpoint.story.{key}" for key in lacking)
-                raise PydanticCustomError("lacking", "{paths}", {"paths": paths})
+                raise PydanticCustomError("lacking", "{paths}", {"paths": ", ".join(lacking)})
         return self
+
+
+def _lacking(story: Story, place: str) -> list[str]:
+    """Return the paths of the parts that a story lacks, or those of what it goes on from."""
+    base, data = story.get("base"), story.get("data")
+    lacking = [f"{place}.{key}" for key in _TRAINING if key not in story]
+    for key, part in (("base", base), ("data", data)):
+        if part is not None and "digest" not in part:
+            lacking.append(f"{place}.{key}.digest")
+    if base and "story" in base:
+        lacking += _lacking(base["story"], f"{place}.base.story")
+    return lacking
 
 
 class SuiteRecord(_Part):

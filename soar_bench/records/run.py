@@ -56,8 +56,11 @@ def training_key(story: Mapping[str, Any], with_step: bool = True) -> str:
     """
     config = {name: value for name, value in story["config"].items() if name != "seed"}
     names = ("name", "method", "step") if with_step else ("name", "method")
-    parts = [story[name] for name in names]
-    return digest_of([*parts, story["base"]["digest"], story["data"]["digest"], config])
+    parts, base = [story[name] for name in names], story["base"]
+    # Each seed went on from the same seed of another training.
+    seed_by_seed = "story" in base and "{seed}" in str(config.get("base"))
+    start = training_key(base["story"]) if seed_by_seed else base["digest"]
+    return digest_of([*parts, start, story["data"]["digest"], config])
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,11 @@ class Run:
         """Digest of the pipeline that the checkpoint stands on; empty for a pipeline."""
         base = self.record.checkpoint.base
         return base.digest if base else ""
+
+    @property
+    def start(self) -> str:
+        """Digest of the pipeline or checkpoint that its training started from; else empty."""
+        return self.training["base"]["digest"] if self.training else ""
 
     @property
     def group(self) -> str:

@@ -177,7 +177,7 @@ def _records(log: Training, evaluations: Mapping[int, Evaluation]) -> dict[int, 
     fitting: dict[int, list[Run]] = {}
     for run in _runs(log):
         training = (training_of(run), run.seed) == (log.key, log.seed)
-        base = not run.training and run.record.checkpoint.digest == log.base
+        base = run.record.checkpoint.digest == log.base
         step = int(run.training["step"]) if training else 0 if base else -1
         metrics = run.record.metrics.items()
         recorded = Evaluation(
@@ -211,7 +211,7 @@ def _built_in() -> dict[str, MetricRecord]:
 def _is_swept(group: CurveGroup, board: Section) -> bool:
     """Return whether the board's sweep over training steps has every point of the group."""
     on_board = {(training_of(run), run.training["step"]) for run in board.runs if run.training}
-    bases = {(run.record.checkpoint.digest, 0) for run in board.runs if not run.training}
+    bases = {(run.record.checkpoint.digest, 0) for run in board.runs}
     trainings = [curve.training for curve in group.curves]
     points = {(c.training.key if step else c.training.base, step)
               for c in group.curves for step in c.evaluations}  # fmt: skip

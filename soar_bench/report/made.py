@@ -51,6 +51,9 @@ def of_run(run: Run, cache: Path) -> Facts:
         facts += _facts(method=story["method"], training_step=story["step"])
         facts += _facts(training_seed=story["seed"], training_data=data.get("name"))
         facts += _facts(training_data_digest=data["digest"])
+        if "story" in story["base"]:  # a checkpoint
+            start = story["base"]
+            facts += _facts(trained_from=start.get("name"), trained_from_digest=start["digest"])
     facts += _facts(made, "finished", "device", "machine", "batch_size", "processes", "commit")
     versions = ", ".join(f"{name} {version}" for name, version in sorted(made.versions.items()))
     command, folder = pictures.command(run, cache), run.folder.as_posix()

@@ -83,7 +83,7 @@ def training_sweeps(boards: Sequence[Section]) -> list[Plot]:
     axis = "training step"
     for board in boards:
         firsts = [entrant.first for entrant in board.entrants]
-        bases = {r.record.checkpoint.digest: i for i, r in enumerate(firsts) if not r.training}
+        bases = {run.record.checkpoint.digest: i for i, run in enumerate(firsts)}
         trainings: dict[str, list[int]] = {}
         for number, run in enumerate(firsts):
             if key := training_of(run):
@@ -92,7 +92,7 @@ def training_sweeps(boards: Sequence[Section]) -> list[Plot]:
         for metric, _ in board.metrics:
             curves = []
             for training, numbers in trainings.items():
-                base = bases.get(firsts[numbers[0]].base)
+                base = bases.get(firsts[numbers[0]].start)
                 steps = [(0, base)] if base is not None else []
                 steps += [(firsts[n].training["step"], n) for n in numbers]
                 points = [(float(step), board.value(n, metric)) for step, n in steps]

@@ -96,12 +96,15 @@ def of_named_suites(captions: Sequence[str]) -> dict[str, dict[str, int]]:
 
 
 def sentence(label: str, suite: str, story: Mapping[str, Any]) -> str:
-    """Say that a checkpoint was trained on prompts of the suite; empty if its story does not."""
+    """Say that a checkpoint, or one that its training went on from, was trained on prompts of the
+    suite; empty if its story does not.
+    """
     leaks = story.get(LEAKS)
     suite, _ = whole_name(suite)
     count = leaks.get(suite) if isinstance(leaks, Mapping) else None
     if not isinstance(count, Mapping) or not count.get("captions"):
-        return ""
+        before = story.get("base", {}).get("story")
+        return sentence(label, suite, before) if before else ""
     return (
         f"{label} was trained on {count['captions']} captions that are or hold {count['prompts']} "
         f"of the prompts of {suite}: its values there may be memory"

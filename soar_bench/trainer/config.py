@@ -11,10 +11,12 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 import training.types
+from soar_bench.checkpoints import root_of
 from soar_bench.core.errors import SoarBenchError, nearest
 from soar_bench.pipelines import EMBEDDED
 from soar_bench.shapes.recipe import RECIPE
 from soar_bench.trainer.settings import Setting, settings_of
+from training.types import with_seed
 
 #: Settings that are a map of names of their own: given whole they take the place of what was there.
 _MAPS = ("rewards", "reward_scaling")
@@ -23,7 +25,8 @@ _MAPS = ("rewards", "reward_scaling")
 class Config(training.types.Config):
     """Settings of one training run, with the defaults that the command has.
 
-    Where the base is the embedded one, the embedded world's recipe stands under what is set.
+    Where the base is the embedded one, or a checkpoint that stands on it, the embedded world's
+    recipe stands under what is set.
 
     >>> config = Config(method="soar", base="shapes", seed=0, steps=20)
     """
@@ -39,12 +42,13 @@ class Config(training.types.Config):
             return own
         defaults = {name: cls.model_fields[name].default for name in ("method", "seed", "output")}
         settings: dict[str, Any] = {}
-        if isinstance(own.get("base"), str) and own["base"] in EMBEDDED:
+        base, seed = own.get("base"), own.get("seed", defaults["seed"])
+        if isinstance(base, str) and root_of(with_seed(base, seed)) in EMBEDDED:
             _merge(settings, RECIPE)
         _merge(settings, own)
         values = {**defaults, **settings}
         if isinstance(values["output"], str | Path):
-            output = str(values["output"]).replace("{seed}", str(values["seed"]))
+            output = with_seed(str(values["output"]), seed)
             name = str(values.get("name") or values["method"])
             settings["output"] = output.replace("{name}", name)
         return settings

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from soar_bench.checkpoints.loading import load_merged
+from soar_bench.checkpoints.types import Checkpoint
 from soar_bench.core.digests import digest_of, digest_weights, remember
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.loading import load_pipeline
@@ -22,8 +24,13 @@ from training.types import Config
 class BasePipeline(Pipeline):
     """A pipeline's folder, of which parts are loaded and digested: a ``TrainingPipeline``."""
 
+    #: whose transformer it has; None: the folder's own
+    checkpoint: Checkpoint | None = None
+
     def load(self, parts: Collection[str]) -> Any:
         """Load a diffusers pipeline of these components alone, in float32 on the CPU."""
+        if self.checkpoint:
+            return load_merged(self.checkpoint, parts)
         return load_pipeline(self.folder, parts)
 
     def digest_parts(self, parts: Collection[str]) -> str:

@@ -32,6 +32,8 @@ class TrainPlan:
     cut: Sequence[Cut] = ()
     #: a likely mistake in the settings, in a sentence
     remark: str = ""
+    #: pipeline or checkpoint that it starts from
+    start: str = ""
 
     @property
     def samples(self) -> int:
@@ -99,6 +101,7 @@ class TrainPlan:
         """For a program: the resolved settings, and what follows from them."""
         return {
             "settings": self.config.model_dump(mode="json"),
+            "start": self.start,
             "output": str(self.config.output),
             "state": self.state,
             "samples": self.samples,
@@ -119,6 +122,7 @@ class TrainPlan:
         return [
             yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).rstrip(),
             "",
+            *([f"# starts from {self.start}"] if self.start != self.config.base else []),
             f"# {sizes.trained:,} parameters are trained"
             + (f" beside {sizes.parameters:,} frozen ones" if self.config.lora.rank else "")
             + f", on {self.samples:,} samples",

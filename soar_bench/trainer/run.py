@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from soar_bench.checkpoints import resolve
+from soar_bench.checkpoints.forms import find
+from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.torchvision import mend_torchvision
-from soar_bench.pipelines import Pipeline, check_pipeline, digest_pipeline, pipeline_folder
+from soar_bench.pipelines import Pipeline
 from soar_bench.trainer.data import cut_captions, open_data, open_prompts
 from soar_bench.trainer.guidance import check_guidance
 from soar_bench.trainer.pipeline import BasePipeline
@@ -115,7 +118,7 @@ def check(
         config, base.pipeline, contexts(config, checked.source), checked.sizes, usual_device()
     )
     run.check_space(base.pipeline.sizes(config), encodings.bytes_to_come())
-    return TrainPlan(config, needs, checked, place, chunk, cut, remark)
+    return TrainPlan(config, needs, checked, place, chunk, cut, remark, base.name)
 
 
 def rewards_of(config: Config) -> Rewards | None:
@@ -135,13 +138,21 @@ def _source(config: Config) -> Source:
 
 
 def _base(config: Config) -> Base:
-    """The pipeline to start from, by the name that the settings give it, once it can be trained."""
+    """Return the pipeline or checkpoint that the settings name, once it can be trained."""
     from training.encoders import check_class
     from training.encoders import check_pipeline as check_trainable
     from training.run import Base
 
-    pipeline = BasePipeline(pipeline_folder(config.base))
-    check_class(pipeline)
-    check_pipeline(pipeline.folder)
+    located = find(config.start)
+    if located.kind == "pipeline":
+        check_class(BasePipeline(located.path))  # before its weights are looked at
+    elif located.kind != "trained":
+        raise SoarBenchError(
+            f"{config.start} is neither a whole pipeline nor a checkpoint of soar-bench train: "
+            "training starts from these alone"
+        )
+    trained = located.kind == "trained"
+    checkpoint = resolve(str(located.path) if trained else config.start)
+    pipeline = BasePipeline(checkpoint.pipeline, checkpoint if trained else None)
     check_trainable(pipeline, config.resolution)
-    return Base(config.base, pipeline, digest_pipeline(pipeline.folder))
+    return Base(checkpoint.name, pipeline, checkpoint.digest, checkpoint.story)

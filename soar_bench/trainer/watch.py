@@ -64,7 +64,7 @@ def callbacks_of(
     callbacks: list[Callback] = []
     if not (config.validation.every or config.evaluation.every):
         return callbacks
-    base = resolve(config.base)
+    base = resolve(config.start)
     options = Options(config.output / RESULTS, cache, batch_size=None, device=device)
     if config.validation.every:
         callbacks.append(_validation(config, base, options, observe, note))
@@ -206,7 +206,7 @@ def _validation(
     with _setting("validation.protocol"):
         if settings.protocol:
             protocol = get_protocol(settings.protocol)
-        elif config.base in EMBEDDED:
+        elif base.root[0] in EMBEDDED:
             protocol = SHAPES_PROTOCOL
         else:
             protocol = override(

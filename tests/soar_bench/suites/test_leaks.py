@@ -127,4 +127,6 @@ def test_only_what_is_known_is_told():
     assert sentence("x", "s", {"leaks": {"other": {"captions": 3, "prompts": 1}}}) == ""
     assert sentence("x", "s", {"leaks": {"s": {"captions": 0, "prompts": 0}}}) == ""
     assert "3 captions" in sentence("x", "s", {"leaks": {"s": {"captions": 3, "prompts": 1}}})
+    before = {"base": {"story": {"leaks": {"s": {"captions": 3, "prompts": 1}}}}}
+    assert "3 captions" in sentence("x", "s", before | {"leaks": {"s": {"captions": 0}}})
     assert leak_notes([]) == [] and record()["checkpoint"]["story"] == {}
