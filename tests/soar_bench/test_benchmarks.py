@@ -143,14 +143,18 @@ def test_the_comparison_of_objectives_is_of_valid_settings_and_equal_compute():
 
     from soar_bench.trainer.config import load_config
 
-    runs = list(objectives_world.trainings([0, 1]))
+    whole = objectives_world.Comparison((0, 1), steps=200, equal=("steps", "units"))
+    runs = list(whole.trainings())
     assert len({run.folder for run in runs}) == len(runs) == 40
     root = Path(objectives_world.__file__).parents[1]
-    for run in runs[:20]:
+    for run in runs:
+        if run.seed:
+            continue
         _, method, *options = run.command()
         config = root / options[1] if options[0] == "--config" else None
         made = load_config(config, {"method": method}, options[1 + 2 * (config is not None) :: 2])
         assert (made.output, made.seed, made.steps) == (run.folder, 0, run.steps)
+        assert made.start == (str(run.after.folder) if run.after else "shapes")
         rollout = made.method in ("nft", "flow-grpo")
         assert made.rewards == ({run.reward: 1.0} if rollout else {})
         units, images = objectives_world.COST[method]
@@ -159,5 +163,22 @@ def test_the_comparison_of_objectives_is_of_valid_settings_and_equal_compute():
             assert units == made.nft.steps + 5 * made.nft.trained_levels
         if method == "flow-grpo":
             assert units == made.flow_grpo.steps + 1 + 3 * made.flow_grpo.window
-        if run.equal == "compute":
-            assert run.steps * units * images == pytest.approx(objectives_world.UNITS, rel=0.01)
+        if run.equal == "units":
+            assert run.units == pytest.approx(200 * 23 * 32, rel=0.01)
+
+
+def test_runs_of_equal_seconds_have_the_pace_of_the_first_seeds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    comparison = objectives_world.Comparison((5, 6), equal=("seconds",), methods=("sft", "nft"))
+    runs = list(comparison.trainings())
+    assert [run.equal for run in runs] == ["steps"] * 8 + ["seconds"] * 4 + ["steps"] * 2
+    equal_steps, in_seconds = runs[:8], runs[8:12]
+    by_units = round(24 * 23 * 32 / (3 * 16))
+    assert [run.steps for run in in_seconds] == [by_units] * 4  # before the others ran
+    for run in equal_steps:
+        (run.folder / "checkpoint-000024").mkdir(parents=True)
+        (run.folder / "checkpoint-000024" / "checkpoint.json").write_text("{}")
+        pace = {"sft": 8, "nft": 4}[run.method] + run.seed - 5  # of 16 and 32 samples a step
+        lines = ({"step": step, "samples_per_second": pace * step / 24} for step in (20, 24))
+        (run.folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    assert [run.steps for run in in_seconds] == [24 * 4] * 4  # 8 s a step of NFT, 2 s of SFT
