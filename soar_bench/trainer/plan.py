@@ -34,6 +34,8 @@ class TrainPlan:
     remark: str = ""
     #: pipeline or checkpoint that it starts from
     start: str = ""
+    #: a sentence on prompts that no image is made of
+    left_out: str = ""
 
     @property
     def samples(self) -> int:
@@ -132,7 +134,7 @@ class TrainPlan:
             f"{sizes.activations / _GIB:.2f} GiB of activations a process",
             *self._fits(),
             *self._rollouts(),
-            *([f"# {self.remark}"] if self.remark else []),
+            *(f"# {sentence}" for sentence in (self.remark, self.left_out) if sentence),
             *(f"# {words(self.cut, self.samples, 'caption')}" for _ in self.cut[:1]),
             f"# {self.config.output}: {self.state}",
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ from evaluators.scorer import Scorer, to_samples
 from evaluators.types import Evaluator, Metric
 from soar_bench.core.devices import AUTO
 from soar_bench.core.errors import SoarBenchError, unknown_name
+from training.data.prompts import Prompts
 
 
 class EvaluatorRewards:
@@ -71,9 +73,42 @@ class EvaluatorRewards:
             rewards[name] = sign * values
         return rewards
 
+    def unable(self, prompt: str, metadata: Mapping[str, Any]) -> list[str]:
+        """Return the names of the rewards that can judge no image of a prompt."""
+        return [
+            name
+            for name, (evaluator, _) in self._chosen.items()
+            if not evaluator.can_judge(prompt, dict(metadata))
+        ]
+
     def reason(self, name: str) -> str:
         """Return why the last unscored sample of that reward has no score."""
         return self._reasons.get(name, "")
+
+
+def judgeable(prompts: Prompts, rewards: EvaluatorRewards, data: str) -> tuple[Prompts, str]:
+    """Return the prompts that all rewards can judge, and a note on the others; "" if there are
+    none. Images of those would be made for nothing. SoarBenchError if a reward can judge none.
+    """
+    pairs = list(zip(prompts.texts, prompts.metadata, strict=True))
+    unable = [rewards.unable(*pair) for pair in pairs]
+    left_out = Counter(name for names in unable for name in names)
+    for name, number in left_out.items():
+        if number == len(pairs):
+            raise SoarBenchError(
+                f"rewards.{name} can judge none of the {number:,} prompts of {data}: take prompts "
+                "with the metadata that it reads (docs/suites.md), or another reward"
+            )
+    if not left_out:
+        return prompts, ""
+    kept = [pair for pair, names in zip(pairs, unable, strict=True) if not names]
+    if not kept:
+        raise SoarBenchError(f"no prompt of {data} can be judged by {' and '.join(left_out)}")
+    note = (
+        f"{len(pairs) - len(kept):,} of {len(pairs):,} prompts are left out: no image of them can "
+        f"be judged by {' or '.join(left_out)}"
+    )
+    return Prompts([text for text, _ in kept], [record for _, record in kept]), note
 
 
 def _choose(name: str) -> tuple[Evaluator, Metric]:

@@ -58,9 +58,11 @@ def train(
     remark = check_guidance(base.pipeline, config)
     if remark:
         note(remark)
-    if source is None:
-        source = _source(config)
     rewards = rewards or rewards_of(config)
+    if source is None:
+        source, left_out = _source(config, rewards)
+        if left_out:
+            note(left_out)
     if watch:
         configured = callbacks_of(
             config, observe=lambda stage, done, total: progress(stage, done, total, {}), note=note
@@ -98,8 +100,9 @@ def check(
     remark = check_guidance(base.pipeline, config)
     if like is not None:
         checked, needs, chunk, cut = like.checked, like.memory, like.chunk, like.cut
+        left_out = like.left_out
     else:
-        source = _source(config)
+        source, left_out = _source(config, rewards)
         chunk, needs = choose(config, base.pipeline.measure, place)
         cache = Cache(config.cache) if config.cache is not None else None
         checked = check_records(
@@ -118,7 +121,7 @@ def check(
         config, base.pipeline, contexts(config, checked.source), checked.sizes, usual_device()
     )
     run.check_space(base.pipeline.sizes(config), encodings.bytes_to_come())
-    return TrainPlan(config, needs, checked, place, chunk, cut, remark, base.name)
+    return TrainPlan(config, needs, checked, place, chunk, cut, remark, base.name, left_out)
 
 
 def rewards_of(config: Config) -> Rewards | None:
@@ -130,11 +133,18 @@ def rewards_of(config: Config) -> Rewards | None:
     return EvaluatorRewards(config.rewards)
 
 
-def _source(config: Config) -> Source:
-    """Return the data that the settings name: captioned images, or prompts."""
-    if config.method in ON_PROMPTS:
-        return open_prompts(config.data, config.images, config.cache)
-    return open_data(config.data, config.images, config.cache)
+def _source(config: Config, rewards: Rewards | None) -> tuple[Source, str]:
+    """Return the data that the settings name: captioned images, or prompts; and a note on prompts
+    that are left out, "" if there are none.
+    """
+    if config.method not in ON_PROMPTS:
+        return open_data(config.data, config.images, config.cache), ""
+    from soar_bench.trainer.rewards import EvaluatorRewards, judgeable
+
+    prompts = open_prompts(config.data, config.images, config.cache)
+    if isinstance(rewards, EvaluatorRewards):
+        return judgeable(prompts, rewards, config.data)
+    return prompts, ""
 
 
 def _base(config: Config) -> Base:

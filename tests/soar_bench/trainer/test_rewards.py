@@ -10,7 +10,7 @@ import pytest
 from evaluators import load
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.trainer.data import open_prompts
-from soar_bench.trainer.rewards import EvaluatorRewards
+from soar_bench.trainer.rewards import EvaluatorRewards, judgeable
 
 PLUGIN = """
 from evaluators.types import Evaluator, Metric, Score
@@ -60,6 +60,23 @@ def test_of_several_metrics_one_is_named_and_less_is_turned_round(tmp_path):
     np.testing.assert_array_equal(values[f"{file}/error"], [-0.25, np.nan])
     np.testing.assert_array_equal(values[f"{file}/size"], [8, 8])
     assert rewards.reason(f"{file}/error") == "no error is given"
+
+
+def test_prompts_that_a_reward_cannot_judge_are_left_out(tmp_path):
+    prompts = open_prompts("shapes-clean:200")
+    signs = [record["prompt"] for record in prompts.metadata if record["tag"] == "sign"]
+    rules = EvaluatorRewards(["shapes-clipscore", "shapes-geneval"])
+    kept, note = judgeable(prompts, rules, "shapes-clean:200")
+    assert signs
+    assert set(kept.texts) == set(prompts.texts) - set(signs)
+    assert all(record["prompt"] in kept.texts for record in kept.metadata)
+    assert note.startswith(f"{len(signs)} of {len(prompts)} prompts are left out")
+    assert note.endswith("by shapes-geneval")
+    assert judgeable(prompts, EvaluatorRewards(["shapes-clipscore"]), "x") == (prompts, "")
+    file = tmp_path / "plain.txt"
+    file.write_text("a cat\na dog\n")
+    with pytest.raises(SoarBenchError, match="can judge none of the 2 prompts of plain"):
+        judgeable(open_prompts(str(file)), rules, "plain.txt")
 
 
 def test_prompts_are_a_suites_a_files_or_datas_captions(tmp_path):
