@@ -102,7 +102,7 @@ class Comparison:
         options += ["--limit", str(self.prompts)] if self.prompts else []
         yield ["eval", *judged, *options, "--evaluators", JUDGES, "--results", board], None
         yield ["compare", board], None
-        yield ["report", board, "--output", str(self.place / "report.html")], None
+        yield ["report", board, "--output", str(self.place / "report")], None
 
     @property
     def units(self) -> float:
