@@ -3,7 +3,8 @@
     python benchmarks/coverage_sets.py
 
 KID: prompts of two images that share a part of their features, against 150 reference rows; the
-truth by 100,000 prompts. Diversity: prompts of four images that scatter by a factor of their own.
+truth from the features' moments. Diversity: prompts of four images that scatter by a factor of
+their own.
 The t interval is written here once more; the other is that of soar_bench.stats.
 """
 
@@ -39,19 +40,37 @@ def images(generator, prompts, features, shift, cut):
     return np.maximum(rows, 0) if cut else rows
 
 
+def moments(shift, cut):
+    """First three moments of a feature, and of its product in two images of a prompt, [3] each."""
+    grid = np.linspace(-8, 8, 3001)
+    weights = stats.norm.pdf(grid) / stats.norm.pdf(grid).sum()
+    values = shift + 0.7 * (grid[:, None] + grid)  # what the prompt's images share, their own part
+    values = np.maximum(values, 0) if cut else values
+    given = np.array([values**k @ weights for k in (1, 2, 3)])
+    return given @ weights, given**2 @ weights
+
+
+def mean_of_cube(first, second, third, features):
+    """Mean of KID's kernel, whose sum has independent terms of these moments, [..., features]."""
+    mean = 1 + first.sum(-1) / features
+    variance = (second - first**2).sum(-1) / features**2
+    cube = (third - 3 * first * second + 2 * first**3).sum(-1) / features**3
+    return mean**3 + 3 * mean * variance + cube
+
+
 def kid_boards(generator, boards, prompts, features, shift, cut):
-    """Yield the rows of boards with what their mean is of."""
+    """Yield the rows of boards with what their mean is of, exactly."""
     reference = generator.normal(size=(150, features))
     reference = np.maximum(reference, 0) if cut else reference
-    many = images(np.random.default_rng(99), 100_000, features, shift, cut)
-    one, other = many[::2], many[1::2]
-    pairs = [(one * np.roll(one, i, 0)).sum(1) / features for i in range(1, 21)]
-    apart = (np.array(pairs) + 1) ** 3
-    within = ((one * other).sum(1) / features + 1) ** 3
-    cross = np.mean([cubic(part, reference).mean() for part in np.array_split(many, 50)])
+    feature, product = moments(shift, cut)
+    alike = np.ones(features)
+    apart = mean_of_cube(*(moment**2 * alike for moment in feature), features)
+    within = mean_of_cube(*(moment * alike for moment in product), features)
+    powers = (moment * reference**k for k, moment in enumerate(feature, start=1))
+    cross = mean_of_cube(*powers, features).mean()
     kernel = cubic(reference, reference)
     own = (kernel.sum() - np.trace(kernel)) / (150 * 149)
-    inside = ((2 * prompts - 2) * apart.mean() + within.mean()) / (2 * prompts - 1)
+    inside = ((2 * prompts - 2) * apart + within) / (2 * prompts - 1)
     truth = inside + own - 2 * cross
     for _ in range(boards):
         run = images(generator, prompts, features, shift, cut)
