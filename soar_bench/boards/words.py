@@ -114,12 +114,18 @@ def details(row: Row) -> list[str]:
 
 def leak_notes(entrants: Sequence[Entrant]) -> list[str]:
     """Say which entrants were trained on prompts of the suite that they are judged on."""
-    sentences = (
-        leaks.sentence(line(entrant.name), entrant.first.record.suite.name, run.training)
-        for entrant in entrants
-        for run in entrant.runs
-    )
-    return [f"{text}." for text in dict.fromkeys(filter(None, sentences))]
+    names: dict[str, list[str]] = {}
+    stories = {}
+    for entrant in entrants:
+        for run in entrant.runs:
+            key = leaks.sentence([""], run.record.suite.name, run.training)
+            stories[key] = run
+            if key and line(entrant.name) not in names.setdefault(key, []):
+                names[key].append(line(entrant.name))
+    return [
+        leaks.sentence(labels, stories[key].record.suite.name, stories[key].training) + "."
+        for key, labels in names.items()
+    ]
 
 
 def notes(

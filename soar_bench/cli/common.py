@@ -213,7 +213,7 @@ def carry_out(
                 for reason, count in islice(counts.items(), 5):  # the most frequent first
                     typer.echo(f"{metric}: {count} unscored: {reason}", err=True)
         leaks = (
-            sentence(run.label, run.record.suite.name, run.training) for run in runs
+            sentence([run.label], run.record.suite.name, run.training) for run in runs
         )  # what its training data had of the prompts
         echo_lines((f"note: {text}" for text in dict.fromkeys(filter(None, leaks))), err=True)
         echo_lines(finished.folder for finished in runs)

@@ -163,6 +163,7 @@ def _part(verdict: str, rows: Sequence[Row], reference: str) -> str:
 def warnings(board: Section) -> list[str]:
     """Return what a reader should know before believing the table."""
     notes = []
+    few: dict[str, list[str]] = {}
     for row in board.rows:
         if not row.value.scored:
             notes.append(f"{row.metric}: no image of {row.entrant} could be scored.")
@@ -172,7 +173,12 @@ def warnings(board: Section) -> list[str]:
                 f"{'is' if row.value.unscored == 1 else 'are'} unscored and in no mean."
             )
         if row.value.scored and not math.isfinite(row.value_interval[0]):
-            notes.append(f"{row.metric}: {row.entrant} has too few prompts for an interval.")
+            few.setdefault(row.metric, []).append(row.entrant)
+    notes += [
+        f"{metric}: {'; '.join(names)} {'has' if len(names) == 1 else 'have'} too few prompts for "
+        "an interval."
+        for metric, names in few.items()
+    ]
     notes += over_optimised(board.entrants, board.rows)
     trained = [e for e in board.entrants if e.runs[0].seed is not None]
     if trained and all(len(e.runs) == 1 for e in trained):

@@ -95,17 +95,18 @@ def of_named_suites(captions: Sequence[str]) -> dict[str, dict[str, int]]:
     return by_suite
 
 
-def sentence(label: str, suite: str, story: Mapping[str, Any]) -> str:
-    """Say that a checkpoint, or one that its training went on from, was trained on prompts of the
-    suite; empty if its story does not.
+def sentence(labels: Sequence[str], suite: str, story: Mapping[str, Any]) -> str:
+    """Say that checkpoints of one story, or one that their training went on from, were trained on
+    prompts of the suite; empty if the story does not say so.
     """
     leaks = story.get(LEAKS)
     suite, _ = whole_name(suite)
     count = leaks.get(suite) if isinstance(leaks, Mapping) else None
     if not isinstance(count, Mapping) or not count.get("captions"):
         before = story.get("base", {}).get("story")
-        return sentence(label, suite, before) if before else ""
+        return sentence(labels, suite, before) if before else ""
+    were, whose = ("was", "its") if len(labels) == 1 else ("were", "their")
     return (
-        f"{label} was trained on {count['captions']} captions that are or hold {count['prompts']} "
-        f"of the prompts of {suite}: its values there may be memory"
+        f"{'; '.join(labels)} {were} trained on {count['captions']} captions that are or hold "
+        f"{count['prompts']} of the prompts of {suite}: {whose} values there may be memory"
     )

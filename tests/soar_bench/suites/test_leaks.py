@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from soar_bench.boards.words import leak_notes
 from soar_bench.cli import app
+from soar_bench.core.errors import SoarBenchError
 from soar_bench.suites import get_suite
 from soar_bench.suites.leaks import Index, counts, fold, of_named_suites, sentence
 from soar_bench.suites.types import Prompt
@@ -122,11 +123,27 @@ def test_a_checkpoint_carries_the_count_and_eval_and_compare_tell_it(
         assert said in (place / "page" / "index.html").read_text()
 
 
+def test_suites_whose_prompts_are_not_here_are_named_at_once(data, monkeypatch, tmp_path):
+    monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path / "home"))
+    with pytest.raises(SoarBenchError, match=r"prompts of geneval .*; the prompts of ocr "):
+        CliRunner().invoke(
+            app, ["data", "check", str(data[0]), "--against", "geneval,ocr"], catch_exceptions=False
+        )
+
+
+def test_checkpoints_of_one_story_are_told_of_in_one_sentence():
+    story = {"leaks": {"own": {"captions": 4, "equal": 0, "prompts": 1}}}
+    assert sentence(["a, step 1", "a, step 2"], "own", story) == (
+        "a, step 1; a, step 2 were trained on 4 captions that are or hold 1 of the prompts of own: "
+        "their values there may be memory"
+    )
+
+
 def test_only_what_is_known_is_told():
-    assert sentence("x", "s", {}) == ""
-    assert sentence("x", "s", {"leaks": {"other": {"captions": 3, "prompts": 1}}}) == ""
-    assert sentence("x", "s", {"leaks": {"s": {"captions": 0, "prompts": 0}}}) == ""
-    assert "3 captions" in sentence("x", "s", {"leaks": {"s": {"captions": 3, "prompts": 1}}})
+    assert sentence(["x"], "s", {}) == ""
+    assert sentence(["x"], "s", {"leaks": {"other": {"captions": 3, "prompts": 1}}}) == ""
+    assert sentence(["x"], "s", {"leaks": {"s": {"captions": 0, "prompts": 0}}}) == ""
+    assert "3 captions" in sentence(["x"], "s", {"leaks": {"s": {"captions": 3, "prompts": 1}}})
     before = {"base": {"story": {"leaks": {"s": {"captions": 3, "prompts": 1}}}}}
-    assert "3 captions" in sentence("x", "s", before | {"leaks": {"s": {"captions": 0}}})
+    assert "3 captions" in sentence(["x"], "s", before | {"leaks": {"s": {"captions": 0}}})
     assert leak_notes([]) == [] and record()["checkpoint"]["story"] == {}
