@@ -112,11 +112,13 @@ def train(
         elif main:
             echo_lines(line for of_seed in plans for line in of_seed.lines())
         return
+    from soar_bench.trainer.run import base_of
     from soar_bench.trainer.watch import callbacks_of
     from training.parallel import leave
 
     for settings in configs[1:]:
-        callbacks_of(settings)  # all are checked before the first is trained
+        base_of(settings)  # all are checked before the first is trained
+        callbacks_of(settings)
     folders = []
     for settings in configs:
         with stages(quiet=not main) as show:

@@ -54,7 +54,7 @@ def train(
         """Count captions that have prompts of suites, where captions are read without images."""
         return {LEAKS: of_named_suites(captions_of(data))} if hasattr(data, "caption") else {}
 
-    base = _base(config)
+    base = base_of(config)
     remark = check_guidance(base.pipeline, config)
     if remark:
         note(remark)
@@ -95,7 +95,7 @@ def check(
     from training.parallel import usual_device, usual_place
     from training.run import Run
 
-    base, place, rewards = _base(config), usual_place(memory), rewards_of(config)
+    base, place, rewards = base_of(config), usual_place(memory), rewards_of(config)
     check_here(config, rewards)
     remark = check_guidance(base.pipeline, config)
     if like is not None:
@@ -147,7 +147,7 @@ def _source(config: Config, rewards: Rewards | None) -> tuple[Source, str]:
     return prompts, ""
 
 
-def _base(config: Config) -> Base:
+def base_of(config: Config) -> Base:
     """Return the pipeline or checkpoint that the settings name, once it can be trained."""
     from training.encoders import check_class
     from training.encoders import check_pipeline as check_trainable

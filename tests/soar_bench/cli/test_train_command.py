@@ -44,6 +44,16 @@ def test_several_seeds_are_the_runs_that_single_seeds_make(server, command, plac
     assert weights(place / "many-3") != weights(place / "many-4")
 
 
+def test_the_bases_of_all_seeds_are_checked_before_the_first_is_trained(
+    server, command, place, tiny_pipeline
+):
+    (place / "base-3").symlink_to(tiny_pipeline)
+    of_seed = ("--base", place / "base-{seed}", "--output", place / "on-{seed}")
+    assert server.run(*command, *of_seed, "--seeds", "3,4") == 2
+    assert "base-4" in server.printed
+    assert not (place / "on-3").exists()
+
+
 def test_several_seeds_never_share_a_folder(server, command, place):
     assert server.run(*command, "--seeds", "3,4", "--output", place / "shared") == 2
     assert "put {seed} in the output's name" in server.printed
