@@ -44,7 +44,8 @@ def _read_config(context: typer.Context, file: Path | None) -> Path | None:
         for key, value in read_settings(file).items():
             name = names.get(str(key).replace("-", "_"))
             if name is None:
-                choices = sorted({key.replace("_", "-") for key in names})
+                spelled = {option.strip("-") for p in parameters.values() for option in p.opts}
+                choices = sorted(spelled - {"config", "help", "h"})
                 raise unknown_name(f"option of this command ({file})", str(key), choices)
             items = [str(item) for item in (value if isinstance(value, list) else [value])]
             several = parameters[name].nargs == -1 or getattr(parameters[name], "multiple", False)

@@ -124,8 +124,9 @@ def test_options_come_from_a_file_and_the_command_line_wins(tmp_path):
     )  # fmt: skip
     assert text == by_hand
     file.write_text("stepz: 3\n")
-    with pytest.raises(SoarBenchError, match="did you mean steps"):
+    with pytest.raises(SoarBenchError, match="did you mean steps") as refused:
         typer.main.get_command(app)(["eval", "--config", str(file)], standalone_mode=False)
+    assert "as-json" not in str(refused.value) and " json," in str(refused.value)
 
 
 def test_a_training_plan_is_json_too():
