@@ -19,8 +19,8 @@ from soar_bench.shapes.render import Scene
 #: of each shape: its number / 4, its share of each colour, and where it is, x and y
 _PER_SHAPE = 1 + len(COLORS) + 2
 _LETTERS = sorted(set("".join(WORDS)))
-_SPELLED = 3 * len(_LETTERS)
-COUNT = len(SHAPES) * _PER_SHAPE + _SPELLED
+SPELLED = 3 * len(_LETTERS)
+COUNT = len(SHAPES) * _PER_SHAPE + SPELLED
 #: where a caption about positions is taken to put its objects: the clean scenes' average distance
 _ASIDE = 0.7
 _DIRECTIONS = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
@@ -33,7 +33,7 @@ def _facts(shapes: torch.Tensor, stated: torch.Tensor, word: str | None) -> Fact
     letters = torch.zeros(3, len(_LETTERS))
     for place, letter in enumerate(word or ""):
         letters[place, _LETTERS.index(letter)] = 1
-    spelled = torch.full((_SPELLED,), float(word is not None))
+    spelled = torch.full((SPELLED,), float(word is not None))
     return (
         torch.cat([shapes.flatten(), letters.flatten()]),
         torch.cat([stated.flatten(), spelled]),
