@@ -1,7 +1,9 @@
 """How the embedded base and scorer were made: tokenizers by rule, everything else trained.
 
 Stages, each resumable and kept in a folder of its own: the autoencoder, the text encoders, the
-transformer (through ``training.loop``, like any checkpoint), and apart from them the scorer.
+transformer (through ``training.loop``, like any checkpoint), which learns to draw; then the text
+encoders again, which learn what belongs to what, and the transformer's lessons on these; and apart
+from them the scorer.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from soar_bench.core.progress import Stages
 from soar_bench.trainer.config import load_config, read_settings
 from training.types import Config
 
-STAGES = ("vae", "text", "transformer", "scorer")
+STAGES = ("vae", "text", "transformer", "binding", "lessons", "scorer")
 
 
 def read_recipe(file: Path) -> PretrainConfig:
@@ -29,13 +31,16 @@ def read_recipe(file: Path) -> PretrainConfig:
     except ValidationError as error:
         reason = " ".join(str(error).split())
         raise SoarBenchError(f"{file} is not a pretraining recipe: {reason}") from None
-    _training_config(recipe, Path("start"), Path("output"))  # hours before it is needed
+    for settings in ({}, *(lesson.train for lesson in recipe.lessons)):  # hours before the need
+        _training_config(recipe, Path("start"), Path("output"), settings)
     return recipe
 
 
-def _training_config(recipe: PretrainConfig, start: Path, output: Path) -> Config:
+def _training_config(
+    recipe: PretrainConfig, start: Path, output: Path, settings: dict[str, Any]
+) -> Config:
     places = {"base": str(start), "output": output, "cache": None}
-    return load_config(None, {**recipe.transformer, **places, "method": "sft"})
+    return load_config(None, {**recipe.transformer, **settings, **places, "method": "sft"})
 
 
 def pretrain(recipe: PretrainConfig, output: Path, stages: tuple[str, ...], show: Stages) -> None:
@@ -65,16 +70,51 @@ def _text(recipe: PretrainConfig, output: Path, show: Stages) -> None:
 
 
 def _transformer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
-    """Assembles the pipeline around a random transformer, trains it, exports in half precision."""
+    """Assembles the pipeline around a random transformer and trains it on the broad pictures."""
     from soar_bench.trainer.run import train
 
     start = output / "start"
     with replace_folder_atomically(start) as aside:
         _assemble(recipe, output).save_pretrained(aside, safe_serialization=True)
-    config = _training_config(recipe, start, output / "transformer")
+    config = _training_config(recipe, start, output / "transformer", {})
     # Its digest is checked by the loop: another autoencoder or architecture is another run.
     checkpoint = train(config, progress=show)
-    export(start, checkpoint / "transformer", output / "base")
+    export(start, checkpoint / "transformer", output / "drawing")
+
+
+def _binding(recipe: PretrainConfig, output: Path, show: Stages) -> None:
+    """Tunes the text encoders on facts of captions; the transformer stays as it is."""
+    from benchmarks.pretrain import binding
+    from soar_bench.pipelines.loading import load_pipeline
+
+    pipeline = load_pipeline(_made(output / "drawing", "transformer"))
+    clip = [pipeline.text_encoder, pipeline.text_encoder_2]
+    fitted = output / "binding"
+    report = lambda *a: show("binding", *a)  # noqa: E731
+    binding.tune(clip, pipeline.text_encoder_3, fitted, recipe.binding, report)
+    with replace_folder_atomically(fitted / "model") as aside:
+        pipeline.save_pretrained(aside, safe_serialization=True)
+
+
+def _lessons(recipe: PretrainConfig, output: Path, show: Stages) -> None:
+    """Trains the transformer on one lesson after the other; exports the base in half precision."""
+    from benchmarks.pretrain.lessons import pictures_of
+    from soar_bench.trainer.run import train
+
+    start = _made(output / "binding" / "model", "binding")
+    for lesson in recipe.lessons:
+        place = output / "lessons" / lesson.name
+        config = _training_config(recipe, start, place / "training", lesson.train)
+        checkpoint = train(config, source=pictures_of(lesson), progress=show)
+        export(start, checkpoint / "transformer", place / "model", torch.float32)
+        start = place / "model"
+    export(start, start / "transformer", output / "base")
+
+
+def _made(folder: Path, stage: str) -> Path:
+    if not folder.is_dir():
+        raise SoarBenchError(f"this needs the stage {stage} first: no {folder}")
+    return folder
 
 
 def _assemble(recipe: PretrainConfig, output: Path) -> Any:
@@ -97,8 +137,10 @@ def _assemble(recipe: PretrainConfig, output: Path) -> Any:
     return assemble(recipe.architecture, vae, towers)
 
 
-def export(start: Path, transformer: Path, folder: Path) -> None:
-    """Writes the pipeline with a trained transformer in half precision, as it is shipped."""
+def export(
+    start: Path, transformer: Path, folder: Path, dtype: torch.dtype = torch.float16
+) -> None:
+    """Writes the pipeline with a trained transformer; the base is shipped in half precision."""
     from diffusers import SD3Transformer2DModel
 
     from soar_bench.pipelines.loading import load_pipeline
@@ -106,7 +148,7 @@ def export(start: Path, transformer: Path, folder: Path) -> None:
     pipeline = load_pipeline(start)
     pipeline.transformer = SD3Transformer2DModel.from_pretrained(transformer, local_files_only=True)
     with replace_folder_atomically(folder) as aside:
-        pipeline.to(torch.float16).save_pretrained(aside, safe_serialization=True)
+        pipeline.to(dtype).save_pretrained(aside, safe_serialization=True)
 
 
 def _scorer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
@@ -121,4 +163,11 @@ def _scorer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
             part.save_pretrained(aside)
 
 
-_RUN = {"vae": _vae, "text": _text, "transformer": _transformer, "scorer": _scorer}
+_RUN = {
+    "vae": _vae,
+    "text": _text,
+    "transformer": _transformer,
+    "binding": _binding,
+    "lessons": _lessons,
+    "scorer": _scorer,
+}

@@ -259,7 +259,7 @@ def tune(
     """Tune the encoders in place on captions that are not held out."""
     torch.manual_seed(config.seed)
     look_beside(t5)
-    module = Encoders(clip, t5)
+    module = Encoders(clip, t5).requires_grad_(True)
 
     def loss_of_step(module: Encoders, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng = random.Random(f"binding/{config.seed}/{step}")

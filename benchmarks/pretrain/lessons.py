@@ -13,7 +13,8 @@ from functools import lru_cache
 import numpy as np
 
 from benchmarks.pretrain import binding
-from evaluators.shapes.geometry import IMAGE_SIZE
+from benchmarks.pretrain.recipe import Lesson
+from evaluators.shapes.geometry import IMAGE_SIZE, RADII
 from soar_bench.shapes import captions
 from soar_bench.shapes.render import Scene, render
 from soar_bench.shapes.world import Distribution, scene_of
@@ -70,3 +71,10 @@ class Lessons:
 
     def size(self, index: int) -> tuple[int, int]:
         return IMAGE_SIZE, IMAGE_SIZE
+
+
+def pictures_of(lesson: Lesson) -> Lessons:
+    """Return the pictures of one lesson of the recipe."""
+    noise = lesson.model_dump(include={"wrong_caption", "overlap", "jitter", "extra"})
+    distribution = Distribution(lesson.name, lesson.shares, RADII, **noise)
+    return Lessons(distribution, lesson.pictures, lesson.seed)

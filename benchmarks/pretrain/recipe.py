@@ -22,6 +22,25 @@ class Architecture(BaseModel):
     seed: int = 0
 
 
+class Lesson(BaseModel):
+    """One stage of the curriculum: its pictures, and what of the training differs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    #: share of each form of caption; ``coloured_position`` is one beside the world's own
+    shares: dict[str, float]
+    pictures: int
+    #: of the pictures
+    seed: int = 0
+    wrong_caption: float = 0.0
+    overlap: float = 0.0
+    jitter: float = 0.0
+    extra: float = 0.0
+    #: settings of ``soar-bench train sft`` in place of those of ``transformer``
+    train: dict[str, Any]
+
+
 class PretrainConfig(BaseModel):
     """One section a stage."""
 
@@ -32,4 +51,7 @@ class PretrainConfig(BaseModel):
     architecture: Architecture
     #: settings of ``soar-bench train sft``; base and output are set by the command
     transformer: dict[str, Any]
+    #: of the text encoders, once the transformer has learnt to draw
+    binding: FitConfig
+    lessons: tuple[Lesson, ...]
     scorer: FitConfig

@@ -30,17 +30,19 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, words):
 
 
 def test_a_small_recipe_makes_every_part_and_goes_on(tmp_path):
-    """All four stages at a few steps; the transformer's stage ends with a whole pipeline."""
+    """All stages at a few steps; the transformer's stage ends with a whole pipeline."""
     import yaml
 
     recipe = yaml.safe_load((ROOT / "configs" / "shapes_pretrain.yaml").read_text())
-    for stage in ("vae", "text", "scorer"):
+    for stage in ("vae", "text", "binding", "scorer"):
         recipe[stage] |= {"steps": 2, "batch_size": 2}
     recipe["architecture"] |= {"layers": 2, "heads": 2, "head_width": 16}
     recipe["transformer"] |= {
         "data": "shapes-broad:8", "steps": 2, "batch_size": 2, "compile": False, "log_every": 1,
         "save_every": 2, "trackers": [],
     }  # fmt: skip
+    for lesson in recipe["lessons"]:
+        lesson |= {"pictures": 4, "train": lesson["train"] | {"steps": 1}}
     config, output = tmp_path / "recipe.yaml", tmp_path / "out"
     config.write_text(yaml.safe_dump(recipe))
     done = pretrain("--config", config, "--output", output)
