@@ -53,7 +53,9 @@ def coloured_position(rng: random.Random, lead_in: str) -> Metadata:
     colors = rng.sample(COLORS, 2)
     colored = rng.choice(((True, True), (True, False), (False, True)))
     metadata = captions.position(first, relation, second, lead_in)
-    words = [f"{c} {s}" if k else s for s, c, k in zip((first, second), colors, colored, strict=True)]
+    words = [
+        f"{c} {s}" if k else s for s, c, k in zip((first, second), colors, colored, strict=True)
+    ]
     clauses = zip(metadata["include"], reversed(colors), reversed(colored), strict=True)
     include = [clause | ({"color": color} if named else {}) for clause, color, named in clauses]
     prompt = f"{lead_in} a {words[0]} {relation} a {words[1]}"

@@ -28,7 +28,7 @@ def _allowed(tag: str, lead_in: str) -> tuple[captions.Metadata, ...]:
 
 
 class Lessons:
-    """Examples 0 to ``count`` of a distribution, rendered on demand (a ``training.data.Source``)."""
+    """Examples 0 to ``count`` of a distribution, rendered on demand: a ``training.data.Source``."""
 
     def __init__(self, distribution: Distribution, count: int, seed: int) -> None:
         self.distribution, self.count, self.seed = distribution, count, seed

@@ -13,7 +13,7 @@ from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.text import encodable
 from soar_bench.records import Run
 from soar_bench.scoring.folders import open_folder
-from soar_bench.suites import get_suite
+from soar_bench.suites import SUITES, get_suite, whole_name
 from soar_bench.suites.types import Prompt, Suite
 
 #: Prompts without the column, or with an empty one.
@@ -80,6 +80,25 @@ def categories_of_boards(
     if boards and all(reasons):
         raise SoarBenchError("; ".join(dict.fromkeys(reasons)))
     return by_board, [reason and f"Not by {column}: {reason}." for reason in reasons]
+
+
+def held_out(board: Board) -> Categories:
+    """Return the prompts of each task whose combinations the embedded world never trains on; none
+    for other suites, and none of a suite that has changed since.
+    """
+    run, tasks = board.entrants[0].first, _tasks(board)
+    if (
+        run.imported
+        or run.record.suite.source
+        or whole_name(run.record.suite.name)[0] not in SUITES
+    ):
+        return {}
+    found: dict[str, set[str]] = {}
+    with suppress(SoarBenchError):
+        for prompt in _prompts(run, None):
+            if prompt.metadata["held_out"] and prompt.id in tasks:
+                found.setdefault(tasks[prompt.id], set()).add(prompt.id)
+    return {task: frozenset(ids) for task, ids in found.items()}
 
 
 def _tasks(board: Board) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from soar_bench.boards import published
 from soar_bench.boards.board import Board
-from soar_bench.boards.categories import TASK, Categories, categories_of_boards
+from soar_bench.boards.categories import TASK, Categories, categories_of_boards, held_out
 from soar_bench.boards.entrants import Entrant, group_seeds
 from soar_bench.core.text import count
 from soar_bench.records import Run, primary_metric
@@ -63,6 +63,10 @@ class Standing:
     tool: str
 
 
+#: The breakdown of a suite of the embedded world that is shown unasked.
+HELD_OUT = "task, held-out prompts alone"
+
+
 @dataclass(frozen=True)
 class Breakdown:
     """Categories of the prompts that a metric is shown by."""
@@ -96,8 +100,8 @@ class Leaderboard:
     metrics: Mapping[str, MetricRecord]
     #: the metric that rows are ranked by
     primary: str
-    #: the primary metric by task where it is a mean of tasks, then every metric by the column that
-    #: was asked for
+    #: the primary metric by task where it is a mean of tasks and by the tasks' held-out prompts
+    #: where there are any, then every metric by the column that was asked for
     breakdowns: tuple[Breakdown, ...]
     rows: tuple[Standing, ...]
     #: whether a base is on the board, so that rows have differences
@@ -185,11 +189,16 @@ def _breakdowns(
         tables = board.table(primary).by_task()
         breakdowns.append(Breakdown(primary, "task", tuple(tables)))
         parts.append([_values(table, board.metrics[primary]) for table in tables.values()])
-    boards = [board.part(prompts) for prompts in categories.values()]
-    for metric, declared in board.metrics.items() if boards else ():
-        counts = tuple(len(part.table(metric).layout.prompts) for part in boards)
-        breakdowns.append(Breakdown(metric, by, tuple(categories), counts))
-        parts.append([_values(part.table(metric), declared) for part in boards])
+
+    for column, chosen, metrics in (
+        (HELD_OUT, {} if by else held_out(board), (primary,)),
+        (by, categories, tuple(board.metrics)),
+    ):
+        boards = [board.part(prompts) for prompts in chosen.values()]
+        for metric in metrics if boards else ():
+            counts = tuple(len(part.table(metric).layout.prompts) for part in boards)
+            breakdowns.append(Breakdown(metric, column, tuple(chosen), counts))
+            parts.append([_values(part.table(metric), board.metrics[metric]) for part in boards])
     return tuple(breakdowns), parts
 
 

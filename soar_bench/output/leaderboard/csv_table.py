@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from soar_bench.boards import published
-from soar_bench.boards.standings import Breakdown, Cell, Figure, Leaderboard, Standing
+from soar_bench.boards.standings import (
+    HELD_OUT,
+    Breakdown,
+    Cell,
+    Figure,
+    Leaderboard,
+    Standing,
+)
 from soar_bench.core.text import csv_text
 from soar_bench.output.leaderboard import words
 
@@ -35,17 +42,23 @@ def table_of(boards: Sequence[Leaderboard], page: Path) -> str:
     Each category of a breakdown by a column has a line of its own, and :data:`BY` follow.
     """
     target = io.StringIO()
-    columns = COLUMNS + (BY if any(b.prompts for p in boards for b in p.breakdowns) else ())
+    columns = COLUMNS + (
+        BY if any(b.prompts and b.column != HELD_OUT for p in boards for b in p.breakdowns) else ()
+    )
     writer = csv.DictWriter(target, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for board in boards:
         for row in board.rows:
             writer.writerows(_line(board, row, metric, page) for metric in row.cells)
             for breakdown, figures in zip(board.breakdowns, row.parts, strict=True):
-                if breakdown.prompts:
+                if _asked(breakdown):
                     writer.writerows(_parts(board, row, breakdown, figures, page))
     writer.writerows(_published())  # lines of their own suite and protocol, on no board
     return target.getvalue()
+
+
+def _asked(breakdown: Breakdown) -> bool:
+    return bool(breakdown.prompts) and breakdown.column != HELD_OUT
 
 
 def _line(board: Leaderboard, row: Standing, metric: str, page: Path) -> dict[str, Any]:

@@ -185,6 +185,23 @@ def test_built_in_suites_are_read_by_name(tmp_path):
     assert counts == {"true": held_out, "false": len(suite.prompts) - held_out}
 
 
+def test_a_board_of_the_embedded_world_shows_what_no_training_names(tmp_path):
+    suite = get_suite("shapes")
+    unseen = np.array([bool(prompt.metadata["held_out"]) for prompt in suite.prompts])
+    right = np.repeat(np.where(unseen, 0.0, 1.0)[:, None], IMAGES, axis=1)
+    write_record(tmp_path, suite, "seen alone", right)
+    (board,) = standings(read_runs(tmp_path))
+    (breakdown,) = [b for b in board.breakdowns if "held-out" in b.column]
+    tasks = [p.task for p in suite.prompts if p.metadata["held_out"]]
+    assert breakdown.titles == tuple(
+        f"{t} ({tasks.count(t)} prompts)" for t in dict.fromkeys(tasks)
+    )
+    figures = board.rows[0].parts[board.breakdowns.index(breakdown)]
+    assert [figure.value for figure in figures] == [0.0] * len(breakdown.categories)
+    (asked,) = standings(read_runs(tmp_path), "held_out")
+    assert not [b for b in asked.breakdowns if "held-out" in b.column]
+
+
 def test_a_suite_in_memory_is_handed_over(runs, tmp_path, values):
     file = dataclasses.replace(get_suite(str(tmp_path / "mine.csv")), name="own", source="")
     for label in values:
