@@ -4,6 +4,7 @@
     python benchmarks/seeds_table.py --metric shapes_clipscore           alignment
     python benchmarks/seeds_table.py --suite shapes-signs --metric ocr_accuracy
     python benchmarks/seeds_table.py --images 1                          first images alone
+    python benchmarks/seeds_table.py --guidance 6                        strong guidance
     python benchmarks/seeds_table.py --pairs                             every two of every board
     python benchmarks/seeds_table.py --pairs --suite shapes --task two_object
 
@@ -29,9 +30,13 @@ from soar_bench.records import Run, metrics_of, read_runs
 from soar_bench.stats import Estimate, Pair, Scores, holm
 
 #: The name of each entrant in the records, and in the table.
-ROWS = {"shapes": "base", "sft": "SFT", "sft-equal-compute": "SFT, equal compute", "soar": "SOAR"}
-#: What is compared with what.
-DIFFERENCES = (("soar", "sft"), ("soar", "sft-equal-compute"), ("soar", "shapes"))
+ROWS = {"shapes": "base", "sft": "SFT", "soar": "SOAR", "soar, step 200": "SOAR, equal compute"}
+#: What is compared with what, where a board has both.
+DIFFERENCES = (
+    ("soar", "sft"), ("soar, step 200", "sft"), ("sft", "shapes"), ("soar", "shapes"),
+)  # fmt: skip
+#: Rows that every board must have.
+ALWAYS = ("shapes", "sft", "soar")
 
 #: number of sampling steps -> board
 Boards = dict[int, Board]
@@ -56,7 +61,9 @@ class Part:
 ALL = Part()
 
 
-def boards(runs: Iterable[Run], suite: str, metric: str, part: Part = ALL) -> Boards:
+def boards(
+    runs: Iterable[Run], suite: str, metric: str, part: Part = ALL, guidance: float = 3.0
+) -> Boards:
     """The boards of ``suite`` that have ``metric``, from few sampling steps to many.
 
     SoarBenchError if there is no board, one lacks an entrant or samples, or two have the same
@@ -64,8 +71,10 @@ def boards(runs: Iterable[Run], suite: str, metric: str, part: Part = ALL) -> Bo
     """
     found: dict[int, list[Run]] = {}
     for run in runs:
-        if run.record.suite.name == suite and metric in dict(metrics_of(run)):
-            found.setdefault(int(run.record.protocol.settings["steps"]), []).append(run)
+        settings = run.record.protocol.settings
+        judged = run.record.suite.name == suite and metric in dict(metrics_of(run))
+        if judged and float(settings["guidance"]) == guidance:
+            found.setdefault(int(settings["steps"]), []).append(run)
     if not found:
         raise SoarBenchError(
             f"there is no record of {metric} on {suite}: bash benchmarks/shapes_board.sh makes them"
@@ -85,7 +94,7 @@ def _board(runs: list[Run], steps: int, metric: str, part: Part) -> Board:
             f"prompt: ask for {images_of(runs[0])} at most"
         )
     board = Board.of(group_seeds(runs)).only(part)
-    lacking = [name for name in ROWS if name not in names_of(board)]
+    lacking = [name for name in ALWAYS if name not in names_of(board)]
     if lacking:
         raise SoarBenchError(
             f"there is no record of {', '.join(lacking)} at {steps} sampling steps: "
@@ -97,8 +106,18 @@ def _board(runs: list[Run], steps: int, metric: str, part: Part) -> Board:
 
 
 def names_of(board: Board) -> list[str]:
-    """Return the entrants' names."""
-    return [entrant.name for entrant in board.entrants]
+    """Return the entrants' names: of several checkpoints of one training the last has no step."""
+    firsts = [entrant.first for entrant in board.entrants]
+    steps = [int(run.training.get("step", 0)) for run in firsts]
+    last = {run.name: step for step, run in sorted(zip(steps, firsts, strict=True), key=_step)}
+    return [
+        entrant.first.name if step == last[entrant.first.name] else entrant.name
+        for step, entrant in zip(steps, board.entrants, strict=True)
+    ]
+
+
+def _step(pair: tuple[int, Run]) -> int:
+    return pair[0]
 
 
 def images_of(run: Run) -> int:
@@ -121,20 +140,25 @@ def means(boards: Boards, metric: str, part: Part = ALL) -> str:
         header.append(f"{steps} steps, {count} image{'s' * (count > 1)}")
     rows = []
     for name, title in ROWS.items():
-        values = [board.value(names_of(board).index(name), metric) for board in boards.values()]
-        seeds = ", ".join(dict.fromkeys(str(value.seeds) for value in values))
-        rows.append([title, seeds, *map(spread, values)])
+        values = [
+            board.value(names_of(board).index(name), metric) if name in names_of(board) else None
+            for board in boards.values()
+        ]
+        seeds = ", ".join(dict.fromkeys(str(value.seeds) for value in values if value))
+        if seeds:
+            rows.append([title, seeds, *("" if v is None else spread(v) for v in values)])
     return markdown.table(header, rows, range(1, len(header)))
 
 
 def differences(boards: Boards, metric: str) -> str:
-    """Return SOAR against each of the others, as ``soar-bench compare`` gives it, at each number of
-    steps. p is also corrected over the rows of this table.
+    """Return the :data:`DIFFERENCES`, as ``soar-bench compare`` gives them, at each number of steps.
+    p is also corrected over the rows of this table.
     """
     rows = [
         (f"{ROWS[name]} - {ROWS[base]}", steps, _pair(board, name, base, metric))
         for name, base in DIFFERENCES
         for steps, board in boards.items()
+        if {name, base} <= set(names_of(board))
     ]
     corrected = holm([pair.p_value for *_, pair in rows])
     return markdown.table(
@@ -153,9 +177,9 @@ def _pair(board: Board, name: str, base: str, metric: str) -> Pair:
     return board.pair(names.index(name), names.index(base), metric)
 
 
-def page(results: Path, suite: str, metric: str, part: Part = ALL) -> str:
+def page(results: Path, suite: str, metric: str, part: Part = ALL, guidance: float = 3.0) -> str:
     """Both tables and what a reader of them has to know."""
-    found = boards(read_runs(results), suite, metric, part)
+    found = boards(read_runs(results), suite, metric, part, guidance)
     declared = next(iter(found.values())).metrics[metric]
     better = "higher" if declared.higher_is_better else "lower"
     of_task = f", {part.task} alone" if part.task else ""
@@ -166,7 +190,7 @@ def page(results: Path, suite: str, metric: str, part: Part = ALL) -> str:
             means(found, metric, part),
             "Paired by prompt and image, with the 95% interval and p-value of `soar-bench compare`",
             "(prompts and training seeds are two levels), and p corrected over these "
-            f"{len(DIFFERENCES) * len(found)} by Holm's method:\n",
+            "rows by Holm's method:\n",
             differences(found, metric),
         ]
     )
@@ -185,7 +209,8 @@ def pairs(results: Path, suite: str = "", part: Part = ALL) -> str:
         for metric in _metrics(runs, name):
             for steps, board in boards(runs, name, metric, part).items():
                 of_board = []
-                for base, entrant in combinations(ROWS, 2):
+                rows = [name for name in ROWS if name in names_of(board)]
+                for base, entrant in combinations(rows, 2):
                     pair = _pair(board, entrant, base, metric)
                     title = f"{ROWS[entrant]} - {ROWS[base]}"
                     shown = format_difference(pair.difference)
@@ -215,6 +240,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--suite", help="(shapes; of --pairs all)")
     parser.add_argument("--metric", default="shapes_geneval")
+    parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--images", type=int, help="first images of each prompt (all)")
     parser.add_argument("--task", default="", help="prompts of one task (all)")
     parser.add_argument("--pairs", action="store_true", help="every two of every board and metric")
@@ -227,7 +253,7 @@ def main() -> None:
             print(pairs(options.results, options.suite or "", part), end="")
         else:
             suite = options.suite or "shapes"
-            print(page(options.results, suite, options.metric, part), end="")
+            print(page(options.results, suite, options.metric, part, options.guidance), end="")
     except SoarBenchError as error:
         parser.error(str(error))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from soar_bench.boards import Comparison, compare
+from soar_bench.boards.rows import BETTER, WORSE, Row
 from soar_bench.boards.words import format_difference, format_p, format_value
 from soar_bench.cache.images import ImageStore
 from soar_bench.checkpoints import Checkpoint, resolve
@@ -22,6 +23,8 @@ from soar_bench.core.progress import Stages
 from soar_bench.evaluation import Options, prepare, run
 from soar_bench.output.leaderboard import leaderboard
 from soar_bench.records import Run
+from soar_bench.report.page import Options as ReportOptions
+from soar_bench.report.page import write_report
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import SHAPES_PROTOCOL
 from soar_bench.suites.types import PlannedSample, Prompt, Suite
@@ -39,9 +42,13 @@ _SHOWN = ("single_object", "counting", "colors", "two_object", "position", "colo
 class Result:
     """Results of the quickstart."""
 
+    #: of each suite, all against the base
     comparisons: tuple[Comparison, ...]
+    #: of each suite, SOAR against SFT
+    between: tuple[Comparison, ...]
     leaderboard: Path
     picture: Path
+    report: Path
 
 
 def quickstart(output: Path, steps: int, images: int, seed: int, show: Stages) -> Result:
@@ -59,9 +66,15 @@ def quickstart(output: Path, steps: int, images: int, seed: int, show: Stages) -
             observe = partial(_named, show, f"{checkpoint.label} on {name}")
             runs.setdefault(name, []).append(run(plan, options, observe))
     page = output / "leaderboard.md"
-    write_text(page, leaderboard([*chain(*runs.values())], output / "results", page))
+    every = [*chain(*runs.values())]
+    write_text(page, leaderboard(every, output / "results", page))
     picture = _picture(output, checkpoints, runs, options)
-    return Result(tuple(compare(of_suite) for of_suite in runs.values()), page, picture)
+    to_write = ReportOptions(output / "report", options.cache)
+    report = write_report(every, to_write, partial(_named, show, "report")).page
+    against_base, between = (
+        tuple(compare(of_suite[first:]) for of_suite in runs.values()) for first in (0, 1)
+    )
+    return Result(against_base, between, page, picture, report)
 
 
 def _named(
@@ -116,17 +129,29 @@ def _right(judged: Run, prompt: Prompt, metric: str) -> bool | None:
 
 
 def words(result: Result) -> str:
-    """Return the measured numbers, for someone who reads nothing else."""
-    lines = []
-    for comparison in result.comparisons:
-        for metric in comparison.board.metrics:
-            of_metric = [row for row in comparison.rows if row.metric == metric]
-            values = ", ".join(f"{row.entrant} {format_value(row.value)}" for row in of_metric)
-            lines.append(f"{metric} (n = {of_metric[0].value.scored}): {values}")
-            for row in of_metric[1:]:
-                difference = format_difference(row.difference, row.interval)
-                verdict = f"corrected p {format_p(row.p_corrected)}: {row.verdict}"
-                lines.append(
-                    f"  {row.entrant} against {comparison.reference}: {difference}, {verdict}"
-                )
+    """Return the board and a sentence per comparison, for someone who reads nothing else."""
+    rows = [row for comparison in result.comparisons for row in comparison.rows]
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    values = {(row.entrant, row.metric): row.value for row in reversed(rows)}  # the first suite's
+    table = [["", *metrics]]
+    for name in dict.fromkeys(row.entrant for row in rows):
+        table.append([name, *(format_value(values[name, metric]) for metric in metrics)])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
+    for heading, comparisons in (("", result.comparisons), ("", result.between)):
+        lines.append(heading)
+        lines += [
+            _sentence(row, comparison) for comparison in comparisons for row in comparison.rows
+            if row.difference is not None
+        ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _sentence(row: Row, comparison: Comparison) -> str:
+    suite = comparison.board.runs[0].record.suite.name
+    difference = format_difference(row.difference, row.interval)
+    of = f"{row.metric} on {suite}, {difference}, p {format_p(row.p_corrected)}"
+    verdict = {BETTER: "is better than", WORSE: "is worse than"}.get(row.verdict)
+    if verdict is None:
+        return f"{row.entrant} and {comparison.reference}: {row.verdict} ({of})"
+    return f"{row.entrant} {verdict} {comparison.reference} ({of})"

@@ -63,9 +63,15 @@ def test_the_whole_path_and_again_without_work(small_world, tmp_path):
     assert picture.width > 3 * 128
     assert picture.height > 7 * 128
     said = small_world.words(result)
-    assert "shapes_geneval (n = 12): shapes" in said
-    assert "ocr_accuracy (n = 2): shapes" in said
-    assert "soar-seed0 against shapes:" in said
+    board, against_base, between = said.split("\n\n")
+    header, *rows = board.splitlines()
+    assert header.split() == ["shapes_clipscore", "shapes_geneval", "ocr_accuracy"]
+    assert [row.split()[0] for row in rows] == ["shapes", "sft-seed0", "soar-seed0"]
+    assert len(against_base.splitlines()) == 2 * 4, "two checkpoints, two metrics of two suites"
+    assert all("than shapes (" in s or "and shapes: " in s for s in against_base.splitlines())
+    assert all(line.startswith("soar-seed0 ") for line in between.splitlines())
+    assert "(ocr_accuracy on shapes-signs, " in between
+    assert "gallery" in result.report.read_text()
 
     seen.clear()
     again = small_world.quickstart(tmp_path, steps=2, images=1, seed=0, show=show)
