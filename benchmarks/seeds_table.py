@@ -151,8 +151,8 @@ def means(boards: Boards, metric: str, part: Part = ALL) -> str:
 
 
 def differences(boards: Boards, metric: str) -> str:
-    """Return the :data:`DIFFERENCES`, as ``soar-bench compare`` gives them, at each number of steps.
-    p is also corrected over the rows of this table.
+    """Return the :data:`DIFFERENCES`, as ``soar-bench compare`` gives them, at each number of
+    steps. p is also corrected over the rows of this table.
     """
     rows = [
         (f"{ROWS[name]} - {ROWS[base]}", steps, _pair(board, name, base, metric))

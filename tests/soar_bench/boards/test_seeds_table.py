@@ -42,7 +42,8 @@ def write(folder, name, seed, right, steps=10, images=1):
     """A run of four prompts, two a task; only the first images of the first ``right`` are right."""
     name, _, step = name.partition(", step ")
     story = {
-        "name": name, "method": "soar", "step": int(step or 1000), "seed": seed, "base": {"digest": "b"},
+        "name": name, "method": "soar", "step": int(step or 1000), "seed": seed,
+        "base": {"digest": "b"},
         "data": {"digest": "d"}, "config": {"seed": seed},
     }  # fmt: skip
     said = record(
