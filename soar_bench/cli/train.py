@@ -45,7 +45,7 @@ def train(
         "outputs/train/NAME-seedSEED]",
     ),
     name: str | None = Option(None, help="Name of the run in tables.  [default: the method]"),
-    steps: int | None = Option(None, help="Optimizer steps.  [default: 5000; 200 for `shapes`]"),
+    steps: int | None = Option(None, help="Optimizer steps.  [default: 5000; 1000 for `shapes`]"),
     batch_size: int | None = Option(
         None, help="Samples per micro-batch and process.  [default: 4; 16 for `shapes`]"
     ),

@@ -32,7 +32,8 @@ def options(**changes):
 
 def test_three_implementations_compute_one_loss(monkeypatch):
     """At levels of the sampler's table and with latents' means, where the release computes what the
-    paper says but for the timestep of auxiliary points, which it rounds to the table.
+    paper says but for the timestep of auxiliary points, which it rounds to the table: that moves
+    the gradient's norm by 0.3% on the embedded base, the loss by less than 0.1%.
     """
     from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
@@ -47,7 +48,9 @@ def test_three_implementations_compute_one_loss(monkeypatch):
     monkeypatch.setattr(Work, "draws", of_the_table)
     first = {name: side(train_step.prepare(options()))(0) for name, side in SIDES.items()}
     assert first["ours"] == pytest.approx(first["straightforward"], rel=1e-5)
-    assert first["released"] == pytest.approx(first["straightforward"], rel=1e-3)
+    (loss, norm), (exact_loss, exact_norm) = first["released"], first["straightforward"]
+    assert loss == pytest.approx(exact_loss, rel=1e-3)
+    assert norm == pytest.approx(exact_norm, rel=5e-3)
 
 
 def test_a_side_that_does_not_fit_says_so_itself(monkeypatch, capsys):

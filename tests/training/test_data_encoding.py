@@ -26,8 +26,8 @@ from training.encoders import Encoders, encode_images, encode_prompts
 from training.types import Images, TrainingError
 
 CPU = torch.device("cpu")
-VAE_DIGEST = "03d38b2c2a26c10b918428af532cc1023bb66382ab281ce293b4e625574003df"
-TEXT_DIGEST = "64c640407d071bb59d7831c1ff7937af75412c5ccf82d17b02bd4bae7a7e390c"
+VAE_DIGEST = "ad07d7f446ddf508d40581b3bed0b6106192bfca7cb97dfc62b50574d405c8bf"
+TEXT_DIGEST = "e36fa8dcb0ced8822483f1f5d5901ed5b2d7cf2f6da62be731bd942e9bdbfe12"
 COUNT = 7
 
 

@@ -143,7 +143,10 @@ def test_help_answers_at_once():
         (["eval", "shapes", "--images", "0"], ["greater than or equal to 1"]),
         (["eval", "."], ["is no checkpoint", "model_index.json", "checkpoint.json"]),
         (["train", "grpo", "--base", "shapes"], ["'grpo'"]),
-        (["train", "sft", "--base", "nowhere", "--data", "x"], ["no pipeline folder", "'nowhere'"]),
+        (
+            ["train", "sft", "--base", "nowhere", "--data", "x"],
+            ["checkpoint's file or folder", "'nowhere'"],
+        ),
         (["train", "sft", "--base", "shapes", "--data", "nowhere"], ["no training data 'nowhere'"]),
         (["train", "sft", "--base", "shapes", "--data", "shapes-clean:x"], ["positive number"]),
         (["data", "check", "shapes-clean:" + "9" * 5000], ["positive number"]),

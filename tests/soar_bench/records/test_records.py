@@ -339,7 +339,7 @@ def test_committed_records_have_the_numbers_of_their_scores_to_the_last_bit():
     statistics engine summed in another order, so some of theirs differ in the last digit.
     """
     runs = read_runs(ROOT / "results")
-    assert len(runs) >= 64
+    assert len(runs) >= 55
     exact = total = 0
     for run in runs:
         computed = summaries(run.scores(), run.record.evaluators)

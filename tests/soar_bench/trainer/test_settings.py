@@ -54,7 +54,7 @@ def test_types_choices_and_defaults_are_the_fields_own():
     assert settings["trackers"].default == "[tensorboard]"
     assert settings["base"].default == ""
     text = "\n".join(help_lines(Config, RECIPE))
-    assert "steps (whole number >= 1; default 5000; 200 for the base shapes)" in text
+    assert "steps (whole number >= 1; default 5000; 1000 for the base shapes)" in text
     assert "base (text; must be set)" in text
 
 
