@@ -107,17 +107,19 @@ def _board(runs: list[Run], steps: int, metric: str, part: Part) -> Board:
 
 def names_of(board: Board) -> list[str]:
     """Return the entrants' names: of several checkpoints of one training the last has no step."""
-    firsts = [entrant.first for entrant in board.entrants]
-    steps = [int(run.training.get("step", 0)) for run in firsts]
-    last = {run.name: step for step, run in sorted(zip(steps, firsts, strict=True), key=_step)}
+    last: dict[str, int] = {}
+    for run in board.runs:
+        last[run.name] = max(last.get(run.name, 0), step_of(run))
     return [
-        entrant.first.name if step == last[entrant.first.name] else entrant.name
-        for step, entrant in zip(steps, board.entrants, strict=True)
+        first.name if step_of(first) == last[first.name] else entrant.name
+        for entrant in board.entrants
+        for first in (entrant.first,)
     ]
 
 
-def _step(pair: tuple[int, Run]) -> int:
-    return pair[0]
+def step_of(run: Run) -> int:
+    """Training step of a checkpoint; 0 for a base."""
+    return int(run.training.get("step", 0))
 
 
 def images_of(run: Run) -> int:
@@ -179,19 +181,19 @@ def _pair(board: Board, name: str, base: str, metric: str) -> Pair:
 
 def page(results: Path, suite: str, metric: str, part: Part = ALL, guidance: float = 3.0) -> str:
     """Both tables and what a reader of them has to know."""
-    found = boards(read_runs(results), suite, metric, part, guidance)
-    declared = next(iter(found.values())).metrics[metric]
+    by_steps = boards(read_runs(results), suite, metric, part, guidance)
+    declared = next(iter(by_steps.values())).metrics[metric]
     better = "higher" if declared.higher_is_better else "lower"
     of_task = f", {part.task} alone" if part.task else ""
     return "\n".join(
         [
             f"`{metric}` on `{suite}`{of_task}: {declared.unit}, {better} is better.",
             "Mean ± standard deviation over training seeds (n - 1):\n",
-            means(found, metric, part),
+            means(by_steps, metric, part),
             "Paired by prompt and image, with the 95% interval and p-value of `soar-bench compare`",
             "(prompts and training seeds are two levels), and p corrected over these "
             "rows by Holm's method:\n",
-            differences(found, metric),
+            differences(by_steps, metric),
         ]
     )
 

@@ -66,11 +66,11 @@ def quickstart(output: Path, steps: int, images: int, seed: int, show: Stages) -
             observe = partial(_named, show, f"{checkpoint.label} on {name}")
             runs.setdefault(name, []).append(run(plan, options, observe))
     page = output / "leaderboard.md"
-    every = [*chain(*runs.values())]
-    write_text(page, leaderboard(every, output / "results", page))
+    judged = [*chain(*runs.values())]
+    write_text(page, leaderboard(judged, output / "results", page))
     picture = _picture(output, checkpoints, runs, options)
     to_write = ReportOptions(output / "report", options.cache)
-    report = write_report(every, to_write, partial(_named, show, "report")).page
+    report = write_report(judged, to_write, partial(_named, show, "report")).page
     against_base, between = (
         tuple(compare(of_suite[first:]) for of_suite in runs.values()) for first in (0, 1)
     )
@@ -138,8 +138,8 @@ def words(result: Result) -> str:
         table.append([name, *(format_value(values[name, metric]) for metric in metrics)])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
-    for heading, comparisons in (("", result.comparisons), ("", result.between)):
-        lines.append(heading)
+    for comparisons in (result.comparisons, result.between):
+        lines.append("")
         lines += [
             _sentence(row, comparison) for comparison in comparisons for row in comparison.rows
             if row.difference is not None
@@ -150,8 +150,8 @@ def words(result: Result) -> str:
 def _sentence(row: Row, comparison: Comparison) -> str:
     suite = comparison.board.runs[0].record.suite.name
     difference = format_difference(row.difference, row.interval)
-    of = f"{row.metric} on {suite}, {difference}, p {format_p(row.p_corrected)}"
+    figures = f"{row.metric} on {suite}, {difference}, p {format_p(row.p_corrected)}"
     verdict = {BETTER: "is better than", WORSE: "is worse than"}.get(row.verdict)
     if verdict is None:
-        return f"{row.entrant} and {comparison.reference}: {row.verdict} ({of})"
-    return f"{row.entrant} {verdict} {comparison.reference} ({of})"
+        return f"{row.entrant} and {comparison.reference}: {row.verdict} ({figures})"
+    return f"{row.entrant} {verdict} {comparison.reference} ({figures})"

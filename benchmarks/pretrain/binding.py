@@ -22,12 +22,15 @@ from typing import Any
 import torch
 
 from benchmarks.pretrain import facts
+from benchmarks.pretrain.contrastive import ids_of
 from benchmarks.pretrain.fit import FitConfig, Report, fit, silent
 from benchmarks.pretrain.tokenizers import clip_tokenizer, t5_tokenizer
 from evaluators.shapes.geometry import SHAPES
 from soar_bench.shapes import captions
-from soar_bench.shapes.captions import COLORS, PLURALS, RELATIONS, Metadata
+from soar_bench.shapes.captions import COLORS, PLURALS, RELATIONS, Metadata, is_held_out
 
+#: The form that says two things of each object, which the world's own do not.
+COLOURED_POSITION = "coloured_position"
 #: Shares of the forms: mostly those in which one thing is said of another.
 _SHARES = {
     "single_object": 0.03,
@@ -36,7 +39,7 @@ _SHARES = {
     "colors": 0.05,
     "position": 0.24,
     "color_attr": 0.24,
-    "coloured_position": 0.21,
+    COLOURED_POSITION: 0.21,
     captions.SIGN: 0.08,
 }
 _NOUNS = {**{s: s for s in SHAPES}, **{plural: s for s, plural in PLURALS.items()}}
@@ -66,21 +69,19 @@ def names_held_out(metadata: Metadata) -> bool:
     """Return whether a caption of several facts names any combination that is held out."""
     pair = {"tag": "color_attr", "include": metadata["include"]}
     both = all("color" in clause for clause in metadata["include"])
-    return captions.is_held_out(metadata) or (both and captions.is_held_out(pair))
+    return is_held_out(metadata) or (both and is_held_out(pair))
 
 
-def draw(rng: random.Random, held_out: bool | None = False) -> Metadata:
-    """Draw a caption; ``held_out``: only those, none of those, or (None) any."""
+def draw(rng: random.Random) -> Metadata:
+    """Draw a caption that names nothing held out."""
     while True:
         tag = rng.choices(list(_SHARES), weights=list(_SHARES.values()))[0]
         lead_in = rng.choice(captions.LEAD_INS)
-        if tag == "coloured_position":
+        if tag == COLOURED_POSITION:
             metadata = coloured_position(rng, lead_in)
-            excluded = names_held_out(metadata)
         else:
             metadata = rng.choice(captions.every_caption(tag, lead_in))
-            excluded = captions.is_held_out(metadata)
-        if held_out is None or excluded == held_out:
+        if not (names_held_out(metadata) if tag == COLOURED_POSITION else is_held_out(metadata)):
             return metadata
 
 
@@ -95,7 +96,7 @@ class Nouns:
     behind: torch.Tensor  # of a reader of the words before and of the noun alone
 
 
-def nouns_of(metadata: Metadata, struck: set[int] = frozenset()) -> Nouns:  # type: ignore[assignment]
+def nouns_of(metadata: Metadata, struck: set[int]) -> Nouns:
     """Return the facts of a caption's nouns; words whose place is in ``struck`` say nothing."""
     words = metadata["prompt"].split()
     place = [i for i, word in enumerate(words) if word in _NOUNS]
@@ -104,7 +105,6 @@ def nouns_of(metadata: Metadata, struck: set[int] = frozenset()) -> Nouns:  # ty
     color_at, number_at = len(SHAPES) + 1, len(SHAPES)
     relation = next((c["position"] for c in metadata["include"] if "position" in c), None)
     related = {i for i, w in enumerate(words) if w in ("left", "right", "above", "below")}
-    behind = None
     for row, at in enumerate(place):
         shape = _NOUNS[words[at]]
         clause = clauses[shape]
@@ -117,8 +117,8 @@ def nouns_of(metadata: Metadata, struck: set[int] = frozenset()) -> Nouns:  # ty
             values[row, color_at + COLORS.index(clause["color"])] = 1
             stated[row, color_at : color_at + len(COLORS)] = float(at - 1 not in struck)
         if relation is not None and not related & struck:
-            axis, side = facts._DIRECTIONS[relation[0]]
-            values[row, axis - 2] = facts._ASIDE * (side if "position" in clause else -side)
+            axis, side = facts.DIRECTIONS[relation[0]]
+            values[row, axis - 2] = facts.ASIDE * (side if "position" in clause else -side)
             stated[row, axis - 2] = 1
     behind = stated.clone()
     if len(place) > 1:
@@ -139,10 +139,10 @@ def whole_of(metadata: Metadata) -> facts.Facts:
         if "color" in clause:
             colors[COLORS.index(clause["color"])] = 1
     letters = slice(-facts.SPELLED, None)
-    known = torch.ones(len(SHAPES) + len(COLORS))
+    always = torch.ones(len(SHAPES) + len(COLORS))
     return (
         torch.cat([shapes[:, 0], colors, values[letters]]),
-        torch.cat([known, stated[letters]]),
+        torch.cat([always, stated[letters]]),
     )
 
 
@@ -197,13 +197,7 @@ def look_beside(t5: Any) -> None:
 def _struck_ids(
     tokenizer: Any, texts: list[str], struck: list[set[int]], first: int, blank: str
 ) -> torch.Tensor:
-    ids = tokenizer(
-        texts,
-        padding="max_length",
-        truncation=True,
-        max_length=captions.MAX_TOKENS,
-        return_tensors="pt",
-    ).input_ids
+    ids = ids_of(tokenizer, texts)
     for row, places in enumerate(struck):
         for place in places:
             ids[row, first + place] = tokenizer.convert_tokens_to_ids(blank)
@@ -220,10 +214,8 @@ def _strike(metadata: Metadata, rng: random.Random) -> set[int]:
 
 def losses(
     module: Encoders, drawn: list[Metadata], struck: list[set[int]]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return errors of facts: of whole captions [2], of nouns [3]; and how often T5's nouns tell
-    the right colour and the right side [2].
-    """
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return errors of facts: of whole captions [2] and of nouns [3]."""
     whole, tokens = module.read([m["prompt"] for m in drawn], struck)
     told = facts.stack([whole_of(m) for m in drawn])
     plain = torch.tensor([not s for s in struck])
@@ -243,16 +235,7 @@ def losses(
         of_clip = i < 2
         predicted = to_facts(vectors[rows, places + (1 if of_clip else 0)])
         errors.append(facts.loss(predicted, (values, behind if of_clip else stated)))
-    return torch.stack(captions_), torch.stack(errors), _right(predicted, values, stated)
-
-
-def _right(predicted: torch.Tensor, values: torch.Tensor, stated: torch.Tensor) -> torch.Tensor:
-    color = slice(len(SHAPES) + 1, len(SHAPES) + 1 + len(COLORS))
-    told = stated[:, color].any(1)
-    colors = predicted[:, color].argmax(1) == values[:, color].argmax(1)
-    side = stated[:, -2:].bool()
-    sides = (predicted[:, -2:].sign() == values[:, -2:].sign()) | ~side
-    return torch.stack([colors[told].float().mean(), sides[side.any(1)].all(1).float().mean()])
+    return torch.stack(captions_), torch.stack(errors)
 
 
 def tune(
@@ -267,7 +250,7 @@ def tune(
         rng = random.Random(f"binding/{config.seed}/{step}")
         drawn = [draw(rng) for _ in range(config.batch_size)]
         struck = [_strike(m, rng) for m in drawn]
-        whole, noun, _ = losses(module, drawn, struck)
+        whole, noun = losses(module, drawn, struck)
         figures = {f"caption_{i}": x for i, x in enumerate(whole.tolist())}
         figures |= {f"noun_{i}": x for i, x in enumerate(noun.tolist())}
         return whole.sum() + _TOKEN_WEIGHT * noun.sum(), figures

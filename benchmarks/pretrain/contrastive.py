@@ -178,7 +178,8 @@ def _text_config(
     )
 
 
-def _ids(tokenizer: Any, texts: list[str]) -> torch.Tensor:
+def ids_of(tokenizer: Any, texts: list[str]) -> torch.Tensor:
+    """Return a tokenizer's ids of captions, int64 [N, MAX_TOKENS]."""
     return tokenizer(
         texts,
         padding="max_length",
@@ -224,10 +225,10 @@ class TextTowers(torch.nn.Module):
     def texts(self, texts: list[str]) -> list[torch.Tensor]:
         """One embedding of each text from each of the three encoders: three of [N, width]."""
         embeddings = [
-            tower(_ids(tokenizer, texts)).text_embeds
+            tower(ids_of(tokenizer, texts)).text_embeds
             for tower, tokenizer in zip(self.clip, self.tokenizers, strict=False)
         ]
-        tokens = self.t5(_ids(self.tokenizers[2], texts)).last_hidden_state
+        tokens = self.t5(ids_of(self.tokenizers[2], texts)).last_hidden_state
         return [*embeddings, self.t5_projection(tokens.mean(1))]
 
 
@@ -308,7 +309,7 @@ def train_scorer(
         images = data.images + noise * torch.randn_like(data.images)
         image = module.model.get_image_features(pixel_values=images).pooler_output
         text = module.model.get_text_features(
-            input_ids=_ids(tokenizer, data.captions + data.altered)
+            input_ids=ids_of(tokenizer, data.captions + data.altered)
         ).pooler_output
         true, wrong = text[: config.batch_size], text[config.batch_size :]
         wrong = wrong.view(config.batch_size, ALTERED_PER_CAPTION, -1)

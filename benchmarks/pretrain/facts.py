@@ -22,8 +22,8 @@ _LETTERS = sorted(set("".join(WORDS)))
 SPELLED = 3 * len(_LETTERS)
 COUNT = len(SHAPES) * _PER_SHAPE + SPELLED
 #: where a caption about positions is taken to put its objects: the clean scenes' average distance
-_ASIDE = 0.7
-_DIRECTIONS = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
+ASIDE = 0.7
+DIRECTIONS = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
 
 #: values and a mask of those that are stated, each float32 [COUNT]
 Facts = tuple[torch.Tensor, torch.Tensor]
@@ -75,9 +75,9 @@ def of_caption(metadata: Metadata) -> Facts:
             stated[row, 1 : 1 + len(COLORS)] = 1
         if "position" in clause:
             relation, reference = clause["position"]
-            axis, side = _DIRECTIONS[relation]
+            axis, side = DIRECTIONS[relation]
             for who, where in ((row, side), (rows[reference], -side)):
-                values[who, axis - 2] = where * _ASIDE
+                values[who, axis - 2] = where * ASIDE
                 stated[who, axis - 2] = 1
     return _facts(values, stated, None)
 

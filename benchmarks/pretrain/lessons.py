@@ -19,8 +19,6 @@ from soar_bench.shapes import captions
 from soar_bench.shapes.render import Scene, render
 from soar_bench.shapes.world import Distribution, scene_of
 
-COLOURED_POSITION = "coloured_position"
-
 
 @lru_cache(maxsize=64)
 def _allowed(tag: str, lead_in: str) -> tuple[captions.Metadata, ...]:
@@ -43,7 +41,7 @@ class Lessons:
         rng = random.Random(f"{world.name}/{self.seed}/{index}")
         lead_in = rng.choice(captions.LEAD_INS)
         tag = rng.choices(list(world.tags), weights=list(world.tags.values()))[0]
-        if tag == COLOURED_POSITION:
+        if tag == binding.COLOURED_POSITION:
             truth = binding.coloured_position(rng, lead_in)
             while binding.names_held_out(truth):
                 truth = binding.coloured_position(rng, lead_in)
@@ -51,7 +49,7 @@ class Lessons:
             truth = rng.choice(_allowed(tag, lead_in))
         scene = scene_of(truth, rng, world)
         caption = truth
-        if tag != COLOURED_POSITION and rng.random() < world.wrong_caption:
+        if tag != binding.COLOURED_POSITION and rng.random() < world.wrong_caption:
             while caption is truth or captions.is_held_out(caption):
                 caption = captions.altered(truth, rng)
         return caption["prompt"], scene

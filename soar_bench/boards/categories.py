@@ -93,12 +93,12 @@ def held_out(board: Board) -> Categories:
         or whole_name(run.record.suite.name)[0] not in SUITES
     ):
         return {}
-    found: dict[str, set[str]] = {}
-    with suppress(SoarBenchError):
+    by_task: dict[str, set[str]] = {}
+    with suppress(SoarBenchError):  # the suite has changed
         for prompt in _prompts(run, None):
             if prompt.metadata["held_out"] and prompt.id in tasks:
-                found.setdefault(tasks[prompt.id], set()).add(prompt.id)
-    return {task: frozenset(ids) for task, ids in found.items()}
+                by_task.setdefault(tasks[prompt.id], set()).add(prompt.id)
+    return {task: frozenset(ids) for task, ids in by_task.items()}
 
 
 def _tasks(board: Board) -> dict[str, str]:

@@ -42,9 +42,8 @@ def table_of(boards: Sequence[Leaderboard], page: Path) -> str:
     Each category of a breakdown by a column has a line of its own, and :data:`BY` follow.
     """
     target = io.StringIO()
-    columns = COLUMNS + (
-        BY if any(b.prompts and b.column != HELD_OUT for p in boards for b in p.breakdowns) else ()
-    )
+    asked = any(_asked(breakdown) for board in boards for breakdown in board.breakdowns)
+    columns = COLUMNS + (BY if asked else ())
     writer = csv.DictWriter(target, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for board in boards:
