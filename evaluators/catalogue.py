@@ -252,22 +252,29 @@ HPS_V3 = _of_hub(
 
 _UNIFIED_REWARD = (
     "https://raw.githubusercontent.com/CodeGoat24/UnifiedReward/"
-    "ff6f520247a2d36e2aff7b2ba53a935afd437f66/inference_qwen/image_generation/"
+    "ff6f520247a2d36e2aff7b2ba53a935afd437f66/inference_qwen/"
 )
-#: The authors' scripts, for what they ask the model; read as text.
+_HY_SOAR = (
+    "https://raw.githubusercontent.com/Tencent-Hunyuan/HY-SOAR/"
+    "59f0e02da8e59343e5bbfaeb6be6169341b8020a/soar/flow_grpo/"
+)
+#: Scripts of the authors and of the Flow-GRPO family, for what they ask the model; read as text.
 UNIFIED_REWARD_QUESTIONS = Weights(
     name="unified-reward-questions",
     files=tuple(
-        WeightFile(name, _UNIFIED_REWARD + name, sha256=sha256, size=size)
-        for name, sha256, size in (
-            ("qwen_point_score_image_generation.py",
+        WeightFile(name, f"{folder}{name}", sha256=sha256, size=size)
+        for folder, name, sha256, size in (
+            (f"{_UNIFIED_REWARD}image_generation/", "qwen_point_score_image_generation.py",
              "5c8c2efcb7f07283a3a4b3685043e2da0ee909c876829a9edbe4938a4881971c", 2_184),
-            ("qwen_point_score_ACS_image_generation.py",
-             "8abf36eecd7016170c282fcd7223142adb4bf40c7db0d83d0bc26a6f19594449", 3_125),
+            (f"{_UNIFIED_REWARD}UnifiedReward-2.0-inference/",
+             "point_score_ACS_image_generation.py",
+             "fa67c436c6742084b43581d17bf3c98fa53aad5816ccd5ec39717c27c2a1dfa3", 1_853),
+            (_HY_SOAR, "unifiedreward_scorer.py",
+             "de2c7db5e4ca3e0125895e67a7886c108ce720530fc038f98f5709724b3ae057", 3_256),
         )
     ),
-    licence="MIT",
-    source="CodeGoat24/UnifiedReward; arXiv 2503.05236",
+    licence="MIT (UnifiedReward); Apache-2.0 (HY-SOAR)",
+    source="CodeGoat24/UnifiedReward; Tencent-Hunyuan/HY-SOAR; arXiv 2503.05236",
 )  # fmt: skip
 
 ALL: tuple[Weights, ...] = (

@@ -65,6 +65,7 @@ BUILT_IN: dict[str, str] = {
     "geneval-vlm": "evaluators.geneval.vlm:GenEvalVlm",
     "geneval2": "evaluators.geneval2:GenEval2",
     "unified-reward-1.5": "evaluators.unified_reward:unified_reward_1_5",
+    "unified-reward-1.5-flow-grpo": "evaluators.unified_reward:unified_reward_1_5_flow_grpo",
     "unified-reward-2.0": "evaluators.unified_reward:unified_reward_2_0",
     "hpsv3": "evaluators.hpsv3:HpsV3",
     "vqascore": "evaluators.vqascore:VqaScore",

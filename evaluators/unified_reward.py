@@ -1,7 +1,7 @@
-"""UnifiedReward, which writes its scores: behind an endpoint, in two published forms.
+"""UnifiedReward, which writes its scores: behind an endpoint, in the published forms.
 
-Source: arXiv 2503.05236; CodeGoat24/UnifiedReward. What the model is asked is read as text from
-its authors' own scripts, which are fetched and never run.
+Source: arXiv 2503.05236; CodeGoat24/UnifiedReward; for the Flow-GRPO family's form, HY-SOAR. What
+the model is asked is read as text from their own scripts, which are fetched and never run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from evaluators import catalogue
 from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score
 from evaluators.vlm import canary
@@ -21,10 +24,9 @@ from evaluators.vlm.endpoint import Endpoint
 from evaluators.vlm.question import Question
 from evaluators.weights import Weights
 
-#: Tokens of an answer, as in the scripts.
-TOKENS = 512
 _SOURCE = "arXiv 2503.05236; CodeGoat24/UnifiedReward"
-_NUMBER = r"([1-5](?:\.\d+)?)"
+#: A whole number of digits: 10 is no 1.
+_NUMBER = r"([1-5](?:\.\d+)?)(?!\.?\d)"
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,23 @@ class Form:
     patterns: dict[str, str]
     #: values are divided by this
     most: float
+    #: of an answer, at most
+    tokens: int = 512
+    #: pictures are resized to a square of this side, in pixels; 0 leaves them as they are
+    side: int = 0
+    #: of the metrics: raised where the same picture could get another value
+    revision: str = "1"
 
 
 FORMS = {
     "1.5": Form("1.5", "qwen_point_score_image_generation.py",
-                {"unified_reward_1_5": rf"Final Score:\s*{_NUMBER}"}, 5.0),
-    "2.0": Form("2.0", "qwen_point_score_ACS_image_generation.py",
+                {"unified_reward_1_5": rf"Final Score:\s*{_NUMBER}"}, 5.0, revision="2"),
+    "1.5-flow-grpo": Form("1.5-flow-grpo", "unifiedreward_scorer.py",
+                          {"unified_reward_1_5_flow_grpo": rf"Final Score:\s*{_NUMBER}"}, 5.0,
+                          side=512),
+    "2.0": Form("2.0", "point_score_ACS_image_generation.py",
                 {f"unified_reward_2_0_{word.lower()}": rf"{word} Score \(1-5\):\s*{_NUMBER}"
-                 for word in ("Alignment", "Coherence", "Style")}, 1.0),
+                 for word in ("Alignment", "Coherence", "Style")}, 1.0, 4096, revision="2"),
 }  # fmt: skip
 
 
@@ -87,7 +98,7 @@ class UnifiedReward(Evaluator):
                 unit="score from 1 to 5" + ("; over 5" if form.most > 1 else ""),
                 range=(1 / form.most, 5 / form.most),
                 higher_is_better=True,
-                version="1",
+                version=form.revision,
                 source=_SOURCE,
                 description=f"What UnifiedReward {form.version}, behind an endpoint, writes as its "
                 f"{name.rpartition('_')[2] if form.most == 1 else 'final'} score.",
@@ -118,9 +129,18 @@ class UnifiedReward(Evaluator):
         canary.require_own_prompts(self.name, values)
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
-        questions = [Question(s.image, self._before + s.prompt + self._after) for s in samples]
-        answers = self._endpoint.write(questions, TOKENS) if questions else []
+        questions = [
+            Question(self._picture(s.image), self._before + s.prompt + self._after) for s in samples
+        ]
+        answers = self._endpoint.write(questions, self.form.tokens) if questions else []
         return [self._parsed(answer) for answer in answers]
+
+    def _picture(self, image: np.ndarray) -> np.ndarray:
+        """Return the picture as the form shows it: by Pillow's bicubic, if it has a size."""
+        if not self.form.side:
+            return image
+        square = (self.form.side, self.form.side)
+        return np.asarray(Image.fromarray(image).resize(square, Image.Resampling.BICUBIC))
 
     def _parsed(self, answer: str) -> dict[str, Score]:
         scores = {}
@@ -136,8 +156,13 @@ class UnifiedReward(Evaluator):
 
 
 def unified_reward_1_5() -> UnifiedReward:
-    """Final score over 5, as the Flow-GRPO family reports it (UnifiedReward-7b-v1.5)."""
+    """Final score over 5, by its authors' own question (UnifiedReward-7b-v1.5)."""
     return UnifiedReward(FORMS["1.5"])
+
+
+def unified_reward_1_5_flow_grpo() -> UnifiedReward:
+    """Final score over 5, as the Flow-GRPO family asks for it (UnifiedReward-7b-v1.5)."""
+    return UnifiedReward(FORMS["1.5-flow-grpo"])
 
 
 def unified_reward_2_0() -> UnifiedReward:

@@ -37,7 +37,7 @@ class Writer:
         red, _, blue = question.image[tuple(side // 2 for side in question.image.shape[:2])]
         right = ("red" in question.text and red > blue) or ("blue" in question.text and blue > red)
         score = 4.5 if right else 2
-        if self.form.version == "1.5":
+        if self.form.most > 1:
             return f"bird (object): 1\nFinal Score: {score}"
         words = ("Alignment", "Coherence", "Style")
         return "\n".join(f"{word} Score (1-5): {score}" for word in words)
