@@ -144,10 +144,9 @@ def work(options: argparse.Namespace) -> None:
     """Run one implementation in this process; print its figures as a line of JSON."""
     from soar_bench.core.memory import out_of_memory
 
-    prepared = prepare(options)
     memory = Memory(options.device)
     try:
-        figures = run(options, prepared, memory)
+        figures = run(options, prepare(options), memory)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise

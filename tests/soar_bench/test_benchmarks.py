@@ -12,11 +12,12 @@ import psutil
 import pytest
 import torch
 
-from benchmarks import gpu, objectives_world, train_step
+from benchmarks import gpu, gpu_parts, objectives_world, train_step
 from benchmarks.sd35m import sd35m
 from benchmarks.step_sides import SIDES, Work
 from soar_bench.checkpoints.in_memory import Loaded
 from soar_bench.pipelines import Pipeline
+from training import memory, space
 from training.encoders import caption_shapes
 
 
@@ -67,6 +68,28 @@ def test_a_side_that_does_not_fit_says_so_itself(monkeypatch, capsys):
     monkeypatch.setitem(SIDES, "straightforward", too_large)
     train_step.work(options(worker="straightforward"))
     assert json.loads(capsys.readouterr().out)["fits"] is False
+
+
+def test_a_side_whose_models_do_not_fit_says_so_itself(monkeypatch, capsys):
+    def too_large(options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(train_step, "prepare", too_large)
+    train_step.work(options(worker="ours"))
+    assert json.loads(capsys.readouterr().out)["fits"] is False
+
+
+def test_the_gpus_table_chooses_points_for_the_tokens_that_it_measures(monkeypatch):
+    """With fewer tokens it would choose a pass that does not fit: all points on an H200."""
+    asked = []
+
+    def measure(pipeline, config):
+        asked.append(caption_shapes(pipeline, config.max_sequence_length)[0][0])
+        return memory.Memory(space.Sizes(1, 1, 0), 0, 0, 1)
+
+    monkeypatch.setattr("soar_bench.trainer.memory.measure", measure)
+    gpu_parts._fitting_chunk("cpu", small=True)
+    assert asked == [gpu_parts._TOKENS]
 
 
 def test_the_other_sides_are_reported_beside_one_that_does_not_fit(monkeypatch, capsys, tmp_path):
