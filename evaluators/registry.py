@@ -78,7 +78,7 @@ BUILT_IN: dict[str, str] = {
 #: Begins the name of a model of the open_clip package, unless it is a ``module:Class``.
 _OPEN_CLIP = "openclip:"
 #: Class of each evaluator that is named with a folder of reference pictures.
-_REFERENCED = {
+REFERENCED = {
     "fidelity:": "evaluators.sets.reference:InceptionFidelity",
     "fidelity-dinov2:": "evaluators.sets.reference:DinoFidelity",
     "cmmd:": "evaluators.sets.reference:Cmmd",
@@ -134,7 +134,7 @@ def find(name: str) -> Entry:
     """Return the entry of an evaluator's name. EvaluatorError if there is none."""
     if name.startswith(_OPEN_CLIP) and not _TARGET.fullmatch(name):
         return Entry(name, "evaluators.openclip_package:OpenClipScore", _BUILT_IN)
-    for prefix, target in _REFERENCED.items():
+    for prefix, target in REFERENCED.items():
         if name.startswith(prefix):
             return Entry(name, target, _BUILT_IN)
     if ":" in name or name.endswith(".py"):
@@ -341,7 +341,7 @@ def _factory(entry: Entry) -> tuple[Any, str]:
             return _only_evaluator(module, file), digest
     with _reported(entry, f"has no {attribute}"):
         factory: Any = reduce(getattr, attribute.split("."), module)
-    if entry.origin == _BUILT_IN and entry.name.startswith((_OPEN_CLIP, *_REFERENCED)):
+    if entry.origin == _BUILT_IN and entry.name.startswith((_OPEN_CLIP, *REFERENCED)):
         factory = partial(factory, entry.name.partition(":")[2])
     return factory, digest
 

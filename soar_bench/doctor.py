@@ -83,6 +83,8 @@ def examine(
     device: str = "cpu", golden: bool = True, observe: Callable[[str], None] = lambda name: None
 ) -> Iterator[Finding]:
     """Yield the findings. ``observe`` is called with the name of what is examined next."""
+    from evaluators.golden.sets import write_reference
+
     observe("the machine")
     yield from _machine(device)
     observe("packages")
@@ -93,6 +95,11 @@ def examine(
     for name in registry.names():
         observe(printable(name))
         yield from _evaluator(name, device, golden)
+    for prefix in registry.REFERENCED:
+        observe(prefix)
+        with tempfile.TemporaryDirectory() as folder:
+            name = f"{prefix}{write_reference(Path(folder))}"
+            yield from _evaluator(name, device, golden, f"{prefix}FOLDER")
 
 
 def _machine(device: str) -> Iterator[Finding]:
@@ -199,9 +206,13 @@ def _weights(weights: Weights) -> Finding:
     return finding(State.ok, f"{size / 1e6:,.1f} MB, digest {digest[:12]}")
 
 
-def _evaluator(name: str, device: str, golden: bool) -> Iterator[Finding]:
-    """Yield whether an evaluator can run here, and whether it computes its recorded values."""
-    finding = partial(Finding, "evaluators", name)
+def _evaluator(name: str, device: str, golden: bool, label: str = "") -> Iterator[Finding]:
+    """Yield whether an evaluator can run here, and whether it computes its recorded values.
+
+    ``label`` is shown in place of a name with a folder.
+    """
+    label = label or name
+    finding = partial(Finding, "evaluators", label)
     try:
         evaluator = registry.create(name)
         try:
@@ -217,27 +228,26 @@ def _evaluator(name: str, device: str, golden: bool) -> Iterator[Finding]:
     if golden:
         from evaluators.golden.cases import TINY
 
-        if name in TINY:
-            yield Finding("golden", name, *_golden(name, device))
+        if (key := label.partition(":")[0]) in TINY:
+            yield Finding("golden", label, *_golden(key, device))
 
 
 def _golden(name: str, device: str) -> tuple[State, str]:
-    from evaluators.golden.cases import TINY, difference, expected, measure
+    from evaluators.golden.cases import difference, expected, measure, tiny_evaluator
 
     recorded = expected().get(name)
     if recorded is None:
         return State.absent, "no values are recorded"
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            evaluator = TINY[name](Path(folder))
+    try:
+        with tiny_evaluator(name) as evaluator:
             try:
                 evaluator.check()
             except EvaluatorError as error:  # a package that is not here is no fault
                 return State.absent, str(error)
             values = measure(evaluator, device)
-        except Exception as error:  # whatever a broken library does is a finding
-            reason = (str(error).splitlines() or [""])[0]
-            return State.broken, f"does not run: {type(error).__name__}: {reason}"
+    except Exception as error:  # whatever a broken library does is a finding
+        reason = (str(error).splitlines() or [""])[0]
+        return State.broken, f"does not run: {type(error).__name__}: {reason}"
     if wrong := difference(evaluator.metrics, values, recorded):
         return State.broken, f"{wrong}: this machine computes otherwise"
     return State.ok, "gives the recorded values"

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
-from pathlib import Path
 
-from evaluators.golden.cases import EXPECTED_FILE, TINY, expected, measure
+from evaluators.golden.cases import EXPECTED_FILE, TINY, expected, measure, tiny_evaluator
 from evaluators.types import EvaluatorError
 
 
 def main() -> None:
     recorded = expected() if EXPECTED_FILE.exists() else {}
     for name in TINY:
-        with tempfile.TemporaryDirectory() as folder:
-            evaluator = TINY[name](Path(folder))
+        with tiny_evaluator(name) as evaluator:
             try:
                 evaluator.check()
             except EvaluatorError as error:

@@ -7,11 +7,15 @@ compute as ours did. The parity tests show that the values are right.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -221,6 +225,10 @@ def _as_it_is(name: str, _folder: Path) -> Evaluator:
     return registry.create(name)
 
 
+#: Evaluators without weights, or with those of their packages.
+_AS_THEY_ARE = tuple(
+    name for name in registry.BUILT_IN if name.startswith(("ocr", "shapes-", "picture-", "near-"))
+)
 #: Function per evaluator that writes tiny weights into a folder and returns the evaluator over
 #: them, not loaded.
 TINY: Mapping[str, Callable[[Path], Evaluator]] = {
@@ -242,12 +250,18 @@ TINY: Mapping[str, Callable[[Path], Evaluator]] = {
     "diversity-clip": _diversity_clip,
     "diversity-dinov2": _diversity_dinov2,
     "diversity-lpips": _diversity_lpips,
-    **{
-        name: partial(_as_it_is, name)
-        for name in registry.BUILT_IN
-        if name.startswith(("ocr", "shapes-", "picture-", "near-"))
-    },
+    **tiny_sets.REFERENCED,
+    **{name: partial(_as_it_is, name) for name in _AS_THEY_ARE},
 }
+
+
+@contextmanager
+def tiny_evaluator(name: str) -> Iterator[Evaluator]:
+    """Make one of :data:`TINY` in a folder that is removed, with all that is remembered of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = {} if name in _AS_THEY_ARE else {"SOAR_BENCH_HOME": str(Path(folder, "home"))}
+        with patch.dict(os.environ, own):
+            yield TINY[name](Path(folder))
 
 
 def measure(evaluator: Evaluator, device: str = "cpu") -> Values:
@@ -255,8 +269,11 @@ def measure(evaluator: Evaluator, device: str = "cpu") -> Values:
     evaluator.load(device)
     pictures = samples(evaluator.name)
     if isinstance(evaluator, SetEvaluator):  # of one prompt and size, so that they are one set
-        pictures = [Sample(np.resize(s.image, (64, 64, 3)), "a picture") for s in pictures]
-    scores = evaluator.score(pictures)
+        images = [np.resize(sample.image, (64, 64, 3)) for sample in pictures]
+        if evaluator.together == "run":  # which needs more; every value depends on all
+            images += [255 - image[::-1] for image in images]
+        pictures = [Sample(image, "a picture") for image in images]
+    scores = evaluator.score(pictures)[: len(_SAMPLES)]
     return {m.name: [of_sample[m.name].value for of_sample in scores] for m in evaluator.metrics}
 
 

@@ -44,7 +44,8 @@ def listing(
 @app.add("show", "soar-bench evaluators show geneval\nsoar-bench evaluators show my_metric.py")
 def show(
     name: str = Argument(
-        help="A listed name, FILE.py, FILE.py:CLASS, MODULE:CLASS or openclip:MODEL/PRETRAINED."
+        help="A listed name, FILE.py, FILE.py:CLASS, MODULE:CLASS, openclip:MODEL/PRETRAINED, "
+        "fidelity:FOLDER, fidelity-dinov2:FOLDER or cmmd:FOLDER."
     ),
     as_json: bool = AS_JSON,
 ) -> None:

@@ -18,7 +18,7 @@ from evaluators.types import EvaluatorError, Sample, SetEvaluator
 
 #: Evaluators over tiny weights that need nothing but the core.
 CORE = tuple(name for name in cases.TINY if not name.startswith("ocr") and "package" not in name
-             and "mmdet" not in name)  # fmt: skip
+             and "mmdet" not in name and name != "fidelity")  # fmt: skip
 
 
 def test_the_fill_is_the_same_everywhere():
@@ -51,7 +51,17 @@ def test_an_evaluator_gives_the_recorded_values(name, measured):
 
 
 def test_every_evaluator_has_a_golden_check():
-    assert set(registry.BUILT_IN) == set(cases.TINY)
+    referenced = {prefix.rstrip(":") for prefix in registry.REFERENCED}
+    assert set(registry.BUILT_IN) | referenced == set(cases.TINY)
+
+
+def test_nothing_of_a_golden_check_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path / "home"))
+    with cases.tiny_evaluator("cmmd") as evaluator:
+        cases.measure(evaluator)
+        folder = evaluator.weights[0].folder
+        assert folder.is_dir()
+    assert not folder.exists() and not (tmp_path / "home").exists()
 
 
 def test_mmdets_recorded_values_are_those_of_its_preprocessing_in_transformers(tmp_path):

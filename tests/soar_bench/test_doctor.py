@@ -34,7 +34,10 @@ def test_it_names_the_machine_and_every_evaluator(home):
     assert str(home) in found["machine", "home"].text
     from evaluators import registry
 
-    assert {name for section, name in found if section == "evaluators"} == set(registry.names())
+    with_folder = {f"{prefix}FOLDER" for prefix in registry.REFERENCED}
+    named = {name for section, name in found if section == "evaluators"}
+    assert named == set(registry.names()) | with_folder
+    assert found["evaluators", "cmmd:FOLDER"].text == "soar-bench fetch clip-vit-l-14-336"
 
 
 def test_absent_weights_are_no_fault_and_it_says_what_to_fetch(home):
@@ -152,7 +155,8 @@ def golden(name):
 
 def test_the_golden_check_passes_here(home, only):
     only("clipscore")
-    assert golden("clipscore").state is State.ok
+    for name in ("clipscore", "cmmd:FOLDER", "fidelity-dinov2:FOLDER"):
+        assert golden(name).state is State.ok
 
 
 def test_a_machine_that_computes_otherwise_is_found(home, only, monkeypatch):
