@@ -148,11 +148,30 @@ class Rollouts:
                 noise = self._noise(number, [(first + p, m) for p, m in members])
                 tensors = maker.sample(self._batch(numbers), noise, number)
                 images = decode_images(self.vae, tensors["z0"])
-                for name, values in self.rewards(images, texts, metadata).items():
+                for name, values in self._rewards(images, texts, metadata).items():
                     for (p, m), value in zip(members, values, strict=True):
                         raw[name][p, m] = value
                 made.append({"prompt": numbers, **tensors})
         self._judge(made, raw, first, own)
+
+    def _rewards(
+        self, images: np.ndarray, texts: Sequence[str], metadata: Sequence[Mapping[str, Any]]
+    ) -> dict[str, np.ndarray]:
+        """Return each reward's values, NaN where one is no finite number."""
+        rewards = self.rewards(images, texts, metadata)
+        values = {name: np.asarray(given, np.float64) for name, given in rewards.items()}
+        for name in self.rewards.names:
+            shape = values[name].shape if name in values else None
+            if shape != (len(images),):
+                given = f"an array of shape {shape}" if shape is not None else "nothing"
+                raise TrainingError(
+                    f"the reward {name} must give a number for each of {len(images)} images, but "
+                    f"gave {given}"
+                )
+        return {
+            name: np.where(np.isfinite(values[name]), values[name], np.nan)
+            for name in self.rewards.names
+        }
 
     def _noise(self, number: int, members: Sequence[tuple[int, int]]) -> Noise:
         generators = [
@@ -180,6 +199,12 @@ class Rollouts:
                 )
         config, settings = self.config, self.settings
         total = combine(everywhere, config.rewards, config.reward_scaling)
+        if np.isnan(total).all():
+            raise TrainingError(
+                f"none of the {total.size} images of a rollout was scored by all of "
+                f"{', '.join(everywhere)}, so that none has a sum of rewards to learn from: train "
+                "on prompts that each of them can judge, or leave one out"
+            )
         values, used = advantages(total, settings.deviation, settings.advantage_clip)
         places = self._order()
         for start, part in zip(range(0, len(places), config.batch_size), made, strict=True):

@@ -132,6 +132,22 @@ class OnPolicy(Section):
     deviation: Literal["batch", "group"] = "batch"
     """Which rewards' standard deviation divides advantages: all of the rollout, or the group's."""
 
+    def check_groups(self, section: str, images: int) -> None:
+        """Raise ValueError unless each of a process's steps, of so many images, has a share of
+        whole groups.
+        """
+        if self.group % self.updates:
+            raise ValueError(
+                f"{section}.group is {self.group}, of which {self.updates} steps cannot take equal "
+                f"shares: make it a multiple of {section}.updates"
+            )
+        if images * self.updates % self.group:
+            raise ValueError(
+                f"{section}.group is {self.group}, but a process makes {images} * {self.updates} "
+                "images a rollout (batch_size * accumulate * updates), which is no whole number of "
+                "groups: make it a multiple"
+            )
+
 
 class FlowGrpo(OnPolicy):
     """Flow-GRPO (arXiv 2505.05470). Defaults are its SD3.5-Medium recipe for GenEval."""
@@ -156,8 +172,9 @@ class FlowGrpo(OnPolicy):
     kl_weight: NotNegative = 0.04
     """Weight of the divergence from the reference (beta): GenEval and OCR 0.04, PickScore 0.01."""
     kl: Literal["code", "paper"] = "code"
-    """Divergence of a step: the paper divides by the step's variance, g^2 (sigma - sigma'); the
-    released code, to whose size the published weights belong, by g^2."""
+    """Divergence of a step: the paper divides by twice the step's variance, g^2 (sigma - sigma');
+    the released code, to whose size the published weights belong, by 2 g^2. For cps, whose variance
+    is g^2, `code` is the squared distance alone, as in Flow-CPS's own code."""
 
     @property
     def noisy_steps(self) -> int:
@@ -178,6 +195,13 @@ class FlowGrpo(OnPolicy):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        unread = "trained_share" if self.window else "window_range"
+        if getattr(self, unread) != type(self).model_fields[unread].default:
+            hint = "leave it out" if self.window else "set flow_grpo.window to 1 or more"
+            raise ValueError(
+                f"flow_grpo.{unread} has no effect {'with' if self.window else 'without'} a "
+                f"window: {hint}"
+            )
         if self.step == "cps" and self.noise_scale > 1:
             raise ValueError("flow_grpo.noise_scale is a share of a right angle for cps: at most 1")
         if self.window > self.window_steps:
@@ -217,13 +241,12 @@ class Nft(OnPolicy):
     def _fits_together(self) -> Self:
         if not self.trained_levels:
             raise ValueError("nft.trained_share leaves no level to train on: make it larger")
-        if self.updates == 1 and not (self.decay_rate and self.decay_max):
-            raise ValueError(
-                "with nft.updates 1 and no decay the old policy equals the current one at every "
-                "step, so positive and negative velocities never differ: set nft.decay_rate and "
-                "nft.decay_max, or more updates"
-            )
         return self
+
+    def lags_within(self, steps: int) -> bool:
+        """Whether the old policy is another than the current one at any of so many steps."""
+        flat = 0 < self.decay_flat >= steps - 1
+        return self.updates > 1 or bool(self.decay_rate and self.decay_max and not flat)
 
 
 class DOpsd(Section):
@@ -233,5 +256,5 @@ class DOpsd(Section):
     """Steps of the student's rollout."""
     student_words: int = Field(default=4, ge=0)
     """Words of the caption that the student sees; the teacher sees all of it. 0: none of them."""
-    teacher_decay: BelowOne = 0.9999
-    """Decay of the teacher, a moving average of the student."""
+    teacher_decay: Share = 0.9999
+    """Decay of the teacher, a moving average of the student. 1: the teacher stays as it began."""

@@ -352,19 +352,13 @@ class Config(Section):
         for name in self.reward_scaling:
             if name not in self.rewards:
                 raise ValueError(f"reward_scaling.{name}: no reward has that name")
-        section = SECTION_OF[self.method]
-        settings, per_process = self.rollouts, self.batch_size * self.accumulate
-        if settings.group % settings.updates:
+        if self.method == "nft" and not self.nft.lags_within(self.steps):
             raise ValueError(
-                f"{section}.group is {settings.group}, of which {settings.updates} steps cannot "
-                f"take equal shares: make it a multiple of {section}.updates"
+                "with nft.updates 1 and this decay the old policy is the current one at each of "
+                f"{self.steps} steps, so positive and negative velocities never differ: set "
+                "nft.decay_rate, nft.decay_max and a smaller nft.decay_flat, or more updates"
             )
-        if per_process * settings.updates % settings.group:
-            raise ValueError(
-                f"{section}.group is {settings.group}, but a process makes {per_process} * "
-                f"{settings.updates} images a rollout (batch_size * accumulate * updates), which "
-                "is no whole number of groups: make it a multiple"
-            )
+        self.rollouts.check_groups(SECTION_OF[self.method], self.batch_size * self.accumulate)
         if self.lora.dropout:
             raise ValueError(
                 f"{self.method} repeats passes of its rollout, which dropout makes others: set "

@@ -155,7 +155,7 @@ def select(
     top: int | None = Option(
         None, min=1, help="Keep this number of records, the best.  [default: none]"
     ),
-    evaluator: str = Option("", help="Evaluator of the metric.  [default: that of its name]"),
+    evaluator: str = Option("", help="Evaluator of the metric.  [default: the one that has it]"),
     cache: Path = CACHE,
     batch_size: int = _AT_ONCE,
     device: str = DEVICE,
@@ -170,13 +170,18 @@ def select(
     Scores that `data score` has made are taken; others are made first.
     """
     from soar_bench.output.data import select_lines
-    from soar_bench.trainer.scored_data import check_output, chosen, write_selection
+    from soar_bench.trainer.scored_data import (
+        check_output,
+        chosen,
+        evaluator_of,
+        write_selection,
+    )
     from training.types import Images
 
     rules = {"at_least": at_least, "top_share": top_share, "top": top}
     check_output(output, rules)
     images = Images(folder=image_folder, image=image, caption=caption, split=split)
-    evaluators = [evaluator or metric.replace("_", "-")]
+    evaluators = [evaluator or evaluator_of(metric)]
     scored = _scored(data, images, evaluators, cache, device, batch_size)
     kept = chosen(scored, metric, at_least, top_share, top)
     rule = {name: value for name, value in rules.items() if value is not None}

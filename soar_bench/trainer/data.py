@@ -91,6 +91,25 @@ def open_prompts(name: str, images: Images = DEFAULT_IMAGES, cache: Path | None 
     return _distinct(captions, [{}] * len(captions))
 
 
+def agreeing_contexts(prompts: Prompts, words: int, data: str) -> str:
+    """Return a note on prompts of which d-opsd's student sees every word; "" if there are none.
+
+    SoarBenchError if it sees every word of all of them: the teacher then knows nothing more.
+    """
+    agreeing = sum(len(text.split()) <= words for text in prompts.texts)
+    if agreeing == len(prompts):
+        raise SoarBenchError(
+            f"no prompt of {data} has more than {words} words, so that d-opsd's student sees all "
+            "that its teacher does and learns nothing: make d_opsd.student_words smaller"
+        )
+    if not agreeing:
+        return ""
+    return (
+        f"nothing is learnt from {agreeing:,} of {len(prompts):,} prompts, which have no more than "
+        f"{words} words: d_opsd.student_words shows the student all of them"
+    )
+
+
 def is_embedded(name: str) -> bool:
     """Return whether data of that name is the embedded world's."""
     return name.partition(":")[0] in DISTRIBUTIONS

@@ -11,7 +11,7 @@ import numpy as np
 
 from evaluators import registry
 from evaluators.scorer import Scorer, to_samples
-from evaluators.types import Evaluator, Metric
+from evaluators.types import Evaluator, Metric, SetEvaluator
 from soar_bench.core.devices import AUTO
 from soar_bench.core.errors import SoarBenchError, unknown_name
 from training.data.prompts import Prompts
@@ -35,6 +35,15 @@ class EvaluatorRewards:
     def __init__(self, names: Iterable[str], device: str = AUTO) -> None:
         self._device = device
         self._chosen = {name: _choose(name) for name in names}
+        first: dict[tuple[str, str, str], str] = {}
+        for name, (evaluator, metric) in self._chosen.items():
+            kind = type(evaluator).__module__, evaluator.name, metric.name
+            other = first.setdefault(kind, name)
+            if other != name:
+                raise SoarBenchError(
+                    f"rewards: {other} and {name} are the same metric, which would count twice: "
+                    "leave one out"
+                )
         for evaluator, _ in self._chosen.values():
             evaluator.check()
         self._reasons: dict[str, str] = {}
@@ -117,6 +126,11 @@ def _choose(name: str) -> tuple[Evaluator, Metric]:
     if not head or ".py" in chosen:  # no metric, or a file's path
         head, chosen = name, ""
     evaluator = registry.resolve(head)
+    if isinstance(evaluator, SetEvaluator):
+        raise SoarBenchError(
+            f"rewards: {evaluator.name} judges images together, not each alone, so it is no "
+            "reward: leave it out, or let it watch in an evaluation"
+        )
     metrics = {metric.name: metric for metric in evaluator.metrics}
     if not chosen:
         main = evaluator.name.replace("-", "_")

@@ -11,7 +11,7 @@ from soar_bench.checkpoints.forms import find
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.torchvision import mend_torchvision
 from soar_bench.pipelines import Pipeline
-from soar_bench.trainer.data import cut_captions, open_data, open_prompts
+from soar_bench.trainer.data import agreeing_contexts, cut_captions, open_data, open_prompts
 from soar_bench.trainer.guidance import check_guidance
 from soar_bench.trainer.pipeline import BasePipeline
 from soar_bench.trainer.plan import TrainPlan
@@ -135,13 +135,15 @@ def rewards_of(config: Config) -> Rewards | None:
 
 def _source(config: Config, rewards: Rewards | None) -> tuple[Source, str]:
     """Return the data that the settings name: captioned images, or prompts; and a note on prompts
-    that are left out, "" if there are none.
+    that are left out or teach nothing, "" if there are none.
     """
     if config.method not in ON_PROMPTS:
         return open_data(config.data, config.images, config.cache), ""
     from soar_bench.trainer.rewards import EvaluatorRewards, judgeable
 
     prompts = open_prompts(config.data, config.images, config.cache)
+    if config.method == "d-opsd":
+        return prompts, agreeing_contexts(prompts, config.d_opsd.student_words, config.data)
     if isinstance(rewards, EvaluatorRewards):
         return judgeable(prompts, rewards, config.data)
     return prompts, ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from evaluators import registry
 from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError, unknown_name
@@ -85,6 +87,11 @@ def score_data(
     """
     judges = resolve_judges(evaluators)
     for judge in judges:
+        if judge.together == "prompt":
+            raise SoarBenchError(
+                f"{judge.given} judges the images of a prompt together, and a record has one "
+                "picture: leave it out"
+            )
         if judge.problem:
             raise SoarBenchError(judge.problem)
     source = open_data(name, images)
@@ -107,6 +114,22 @@ def score_data(
 
 def _version(judge: Judge, metric: Any) -> dict[str, Any]:
     return {"evaluator": judge.given, "version": metric.version, **judge.identity}
+
+
+def evaluator_of(metric: str) -> str:
+    """Return the evaluator of a metric: that of its name, or the first one that has it."""
+    own = metric.replace("_", "-")
+    names = registry.names()
+    if own in names:
+        return own
+    metrics: dict[str, str] = {}
+    for name in names:
+        with suppress(SoarBenchError):  # of a plug-in that is broken
+            for each in registry.create(name).metrics:
+                metrics.setdefault(each.name, name)
+    if metric not in metrics:
+        raise unknown_name("metric", metric, list(metrics))
+    return metrics[metric]
 
 
 def check_output(folder: Path, rule: Mapping[str, float | None]) -> None:
@@ -142,6 +165,8 @@ def chosen(
         )
     ranked = np.argsort(values if lower else -values, kind="stable")  # NaN last
     ranked = ranked[: int((~np.isnan(values)).sum())]
+    if not len(ranked):
+        raise SoarBenchError(f"{metric} scored none of the {len(values)} records, so none is kept")
     if at_least is not None:
         ranked = ranked[values[ranked] >= at_least]
     else:
@@ -150,12 +175,16 @@ def chosen(
             raise SoarBenchError(
                 f"--top {count} is more than the {len(ranked)} records that {metric} scored"
             )
+        if not count:
+            raise SoarBenchError(
+                f"none of the {len(ranked)} records that {metric} scored is kept: make --top-share "
+                "larger"
+            )
         ranked = ranked[:count]
     if not len(ranked):
-        scores = values[~np.isnan(values)]
-        best = (scores.min() if lower else scores.max()) if len(scores) else float("nan")
         raise SoarBenchError(
-            f"no record is kept: the best {metric} is {best:.4g} of {len(values)} records"
+            f"no record is kept: the best {metric} is {np.nanmax(values):.4g} of {len(values)} "
+            "records"
         )
     return np.sort(ranked)
 

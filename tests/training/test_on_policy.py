@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.trainer.data import open_prompts
 from soar_bench.trainer.run import check
 from training.state import states
 from training.types import Stopped, TrainingError
@@ -181,7 +182,9 @@ def test_without_a_difference_of_contexts_the_student_is_its_own_teacher(
 ):
     changes = {"d_opsd": {"steps": 3, "student_words": 99}, "steps": 1}
     config = tiny_config(**settings("d-opsd", **changes))
-    tiny_train(config)
+    with pytest.raises(SoarBenchError, match="student sees all that its teacher does"):
+        tiny_train(config)
+    tiny_train(config, source=open_prompts("shapes-clean:8"))
     (line,) = metrics(config.output)
     assert line["loss"] == 0
     other = tiny_config(**settings("d-opsd", steps=1, output=config.output.with_name("other")))
@@ -198,6 +201,7 @@ def test_without_a_difference_of_contexts_the_student_is_its_own_teacher(
         ({"nft": {"group": 5, "updates": 2}}, "make it a multiple of nft.updates"),
         ({"nft": {"group": 6, "updates": 2}}, "is no whole number of groups"),
         ({"nft": {"group": 4, "decay_rate": 0}}, "velocities never differ"),
+        ({"nft": {"group": 4, "decay_flat": 4}}, "at each of 5 steps, so .* never differ"),
         ({"lora": {"rank": 2, "dropout": 0.1}}, r"set lora\.dropout to 0"),
         ({"caption_dropout": 0.1}, "drops no captions"),
         ({"flow_grpo": {"guidance": 1.0}}, "flow_grpo is read by flow-grpo alone"),
@@ -215,6 +219,8 @@ def test_settings_that_cannot_be_are_refused_in_one_sentence(changes, sentence, 
         ({"window": 4, "steps": 6}, "only 3 steps with noise lie in the first"),
         ({"step": "cps", "noise_scale": 1.5}, "at most 1"),
         ({"trained_share": 0.05}, "leaves no step to train on"),
+        ({"window": 1, "trained_share": 0.5}, "trained_share has no effect with a window"),
+        ({"window_range": 0.8}, "window_range has no effect without a window"),
     ],
 )
 def test_rollouts_that_cannot_be_are_refused(changes, sentence, tiny_config):

@@ -104,20 +104,22 @@ class NftObjective(OnRollouts):
     def run(self, batch: Samples) -> Iterator[Pass]:
         s, t = self.settings, batch.tensors
         z0, weight = t["z0"], t["used"].float()
-        levels = t["levels"].unbind(dim=1)
-        states = [interpolate(z0, e, x) for e, x in zip(t["noise"].unbind(1), levels, strict=True)]
+        levels, noise = t["levels"].unbind(dim=1), t["noise"].unbind(dim=1)
+        states = [interpolate(z0, e, x) for e, x in zip(noise, levels, strict=True)]
         others = []
         for name in (OLD, REFERENCE):
             with self.copies.as_weights(name), torch.no_grad():
                 seen = zip(states, levels, strict=True)
                 others.append([self._velocity(batch.batch, z, sigma) for z, sigma in seen])
         r = optimality(t["advantage"], s.advantage_clip)
-        for z, sigma, v_old, v_reference in zip(states, levels, *others, strict=True):
+        for z, e, sigma, v_old, v_reference in zip(states, noise, levels, *others, strict=True):
             v = self._velocity(batch.batch, z, sigma)
             part = nft_loss(v, v_old, v_reference, z, sigma, z0, r, s.beta, s.advantage_clip)
             loss = part.policy + s.kl_weight * part.drift
             names = ("policy", "drift", "contrast")
             sums = {name: (weight * getattr(part, name)).sum() for name in names}
+            base = (v.detach() - (e - z0)).square().mean(dim=(1, 2, 3))
+            sums["base"] = (weight * base).sum()
             yield Pass((weight * loss).sum(), sums)
 
     @staticmethod
@@ -129,6 +131,9 @@ class NftObjective(OnRollouts):
         means = {name: value / max(counts[0], 1) for name, value in sums.items()}
         return {
             "loss": means["policy"] + self.settings.kl_weight * means["drift"],
+            # Flow matching's on the samples, by which divergence is known: the policy's own loss
+            # goes with 1 / beta.
+            "loss_base": means["base"],
             "loss_policy": means["policy"],
             "drift": means["drift"],
             "contrast": means["contrast"],

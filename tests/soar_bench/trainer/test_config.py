@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evaluators.registry import resolve
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.trainer.config import Config, load_config
 
@@ -49,6 +50,41 @@ def test_sft_and_soar_recipes_differ_by_the_objective_alone():
         assert both[0].method == "sft"
         assert both[1].method == "soar"
         assert both[0] == both[1].model_copy(update={"method": "sft"})
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts", "group", "updates"),
+    [("flow_grpo", 48, 24, 2), ("flow_grpo_fast", 64, 18, 2), ("nft", 48, 24, 1)],
+)
+def test_the_sd35_recipes_of_rewards_are_the_released_configs(name, prompts, group, updates):
+    """``geneval_sd3`` and ``pickscore_sd3_fast_nocfg`` of flow_grpo, DiffusionNFT's pickscore."""
+    config = load_config(ROOT / "configs" / f"sd35m_{name}.yaml", {})
+    rollouts = config.rollouts
+    assert (rollouts.group, rollouts.updates, rollouts.steps) == (group, updates, 10)
+    images = config.batch_size * config.accumulate * 8 * updates  # of 8 processes
+    assert images == prompts * group
+    assert (rollouts.deviation, rollouts.advantage_clip) == ("batch", 5.0)
+    assert (config.optimizer.lr, config.optimizer.weight_decay) == (3e-4, 1e-4)
+    assert (config.lora.rank, config.lora.alpha, config.optimizer.clip_norm) == (32, 64, 1.0)
+    assert (config.resolution, config.max_sequence_length, config.ema_decay) == (512, 128, 0.9)
+    assert all(resolve(reward.partition("/")[0]) for reward in config.rewards)
+    if name == "flow_grpo":
+        grpo = config.flow_grpo
+        assert (grpo.guidance, grpo.step, grpo.noise_scale, grpo.window) == (4.5, "sde", 0.7, 0)
+        assert (grpo.trained_steps, grpo.clip, grpo.kl_weight, grpo.kl) == (9, 1e-4, 0.04, "code")
+        assert list(config.rewards) == ["geneval-flow-grpo/geneval_flow_grpo_soft"]
+        return
+    assert list(config.rewards) == ["pickscore"]
+    assert config.reward_scaling == {"pickscore": "pickscore/26"}
+    assert rollouts.guidance == 1
+    if name == "flow_grpo_fast":
+        grpo = config.flow_grpo
+        assert (grpo.step, grpo.noise_scale, grpo.window, grpo.window_steps) == ("cps", 0.8, 3, 5)
+        assert (grpo.clip, grpo.kl_weight) == (1e-5, 0)
+    else:
+        nft = config.nft
+        assert (nft.beta, nft.kl_weight, nft.trained_levels) == (1.0, 1e-4, 9)
+        assert (nft.decay_flat, nft.decay_rate, nft.decay_max) == (0, 0.001, 0.5)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda f: f.stem)

@@ -9,8 +9,9 @@ import pytest
 
 from evaluators import load
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.trainer.data import open_prompts
+from soar_bench.trainer.data import agreeing_contexts, open_prompts
 from soar_bench.trainer.rewards import EvaluatorRewards, judgeable
+from training.data.prompts import Prompts
 
 PLUGIN = """
 from evaluators.types import Evaluator, Metric, Score
@@ -60,6 +61,24 @@ def test_of_several_metrics_one_is_named_and_less_is_turned_round(tmp_path):
     np.testing.assert_array_equal(values[f"{file}/error"], [-0.25, np.nan])
     np.testing.assert_array_equal(values[f"{file}/size"], [8, 8])
     assert rewards.reason(f"{file}/error") == "no error is given"
+
+
+def test_what_is_no_reward_and_what_is_one_twice():
+    with pytest.raises(SoarBenchError, match="judges images together, not each alone"):
+        EvaluatorRewards(["near-duplicates"])
+    with pytest.raises(SoarBenchError, match="shapes-geneval/shapes_geneval are the same metric"):
+        EvaluatorRewards(["shapes-geneval", "shapes-clipscore", "shapes-geneval/shapes_geneval"])
+    both = ["picture-statistics/contrast", "picture-statistics/sharpness"]
+    assert EvaluatorRewards(both).names == both
+
+
+def test_a_student_that_sees_what_its_teacher_sees_is_told_of():
+    prompts = Prompts(["a cat", "a cat on a mat", "a dog"], [{}] * 3)
+    assert agreeing_contexts(prompts, 1, "mine") == ""
+    note = agreeing_contexts(prompts, 2, "mine")
+    assert note.startswith("nothing is learnt from 2 of 3 prompts")
+    with pytest.raises(SoarBenchError, match="no prompt of mine has more than 5 words"):
+        agreeing_contexts(prompts, 5, "mine")
 
 
 def test_prompts_that_a_reward_cannot_judge_are_left_out(tmp_path):

@@ -11,7 +11,13 @@ import pytest
 from PIL import Image
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.trainer.scored_data import Scored, check_output, chosen, score_data
+from soar_bench.trainer.scored_data import (
+    Scored,
+    check_output,
+    chosen,
+    evaluator_of,
+    score_data,
+)
 from training.types import Images
 
 PLUGIN = """
@@ -45,6 +51,10 @@ def test_the_rules_by_hand():
         chosen(s, "m", at_least=0.95)
     with pytest.raises(SoarBenchError, match="more than the 4 records"):
         chosen(s, "m", top=5)
+    with pytest.raises(SoarBenchError, match=r"none of the 4 .*make --top-share larger"):
+        chosen(s, "m", top_share=0.1)
+    with pytest.raises(SoarBenchError, match="m scored none of the 2 records"):
+        chosen(scored([np.nan, np.nan]), "m", at_least=0.0)
     with pytest.raises(SoarBenchError, match="metric"):
         chosen(s, "other", top=1)
     for rule in ({}, {"top": 1, "at_least": 0.5}, {"at_least": np.nan}, {"top_share": np.nan}):
@@ -58,6 +68,19 @@ def test_the_best_of_a_metric_of_errors_are_the_lowest():
     assert chosen(s, "m", top_share=0.34).tolist() == [0]
     with pytest.raises(SoarBenchError, match="--at-least would keep the worst"):
         chosen(s, "m", at_least=0.5)
+
+
+def test_a_metric_is_known_without_its_evaluators_name():
+    assert evaluator_of("shapes_clipscore") == "shapes-clipscore"
+    assert evaluator_of("geneval_soft") == "geneval"
+    assert evaluator_of("sharpness") == "picture-statistics"
+    with pytest.raises(SoarBenchError, match="did you mean sharpness"):
+        evaluator_of("sharpnes")
+
+
+def test_what_judges_the_images_of_a_prompt_together_has_no_say(tmp_path):
+    with pytest.raises(SoarBenchError, match="a record has one picture"):
+        score_data("shapes-clean:2", Images(), ["near-duplicates"], tmp_path, "cpu")
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_scored():

@@ -9,11 +9,32 @@ import pytest
 import torch
 
 from training.advantages import EPSILON, advantages, combine
+from training.copies import Copies
 from training.objectives.flow import interpolate, ode_step
-from training.objectives.flow_grpo import clipped_loss, divergence, plan_of, step_of
+from training.objectives.flow_grpo import (
+    GrpoObjective,
+    clipped_loss,
+    divergence,
+    plan_of,
+    step_of,
+)
+from training.objectives.on_rollouts import REFERENCE
+from training.rollouts import Samples
 from training.sections import FlowGrpo
 
 SHAPE = (2, 4, 4)
+
+
+class Slope(torch.nn.Module):
+    """A model and a batch of it: the velocity is ``slope z``."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.tensor(slope, dtype=torch.float64))
+
+    def velocity(self, z, sigma, rows, conditional):
+        assert conditional
+        return self.slope * z
 
 
 def noise(count: int, seed: int = 0) -> torch.Tensor:
@@ -153,3 +174,113 @@ def test_several_rewards_are_one_sum_and_unscored_in_one_is_unscored_in_all():
     np.testing.assert_allclose(total, [[1.5, np.nan]])
     scaled = combine({"a": np.array([[1.0, 3.0]])}, {"a": 2.0}, {"a": "standard"})
     np.testing.assert_allclose(scaled, [[-2, 2]], rtol=1e-3)
+
+
+#: SD3.5's levels in ten steps, rounded; the released code asks its scheduler for them.
+LEVELS = (1.0, 0.9600, 0.9133, 0.8577, 0.7905, 0.7075, 0.6025, 0.4656, 0.2801, 0.0089, 0.0)
+
+
+def released_step(kind, x, v, i, scale, following):
+    """The released code's step number i of one element: log-probability, mean and its std_dev_t.
+
+    ``sde_step_with_logprob`` of yifan123/flow_grpo, told in plain numbers.
+    """
+    s, s_next = LEVELS[i], LEVELS[i + 1]
+    dt = s_next - s
+    if kind == "cps":
+        std = s_next * math.sin(scale * math.pi / 2)
+        mean = (x - s * v) * (1 - s_next) + (x + v * (1 - s)) * math.sqrt(s_next**2 - std**2)
+        return -((following - mean) ** 2), mean, std
+    std = math.sqrt(s / (1 - (LEVELS[1] if s == 1 else s))) * scale
+    mean = x * (1 + std**2 / (2 * s) * dt) + v * (1 + std**2 * (1 - s) / (2 * s)) * dt
+    spread = std * math.sqrt(-dt)
+    log_prob = (
+        -((following - mean) ** 2) / (2 * spread**2)
+        - math.log(spread)
+        - math.log(math.sqrt(2 * math.pi))
+    )
+    return log_prob, mean, std
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("sde", 0.7), ("cps", 0.8)])
+def test_each_step_of_the_released_table_is_the_released_codes(kind, scale):
+    x, v, following = (noise(1, seed).double() for seed in range(3))
+    for i in range(9):  # the last of cps has no noise
+        sigma, sigma_next = torch.tensor(LEVELS[i : i + 2], dtype=torch.float64).split(1)
+        step = step_of(kind, x, v, sigma, sigma_next, scale, LEVELS[1])
+        triples = zip(x.flatten().tolist(), v.flatten().tolist(), following.flatten().tolist(),
+                      strict=True)  # fmt: skip
+        elements = [released_step(kind, a, b, i, scale, c) for a, b, c in triples]
+        log_prob, means, stds = (np.array(column) for column in zip(*elements, strict=True))
+        assert step.log_prob(following).item() == pytest.approx(log_prob.mean(), rel=1e-9)
+        np.testing.assert_allclose(step.mean.flatten().numpy(), means, rtol=1e-9, atol=1e-12)
+        assert step.noise.item() == pytest.approx(stds[0], rel=1e-12)
+
+
+def test_the_divergences_of_cps():
+    """Its variance is g^2: the paper's form is flow_grpo's code too; Flow-CPS's has no divisor."""
+    step, other = a_step("cps", 0.8)[-1], a_step("cps", 0.8, seed=2)[-1]
+    squares = (step.mean - other.mean).square().mean(dim=(1, 2, 3))
+    g = torch.tensor([0.9, 0.8, 0.4, 0.1]) * math.sin(0.4 * math.pi)
+    torch.testing.assert_close(divergence(step, other, "paper"), squares / (2 * g**2))
+    torch.testing.assert_close(divergence(step, other, "code"), squares)
+
+
+@pytest.mark.parametrize("deviation", ["batch", "group"])
+def test_advantages_are_the_released_codes(deviation):
+    """``PerPromptStatTracker.update``, prompt by prompt, and the clamp of the training script."""
+    rewards = np.random.default_rng(0).normal(size=(5, 4)) ** 3
+    values, used = advantages(rewards, deviation, 1.5)
+    for row, group in enumerate(rewards):
+        std = np.std(rewards if deviation == "batch" else group) + 1e-4
+        expected = [min(max((r - np.mean(group)) / std, -1.5), 1.5) for r in group]
+        np.testing.assert_allclose(values[row], expected, rtol=1e-12)
+    assert used.all()
+    assert np.abs(values).max() == 1.5
+
+
+def test_the_objectives_loss_is_the_released_scripts():
+    """Mean over samples that count and trained steps of the clipped ratio's loss + beta KL."""
+    settings = FlowGrpo(steps=3, trained_share=0.7, guidance=1.0, clip=0.05, kl_weight=0.3, group=2)
+    levels, scale = (*LEVELS[::4][:3], 0.0), settings.noise_scale
+    model = Slope(0.8)
+    copies = Copies(model, [model.slope])
+    copies.keep(REFERENCE)
+    model.slope.data.fill_(0.9)
+    objective = GrpoObjective(None, copies, levels, 0, settings)
+    states = torch.stack([noise(3, seed).double() for seed in range(3)], dim=1)
+    old = torch.randn(3, 2, generator=torch.Generator().manual_seed(9)).double() / 50
+    count = math.prod(SHAPE)
+    total, logs = 0.0, []
+    for n in (0, 1):
+        s, s_next = levels[n : n + 2]
+        dt, g = s_next - s, scale * math.sqrt(s / (1 - min(s, levels[1])))
+        drift = 1 + g**2 * (1 - s) / (2 * s)
+        z, following = states[:, n], states[:, n + 1]
+        means = [z * (1 + g**2 / (2 * s) * dt) + w * z * drift * dt for w in (0.9, 0.8)]
+        spread = g * math.sqrt(-dt)
+        squares = (following - means[0]).square().sum(dim=(1, 2, 3)) / count
+        log_prob = -squares / (2 * spread**2) - math.log(spread) - math.log(2 * math.pi) / 2
+        kl = (means[0] - means[1]).square().sum(dim=(1, 2, 3)) / count / (2 * g**2)
+        logs.append(log_prob)
+        for row, advantage in ((0, 1.5), (2, -0.5)):  # the sample between does not count
+            ratio = math.exp(old[row, n])
+            clipped = min(max(ratio, 0.95), 1.05)
+            loss = max(-advantage * ratio, -advantage * clipped)
+            total += (loss + 0.3 * kl[row].item()) / 4
+    samples = Samples(
+        model,
+        {
+            "states": states,
+            "log_probs": torch.stack(logs, dim=1) - old,
+            "trained": torch.tensor([[0, 1]]).expand(3, -1),
+            "advantage": torch.tensor([1.5, 7.0, -0.5]).double(),
+            "used": torch.tensor([True, False, True]),
+        },
+    )
+    counts = objective.counts([samples])
+    assert counts == [4.0]
+    passes = list(objective.run(samples))
+    assert len(passes) == objective.passes(samples) == 2
+    loss = sum(each.loss for each in passes) / objective.divisor(counts)
+    assert loss.item() == pytest.approx(total, rel=1e-6)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from training.objectives.nft import nft_loss, old_decay, optimality
+from training.copies import Copies
+from training.objectives.nft import NftObjective, nft_loss, old_decay, optimality
+from training.objectives.on_rollouts import OLD, REFERENCE
+from training.rollouts import Samples
+from training.sections import Nft
 
 SHAPE = (2, 4, 4)
 
@@ -95,3 +101,53 @@ def test_the_old_policys_schedules():
     assert published == [0.0, 0.001, pytest.approx(0.3), 0.5]
     late = [old_decay(step, 75, 0.0075, 0.999) for step in (74, 75, 76, 1000)]
     assert late == [0.0, 0.0, 0.0075, 0.999]
+
+
+def test_the_objectives_loss_is_the_released_scripts():
+    """``train_nft_sd3.py`` of NVlabs/DiffusionNFT at one model, told element by element."""
+    slopes = {"v": 0.9, OLD: 0.7, REFERENCE: 0.5}
+    model = torch.nn.Module()
+    model.slope = torch.nn.Parameter(torch.tensor(slopes[OLD], dtype=torch.float64))
+    copies = Copies(model, [model.slope])
+    copies.keep(OLD)
+    model.slope.data.fill_(slopes[REFERENCE])
+    copies.keep(REFERENCE)
+    model.slope.data.fill_(slopes["v"])
+    batch = SimpleNamespace(velocity=lambda z, sigma, rows, conditional: model.slope * z)
+    settings = Nft(group=2, beta=0.1, kl_weight=0.02, steps=3)
+    z0, noises = noise(3), torch.stack([noise(3, 1), noise(3, 2)], dim=1)
+    levels = torch.tensor([[0.9, 0.4]], dtype=torch.float64).expand(3, -1)
+    advantage = torch.tensor([-0.8, 9.0, 3.0], dtype=torch.float64)
+    used = torch.tensor([True, False, True])
+
+    total = base = 0.0
+    for row in (0, 2):  # the sample between does not count
+        for n in (0, 1):
+            x0, t = z0[row].flatten().tolist(), levels[row, n].item()
+            e = noises[row, n].flatten().tolist()
+            xt = [(1 - t) * a + t * b for a, b in zip(x0, e, strict=True)]
+            v, old, ref = ([slope * x for x in xt] for slope in slopes.values())
+            losses = []
+            for mix in (0.1, -0.1):  # v+ = b v + (1 - b) v_old, v- = (1 + b) v_old - b v
+                branch = [mix * a + (1 - mix) * b for a, b in zip(v, old, strict=True)]
+                errors = [x - t * u - a for x, u, a in zip(xt, branch, x0, strict=True)]
+                weight = max(sum(map(abs, errors)) / len(x0), 1e-5)
+                losses.append(sum(error**2 for error in errors) / len(x0) / weight)
+            r = min(max(advantage[row].item(), -5), 5) / 5 / 2 + 0.5
+            policy = 5 * (r * losses[0] / 0.1 + (1 - r) * losses[1] / 0.1)
+            drift = sum((a - b) ** 2 for a, b in zip(v, ref, strict=True)) / len(x0)
+            total += (policy + 0.02 * drift) / 4
+            errors = [u - (b - a) for u, a, b in zip(v, x0, e, strict=True)]
+            base += sum(error**2 for error in errors) / len(x0) / 4
+
+    tensors = {"z0": z0, "levels": levels, "noise": noises, "advantage": advantage, "used": used}
+    objective = NftObjective(SimpleNamespace(figures={}), copies, (1.0, 0.0), 0, settings)
+    samples = Samples(batch, tensors)
+    counts = objective.counts([samples])
+    passes = list(objective.run(samples))
+    loss = sum(each.loss for each in passes) / objective.divisor(counts)
+    assert loss.item() == pytest.approx(total, rel=1e-6)
+    sums = {name: sum(each.sums[name].item() for each in passes) for name in passes[0].sums}
+    figures = objective.figures(sums, counts)
+    assert figures["loss"] == pytest.approx(total, rel=1e-6)
+    assert figures["loss_base"] == pytest.approx(base, rel=1e-6)
