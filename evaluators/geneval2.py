@@ -7,7 +7,7 @@ Source: arXiv 2512.16853; facebookresearch/GenEval2. The suite's record of a pro
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from soar_bench.core.text import short_json
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 SKILLS = ("object", "attribute", "count", "position", "verb")
 _ASKED = " Answer in one word."
+#: The released script's VQAScore asks this of the whole prompt.
+_WHOLE = 'Does this image show "{}"? Answer the question with Yes or No.'
 _SOURCE = "arXiv 2512.16853; facebookresearch/GenEval2"
 _UNIT = "points; 100 is every answer certain"
 #: A probability is a sum over six spellings, of which a first token may be counted each time.
@@ -71,25 +73,30 @@ class GenEval2(VlmEvaluator):
             _metric(f"geneval2_{s}", _MOST, f"Arithmetic mean {_OF}, of the skill {s}; {_TWINS}.")
             for s in SKILLS
         ),
-    )
+        _metric("geneval2_vqascore", _MOST, "Probability of yes, times 100, to whether the image "
+                f"shows the whole prompt: the released script's VQAScore; {_TWINS}."),
+    )  # fmt: skip
 
     def can_judge(self, prompt: str, metadata: Mapping[str, Any]) -> bool:
         return bool(_questions(metadata))
 
     def score(self, samples: Sequence[Sample]) -> list[dict[str, Score]]:
         asked = [_questions(sample.metadata) for sample in samples]
-        flat = [
-            Question(sample.image, question + _ASKED)
-            for sample, pairs in zip(samples, asked, strict=True)
-            for question, _, _ in pairs
-        ]
+        flat = []
+        for sample, pairs in zip(samples, asked, strict=True):
+            if pairs:
+                flat += [Question(sample.image, question + _ASKED) for question, _, _ in pairs]
+                flat.append(Question(sample.image, _WHOLE.format(sample.prompt)))
         rows = iter(self._judge.first_token(flat))
-        return [self._score([(*pair, next(rows)) for pair in pairs]) for pairs in asked]
+        return [self._scores([(*pair, next(rows)) for pair in pairs], rows) for pairs in asked]
 
-    def _score(self, answered: Sequence[tuple[str, str, str, np.ndarray]]) -> dict[str, Score]:
+    def _scores(
+        self, answered: Sequence[tuple[str, str, str, np.ndarray]], rows: Iterator[np.ndarray]
+    ) -> dict[str, Score]:
         if not answered:
             reason = "the prompt has no questions of GenEval 2 (vqa_list in its metadata)"
             return {metric.name: Score(None, reason) for metric in self.metrics}
+        whole = float(next(rows)[self.first_ids(YES)].sum(dtype=np.float64))
         official, once, details = [], [], []
         for question, answer, skill, row in answered:
             ids = self.first_ids(spellings(answer))
@@ -102,6 +109,7 @@ class GenEval2(VlmEvaluator):
             "geneval2_am": Score(100 * arithmetic(official)),
             "geneval2_gm_deduplicated": Score(100 * geometric(once)),
             "geneval2_am_deduplicated": Score(100 * arithmetic(once)),
+            "geneval2_vqascore": Score(100 * whole),
         }
         for skill in SKILLS:
             own = [p for p, (_, _, of, _) in zip(official, answered, strict=True) if of == skill]

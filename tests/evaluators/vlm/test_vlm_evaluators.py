@@ -82,6 +82,27 @@ def test_a_first_token_that_spellings_share_counts_twice_in_the_official_sum_alo
     assert values["geneval2_am_deduplicated"] == pytest.approx(60)
 
 
+def test_geneval2s_vqascore_asks_the_released_question_and_sums_every_yes():
+    """Of "Yes", "yes", " yes" and " Yes": 0.7 + 0.1; twins count twice, as in the script."""
+    values, _, judge = scored(GenEval2, two_birds, RECORD)
+    assert judge.asked[-1] == (
+        'Does this image show "two red birds"? Answer the question with Yes or No.'
+    )
+    assert values["geneval2_vqascore"] == pytest.approx(80)
+    values, _, _ = scored(GenEval2, two_birds, RECORD, twins={" Yes": " yes"})
+    assert values["geneval2_vqascore"] == pytest.approx(90)
+
+
+def test_each_sample_gets_the_answers_to_its_own_questions():
+    """One without questions between two with them, of other numbers of questions."""
+    evaluator = GenEval2()
+    evaluator._judge = FakeJudge(two_birds)
+    one = {"vqa_list": [["Are the birds red?", "Yes"]], "skills": ["attribute"]}
+    samples = [Sample(PICTURE, "a", m) for m in (RECORD, {}, one, RECORD)]
+    values = [scores["geneval2_am"].value for scores in evaluator.score(samples)]
+    assert values == [pytest.approx(60), None, pytest.approx(80), pytest.approx(60)]
+
+
 def test_spellings_of_an_answer():
     assert spellings("two") == ("two", "Two", " two", " Two", "2", " 2")
     assert spellings("Yes") == ("Yes", "yes", " yes", " Yes")
