@@ -380,7 +380,7 @@ def tests(device: str, small: bool) -> None:
 
 def evaluators(device: str, small: bool) -> None:
     """Images per second of each evaluator at official sizes with random weights."""
-    from benchmarks.evaluator_speed import SCALES, Bench, values
+    from benchmarks.evaluator_weights import SCALES, Bench, values
 
     figures = Figures()
     count = 4 if small else 32

@@ -34,7 +34,6 @@ LONGEST = (
     "test_optimizers.py",
     "test_sampler.py",
     "test_data.py",
-    "test_checkpoints.py",
 )
 
 

@@ -1,72 +1,19 @@
-"""An evaluator called on images: its own scores, whatever holds the pixels; nothing disturbed."""
+"""An evaluator called on images: its own scores, whatever holds the pixels."""
 
 from __future__ import annotations
 
 import random
-import struct
-import subprocess
-import sys
-import zlib
 
 import numpy as np
 import pytest
 import torch
+from colours import Colours, Red, noise
 from PIL import Image
 
 import evaluators
 from evaluators import Evaluator, EvaluatorError, Metric, Sample, Score, registry
 from evaluators.golden import cases
 from soar_bench.core.errors import SoarBenchError
-
-RED = Metric("red", "share", (0.0, 1.0), True, "1", "here", "mean of the red values / 255")
-BLUE = Metric("blue", "share", (0.0, 1.0), True, "1", "here", "mean of the blue values / 255")
-
-
-class Colours(Evaluator):
-    """Two metrics; blue is unscored where the prompt says so. Notes how it was called."""
-
-    name = "colours"
-    metrics = (RED, BLUE)
-    dtypes = ("float32", "float16")
-
-    def __init__(self):
-        self.batches, self.loaded, self.modes = [], None, []
-
-    def load(self, device="cpu", dtype="float32"):
-        self.loaded = (device, dtype)
-        self.disturb()
-
-    def score(self, samples):
-        self.batches.append(len(samples))
-        self.samples = samples
-        self.disturb()
-        return [
-            {
-                "red": Score(float(s.image[..., 0].mean() / 255)),
-                "blue": Score(None, "not asked for")
-                if "no blue" in s.prompt
-                else Score(float(s.image[..., 2].mean() / 255)),
-            }
-            for s in samples
-        ]
-
-    def disturb(self):
-        """What a model does while it is made: draws numbers, and makes tensors of default kind."""
-        torch.rand(3), np.random.rand(3), random.random()
-        made = torch.ones(2) @ torch.ones(2)
-        self.modes.append((torch.is_grad_enabled(), made.dtype, made.device.type))
-
-
-class Red(Colours):
-    name = "red"
-    metrics = (RED,)
-
-    def score(self, samples):
-        return [{"red": scores["red"]} for scores in super().score(samples)]
-
-
-def noise(count=5, height=8, width=12):
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -290,76 +237,6 @@ def test_missing_weights_are_said_before_anything_is_loaded(monkeypatch, tmp_pat
         evaluators.load(Red(), device="nonsense")
 
 
-UNIT = torch.rand(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.mark.parametrize(
-    ("images", "reason"),
-    [
-        (UNIT * 2 - 1, r"must lie in \[0, 1\] and hold no NaN.*clamp\(0, 1\)"),
-        (UNIT * 255, r"must lie in \[0, 1\]"),
-        (UNIT.numpy() - 0.1, r"must lie in \[0, 1\]"),
-        (UNIT.where(UNIT.max() != UNIT, torch.nan), "hold no NaN, but runs from nan"),
-        (UNIT.permute(0, 2, 3, 1), r"\[2, 4, 6, 3\]: move the channels from the end"),
-        (noise(2).astype(np.float32) / 255, r"\[B, 3, H, W\].*move the channels"),
-        (noise(2), r"\[B, 3, H, W\].*move the channels"),
-        (UNIT[0], r"tensor \[B, 3, H, W\], not torch.float32 \[3, 4, 6\]"),
-        (UNIT[:, :1], r"not torch.float32 \[2, 1, 4, 6\]"),
-        ((UNIT * 255).long(), "must be uint8, or float in"),
-        (list(UNIT), r"image 0 must be .* not torch.float32 \[3, 4, 6\]; give tensors"),
-        (noise(1)[0] / 255, r"the image must be a PIL image or a uint8 array.*not float64"),
-        ([noise(1)[0], noise(1)[0, ..., 0]], r"image 1 must be .* not uint8 \[8, 12\]"),
-        ("picture.png", "not str"),
-        (None, "not NoneType"),
-    ],
-)
-def test_what_is_no_image_is_refused_and_never_guessed(images, reason):
-    scorer = evaluators.load(Red(), device="cpu")
-    with pytest.raises(EvaluatorError, match=reason):
-        scorer(images, "a photo")
-    assert scorer.evaluator.batches == []
-
-
-def test_pil_images_follow_the_rules_of_image_files(tmp_path):
-    scorer = evaluators.load(Red(), device="cpu")
-    grey = Image.new("L", (4, 4), 51)
-    palette = Image.new("RGB", (4, 4), (51, 0, 0)).convert("P", palette=Image.Palette.ADAPTIVE)
-    opaque = Image.new("RGBA", (4, 4), (51, 0, 0, 255))
-    values = scorer([grey, palette, opaque], "a photo")
-    np.testing.assert_allclose(values, 0.2)
-    wide = tmp_path / "wide.png"
-
-    # A PNG of one RGB pixel of 16 bits, by hand: Pillow writes none.
-    def chunk(kind, data):
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
-    pixels = chunk(b"IDAT", zlib.compress(b"\0" + b"\1" * 6))
-    wide.write_bytes(b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b""))
-    for image, reason in (
-        (Image.new("RGBA", (4, 4), (51, 0, 0, 128)), "image 0 has transparent pixels"),
-        (Image.new("CMYK", (4, 4)), "image 0 has the colours CMYK: convert it to RGB"),
-        (Image.new("I;16", (4, 4)), "image 0 has more than 8 bits a channel"),
-        (Image.open(wide), "image 0 has more than 8 bits a channel"),
-    ):
-        with pytest.raises(SoarBenchError, match=reason):
-            scorer([image], "a photo")
-
-
-def test_counts_and_kinds_of_prompts_are_checked():
-    scorer = evaluators.load(Red(), device="cpu")
-    with pytest.raises(EvaluatorError, match="there are 3 images and 2 prompts: give one for each"):
-        scorer(list(noise(3)), ["a", "b"])
-    with pytest.raises(EvaluatorError, match="prompts must each be a str, not 7"):
-        scorer(list(noise(2)), ["a", 7])
-    with pytest.raises(EvaluatorError, match="there are 2 images and 1 metadata"):
-        scorer(list(noise(2)), "a", [{}])
-    with pytest.raises(EvaluatorError, match="metadata must each be a Mapping, not 'x'"):
-        scorer(list(noise(2)), "a", ["x", "y"])
-
-
 def test_want_of_memory_is_raised_with_the_batch_size():
     class Large(Red):
         def score(self, samples):
@@ -401,15 +278,3 @@ def test_the_contract_is_checked_of_an_object_and_leaves_it_alone():
                 return [{"red": Score(2.0)} for _ in samples]
 
         evaluators.check_evaluator(Wide(), processes=False)
-
-
-def test_importing_the_package_imports_nothing_heavy():
-    code = (
-        "import sys, evaluators; from evaluators import *; names = evaluators.list();"
-        "heavy = {'torch', 'pandas', 'transformers'} & set(sys.modules);"
-        "assert not heavy, heavy; assert 'pickscore' in names; print(load, Scorer, check_evaluator)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = evaluators.nonsense

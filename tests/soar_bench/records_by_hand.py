@@ -24,48 +24,68 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def record(**checkpoint):
-    """A record without values; keywords change what it says of the checkpoint."""
+def declared(**changes):
+    """A metric as ``run.json`` declares it."""
+    return {
+        "unit": "share", "range": [None, None], "higher_is_better": True, "version": "1",
+        "source": "", "aggregate": "mean", **changes,
+    }  # fmt: skip
+
+
+def contents(label, metrics, *, story=None, suite=None, protocol=None, **checkpoint):
+    """A record without values: one image of each of three prompts, and one evaluator of these
+    metrics. Dicts and keywords change what it says of suite, protocol and checkpoint.
+    """
     return {
         "checkpoint": {
-            "label": "base", "name": "base", "digest": "weights", "form": "pipeline",
-            "base": None, "revision": "", "story": {}, **checkpoint,
+            "label": label, "name": label, "digest": label, "revision": "",
+            "form": "transformer" if story else "pipeline", "story": story or {},
+            "base": {"name": "base", **story["base"]} if story else None, **checkpoint,
         },
         "suite": {
-            "name": SUITE.name, "digest": SUITE.digest(), "seed": SUITE.seed,
-            "prompts": len(SUITE.prompts), "images_per_prompt": 1, "source": "",
+            "name": "hand", "digest": "s", "seed": 1, "prompts": 3, "images_per_prompt": 1,
+            "source": "", **(suite or {}),
         },
-        "protocol": {"name": "shapes", "settings": dict(SETTINGS)},
+        "protocol": {"name": "p", "settings": {"steps": 20}, **(protocol or {})},
         "evaluators": {
-            "judge": {
-                "given": "judge.py", "version": "1.2", "identity": {"weights": "w"},
-                "metrics": {
-                    "quality": {
-                        "unit": "share", "range": [0.0, math.inf], "higher_is_better": True,
-                        "version": "1", "source": "", "aggregate": "mean",
-                    }
-                },
-            }
+            "judge": {"given": "judge", "version": "1", "identity": {}, "metrics": metrics}
         },
         "metrics": {},
-        "made": {
-            "started": "2026-11-20T10:00:00+00:00", "finished": "2026-11-20T11:00:00+00:00",
-            "device": "cpu", "processes": 1, "batch_size": 8, "versions": {"torch": "0.0.1"},
-        },
+        "made": {},
     }  # fmt: skip
 
 
-def row(identity, index, text, task, noise, image, value, reason=""):
+def score_row(identity, index, value, text=None, **changes):
+    """A line of ``scores.parquet``."""
     return {
-        "prompt_id": identity, "index": index, "task": task, "prompt": text, "noise": noise,
-        "image": image, "metric": "quality", "value": value, "unscored": reason, "details": "{}",
+        "prompt_id": identity, "index": index, "task": "", "prompt": text or identity,
+        "noise": "0", "image": "0", "metric": "quality", "value": value, "unscored": "",
+        "details": "{}", **changes,
     }  # fmt: skip
+
+
+def record(**checkpoint):
+    """A record of the embedded suite of signs, without values."""
+    made = contents(
+        checkpoint.pop("label", "base"), {"quality": declared(range=[0.0, math.inf])},
+        suite={"name": SUITE.name, "digest": SUITE.digest(), "seed": SUITE.seed,
+               "prompts": len(SUITE.prompts)},
+        protocol={"name": "shapes", "settings": dict(SETTINGS)},
+        **{"name": "base", "digest": "weights", **checkpoint},
+    )  # fmt: skip
+    made["evaluators"]["judge"] |= {"given": "judge.py", "version": "1.2"}
+    made["evaluators"]["judge"]["identity"] = {"weights": "w"}
+    made["made"] = {
+        "started": "2026-11-20T10:00:00+00:00", "finished": "2026-11-20T11:00:00+00:00",
+        "device": "cpu", "processes": 1, "batch_size": 8, "versions": {"torch": "0.0.1"},
+    }  # fmt: skip
+    return made
 
 
 def few_scores(*values):
     """Scores of samples that are in no suite."""
     return pd.DataFrame(
-        [row(f"p{i}", 0, f"prompt {i}", "", "0", "0", v) for i, v in enumerate(values)]
+        [score_row(f"p{i}", 0, value, f"prompt {i}") for i, value in enumerate(values)]
     )
 
 
@@ -90,9 +110,9 @@ def whole_run(results: Path, cache: Path, unscored: int = 0, **checkpoint) -> Ru
         noise = hashlib.sha256(text.encode()).hexdigest()[:32]
         scored = number < len(samples) - unscored
         rows.append(
-            row(sample.prompt.id, sample.index, sample.prompt.text, sample.prompt.task, noise,
-                digest_image(image), number / 100 if scored else None,
-                "" if scored else "too dark")
+            score_row(sample.prompt.id, sample.index, number / 100 if scored else None,
+                sample.prompt.text, task=sample.prompt.task, noise=noise,
+                image=digest_image(image), unscored="" if scored else "too dark")
         )  # fmt: skip
     values = [r["value"] for r in rows if r["value"] is not None]
     # One image a prompt: the clustered error is the plain one.

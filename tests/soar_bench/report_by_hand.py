@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from records_by_hand import write_run
+from records_by_hand import contents, declared, score_row, write_run
 
 from soar_bench.cache.images import ImageStore
 from soar_bench.core.images import digest_image
@@ -34,22 +34,15 @@ def settings(**changes):
     }  # fmt: skip
 
 
-def _metric(higher=True, aggregate="mean", high=1.0, unit="share"):
-    return {
-        "unit": unit, "range": [0.0, high], "higher_is_better": higher, "version": "1",
-        "source": "", "aggregate": aggregate,
-    }  # fmt: skip
-
-
 METRICS = ("right", "distance", "read")
 
 
 def evaluators(wanted=METRICS):
     """right: 0 or 1, by task; distance: lower is better; read: of quoted text only."""
     metrics = {
-        "right": _metric(aggregate="task_mean"),
-        "distance": _metric(higher=False, high=math.inf, unit="<cm>"),
-        "read": _metric(),
+        "right": declared(range=[0.0, 1.0], aggregate="task_mean"),
+        "distance": declared(range=[0.0, math.inf], higher_is_better=False, unit="<cm>"),
+        "read": declared(range=[0.0, 1.0]),
     }
     return {
         name: {"given": name, "version": "1", "identity": {"weights": "w"}, "metrics": {name: said}}
@@ -133,33 +126,26 @@ def hand_run(
             for metric in metrics:
                 score, reason = value(number, p, index, metric)
                 rows.append(
-                    {
-                        "prompt_id": identity, "index": index, "task": task, "prompt": text,
-                        "noise": "0", "image": digest_image(image), "metric": metric,
-                        "value": score, "unscored": reason,
-                        "details": json.dumps(details_of(number, p, index, metric)),
-                    }
+                    score_row(
+                        identity, index, score, text, task=task, image=digest_image(image),
+                        metric=metric, unscored=reason,
+                        details=json.dumps(details_of(number, p, index, metric)),
+                    )
                 )  # fmt: skip
-    record = {
-        "checkpoint": {
-            "label": label, "name": label, "digest": digest, "revision": "",
-            "form": "transformer" if training else "pipeline",
-            "base": {"name": "base", "digest": "base"} if training else None,
-            "story": training or {},
-        },
-        "suite": {
-            "name": suite, "digest": "s", "seed": SEED, "prompts": len(prompts),
-            "images_per_prompt": images, "source": "",
-        },
-        "protocol": {
+    said = contents(
+        label, {}, story=training, digest=digest,
+        base={"name": "base", "digest": "base"} if training else None,
+        suite={"name": suite, "seed": SEED, "prompts": len(prompts), "images_per_prompt": images},
+        protocol={
             "name": "+".join(["hand", *(f"{k}={v}" for k, v in changes.items())]),
             "settings": protocol,
         },
+    ) | {
         "evaluators": evaluators(metrics),
         "metrics": {metric: _summary(rows, metric) for metric in metrics},
         "made": {"versions": {"torch": "0.0.1"}, "device": "cpu"},
     }  # fmt: skip
-    return write_run(results, record, pd.DataFrame(rows))
+    return write_run(results, said, pd.DataFrame(rows))
 
 
 def _summary(rows: list[dict], metric: str) -> dict:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from records_by_hand import write_run
+from records_by_hand import contents, declared, score_row, write_run
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
@@ -38,40 +38,22 @@ def write_suite(file, prompts=PROMPTS):
 
 def write_record(results, suite, label, values, aggregate="mean", steps=20):
     """``values``: [prompts, images]."""
-    metric = {
-        "unit": "share", "range": [0.0, 1.0], "higher_is_better": True, "version": "1",
-        "source": "", "aggregate": aggregate,
-    }  # fmt: skip
-    contents = {
-        "checkpoint": {
-            "label": label, "name": label, "digest": f"{label}{steps}", "revision": "",
-            "form": "pipeline", "story": {}, "base": None,
-        },
-        "suite": {
-            "name": suite.name, "digest": suite.digest(), "seed": suite.seed,
-            "prompts": len(suite.prompts), "images_per_prompt": IMAGES, "source": suite.source,
-        },
-        "protocol": {"name": f"steps={steps}", "settings": {"steps": steps}},
-        "evaluators": {
-            "judge": {
-                "given": "judge", "version": "1", "identity": {},
-                "metrics": {"quality": metric, "worth": {**metric, "higher_is_better": False}},
-            }
-        },
-        "metrics": {},
-        "made": {},
-    }  # fmt: skip
+    metric = declared(range=[0.0, 1.0], aggregate=aggregate)
+    said = contents(
+        label, {"quality": metric, "worth": {**metric, "higher_is_better": False}},
+        digest=f"{label}{steps}",
+        suite={"name": suite.name, "digest": suite.digest(), "seed": suite.seed,
+               "prompts": len(suite.prompts), "images_per_prompt": IMAGES,
+               "source": suite.source},
+        protocol={"name": f"steps={steps}", "settings": {"steps": steps}},
+    )  # fmt: skip
     rows = [
-        {
-            "prompt_id": prompt.id, "index": j, "task": prompt.task, "prompt": prompt.text,
-            "noise": "0", "image": "0", "metric": name, "value": sign * values[i][j],
-            "unscored": "", "details": "{}",
-        }
+        score_row(prompt.id, j, sign * values[i][j], prompt.text, task=prompt.task, metric=name)
         for name, sign in (("quality", 1), ("worth", -1))
         for i, prompt in enumerate(suite.prompts)
         for j in range(IMAGES)
-    ]  # fmt: skip
-    return write_run(results, contents, pd.DataFrame(rows))
+    ]
+    return write_run(results, said, pd.DataFrame(rows))
 
 
 @pytest.fixture(scope="module")

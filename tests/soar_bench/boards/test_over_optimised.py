@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_compare import place, story  # noqa: F401
+from compared import story
 
 from soar_bench.boards.comparing import compare
 from soar_bench.records import read_runs
@@ -21,14 +21,14 @@ def notes_of(write, reward, held, rewards=("judge/reward",), name="tuned"):
     return compare(read_runs(write.results)).notes
 
 
-def test_reward_up_and_a_held_out_metric_down_is_likely_over_optimised(place):  # noqa: F811
+def test_reward_up_and_a_held_out_metric_down_is_likely_over_optimised(place):
     (note,) = [n for n in notes_of(place, 0.2, -0.1) if "reward" in n.lower()]
     assert note.startswith("Reward up, held down: likely over-optimised. ")
     assert "tuned was trained on reward (+0.207 [+0.198, +0.215]) over base" in note
     assert "fell in held (-0.093 [-0.102, -0.085])" in note
 
 
-def test_where_nothing_fell_what_watched_is_named(place):  # noqa: F811
+def test_where_nothing_fell_what_watched_is_named(place):
     (note,) = [n for n in notes_of(place, 0.2, 0.1) if "trained on" in n]
     assert "what watched it did not fall significantly (held)" in note
     assert "over-optimised" not in note
@@ -37,11 +37,11 @@ def test_where_nothing_fell_what_watched_is_named(place):  # noqa: F811
 @pytest.mark.parametrize(
     ("reward", "rewards"), [(0.0, ["judge/reward"]), (-0.2, ["judge/reward"]), (0.2, [])]
 )
-def test_without_a_reward_that_rose_nothing_is_said(reward, rewards, place):  # noqa: F811
+def test_without_a_reward_that_rose_nothing_is_said(reward, rewards, place):
     assert not [n for n in notes_of(place, reward, -0.1, rewards) if "trained on" in n]
 
 
-def test_alone_a_reward_cannot_be_watched(place):  # noqa: F811
+def test_alone_a_reward_cannot_be_watched(place):
     place("base", {"reward": BASE})
     told = story("tuned", 0)
     told["config"] = {**told["config"], "rewards": {"judge": 1.0}}  # its only metric

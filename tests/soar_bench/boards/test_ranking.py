@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from records_by_hand import write_run
+from records_by_hand import contents, declared, score_row, write_run
 
 from soar_bench.boards.standings import standings
 from soar_bench.output.leaderboard import leaderboard
@@ -15,36 +15,20 @@ from soar_bench.records import primary_metric, read_runs
 
 def write(results, suite, evaluators, protocol="soar-paper", **of_suite):
     """A record of three prompts; ``evaluators`` are lists of metrics."""
-    metric = {
-        "unit": "u", "range": [None, None], "higher_is_better": True, "version": "1", "source": "",
-        "aggregate": "mean",
-    }  # fmt: skip
     names = [name for metrics in evaluators.values() for name in metrics]
-    rows = [
-        {
-            "prompt_id": f"p{i}", "index": 0, "task": "", "prompt": str(i), "noise": "0",
-            "image": "0", "metric": name, "value": float(i), "unscored": "", "details": "{}",
-        }
-        for name in names for i in range(3)
-    ]  # fmt: skip
-    contents = {
-        "checkpoint": {
-            "label": "a", "name": "a", "digest": "a", "revision": "", "form": "pipeline",
-            "base": None, "story": {},
-        },
-        "suite": {
-            "name": suite, "digest": "s", "seed": 0, "prompts": 3, "images_per_prompt": 1,
-            "source": "", **of_suite,
-        },
-        "protocol": {"name": protocol, "settings": {"steps": 40}},
-        "evaluators": {
-            name: {"given": name, "version": "", "identity": {},
-                   "metrics": dict.fromkeys(metrics, metric)}
-            for name, metrics in evaluators.items()
-        },
-        "metrics": {},
+    rows = [score_row(f"p{i}", 0, float(i), metric=name) for name in names for i in range(3)]
+    said = contents(
+        "a",
+        {},
+        suite={"name": suite, **of_suite},
+        protocol={"name": protocol, "settings": {"steps": 40}},
+    )
+    said["evaluators"] = {
+        name: {"given": name, "version": "", "identity": {},
+               "metrics": dict.fromkeys(metrics, declared(unit="u"))}
+        for name, metrics in evaluators.items()
     }  # fmt: skip
-    return write_run(results, contents, pd.DataFrame(rows))
+    return write_run(results, said, pd.DataFrame(rows))
 
 
 @pytest.mark.parametrize(

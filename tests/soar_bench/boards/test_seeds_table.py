@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from records_by_hand import record, row, write_run
+from records_by_hand import record, score_row, write_run
 from scipy import stats as scipy_stats
 
 from soar_bench.core.errors import SoarBenchError
@@ -53,7 +53,7 @@ def write(folder, name, seed, right, steps=10, images=1):
     said["protocol"]["settings"]["steps"] = steps
     said["suite"]["images_per_prompt"] = images
     rows = [
-        row(f"p{prompt}", index, f"prompt {prompt}", "ab"[prompt // 2], "0", "0",
+        score_row(f"p{prompt}", index, f"prompt {prompt}", "ab"[prompt // 2], "0", "0",
             float(prompt < right and index == 0))
         for prompt in range(4) for index in range(images)
     ]  # fmt: skip

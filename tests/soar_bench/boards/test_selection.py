@@ -12,7 +12,7 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
-from records_by_hand import write_run
+from records_by_hand import contents, declared, score_row, write_run
 from typer.testing import CliRunner
 
 from soar_bench.boards import group_seeds
@@ -23,22 +23,16 @@ from soar_bench.records import read_runs
 from soar_bench.records.folders import find
 
 
-def record(label, metrics, suite="one", base=None, name=None, **checkpoint):
-    return {
-        "checkpoint": {
-            "label": label, "name": name or label, "digest": f"weights of {label}", "revision": "",
-            "form": "lora" if base else "pipeline", "story": {},
+def record(label, metrics, suite="one", base=None, **checkpoint):
+    return contents(
+        label, metrics, suite={"name": suite, "digest": suite},
+        **{
+            "digest": f"weights of {label}",
+            "form": "lora" if base else "pipeline",
             "base": {"name": base, "digest": f"weights of {base}"} if base else None,
-        } | checkpoint,
-        "suite": {
-            "name": suite, "digest": suite, "seed": 1, "prompts": 3, "images_per_prompt": 1,
-            "source": "",
+            **checkpoint,
         },
-        "protocol": {"name": "p", "settings": {"steps": 20}},
-        "evaluators": {"e": {"given": "e", "version": "1", "identity": {}, "metrics": metrics}},
-        "metrics": {},
-        "made": {},
-    }  # fmt: skip
+    )  # fmt: skip
 
 
 @pytest.fixture()
@@ -46,19 +40,12 @@ def place(tmp_path):
     """place(label, {metric: values}, ...) writes a record."""
 
     def write(label, scores, higher=True, **more):
-        declared = {
-            "unit": "u", "range": [None, None], "higher_is_better": higher, "version": "1",
-            "source": "", "aggregate": "mean",
-        }  # fmt: skip
         rows = [
-            {
-                "prompt_id": f"p{i:03d}", "index": 0, "task": "", "prompt": f"prompt {i}",
-                "noise": "0", "image": "0", "metric": metric, "value": float(value),
-                "unscored": "", "details": "{}",
-            }
-            for metric, values in scores.items() for i, value in enumerate(values)
-        ]  # fmt: skip
-        metrics = dict.fromkeys(scores, declared)
+            score_row(f"p{i:03d}", 0, float(value), f"prompt {i}", metric=metric)
+            for metric, values in scores.items()
+            for i, value in enumerate(values)
+        ]
+        metrics = dict.fromkeys(scores, declared(unit="u", higher_is_better=higher))
         return write_run(tmp_path / "r", record(label, metrics, **more), pd.DataFrame(rows))
 
     write.results = tmp_path / "r"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoint_files import MODULE, WEIGHTS, original, pair, refused
 from safetensors.torch import load_file, save_file
-from test_checkpoints import WEIGHTS, original, pair, refused
 
 from soar_bench.checkpoints import resolve
 from soar_bench.checkpoints.adapters import check_adapter
@@ -16,15 +16,7 @@ from soar_bench.checkpoints.single_file import converted
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.pipelines import Pipeline, pipeline_folder
 
-MODULE = "transformer_blocks.0.attn.to_q"
 RANK, ALPHA = 2, 8.0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _home(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SOAR_BENCH_HOME", str(tmp_path_factory.mktemp("home")))
-        yield
 
 
 def scales(pipeline: Path, tensors: dict, folder: Path, **header: str) -> set[float]:

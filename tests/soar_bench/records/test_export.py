@@ -18,7 +18,7 @@ from soar_bench.cli import export as commands
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import COLUMNS, SCORES_FILE
 from soar_bench.records.export import card, results, samples
-from tests.soar_bench.records_by_hand import few_scores, record, row, write_run
+from tests.soar_bench.records_by_hand import few_scores, record, score_row, write_run
 
 VALUES = [0.1, 0.2, 0.6, 0.7]
 
@@ -192,8 +192,8 @@ def test_the_table_of_several_runs_comes_back_from_its_file(tmp_path, form, read
         label="soar-seed7", name="out/soar", digest="t", form="transformer", story=story, base=base
     )
     rows = [
-        row("p0", 0, hostile, "t", "0", "0", 0.25),
-        row("p1", 0, "x", "t", "0", "0", None, "too dark"),
+        score_row("p0", 0, 0.25, hostile, task="t"),
+        score_row("p1", 0, None, "x", task="t", unscored="too dark"),
     ]
     write_run(tmp_path / "results", record(), few_scores(*VALUES))
     write_run(tmp_path / "results", trained, pd.DataFrame(rows))

@@ -23,7 +23,7 @@ from soar_bench.records import read_runs
 from soar_bench.records.imports import import_results, notes
 from soar_bench.suites.shapes import shapes, shapes_signs
 from soar_bench.suites.types import plan
-from tests.soar_bench.records_by_hand import row, write_run
+from tests.soar_bench.records_by_hand import score_row, write_run
 
 
 def geneval_line(number, index, tag, prompt, correct, reason=""):
@@ -241,7 +241,7 @@ def measured(results, value, **suite):
     """A measured run of the embedded suite of signs."""
     signs = shapes_signs()
     rows = [
-        {**row(s.prompt.id, s.index, s.prompt.text, s.prompt.task, "0", "0", value),
+        {**score_row(s.prompt.id, s.index, value, s.prompt.text, task=s.prompt.task),
          "metric": "ocr_accuracy"}
         for s in plan(signs, 1)
     ]  # fmt: skip

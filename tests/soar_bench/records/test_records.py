@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from records_by_hand import SETTINGS, few_scores, record, row, write_run
+from records_by_hand import SETTINGS, few_scores, record, score_row, write_run
 
 from soar_bench.core import temporary
 from soar_bench.core.errors import SoarBenchError
@@ -78,8 +78,8 @@ def test_any_text_of_prompt_reason_and_details_can_be_written(tmp_path, text):
     details = json.dumps({"read": text}, ensure_ascii=False)
     scores = score_frame(
         [
-            {**row("p0", 0, text, "", "0", "0", 0.5), "details": details},
-            {**row("p0", 1, text, "", "0", "0", None, reason=text), "details": details},
+            score_row("p0", 0, 0.5, text, details=details),
+            score_row("p0", 1, None, text, unscored=text, details=details),
         ]
     )
     found = write_run(tmp_path, record(name=text, label=text), scores).scores()

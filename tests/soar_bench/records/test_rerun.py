@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 import typer
-from records_by_hand import few_scores, record, row, write_run
+from records_by_hand import few_scores, record, score_row, write_run
 from typer.testing import CliRunner
 
 from soar_bench.core.errors import SoarBenchError
@@ -273,8 +273,8 @@ def test_the_tolerance_is_a_part_of_the_metrics_scale(tmp_path, bounds, values, 
 
 def test_samples_that_are_unscored_in_both_are_equal(tmp_path):
     rows = [
-        row("p", 0, "t", "", "0", "0", None, reason="no text"),
-        row("q", 0, "t", "", "0", "0", 1),
+        score_row("p", 0, None, "t", unscored="no text"),
+        score_row("q", 0, 1, "t"),
     ]
     runs = [write_run(tmp_path / name, record(), score_frame(rows)) for name in ("a", "b")]
     compared = compare_runs(*runs)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from records_by_hand import SETTINGS, SUITE, few_scores, record, row, whole_run, write_run
+from records_by_hand import SETTINGS, SUITE, few_scores, record, score_row, whole_run, write_run
 from typer.testing import CliRunner
 
 from soar_bench.cache.images import ImageStore
@@ -358,7 +358,7 @@ def test_verify_decodes_the_images_that_are_there(command, places, run):
 def test_verify_says_what_it_could_not_check(command, places):
     said = record(digest="no images anywhere")
     said["suite"]["name"] = "my-own"
-    run = write_run(places[0], said, pd.DataFrame([row("p", 0, "t", "", "0", "0" * 64, 0.5)]))
+    run = write_run(places[0], said, pd.DataFrame([score_row("p", 0, 0.5, image="0" * 64)]))
     found, _ = states(command, run)
     assert found["suite"][0] == found["images"][0] == "not checked"
     assert "my-own" in found["suite"][1]

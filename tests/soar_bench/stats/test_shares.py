@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from records_by_hand import write_run
+from records_by_hand import contents, declared, write_run
 from scipy import stats as scipy_stats
 
 from benchmarks.coverage_shares import GENEVAL, coverage
@@ -91,29 +91,7 @@ def test_a_difference_of_shares_is_by_t():
 
 # Pages
 
-
-def record(label, metrics):
-    return {
-        "checkpoint": {
-            "label": label, "name": label, "digest": label, "revision": "", "form": "pipeline",
-            "story": {}, "base": None,
-        },
-        "suite": {
-            "name": "hand", "digest": "s", "seed": 1, "prompts": 40, "images_per_prompt": 4,
-            "source": "",
-        },
-        "protocol": {"name": "p", "settings": {"steps": 20}},
-        "evaluators": {"e": {"given": "e", "version": "1", "identity": {}, "metrics": metrics}},
-        "metrics": {},
-        "made": {},
-    }  # fmt: skip
-
-
-def declared(aggregate="mean", bounds=(0.0, 1.0), **more):
-    return {
-        "unit": "share", "range": list(bounds), "higher_is_better": True, "version": "1",
-        "source": "", "aggregate": aggregate, **more,
-    }  # fmt: skip
+SUITE = {"prompts": 40, "images_per_prompt": 4}
 
 
 def rows(metric, frame):
@@ -129,10 +107,11 @@ def nearly_all_right(wrong):
 
 
 def test_every_page_has_one_interval_inside_the_range(tmp_path):
-    metrics = {"m": declared("task_mean"), "open": declared(bounds=(None, None))}
+    metrics = {"m": declared(range=[0.0, 1.0], aggregate="task_mean"), "open": declared()}
     for label, wrong in (("a", 0), ("b", 1)):
         both = [rows(name, nearly_all_right(wrong)) for name in metrics]
-        write_run(tmp_path, record(label, metrics), pd.concat(both, ignore_index=True))
+        said = contents(label, metrics, suite=SUITE)
+        write_run(tmp_path, said, pd.concat(both, ignore_index=True))
     runs = read_runs(tmp_path)
     (board,) = standings(runs)
     by_page = {
@@ -206,9 +185,9 @@ def test_flow_grpos_mean_is_of_fixed_tasks():
 
 def test_records_from_before_stand_on_the_board_of_newer_ones(tmp_path):
     for label, more in (("older", {}), ("newer", {"stratified": True})):
-        metrics = {"geneval_flow_grpo": declared(**more)}
+        metrics = {"geneval_flow_grpo": declared(range=[0.0, 1.0], **more)}
         scores = rows("geneval_flow_grpo", frame([1.0, 0.0] * 20, tasks=["a", "b"] * 20))
-        write_run(tmp_path, record(label, metrics), scores)
+        write_run(tmp_path, contents(label, metrics, suite=SUITE), scores)
     runs = read_runs(tmp_path)
     assert len({run.board for run in runs}) == 1
     board = Board.of(group_seeds(runs))

@@ -1,0 +1,204 @@
+"""Ways to compute scores, compared by ``evaluator_speed.py``: the straightforward ones and ours.
+
+Each takes the bench, the samples and the evaluators' names, and returns all values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.evaluator_weights import SIZE, Bench, values
+from evaluators import catalogue
+from evaluators.types import Evaluator, Sample
+
+Way = Callable[[Bench, list[Sample], Sequence[str]], list[float]]
+_alive: list[Evaluator] = []
+
+
+def one_at_a_time(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[float]:
+    """A model an evaluator, a picture at a time; nothing is shared, nothing kept."""
+    found: list[float] = []
+    for name in names:
+        evaluator = bench.evaluator(name)
+        evaluator.load(bench.device)
+        for sample in samples:
+            # a copy: the same array would be recognised
+            found += values(evaluator, [Sample(sample.image.copy(), sample.prompt)])
+        del evaluator  # and with it the tower, which another would otherwise share
+    return found
+
+
+def all_pairs(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[float]:
+    """Every prompt with every picture, a pair at a time, for the diagonal's sake."""
+    evaluator = bench.evaluator(names[0])
+    evaluator.load(bench.device)
+    return [
+        [values(evaluator, [Sample(s.image, one.prompt)])[0] for s in samples][i]
+        for i, one in enumerate(samples)
+    ]
+
+
+def inference_rank(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[float]:
+    """What the family calls: each picture once through the ViT, every prompt with it."""
+    import torch
+
+    from evaluators.imagereward.model import REWARD_MEAN, REWARD_STD
+    from evaluators.images import pillow_view
+
+    evaluator: Any = bench.evaluator(names[0])
+    evaluator.load(bench.device)
+    network = evaluator._model._network
+    tokens = evaluator._tokenizer([s.prompt for s in samples])
+    ids, mask = tokens.ids.to(bench.device), tokens.mask.to(bench.device)
+    found = []
+    for index, sample in enumerate(samples):
+        pixels = pillow_view("round")(sample.image, bench.image_size)[None].to(bench.device)
+        with torch.inference_mode():
+            patches = network["blip"]["visual_encoder"](pixel_values=pixels).last_hidden_state
+            words = network["blip"]["text_encoder"](
+                input_ids=ids,
+                attention_mask=mask,
+                encoder_hidden_states=patches.expand(len(samples), -1, -1),
+                is_decoder=False,
+            ).last_hidden_state
+            raw = network["mlp"]["layers"](words[:, 0])[index, 0]
+        found.append(float((raw - REWARD_MEAN) / REWARD_STD))
+    return found
+
+
+def together(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[float]:
+    """As soar-bench does: evaluators that share a model side by side, whole batches."""
+    found: dict[str, list[float]] = {}
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(bench.evaluator(name).shares or name, []).append(name)
+    for members in groups.values():
+        evaluators = [bench.evaluator(name) for name in members]
+        for evaluator in evaluators:
+            evaluator.load(bench.device)
+        for evaluator in evaluators:
+            found[evaluator.name] = values(evaluator, samples)
+        del evaluators, evaluator
+    return [value for name in names for value in found[name]]
+
+
+def cutouts(samples: list[Sample]) -> list[list[Any]]:
+    """Four objects a picture, of four classes."""
+    from evaluators.geneval.colors import Cutout
+
+    names = ("bird", "cup", "kite", "vase")
+    found = []
+    for sample in samples:
+        objects = []
+        for index, name in enumerate(names):
+            mask = np.zeros((SIZE, SIZE), bool)
+            left = 20 + 120 * index
+            mask[100:300, left : left + 100] = True
+            objects.append(Cutout(sample.image, (left, 100, left + 100, 300), mask, name))
+        found.append(objects)
+    return found
+
+
+def colour_tower(bench: Bench) -> Any:
+    from evaluators.clip import tower
+
+    clip = catalogue.CLIP_VIT_L_14.at(bench.folder / "clip")
+    return tower(clip, clip, bench.device, "float32", "CLIP ViT-L/14")
+
+
+class _Crops:
+    """What the published script gives its data loader: the objects of one class on one picture."""
+
+    def __init__(self, objects: list[Any], size: int) -> None:
+        self.objects, self.size = objects, size
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitem__(self, index: int) -> Any:
+        from evaluators.images import pillow_view
+
+        return pillow_view("round")(self.objects[index].pixels(), self.size)
+
+
+def a_loader_an_object(bench: Bench, samples: list[Sample], workers: Sequence[str]) -> list[float]:
+    from torch.utils.data import DataLoader
+
+    from evaluators.geneval.colors import COLORS, ColorClassifier
+
+    tower = colour_tower(bench)
+    classifier = ColorClassifier(tower)
+    found = []
+    for objects in cutouts(samples):
+        for one in objects:
+            crops: Any = _Crops([one], tower.image_size)
+            count = int(workers[0])
+            context = "fork" if count else None  # what a script on Linux gets
+            for batch in DataLoader(
+                crops, batch_size=16, num_workers=count, multiprocessing_context=context
+            ):
+                row = tower.embed_pixels(batch)[0]
+                found.append(float((classifier.texts(one.name) @ row).argmax()))
+    assert all(0 <= index < len(COLORS) for index in found)
+    return found
+
+
+def crops_together(bench: Bench, samples: list[Sample], _names: Sequence[str]) -> list[float]:
+    from evaluators.geneval.colors import COLORS, ColorClassifier
+
+    objects = [one for picture in cutouts(samples) for one in picture]
+    names = ColorClassifier(colour_tower(bench)).classify(objects)
+    return [float(COLORS.index(str(name))) for name in names]
+
+
+def plain_family(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[float]:
+    return one_at_a_time(bench, samples, names) + a_loader_an_object(bench, samples, ("4",))
+
+
+def our_family(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[float]:
+    """All that needs a CLIP in an evaluation: the scorers, and GenEval's colours on their tower."""
+    group = [name for name in names if bench.evaluator(name).shares]
+    kept = bench.evaluator(group[0])  # as in a group, the tower stays for all of it
+    kept.load(bench.device)
+    found = dict(zip(group, _split(together(bench, samples, group), len(group)), strict=True))
+    colours = crops_together(bench, samples, ())
+    del kept
+    alone = [name for name in names if name not in group]
+    found |= zip(alone, _split(together(bench, samples, alone), len(alone)), strict=True)
+    return [value for name in names for value in found[name]] + colours
+
+
+def _split(found: list[float], parts: int) -> list[list[float]]:
+    size = len(found) // parts
+    return [found[i * size : (i + 1) * size] for i in range(parts)]
+
+
+def signs(count: int) -> list[Sample]:
+    """Pictures with a word to read."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    found = []
+    for index in range(count):
+        picture = Image.new("RGB", (SIZE, SIZE), (230, 220, 200))
+        word = f"SIGN {index}"
+        ImageDraw.Draw(picture).text((60, 200), word, fill="black", font=ImageFont.load_default(72))
+        found.append(Sample(np.asarray(picture), f'a sign that says "{word}"'))
+    return found
+
+
+def read_in_one_process(_bench: Bench, samples: list[Sample], _names: Sequence[str]) -> list[float]:
+    os.environ["SOAR_BENCH_PROCESSES"] = "1"
+    return read_in_several(_bench, samples, _names)
+
+
+def read_in_several(_bench: Bench, samples: list[Sample], _names: Sequence[str]) -> list[float]:
+    from evaluators.ocr.evaluator import OcrAccuracy
+
+    evaluator = OcrAccuracy()
+    _alive.append(evaluator)  # its processes are counted before they end
+    evaluator.load()
+    return values(evaluator, signs(len(samples)))

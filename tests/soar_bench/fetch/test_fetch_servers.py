@@ -1,0 +1,160 @@
+"""Servers, networks and proxies that refuse or fail: one sentence each."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+
+import huggingface_hub
+import pytest
+from file_server import some_bytes
+
+from evaluators import catalogue, weights
+from evaluators.weights import Weights
+from soar_bench.fetch import download
+
+
+def nobody():
+    """An address at which no server listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{unused.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (404, ["is not there (404)", "--mirror"]),
+        (410, ["is not there (410)"]),
+        (403, ["may not be downloaded (403 Forbidden)", "proxy"]),
+        (451, ["cannot be downloaded (451"]),
+        (503, ["does not send", "503 Service Unavailable", "again later"]),
+    ],
+)
+def test_a_refusal_is_one_sentence_and_stops_only_its_file(catalogued, run, server, status, words):
+    one = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
+    server.status["/set/a.bin"] = status
+    code, said = run("set")
+    assert code == 1 and "Traceback" not in said
+    assert all(word in said for word in words), said
+    assert [f.path for f in one.missing()] == ["a.bin"]
+
+
+def test_a_busy_server_is_asked_again(catalogued, run, server):
+    catalogued()
+    server.status["/set/a.bin"] = 429
+    threading.Timer(0.02, server.status.clear).start()
+    assert run("set")[0] == 0
+
+
+def test_a_gated_repository_says_whose_terms_to_accept(catalogued, run, server, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    one = Weights("gated", (weights.hub("who/what", "0" * 40, "m.bin"),), "", "")
+    monkeypatch.setattr(catalogue, "ALL", (one,))
+    server.status[f"/who/what/resolve/{'0' * 40}/m.bin"] = 401
+    code, said = run("gated")
+    assert code == 1
+    assert f"accept the terms on {server.address}/who/what with" in said and "HF_TOKEN" in said
+
+
+def test_the_token_goes_to_the_hub_and_nowhere_else(catalogued, run, server, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    catalogued("other")
+    assert run("other")[0] == 0
+    assert all("Authorization" not in headers for _, _, headers in server.requests)
+
+    monkeypatch.setenv("HF_ENDPOINT", f"{server.address}/")
+    server.requests.clear()
+    catalogued("hub", address=download.HUB)
+    there = f"http://localhost:{server.port}/elsewhere"  # another name, so another host
+    server.redirect["/hub/a.bin"] = ("/moved", {})
+    server.redirect["/moved"] = (there, {})
+    server.files["/elsewhere"] = some_bytes(300_000)
+    code, said = run("hub")
+    assert code == 0, said
+    sent = {path: headers.get("Authorization") for _, path, headers in server.requests}
+    assert sent == {"/hub/a.bin": "Bearer secret", "/moved": "Bearer secret", "/elsewhere": None}
+
+
+def test_a_token_that_was_stored_by_logging_in_is_the_hubs_as_well(
+    catalogued, run, server, monkeypatch, tmp_path
+):
+    (tmp_path / "token").write_text("stored\n")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    catalogued("hub", address=download.HUB)
+    assert run("hub")[0] == 0
+    assert [h.get("Authorization") for h in server.gets("/hub/a.bin")] == ["Bearer stored"]
+
+
+def test_without_a_network_one_sentence_says_so_and_the_rest_is_not_tried(
+    catalogued, run, monkeypatch
+):
+    catalogued(files={"a.bin": b"a", "b.bin": b"b"}, address=nobody(), sized=False)
+    code, said = run("set")
+    assert code == 1
+    assert "cannot be reached (connection refused)" in said and "--mirror" in said
+    assert "files that were not tried then: 1" in said and said.count("cannot be reached") == 1
+
+
+def test_a_host_that_cannot_be_reached_stops_no_other(catalogued, run):
+    for sized in (True, False):
+        catalogued("far", files={"a.bin": b"a", "b.bin": b"b"}, address=nobody(), sized=sized)
+        near = catalogued("near", files={"c.bin": b"c"}, sized=sized)
+        code, said = run("far", "near")
+        assert code == 1 and not near.missing()
+        assert said.count("cannot be reached") == 1 and "not tried then: 1" in said
+        shutil.rmtree(near.folder)
+
+
+def test_a_name_that_cannot_be_resolved_is_said(catalogued, run, monkeypatch):
+    def nobody(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    catalogued()
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    assert "its name cannot be resolved" in run("set")[1]
+
+
+def test_a_server_that_falls_silent_is_left(catalogued, run, server, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT", 0.1)
+    catalogued()
+    server.silence = 0.5
+    code, said = run("set")
+    assert code == 1 and "no answer for 0.1 seconds" in said
+
+
+def test_redirects_without_an_end_stop_only_their_file(catalogued, run, server):
+    one = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
+    server.redirect["/set/a.bin"] = ("/set/a.bin", {})
+    code, said = run("set")
+    assert code == 1 and "redirects" in said and "Traceback" not in said
+    assert [f.path for f in one.missing()] == ["a.bin"]
+
+
+@pytest.fixture()
+def run_behind(catalogued, run, monkeypatch):
+    """run_behind(proxy) -> (exit code, what was said) of a fetch through it."""
+
+    def go(proxy):
+        monkeypatch.setenv("NO_PROXY", "")
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        catalogued(address="http://example.invalid")
+        huggingface_hub.close_session()
+        return run("set")
+
+    yield go
+    huggingface_hub.close_session()
+
+
+@pytest.mark.parametrize("proxy", ["nonsense://host:1", "socks5://127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_is_one_sentence(run_behind, proxy):
+    code, said = run_behind(proxy)
+    assert code == 1 and "HTTP_PROXY" in said and "Traceback" not in said
+
+
+def test_a_proxy_that_is_not_there_is_named(run_behind):
+    code, said = run_behind(nobody())
+    assert code == 1 and "example.invalid cannot be reached (connection refused)" in said
+    assert "HTTPS_PROXY" in said
