@@ -40,7 +40,8 @@ def contents(label, metrics, *, story=None, suite=None, protocol=None, **checkpo
         "checkpoint": {
             "label": label, "name": label, "digest": label, "revision": "",
             "form": "transformer" if story else "pipeline", "story": story or {},
-            "base": {"name": "base", **story["base"]} if story else None, **checkpoint,
+            "base": {"name": "base", **story["base"]} if "base" in (story or {}) else None,
+            **checkpoint,
         },
         "suite": {
             "name": "hand", "digest": "s", "seed": 1, "prompts": 3, "images_per_prompt": 1,
@@ -71,7 +72,7 @@ def record(**checkpoint):
         suite={"name": SUITE.name, "digest": SUITE.digest(), "seed": SUITE.seed,
                "prompts": len(SUITE.prompts)},
         protocol={"name": "shapes", "settings": dict(SETTINGS)},
-        **{"name": "base", "digest": "weights", **checkpoint},
+        **{"name": "base", "digest": "weights", "form": "pipeline", "base": None, **checkpoint},
     )  # fmt: skip
     made["evaluators"]["judge"] |= {"given": "judge.py", "version": "1.2"}
     made["evaluators"]["judge"]["identity"] = {"weights": "w"}

@@ -53,8 +53,10 @@ def write(folder, name, seed, right, steps=10, images=1):
     said["protocol"]["settings"]["steps"] = steps
     said["suite"]["images_per_prompt"] = images
     rows = [
-        score_row(f"p{prompt}", index, f"prompt {prompt}", "ab"[prompt // 2], "0", "0",
-            float(prompt < right and index == 0))
+        score_row(
+            f"p{prompt}", index, float(prompt < right and index == 0), f"prompt {prompt}",
+            task="ab"[prompt // 2],
+        )
         for prompt in range(4) for index in range(images)
     ]  # fmt: skip
     return write_run(folder, said, pd.DataFrame(rows))
