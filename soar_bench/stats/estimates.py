@@ -53,20 +53,10 @@ class Estimate:
         """Return the two-sided confidence interval, Wilson's for shares, Hall's for skewed scores;
         NaN where it cannot be known.
         """
-        if self.binary:
-            quantile = special.stdtrit(self.freedom, (1 + level) / 2)
-            numbers = self.value, self.standard_error**2, self.prompts, quantile
-            low, high = wilson(*(np.array([number]) for number in numbers))
-            return float(low[0]), float(high[0])
-        if math.isfinite(self.skewness) and self.freedom > 0 and self.standard_error > 0:
-            quantile = special.stdtrit(self.freedom, (1 + level) / 2)
-            below, above = quantiles(
-                np.array([self.skewness]), np.array([self.prompts]), np.array([quantile])
-            )
-            error = self.standard_error
-            return self.value - error * float(above[0]), self.value - error * float(below[0])
-        half = float(_half_width(self.standard_error, self.freedom, level))
-        return (self.value - half, self.value + half)
+        row = (self.value, self.standard_error**2, self.freedom, self.scored, self.prompts)
+        arrays = (np.array([number]) for number in (*row, self.binary, self.skewness))
+        low, high = Estimates(*arrays).interval(level)
+        return float(low[0]), float(high[0])
 
     def p_value(self, of: float = 0.0) -> float:
         """Return the two-sided p of the t-test that the true value is ``of``; NaN if unknowable."""

@@ -11,10 +11,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from soar_bench.stats import bootstrap
-from soar_bench.stats.estimates import CONFIDENCE, Estimate
+from soar_bench.stats.estimates import Estimate
 from soar_bench.stats.pairs import Pair
-from soar_bench.stats.permutation import DRAWS, sign_flip
 from soar_bench.stats.scores import Scores
 from soar_bench.stats.table import ScoreTable
 
@@ -54,49 +52,3 @@ def pair_of(a: _Frames, b: _Frames, aggregate: str = "mean") -> Pair:
     is that of the paired t-test.
     """
     return table_of([a, b], aggregate).pair(0, 1)
-
-
-def bootstrap_interval(
-    scores: pd.DataFrame, aggregate: str = "mean", level: float = CONFIDENCE, **draw: int
-) -> tuple[float, float]:
-    """Return the interval of :func:`estimate`'s value by the cluster bootstrap; ``draws`` and
-    ``seed`` as in :func:`~soar_bench.stats.interval_of`.
-    """
-    table = table_of([[scores]], aggregate)
-    return bootstrap.interval_of(table.clusters(0), table.value(0), level, **draw)
-
-
-def paired_bootstrap(a: _Frames, b: _Frames, aggregate: str = "mean") -> tuple[float, float]:
-    """Return the 95% interval of the difference of a :func:`pair_of` by the cluster bootstrap.
-
-    ValueError if a side has several training seeds: resamples of a handful of seeds are too alike
-    (of three, they hold two thirds of the variance), and resampling prompts alone would pass over
-    them.
-    """
-    pair = pair_of(a, b, aggregate)
-    if pair.over_seeds:
-        raise ValueError("the bootstrap is of prompts; with several training seeds use the t test")
-    return bootstrap.interval_of(pair.clusters, pair.difference)
-
-
-def sign_flip_p(a: _Frames, b: _Frames, aggregate: str = "mean", draws: int = DRAWS) -> float:
-    """Return the two-sided p-value of the sign-flip test that ``a`` and ``b`` are alike.
-
-    ValueError if a side has several training seeds: no flip of prompts shows how seeds differ.
-    """
-    pair = pair_of(a, b, aggregate)
-    if pair.over_seeds:
-        raise ValueError("sign flips are of prompts; with several training seeds use the t test")
-    return sign_flip(pair.clusters, draws)[0]
-
-
-def mcnemar_p(a: _Frames, b: _Frames) -> float:
-    """Return the two-sided p-value of McNemar's exact test: of the prompts that only one of both
-    has right, as many belong to ``a`` as chance gives it, a half.
-
-    It is :func:`sign_flip_p` for right and wrong with one image per prompt; ValueError otherwise.
-    """
-    pair = pair_of(a, b)
-    if pair.clusters is not None and not (pair.binary and pair.single_image):
-        raise ValueError("McNemar's test is of one image a prompt that is right (1) or wrong (0)")
-    return sign_flip(pair.clusters)[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from resampling import bootstrap_interval, sign_flip_p
 from scipy.optimize import brentq
 from scipy.stats import skew as special_skew
 from scipy.stats import t as student
@@ -14,12 +15,10 @@ from scipy.stats import t as student
 from soar_bench.stats import (
     Layout,
     ScoreTable,
-    bootstrap_interval,
     estimate,
     interval_of,
     pair_of,
     sign_flip,
-    sign_flip_p,
 )
 
 #: prompts of each task and the share of images that are right

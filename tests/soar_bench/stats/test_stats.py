@@ -8,21 +8,19 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from resampling import bootstrap_interval, sign_flip_p
 from scipy import stats as scipy_stats
 
 from soar_bench.stats import (
-    bootstrap_interval,
     effect_size,
     estimate,
     holm,
     images_needed,
-    mcnemar_p,
+    interval_of,
     over_seeds,
     pair_of,
-    paired_bootstrap,
     prompts_needed,
     sign_flip,
-    sign_flip_p,
 )
 from soar_bench.stats.bootstrap import resampled
 from soar_bench.stats.frames import table_of
@@ -274,7 +272,6 @@ def test_mcnemar_is_the_binomial_test_of_discordant_prompts():
     a = frame([1.0] * 10 + [0.0] * 2 + [1.0] * 5)
     b = frame([0.0] * 10 + [1.0] * 2 + [1.0] * 5)
     by_hand = 2 * (1 + 12 + 66) / 2**12
-    assert mcnemar_p([a], [b]) == pytest.approx(by_hand)
     assert sign_flip_p([a], [b]) == pytest.approx(by_hand)
     assert pair_of([a], [b]).odds == 5
     assert pair_of([a], [b]).wins == (10, 5, 2)
@@ -282,18 +279,20 @@ def test_mcnemar_is_the_binomial_test_of_discordant_prompts():
     assert tables.mcnemar([[5, 10], [2, 0]], exact=True).pvalue == pytest.approx(by_hand)
 
 
-def test_mcnemar_refuses_what_it_is_not_for():
+def test_mcnemar_is_for_one_image_a_prompt_that_is_right_or_wrong():
     several = frame([1.0, 0.0, 1.0], ["a", "a", "b"], index=[0, 1, 0])
-    with pytest.raises(ValueError, match="one image a prompt"):
-        mcnemar_p([several], [several])
-    with pytest.raises(ValueError, match=r"right \(1\) or wrong \(0\)"):
-        mcnemar_p([frame([0.5, 0.2])], [frame([0.1, 0.2])])
+    for pair, binary, single in (
+        (pair_of([several], [several]), True, False),
+        (pair_of([frame([0.5, 0.2])], [frame([0.1, 0.2])]), False, True),
+        (pair_of([frame([1.0, 0.0])], [frame([0.0, 0.0])]), True, True),
+    ):
+        assert (pair.binary, pair.single_image) == (binary, single)
 
 
 def test_one_prompt_is_no_test():
     a, b = frame([1.0, 1.0], ["a", "a"], index=[0, 1]), frame([0.0, 0.0], ["a", "a"], index=[0, 1])
     assert math.isnan(sign_flip_p([a], [b]))
-    assert math.isnan(mcnemar_p([a.head(1)], [b.head(1)]))
+    assert math.isnan(sign_flip_p([a.head(1)], [b.head(1)]))
     assert math.isnan(sign_flip_p([a], [frame([1.0], ["other"])]))
 
 
@@ -354,11 +353,10 @@ def test_differences_of_one_sign_are_exact_however_many_there_are():
     assert sign_flip(pair_of(*with_ties).clusters) == (2 / 2**3, True)
 
 
-def test_flips_and_resamples_of_prompts_are_refused_for_several_seeds():
+def test_several_seeds_are_told_where_flips_and_resamples_would_pass_over_them():
     runs = [frame([0.0, 1.0, 1.0]), frame([1.0, 1.0, 0.0])]
-    for test in (sign_flip_p, paired_bootstrap):
-        with pytest.raises(ValueError, match="several training seeds"):
-            test(runs, [runs[0]])
+    assert pair_of(runs, [runs[0]]).over_seeds
+    assert not pair_of([runs[1]], [runs[0]]).over_seeds
 
 
 # Holm
@@ -504,6 +502,7 @@ def test_the_paired_bootstrap_is_of_differences():
     rng = np.random.default_rng(19)
     hard = rng.normal(size=60)
     a, b = frame(hard + 0.1 + rng.normal(scale=0.05, size=60)), frame(hard)
-    low, high = paired_bootstrap([a], [b])
-    assert (low, high) == pytest.approx(pair_of([a], [b]).difference.interval(), abs=0.003)
-    assert all(map(math.isnan, paired_bootstrap([a], [frame([1.0], ["other"])])))
+    pair, none = pair_of([a], [b]), pair_of([a], [frame([1.0], ["other"])])
+    ends = interval_of(pair.clusters, pair.difference)
+    assert ends == pytest.approx(pair.difference.interval(), abs=0.003)
+    assert all(map(math.isnan, interval_of(none.clusters, none.difference)))

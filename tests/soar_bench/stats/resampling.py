@@ -1,0 +1,15 @@
+"""The bootstrap and the sign-flip test on frames of one metric."""
+
+from __future__ import annotations
+
+from soar_bench.stats import CONFIDENCE, interval_of, pair_of, sign_flip
+from soar_bench.stats.frames import table_of
+
+
+def bootstrap_interval(scores, aggregate="mean", level=CONFIDENCE, **draw):
+    table = table_of([[scores]], aggregate)
+    return interval_of(table.clusters(0), table.value(0), level, **draw)
+
+
+def sign_flip_p(a, b, **draw):
+    return sign_flip(pair_of(a, b).clusters, **draw)[0]
