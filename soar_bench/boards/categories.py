@@ -48,6 +48,8 @@ def categories(board: Board, column: str, suite: Suite | None = None) -> Categor
                 f"the prompts of {run.record.suite.name} have no metadata, so no column {column!r}"
             )
         if name not in columns:
+            if TASK[0] in columns:
+                columns = list(dict.fromkeys((*columns, *TASK)))
             raise unknown_name(f"column of the prompts of {run.record.suite.name}", column, columns)
         values = {p.id: p.metadata.get(name) for p in prompts if p.id in tasks}
     by_text: dict[str, set[str]] = {}

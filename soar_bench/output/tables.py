@@ -23,24 +23,23 @@ from soar_bench.records.labels import told_apart
 
 
 def run_table(runs: Sequence[Run]) -> Group:
-    """Return one row per run and metric, under the suite and protocol if all runs have the same."""
-    places = [f"{r.record.suite.name} under {r.record.protocol.name}" for r in runs]
-    common = len(set(places)) == 1
-    table = Table(box=None, pad_edge=False)
-    table.add_column("checkpoint", overflow="fold")
-    if not common:
-        table.add_column("suite and protocol", overflow="fold")
-    for name in ("metric", "value ± s.e.", "n", "unscored"):
-        table.add_column(name, no_wrap=True)
+    """Return a title and a table per suite and protocol: one row per run and metric."""
+    tables: dict[str, Table] = {}
     labels = told_apart([run.record.checkpoint.named for run in runs])
-    for run, place, label in zip(runs, places, labels, strict=True):
+    for run, label in zip(runs, labels, strict=True):
+        place = f"{run.record.suite.name} under {run.record.protocol.name}"
+        if place not in tables:
+            tables[place] = Table(box=None, pad_edge=False)
+            tables[place].add_column("checkpoint", overflow="fold")
+            for name in ("metric", "value ± s.e.", "n", "unscored"):
+                tables[place].add_column(name, no_wrap=True)
         board = Board.of([Entrant(run.name, (run,))])
         for name in board.metrics:
             value = board.value(0, name)
-            names = [label, name] if common else [label, place, name]
             numbers = (format_value(value), str(value.scored), str(value.unscored))
-            table.add_row(*map(escape, names), *numbers)
-    return Group(Text(places[0], "italic"), table) if common else Group(table)
+            tables[place].add_row(escape(label), escape(name), *numbers)
+    # a table's own title would be folded to its width
+    return Group(*(part for place in tables for part in (Text(place, "italic"), tables[place])))
 
 
 _INDENT = 4

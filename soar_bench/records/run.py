@@ -304,14 +304,17 @@ def run_folders(results: Path) -> list[Path]:
 
 
 def metrics_of(run: Run) -> Iterator[tuple[str, MetricRecord]]:
-    """Yield the metrics of a run with their declarations, in a fixed order."""
-    for evaluator in sorted(run.record.evaluators.values(), key=lambda e: min(e.metrics)):
-        yield from sorted(evaluator.metrics.items())
+    """Yield the metrics of a run with their declarations: the one to rank by, then by evaluator."""
+    evaluators = sorted(run.record.evaluators.values(), key=lambda e: min(e.metrics))
+    metrics = {name: m for judge in evaluators for name, m in sorted(judge.metrics.items())}
+    first = ranked_by(run.record)
+    yield first, metrics.pop(first)
+    yield from metrics.items()
 
 
 def primary_metric(run: Run) -> tuple[str, MetricRecord]:
     """Return the metric to rank by: see :func:`ranked_by`."""
-    return next(metric for metric in metrics_of(run) if metric[0] == ranked_by(run.record))
+    return next(metrics_of(run))
 
 
 def ranked_by(record: RunDraft) -> str:

@@ -17,13 +17,13 @@ from evaluators.types import EvaluatorError
 from soar_bench.boards import Board, Entrant
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import count
-from soar_bench.records import Run, read_run, run_folders
+from soar_bench.records import Run, metrics_of, read_run, run_folders
 from soar_bench.records.model import MetricRecord
 from soar_bench.report import curves, lines, text
 from soar_bench.report.curves import Training
 from soar_bench.report.lines import Line, Mark
 from soar_bench.report.plots import Plot
-from soar_bench.report.sections import Section, ordered_metrics, training_of
+from soar_bench.report.sections import Section, training_of
 from soar_bench.stats import CONFIDENCE
 
 #: What the trainer leaves in its folder (training/run.py, soar_bench/trainer/watch.py).
@@ -106,7 +106,7 @@ class CurveGroup:
     @cached_property
     def declared(self) -> Mapping[str, MetricRecord]:
         """Declarations by metric, of those that are known."""
-        return dict(ordered_metrics(self.run)) if self.run else _built_in()
+        return dict(metrics_of(self.run)) if self.run else _built_in()
 
     def label(self, curve: Curve) -> str:
         """Return a training's name, with its seed where there are several."""

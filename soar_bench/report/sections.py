@@ -12,7 +12,7 @@ from soar_bench.boards.agreement import Agreement, agreements
 from soar_bench.boards.categories import Categories, categories_of_boards
 from soar_bench.boards.comparing import compare_board
 from soar_bench.boards.rows import Row
-from soar_bench.records import Run, metrics_of, primary_metric
+from soar_bench.records import Run, metrics_of
 from soar_bench.records.model import MetricRecord, RunRecord
 from soar_bench.records.run import training_key
 from soar_bench.report.text import Value
@@ -63,7 +63,7 @@ class Section:
     @cached_property
     def metrics(self) -> list[tuple[str, MetricRecord]]:
         """Each metric with its declaration, the one to rank by first."""
-        return ordered_metrics(self.runs[0])
+        return list(metrics_of(self.runs[0]))
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -149,12 +149,6 @@ def _by_step(runs: Sequence[Run]) -> list[Run]:
     return sorted(
         runs, key=lambda run: (trainings.index(training_of(run)), run.training.get("step", 0))
     )
-
-
-def ordered_metrics(run: Run) -> list[tuple[str, MetricRecord]]:
-    """Return a run's metrics with their declarations, the one to rank by first."""
-    first = primary_metric(run)
-    return [first, *(metric for metric in metrics_of(run) if metric[0] != first[0])]
 
 
 def _names(run: Run) -> tuple[str, str]:

@@ -200,7 +200,7 @@ def test_what_cannot_be_broken_down_is_refused_in_a_sentence(runs, tmp_path):
         compare(runs, by="stile")
     assert str(refusal.value) == (
         "no column of the prompts of mine is named 'stile'; did you mean style? "
-        "(known: style, words, tag)"
+        "(known: style, words, tag, task)"
     )
     write_suite(tmp_path / "mine.csv", [*PROMPTS[:-1], ("pen", "1", "easy")])
     with pytest.raises(SoarBenchError, match=r"mine\.csv have changed since they were judged"):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from records_by_hand import contents, declared, score_row, write_run
 
+from soar_bench.boards import compare
 from soar_bench.boards.standings import standings
 from soar_bench.output.leaderboard import leaderboard
 from soar_bench.records import primary_metric, read_runs
@@ -46,6 +47,10 @@ def test_a_board_is_ranked_by_the_suites_primary_metric(tmp_path, suite, evaluat
     assert primary_metric(run)[0] == primary
     (board,) = standings(read_runs(tmp_path))
     assert board.primary == primary
+    comparison = compare([run])  # and every table begins with it
+    assert comparison.rows[0].metric == primary
+    header = next(line for line in comparison.to_latex().splitlines() if " & " in line)
+    assert header.split(" & ")[1].startswith(primary.replace("_", r"\_"))
 
 
 @pytest.mark.parametrize("form", ["md", "html"])

@@ -109,6 +109,27 @@ def test_results_keep_names_whole_in_60_columns(tmp_path):
     assert row.startswith("sft-seed0, step 6  quality")
 
 
+def test_results_of_several_suites_are_tables_whose_titles_and_names_are_whole(tmp_path):
+    from rich.console import Console
+
+    from soar_bench.output.tables import run_table
+    from tests.soar_bench.records_by_hand import few_scores, record, write_run
+
+    runs = []
+    for name in ("a-suite-of-a-long-name+limit=12", "another-suite+limit=12"):
+        of_suite = record(label="sft-seed0, step 6", digest="d")
+        of_suite["suite"]["name"] = name
+        runs.append(write_run(tmp_path, of_suite, few_scores(0.25, 0.5)))
+    console = Console(width=60)
+    with console.capture() as printed:
+        console.print(run_table(runs))
+    lines = [line.rstrip() for line in printed.get().splitlines()]
+    assert [line for line in lines if " under " in line] == [
+        f"{run.record.suite.name} under {run.record.protocol.name}" for run in runs
+    ]
+    assert sum(line.startswith("sft-seed0, step 6  quality") for line in lines) == 2
+
+
 @pytest.mark.parametrize(
     ("position", "words"),
     [(["left of", 7], "position"), (["left of"], "position"), ("left", "position")],

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from report_by_hand import (
     value_of,
 )
 
+from soar_bench.report import page
 from soar_bench.report.page import Options, write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -30,6 +33,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
+TEMPLATES = Path(page.__file__).parent / "templates"
 #: Seconds that a browser on a busy machine may take for one thing.
 _PATIENCE = 120
 NAMES = ["base", "sft, seed 0", "sft, seed 1", "<b>soar</b>"]
@@ -513,6 +517,28 @@ def test_a_phone_needs_no_sideways_scrolling(open_page):
     )
     assert 250 < width <= 375
     assert page.evaluate("document.querySelector('#large').scrollTop") == 0
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs pdftotext")
+def test_a_printed_head_is_on_the_page_of_its_rows(browser, tmp_path):
+    rows = "<tr><th scope='row'>row</th></tr>" * 4
+    head = "<caption class='hidden'>c</caption><thead><tr><th>HEAD</th></tr></thead>"
+    table = f"<div class='scroll'><table class='summary'>{head}<tbody>{rows}</tbody></table></div>"
+    board = f"<article class='board'><p class='note'>note</p>{table}</article>"
+    boards = [  # wherever on a page it comes to stand
+        f"<div style='break-before: page; height: {height}mm'></div>{board}"
+        for height in range(200, 270, 5)
+    ]
+    sheet = browser.new_page()
+    sheet.set_content(
+        f"<!doctype html><style>{(TEMPLATES / 'report.css').read_text()}</style>{''.join(boards)}"
+    )
+    sheet.pdf(path=tmp_path / "page.pdf", format="A4")
+    sheet.close()
+    command = ["pdftotext", "-layout", tmp_path / "page.pdf", "-"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.count("HEAD") == len(boards)
+    assert not [text for text in printed.split("\f") if text.rstrip().endswith(("HEAD", "note"))]
 
 
 def test_structure_labels_and_names_for_a_screen_reader(open_page):
