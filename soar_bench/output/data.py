@@ -207,7 +207,8 @@ def score_lines(report: dict[str, Any]) -> Iterator[str]:
                 f"{name} {row[name]:.4g}" for name in ("10%", "50%", "90%", "99%")
             )
         if row["unscored"]:
-            line += f"; {row['unscored']:,} unscored"
+            reason = f" ({row['reason']})" if row["reason"] else ""
+            line += f"; {row['unscored']:,} unscored{reason}"
         yield line
 
 

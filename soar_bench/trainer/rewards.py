@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from evaluators.scorer import Scorer, to_samples
 from evaluators.types import Evaluator, Metric, SetEvaluator
 from soar_bench.core.devices import AUTO
 from soar_bench.core.errors import SoarBenchError, unknown_name
+from soar_bench.scoring.turns import try_batch
 from training.data.prompts import Prompts
 
 
@@ -73,7 +74,9 @@ class EvaluatorRewards:
         samples = to_samples(list(images), list(prompts), list(metadata))
         rewards = {}
         for name, (_, metric) in self._chosen.items():
-            scores = [each[metric.name] for each in self._scorers[name].score(samples)]
+            # An image on which the evaluator fails is unscored, as in an evaluation.
+            judged, _ = try_batch(cast("Evaluator", self._scorers[name]), samples)
+            scores = [each[metric.name] for each in judged]
             for score in scores:
                 if score.value is None:
                     self._reasons[name] = score.unscored

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,19 @@ class Scored:
     versions: Mapping[str, Any]
     #: metrics of which lower values are better
     lower_is_better: Collection[str] = ()
+    #: by metric: why its first unscored record has no score
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def summary(self) -> list[dict[str, Any]]:
-        """Return number, unscored ones, mean, deviation and quantiles of each metric."""
+        """Return number, unscored ones and why the first is one, mean, deviation and quantiles of
+        each metric.
+        """
         rows = []
         for name, values in self.values.items():
             scored = values[~np.isnan(values)]
             row = {"metric": name, "images": len(values), "unscored": len(values) - len(scored)}
+            if len(scored) < len(values):
+                row["reason"] = self.reasons.get(name, "")
             if len(scored):
                 low, middle, high, most = np.quantile(scored, (0.1, 0.5, 0.9, 0.99)).tolist()
                 row |= {"mean": float(scored.mean()), "std": float(scored.std())}
@@ -101,15 +107,13 @@ def score_data(
     judged = score_samples(
         judges, samples, _Pictures(source), cache, batch_size, choose(device), observe=observe
     )
-    values = {
-        metric.name: np.array([s[metric.name].value for s in judged.results[judge.name]], float)
-        for judge in judges
-        for metric in judge.evaluator.metrics
-    }
     metrics = [(judge, metric) for judge in judges for metric in judge.evaluator.metrics]
+    scores = {m.name: [s[m.name] for s in judged.results[judge.name]] for judge, m in metrics}
+    values = {name: np.array([s.value for s in each], float) for name, each in scores.items()}
+    reasons = {n: next((s.unscored for s in each if s.unscored), "") for n, each in scores.items()}
     versions = {metric.name: _version(judge, metric) for judge, metric in metrics}
     lower = [metric.name for _, metric in metrics if not metric.higher_is_better]
-    return Scored(name, source, values, versions, lower)
+    return Scored(name, source, values, versions, lower, reasons)
 
 
 def _version(judge: Judge, metric: Any) -> dict[str, Any]:
@@ -166,7 +170,11 @@ def chosen(
     ranked = np.argsort(values if lower else -values, kind="stable")  # NaN last
     ranked = ranked[: int((~np.isnan(values)).sum())]
     if not len(ranked):
-        raise SoarBenchError(f"{metric} scored none of the {len(values)} records, so none is kept")
+        reason = scored.reasons.get(metric, "")
+        raise SoarBenchError(
+            f"{metric} scored none of the {len(values)} records{f' ({reason})' if reason else ''}, "
+            "so none is kept"
+        )
     if at_least is not None:
         ranked = ranked[values[ranked] >= at_least]
     else:

@@ -24,11 +24,15 @@ FSDP2 = {
 }
 
 
+class _Killed(BaseException):
+    """An end that nobody hears of."""
+
+
 def train_all(jobs: list[dict[str, Any]], count: int = 2, **environment: str) -> list[str]:
     """Runs trainings one after the other in each process.
 
     A job has ``settings``, as of a config file, and may have ``stop``: the step at which every
-    process gets SIGTERM.
+    process gets SIGTERM, or ``kill``: the step after which it ends before anything is saved.
     """
     return launch([str(Path(__file__).resolve()), json.dumps(jobs)], count, **environment)
 
@@ -58,13 +62,15 @@ def _run(job: dict[str, Any]) -> None:
     def progress(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
         if stage == "train" and done == job.get("stop"):
             os.kill(os.getpid(), signal.SIGTERM)
+        if stage == "train" and done == job.get("kill"):
+            raise _Killed
 
     try:
         train(config, progress=progress, watch=False)
-    except Stopped:
-        assert "stop" in job
+    except (Stopped, _Killed) as error:
+        assert ("kill" if isinstance(error, _Killed) else "stop") in job
     else:
-        assert "stop" not in job, "the training was to be stopped"
+        assert not {"stop", "kill"} & set(job), "the training was to be stopped"
     finally:
         BasePipeline.load = load  # type: ignore[method-assign]
     assert seen

@@ -1,4 +1,4 @@
-"""Two processes make and train on the rollouts of one."""
+"""Two processes make and train on the rollouts of one, and go on between the steps of one."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def test_two_processes_train_as_one_and_go_on_after_a_stop(
     small = {"batch_size": 2, "accumulate": 2, **method}
     whole = settings(tiny_config, tmp_path, "whole", **small)
     parts = settings(tiny_config, tmp_path, "parts", **small)
-    train_all(
-        [{"settings": whole}, {"settings": parts, "stop": 2}, {"settings": parts}], **environment
-    )
+    # A stop comes after the first rollout; the kill between the two steps of the second.
+    interrupted = [{"settings": parts, "stop": 2}, {"settings": parts, "kill": 4}]
+    train_all([{"settings": whole}, *interrupted, {"settings": parts}], **environment)
     one, two = metrics(tmp_path / "alone"), metrics(tmp_path / "whole")
     for here, there in zip(one, two, strict=True):
         for figure in ("loss", "grad_norm", *(f for f in here if f.startswith("reward"))):

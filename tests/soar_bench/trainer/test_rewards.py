@@ -63,6 +63,16 @@ def test_of_several_metrics_one_is_named_and_less_is_turned_round(tmp_path):
     assert rewards.reason(f"{file}/error") == "no error is given"
 
 
+def test_an_image_on_which_the_evaluator_fails_is_unscored_with_the_reason(tmp_path):
+    file = tmp_path / "two.py"
+    file.write_text(PLUGIN.replace('else Score(None, "no error is given")', "else 1 / 0"))
+    rewards = EvaluatorRewards([f"{file}/error"], "cpu")
+    records = [{"error": 0.25}, {}, {"error": 0.5}]
+    (values,) = rewards(np.zeros((3, 8, 8, 3), np.uint8), ["a", "b", "c"], records).values()
+    np.testing.assert_array_equal(values, [-0.25, np.nan, -0.5])
+    assert rewards.reason(f"{file}/error").startswith("the evaluator failed: ZeroDivisionError")
+
+
 def test_what_is_no_reward_and_what_is_one_twice():
     with pytest.raises(SoarBenchError, match="judges images together, not each alone"):
         EvaluatorRewards(["near-duplicates"])

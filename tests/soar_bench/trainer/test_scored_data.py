@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.output.data import score_lines
 from soar_bench.trainer.scored_data import (
     Scored,
     check_output,
@@ -53,8 +54,11 @@ def test_the_rules_by_hand():
         chosen(s, "m", top=5)
     with pytest.raises(SoarBenchError, match=r"none of the 4 .*make --top-share larger"):
         chosen(s, "m", top_share=0.1)
-    with pytest.raises(SoarBenchError, match="m scored none of the 2 records"):
-        chosen(scored([np.nan, np.nan]), "m", at_least=0.0)
+    dark = replace(scored([np.nan, np.nan]), reasons={"m": "it is dark"})
+    with pytest.raises(SoarBenchError, match=r"m scored none of the 2 records \(it is dark\), so"):
+        chosen(dark, "m", at_least=0.0)
+    (line,) = score_lines({"metrics": dark.summary()})
+    assert line == "m: 2 images; 2 unscored (it is dark)"
     with pytest.raises(SoarBenchError, match="metric"):
         chosen(s, "other", top=1)
     for rule in ({}, {"top": 1, "at_least": 0.5}, {"at_least": np.nan}, {"top_share": np.nan}):
