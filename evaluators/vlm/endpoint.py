@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from PIL import Image
 
 from evaluators.types import EvaluatorError
 from evaluators.vlm.question import Question
+from soar_bench.core.text import encodable, first_few, printable
 
 if TYPE_CHECKING:
     import httpx2
@@ -30,6 +32,8 @@ URL, MODEL, KEY = "SOAR_BENCH_JUDGE_URL", "SOAR_BENCH_JUDGE_MODEL", "SOAR_BENCH_
 AT_ONCE = 8
 #: How often a request is tried, and the longest wait between tries in seconds.
 ATTEMPTS, LONGEST_WAIT = 4, 30.0
+#: Bytes of the longest body that is read.
+MOST = 2**24
 
 
 class _Again(Exception):
@@ -84,14 +88,14 @@ class Endpoint:
 
         try:
             with self._client(5.0) as client:
-                response = client.get(f"{self.url}/models")
-                names = [str(model["id"]) for model in self._json(response)["data"]]
+                body = self._json(client, 5.0, "GET", "/models")
+                names = [str(model["id"]) for model in body["data"]]
         except (_Again, httpx2.HTTPError, KeyError, TypeError) as error:
             raise self._error(
                 f"does not answer ({_reason(error)}): start it, or set {URL}"
             ) from None
         if self.model not in names:
-            served = ", ".join(names) or "none"
+            served = printable(first_few(names)) or "none"
             raise self._error(f"has no model {self.model!r} (it has: {served}): set {MODEL}")
 
     def write(self, questions: Sequence[Question], most: int) -> list[str]:
@@ -110,7 +114,7 @@ class Endpoint:
 
         content = [
             {"type": "image_url", "image_url": {"url": data_url(question.image)}},
-            {"type": "text", "text": question.text},
+            {"type": "text", "text": encodable(question.text)},
         ]
         body = {
             "model": self.model,
@@ -121,8 +125,8 @@ class Endpoint:
         reason = ""
         for attempt in range(ATTEMPTS):
             try:
-                response = client.post(f"{self.url}/chat/completions", json=body)
-                return self._without_key(_text(self._json(response)))
+                answer = self._json(client, self.timeout, "POST", "/chat/completions", json=body)
+                return self._without_key(_text(answer))
             except (_Again, httpx2.HTTPError) as error:
                 reason = _reason(error)
                 asked = error.wait if isinstance(error, _Again) else None
@@ -134,8 +138,21 @@ class Endpoint:
             "again, which goes on here"
         )
 
-    def _json(self, response: httpx2.Response) -> Any:
-        """Return the body. _Again for a busy or broken server, EvaluatorError if it refuses."""
+    def _json(
+        self, client: httpx2.Client, timeout: float, method: str, path: str, **body: Any
+    ) -> Any:
+        """Send a request and return the answer's body, within about ``timeout`` seconds.
+
+        _Again for a busy or broken server, EvaluatorError if it refuses.
+        """
+        until, content = time.monotonic() + timeout, bytearray()
+        with client.stream(method, f"{self.url}{path}", **body) as response:
+            for part in response.iter_bytes():
+                content += part
+                if len(content) > MOST:
+                    raise self._error(f"answers with over {MOST:,} bytes: check {URL}")
+                if time.monotonic() > until:  # a server that trickles never times out by itself
+                    raise _Again(f"no whole answer in {timeout:g} s")
         status = response.status_code
         if status == 429 or status >= 500:
             asked = response.headers.get("Retry-After", "")
@@ -143,10 +160,11 @@ class Endpoint:
         if status >= 300:
             hint = f"set {KEY}" if status in (401, 403) else f"check {URL}, and see its log"
             # a server may repeat the key, which must be out before a part of it is cut off
-            text = " ".join(self._without_key(response.text).split())[:120]
+            text = self._without_key(content.decode("utf-8", "replace"))
+            text = printable(" ".join(text.split())[:120])
             raise self._error(f"refuses the request (status {status}: {text}): {hint}")
         try:
-            return response.json()
+            return json.loads(content)
         except (ValueError, RecursionError):
             raise _Again("its answer is no JSON") from None
 
@@ -179,13 +197,14 @@ def data_url(image: np.ndarray) -> str:
 
 
 def _text(body: Any) -> str:
+    """Return the answer in a body, without what a model thinks aloud before it."""
     try:
         text = body["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):
         raise _Again("its answer has no choices[0].message.content") from None
     if not isinstance(text, str):
         raise _Again("its answer's content is no text")
-    return text
+    return encodable(text.rpartition("</think>")[2])
 
 
 def _reason(error: BaseException) -> str:
