@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from training.types import REWARDED, Config, TrainingError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from training.callbacks import Callback
     from training.encoders import Described
 
 
@@ -38,4 +41,22 @@ def check_guidance(pipeline: Described, config: Config) -> str:
             f"{setting} is {value:g}, but by its name the base was distilled to be sampled without "
             f"guidance: set {setting} to 1, unless it was not"
         )
+    return ""
+
+
+def apart_from_evaluation(config: Config, callbacks: Sequence[Callback]) -> str:
+    """Return a remark where checkpoints are judged at another guidance than samples for rewards are
+    made with; "" where they are not.
+    """
+    setting, value = rollout_guidance(config)
+    if config.method not in REWARDED:
+        return ""
+    protocols = [getattr(c, "protocol", None) for c in callbacks if c.name == "evaluation"]
+    for protocol in protocols:
+        if protocol is not None and protocol.guidance != value:
+            same = protocol.override(guidance=value).name
+            return (
+                f"{setting} is {value:g}, but the evaluation's protocol has guidance "
+                f"{protocol.guidance:g}: evaluation.protocol {same} judges what is trained"
+            )
     return ""

@@ -34,8 +34,10 @@ class TrainPlan:
     remark: str = ""
     #: pipeline or checkpoint that it starts from
     start: str = ""
-    #: a sentence on prompts that no image is made of
+    #: a sentence on prompts that no image is made of, or that teach nothing
     left_out: str = ""
+    #: a sentence on an evaluation at another guidance than that of rollouts
+    apart: str = ""
 
     @property
     def samples(self) -> int:
@@ -134,7 +136,7 @@ class TrainPlan:
             f"{sizes.activations / _GIB:.2f} GiB of activations a process",
             *self._fits(),
             *self._rollouts(),
-            *(f"# {sentence}" for sentence in (self.remark, self.left_out) if sentence),
+            *(f"# {sentence}" for sentence in (self.remark, self.apart, self.left_out) if sentence),
             *(f"# {words(self.cut, self.samples, 'caption')}" for _ in self.cut[:1]),
             f"# {self.config.output}: {self.state}",
         ]

@@ -12,7 +12,7 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.torchvision import mend_torchvision
 from soar_bench.pipelines import Pipeline
 from soar_bench.trainer.data import agreeing_contexts, cut_captions, open_data, open_prompts
-from soar_bench.trainer.guidance import check_guidance
+from soar_bench.trainer.guidance import apart_from_evaluation, check_guidance
 from soar_bench.trainer.pipeline import BasePipeline
 from soar_bench.trainer.plan import TrainPlan
 from training.callbacks import Callback, Progress, silent
@@ -68,6 +68,8 @@ def train(
             config, observe=lambda stage, done, total: progress(stage, done, total, {}), note=note
         )
         callbacks = [*configured, *callbacks]
+        if apart := apart_from_evaluation(config, configured):
+            note(apart)
     return run(config, base, source, progress, callbacks, note, remarks, rewards)
 
 
@@ -113,7 +115,7 @@ def check(
         )
         tokens = config.max_sequence_length
         cut = cut_captions(Pipeline(base.pipeline.folder), checked.source, tokens)
-    callbacks_of(config)
+    apart = apart_from_evaluation(config, callbacks_of(config))
     identity = rewards.identity if rewards else {}
     run = Run(config, base, checked.source, place.processes, rewards=identity)
     run.check()
@@ -121,7 +123,7 @@ def check(
         config, base.pipeline, contexts(config, checked.source), checked.sizes, usual_device()
     )
     run.check_space(base.pipeline.sizes(config), encodings.bytes_to_come())
-    return TrainPlan(config, needs, checked, place, chunk, cut, remark, base.name, left_out)
+    return TrainPlan(config, needs, checked, place, chunk, cut, remark, base.name, left_out, apart)
 
 
 def rewards_of(config: Config) -> Rewards | None:

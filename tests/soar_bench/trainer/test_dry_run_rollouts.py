@@ -7,7 +7,10 @@ import shutil
 
 import pytest
 
+from soar_bench.trainer.config import Config
+from soar_bench.trainer.guidance import apart_from_evaluation
 from soar_bench.trainer.run import check, train
+from soar_bench.trainer.watch import callbacks_of
 from training.types import TrainingError
 
 REWARDED = {
@@ -69,6 +72,24 @@ def test_guided_rollouts_of_a_model_with_guidance_built_in(
             run(config)
         assert "\n" not in str(refused.value)
     assert not config.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "guidance", "remarked"),
+    [("", 1.0, True), ("shapes+guidance=1", 1.0, False), ("", 3.0, False)],
+)
+def test_an_evaluation_at_another_guidance_is_remarked_on(protocol, guidance, remarked, tmp_path):
+    config = Config(
+        method="nft", base="shapes", data="shapes-dev", rewards={"shapes-geneval": 1.0},
+        nft={"group": 4, "guidance": guidance}, save_every=100, output=tmp_path,
+        evaluation={"every": 100, "suite": "shapes-dev", "protocol": protocol},
+    )  # fmt: skip
+    remark = apart_from_evaluation(config, callbacks_of(config))
+    if not remarked:
+        assert remark == ""
+        return
+    assert "nft.guidance is 1, but the evaluation's protocol has guidance 3" in remark
+    assert "evaluation.protocol shapes+guidance=1 judges" in remark
 
 
 def test_what_guides_nothing_is_not_remarked_on(tiny_config, tiny_pipeline, tmp_path):
