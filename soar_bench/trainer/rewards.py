@@ -35,7 +35,8 @@ class EvaluatorRewards:
 
     def __init__(self, names: Iterable[str], device: str = AUTO) -> None:
         self._device = device
-        self._chosen = {name: _choose(name) for name in names}
+        resolved: dict[str, Evaluator] = {}
+        self._chosen = {name: _choose(name, resolved) for name in names}
         first: dict[tuple[str, str, str], str] = {}
         for name, (evaluator, metric) in self._chosen.items():
             kind = type(evaluator).__module__, evaluator.name, metric.name
@@ -62,21 +63,35 @@ class EvaluatorRewards:
         }
 
     @cached_property
-    def _scorers(self) -> dict[str, Scorer]:
-        """By reward."""
-        chosen = self._chosen.items()
-        return {name: Scorer(evaluator, self._device) for name, (evaluator, _) in chosen}
+    def _scorers(self) -> dict[int, Scorer]:
+        """By the evaluator's ``id``: several rewards may be metrics of one."""
+        evaluators = {id(evaluator): evaluator for evaluator, _ in self._chosen.values()}
+        return {key: self._load(evaluator) for key, evaluator in evaluators.items()}
+
+    def _load(self, evaluator: Evaluator) -> Scorer:
+        try:
+            return Scorer(evaluator, self._device)
+        except SoarBenchError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise SoarBenchError(
+                f"the reward's evaluator {evaluator.name} cannot be loaded: "
+                f"{registry.describe_error(error)}"
+            ) from error
 
     def __call__(
         self, images: np.ndarray, prompts: Sequence[str], metadata: Sequence[Mapping[str, Any]]
     ) -> dict[str, np.ndarray]:
         """Return float64 [B] by name for images uint8 [B, H, W, 3]; NaN where unscored."""
         samples = to_samples(list(images), list(prompts), list(metadata))
+        # An image on which an evaluator fails is unscored, as in an evaluation.
+        judged = {
+            key: try_batch(cast("Evaluator", scorer), samples)[0]
+            for key, scorer in self._scorers.items()
+        }
         rewards = {}
-        for name, (_, metric) in self._chosen.items():
-            # An image on which the evaluator fails is unscored, as in an evaluation.
-            judged, _ = try_batch(cast("Evaluator", self._scorers[name]), samples)
-            scores = [each[metric.name] for each in judged]
+        for name, (evaluator, metric) in self._chosen.items():
+            scores = [each[metric.name] for each in judged[id(evaluator)]]
             for score in scores:
                 if score.value is None:
                     self._reasons[name] = score.unscored
@@ -123,12 +138,16 @@ def judgeable(prompts: Prompts, rewards: EvaluatorRewards, data: str) -> tuple[P
     return Prompts([text for text, _ in kept], [record for _, record in kept]), note
 
 
-def _choose(name: str) -> tuple[Evaluator, Metric]:
-    """Return the evaluator and the metric that a reward's name means."""
+def _choose(name: str, resolved: dict[str, Evaluator]) -> tuple[Evaluator, Metric]:
+    """Return the evaluator and the metric that a reward's name means; ``resolved`` are the
+    evaluators of earlier names, to which this one's is added.
+    """
     head, _, chosen = name.rpartition("/")
     if not head or ".py" in chosen:  # no metric, or a file's path
         head, chosen = name, ""
-    evaluator = registry.resolve(head)
+    if head not in resolved:
+        resolved[head] = registry.resolve(head)
+    evaluator = resolved[head]
     if isinstance(evaluator, SetEvaluator):
         raise SoarBenchError(
             f"rewards: {evaluator.name} judges images together, not each alone, so it is no "

@@ -73,6 +73,23 @@ def test_an_image_on_which_the_evaluator_fails_is_unscored_with_the_reason(tmp_p
     assert rewards.reason(f"{file}/error").startswith("the evaluator failed: ZeroDivisionError")
 
 
+def test_two_metrics_of_an_evaluator_load_and_ask_it_once(tmp_path):
+    file, calls = tmp_path / "two.py", tmp_path / "calls"
+    count = f"        open({str(calls)!r}, 'a').write"
+    load = f"    def load(self, device, dtype=None):\n{count}('load ')\n"
+    asked = f"{count}('score ')\n        return ["
+    plugin = PLUGIN.replace("        return [", asked)
+    file.write_text(plugin.replace("    def score", f"{load}\n    def score"))
+    rewards = EvaluatorRewards([f"{file}/error", f"{file}/size"], "cpu")
+    values = rewards(np.zeros((1, 8, 8, 3), np.uint8), ["a"], [{"error": 0.5}])
+    assert [each.tolist() for each in values.values()] == [[-0.5], [8.0]]
+    assert calls.read_text() == "load score "
+    file.write_text(plugin.replace("    def score", f"{load}        1 / 0\n\n    def score"))
+    broken = EvaluatorRewards([f"{file}/error"], "cpu")
+    with pytest.raises(SoarBenchError, match=r"evaluator two cannot be loaded: .*division"):
+        broken(np.zeros((1, 8, 8, 3), np.uint8), ["a"], [{}])
+
+
 def test_what_is_no_reward_and_what_is_one_twice():
     with pytest.raises(SoarBenchError, match="judges images together, not each alone"):
         EvaluatorRewards(["near-duplicates"])
