@@ -58,9 +58,9 @@ def _run(way: ways.Way, bench: Bench, count: int, names: Sequence[str], pipe: An
     samples = bench.samples(count)
     before = _now()
     clock = time.perf_counter()
-    found = way(bench, samples, names)
+    scores = way(bench, samples, names)
     seconds = time.perf_counter() - clock
-    pipe.send((seconds, _peak() - before, found))
+    pipe.send((seconds, _peak() - before, scores))
 
 
 def _peak() -> float:
@@ -99,8 +99,8 @@ def compare(
     ours: ways.Way, names: Sequence[str], tolerance: float,
 ) -> None:  # fmt: skip
     slow, slow_memory, expected = measure(plain, bench, count, plain_names)
-    fast, fast_memory, found = measure(ours, bench, count, names)
-    worst = max(abs(a - b) for a, b in zip(expected, found, strict=True))
+    fast, fast_memory, scores = measure(ours, bench, count, names)
+    worst = max(abs(a - b) for a, b in zip(expected, scores, strict=True))
     if worst > tolerance:
         raise SystemExit(f"{title}: the two ways differ by {worst:g}")
     print(

@@ -21,15 +21,15 @@ _alive: list[Evaluator] = []
 
 def one_at_a_time(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[float]:
     """A model an evaluator, a picture at a time; nothing is shared, nothing kept."""
-    found: list[float] = []
+    scores: list[float] = []
     for name in names:
         evaluator = bench.evaluator(name)
         evaluator.load(bench.device)
         for sample in samples:
             # a copy: the same array would be recognised
-            found += values(evaluator, [Sample(sample.image.copy(), sample.prompt)])
+            scores += values(evaluator, [Sample(sample.image.copy(), sample.prompt)])
         del evaluator  # and with it the tower, which another would otherwise share
-    return found
+    return scores
 
 
 def all_pairs(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[float]:
@@ -37,13 +37,13 @@ def all_pairs(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list
     evaluator = bench.evaluator(names[0])
     evaluator.load(bench.device)
     return [
-        [values(evaluator, [Sample(s.image, one.prompt)])[0] for s in samples][i]
-        for i, one in enumerate(samples)
+        [values(evaluator, [Sample(s.image, sample.prompt)])[0] for s in samples][i]
+        for i, sample in enumerate(samples)
     ]
 
 
 def inference_rank(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[float]:
-    """What the family calls: each picture once through the ViT, every prompt with it."""
+    """Call what the family does: each picture once through the ViT, every prompt with it."""
     import torch
 
     from evaluators.imagereward.model import REWARD_MEAN, REWARD_STD
@@ -54,7 +54,7 @@ def inference_rank(bench: Bench, samples: list[Sample], names: Sequence[str]) ->
     network = evaluator._model._network
     tokens = evaluator._tokenizer([s.prompt for s in samples])
     ids, mask = tokens.ids.to(bench.device), tokens.mask.to(bench.device)
-    found = []
+    scores = []
     for index, sample in enumerate(samples):
         pixels = pillow_view("round")(sample.image, bench.image_size)[None].to(bench.device)
         with torch.inference_mode():
@@ -66,13 +66,13 @@ def inference_rank(bench: Bench, samples: list[Sample], names: Sequence[str]) ->
                 is_decoder=False,
             ).last_hidden_state
             raw = network["mlp"]["layers"](words[:, 0])[index, 0]
-        found.append(float((raw - REWARD_MEAN) / REWARD_STD))
-    return found
+        scores.append(float((raw - REWARD_MEAN) / REWARD_STD))
+    return scores
 
 
 def together(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[float]:
     """As soar-bench does: evaluators that share a model side by side, whole batches."""
-    found: dict[str, list[float]] = {}
+    scores: dict[str, list[float]] = {}
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(bench.evaluator(name).shares or name, []).append(name)
@@ -81,9 +81,9 @@ def together(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[
         for evaluator in evaluators:
             evaluator.load(bench.device)
         for evaluator in evaluators:
-            found[evaluator.name] = values(evaluator, samples)
+            scores[evaluator.name] = values(evaluator, samples)
         del evaluators, evaluator
-    return [value for name in names for value in found[name]]
+    return [value for name in names for value in scores[name]]
 
 
 def cutouts(samples: list[Sample]) -> list[list[Any]]:
@@ -91,7 +91,7 @@ def cutouts(samples: list[Sample]) -> list[list[Any]]:
     from evaluators.geneval.colors import Cutout
 
     names = ("bird", "cup", "kite", "vase")
-    found = []
+    scores = []
     for sample in samples:
         objects = []
         for index, name in enumerate(names):
@@ -99,8 +99,8 @@ def cutouts(samples: list[Sample]) -> list[list[Any]]:
             left = 20 + 120 * index
             mask[100:300, left : left + 100] = True
             objects.append(Cutout(sample.image, (left, 100, left + 100, 300), mask, name))
-        found.append(objects)
-    return found
+        scores.append(objects)
+    return scores
 
 
 def colour_tower(bench: Bench) -> Any:
@@ -111,7 +111,7 @@ def colour_tower(bench: Bench) -> Any:
 
 
 class _Crops:
-    """What the published script gives its data loader: the objects of one class on one picture."""
+    """Data set of the published script's loader: the objects of one class on one picture."""
 
     def __init__(self, objects: list[Any], size: int) -> None:
         self.objects, self.size = objects, size
@@ -132,25 +132,25 @@ def a_loader_an_object(bench: Bench, samples: list[Sample], workers: Sequence[st
 
     tower = colour_tower(bench)
     classifier = ColorClassifier(tower)
-    found = []
+    scores = []
     for objects in cutouts(samples):
-        for one in objects:
-            crops: Any = _Crops([one], tower.image_size)
+        for cutout in objects:
+            crops: Any = _Crops([cutout], tower.image_size)
             count = int(workers[0])
             context = "fork" if count else None  # what a script on Linux gets
             for batch in DataLoader(
                 crops, batch_size=16, num_workers=count, multiprocessing_context=context
             ):
                 row = tower.embed_pixels(batch)[0]
-                found.append(float((classifier.texts(one.name) @ row).argmax()))
-    assert all(0 <= index < len(COLORS) for index in found)
-    return found
+                scores.append(float((classifier.texts(cutout.name) @ row).argmax()))
+    assert all(0 <= index < len(COLORS) for index in scores)
+    return scores
 
 
 def crops_together(bench: Bench, samples: list[Sample], _names: Sequence[str]) -> list[float]:
     from evaluators.geneval.colors import COLORS, ColorClassifier
 
-    objects = [one for picture in cutouts(samples) for one in picture]
+    objects = [cutout for picture in cutouts(samples) for cutout in picture]
     names = ColorClassifier(colour_tower(bench)).classify(objects)
     return [float(COLORS.index(str(name))) for name in names]
 
@@ -164,30 +164,30 @@ def our_family(bench: Bench, samples: list[Sample], names: Sequence[str]) -> lis
     group = [name for name in names if bench.evaluator(name).shares]
     kept = bench.evaluator(group[0])  # as in a group, the tower stays for all of it
     kept.load(bench.device)
-    found = dict(zip(group, _split(together(bench, samples, group), len(group)), strict=True))
+    scores = dict(zip(group, _split(together(bench, samples, group), len(group)), strict=True))
     colours = crops_together(bench, samples, ())
     del kept
     alone = [name for name in names if name not in group]
-    found |= zip(alone, _split(together(bench, samples, alone), len(alone)), strict=True)
-    return [value for name in names for value in found[name]] + colours
+    scores |= zip(alone, _split(together(bench, samples, alone), len(alone)), strict=True)
+    return [value for name in names for value in scores[name]] + colours
 
 
-def _split(found: list[float], parts: int) -> list[list[float]]:
-    size = len(found) // parts
-    return [found[i * size : (i + 1) * size] for i in range(parts)]
+def _split(scores: list[float], parts: int) -> list[list[float]]:
+    size = len(scores) // parts
+    return [scores[i * size : (i + 1) * size] for i in range(parts)]
 
 
 def signs(count: int) -> list[Sample]:
     """Pictures with a word to read."""
     from PIL import Image, ImageDraw, ImageFont
 
-    found = []
+    scores = []
     for index in range(count):
         picture = Image.new("RGB", (SIZE, SIZE), (230, 220, 200))
         word = f"SIGN {index}"
         ImageDraw.Draw(picture).text((60, 200), word, fill="black", font=ImageFont.load_default(72))
-        found.append(Sample(np.asarray(picture), f'a sign that says "{word}"'))
-    return found
+        scores.append(Sample(np.asarray(picture), f'a sign that says "{word}"'))
+    return scores
 
 
 def read_in_one_process(_bench: Bench, samples: list[Sample], _names: Sequence[str]) -> list[float]:

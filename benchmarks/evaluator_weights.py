@@ -30,7 +30,7 @@ _DRAWN = 99991
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the stand-ins are."""
+    """Sizes of the stand-ins."""
 
     clip_l: tiny.Architecture
     clip_h: tiny.Architecture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,7 +16,7 @@ from evaluators.loading import load_strictly
 from evaluators.openclip import Architecture
 from evaluators.types import Evaluator, EvaluatorError, Sample, Score
 from evaluators.weights import Weights
-from soar_bench.core.packages import install
+from soar_bench.core.packages import install, installed
 from soar_bench.core.torchvision import mend_torchvision
 
 
@@ -104,9 +104,5 @@ class HpsV21Package(Evaluator):
 
 
 def _version() -> str:
-    for name in ("hpsv2", "hpsv2x"):  # two distributions of the same package
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError:
-            continue
-    return "unknown"
+    names = ("hpsv2", "hpsv2x")  # two distributions of the same package
+    return next((f"{n} {number}" for n in names if (number := installed(n))), "unknown")

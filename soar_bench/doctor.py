@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from evaluators import catalogue, registry
@@ -20,7 +19,7 @@ from evaluators.types import EvaluatorError
 from evaluators.weights import Weights, WeightsMissing
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import home
-from soar_bench.core.packages import install
+from soar_bench.core.packages import install, installed
 from soar_bench.core.text import printable
 from soar_bench.core.torchvision import mend_torchvision
 
@@ -72,13 +71,6 @@ _MODULES = {"open-clip-torch": "open_clip"} | {n: n for n in ("wandb", "torchao"
 _CV2 = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def examine(
     device: str = "cpu", golden: bool = True, observe: Callable[[str], None] = lambda name: None
 ) -> Iterator[Finding]:
@@ -126,13 +118,13 @@ def _machine(device: str) -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     for package, use, extra in _PACKAGES:
-        number = _version(package)
+        number = installed(package)
         if number is None:
             command = f": {install(extra)}" if extra else ""
             yield Finding("packages", package, State.absent, f"for {use}{command}")
         else:
             yield Finding("packages", package, *_installed(package, number, use, extra))
-    opencv = {name: number for name in _CV2 if (number := _version(name))}
+    opencv = {name: number for name in _CV2 if (number := installed(name))}
     if opencv and (fault := _opencv_fault(opencv)):
         yield Finding("packages", "opencv", State.broken, fault)
 

@@ -206,15 +206,9 @@ def evaluate(
     chosen = None if evaluators is None else _listed(evaluators)
     at_once: int | None = None if batch_size == AUTO else batch_size  # type: ignore[assignment]
     options = Options(
-        Path(results),
-        Path(cache),
-        images_per_prompt,
-        chosen,
-        at_once,
-        device,
-        evaluator_dtype,
+        Path(results), Path(cache), images_per_prompt, chosen, at_once, device, evaluator_dtype,
         force,
-    )
+    )  # fmt: skip
     with nullcontext() if checkpoint.loaded is None else preserved_torch_state():
         return _run_quietly(prepare(checkpoint, suite, protocol, options), options, progress)
 
@@ -250,15 +244,9 @@ def score(
     The others are those of :func:`evaluate`; ``batch_size`` counts images scored at once.
     """
     options = Options(
-        Path(results),
-        Path(cache),
-        None,
-        _listed(evaluators),
-        batch_size,
-        device,
-        evaluator_dtype,
+        Path(results), Path(cache), None, _listed(evaluators), batch_size, device, evaluator_dtype,
         force,
-    )
+    )  # fmt: skip
     observe = progress or (lambda stage, done, total: None)
     plan = prepare_images(images, options, prompts, metadata, label, suite, observe)
     return _run_quietly(plan, options, progress)

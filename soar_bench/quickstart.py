@@ -19,7 +19,7 @@ from soar_bench.checkpoints import Checkpoint, resolve
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import replace_atomically, write_text
 from soar_bench.core.gallery import grid
-from soar_bench.core.progress import Stages
+from soar_bench.core.progress import Stages, named
 from soar_bench.evaluation import Options, prepare, run
 from soar_bench.output.leaderboard import leaderboard
 from soar_bench.records import Run
@@ -63,31 +63,25 @@ def quickstart(output: Path, steps: int, images: int, seed: int, show: Stages) -
         suite = get_suite(name)
         for checkpoint in checkpoints:
             plan = prepare(checkpoint, suite, SHAPES_PROTOCOL, options)
-            observe = partial(_named, show, f"{checkpoint.label} on {name}")
+            observe = partial(named, show, f"{checkpoint.label} on {name}")
             runs.setdefault(name, []).append(run(plan, options, observe))
     page = output / "leaderboard.md"
     judged = [*chain(*runs.values())]
     write_text(page, leaderboard(judged, output / "results", page))
     picture = _picture(output, checkpoints, runs, options)
     to_write = ReportOptions(output / "report", options.cache)
-    report = write_report(judged, to_write, partial(_named, show, "report")).page
+    report = write_report(judged, to_write, partial(named, show, "report")).page
     against_base, between = (
         tuple(compare(of_suite[first:]) for of_suite in runs.values()) for first in (0, 1)
     )
     return Result(against_base, between, page, picture, report)
 
 
-def _named(
-    show: Stages, label: str, stage: str, done: int, total: int, *figures: dict[str, float]
-) -> None:
-    show(f"{label}: {stage}", done, total, *figures)
-
-
 def _train(method: str, output: Path, steps: int, seed: int, show: Stages) -> Checkpoint:
     folder = output / "train" / f"{method}-{steps}-seed{seed}"
     run_settings = {"method": method, "base": "shapes", "output": folder, "seed": seed}
     limits = {"steps": steps, "save_every": steps, "cache": output / "cache" / "encodings"}
-    progress = partial(_named, show, method)
+    progress = partial(named, show, method)
     return resolve(str(train(load_config(None, run_settings | limits), progress=progress)))
 
 

@@ -21,9 +21,9 @@ from soar_bench.checkpoints import hub
 from soar_bench.checkpoints.types import IN_MEMORY
 from soar_bench.core.differences import differences
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.packages import installed
 from soar_bench.records import RUN_FILE, Run, metrics_of
 from soar_bench.records.model import RunRecord
-from soar_bench.records.provenance import installed
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import from_settings
 from soar_bench.suites.types import Protocol, Suite
@@ -133,7 +133,7 @@ def _changes(record: RunRecord, options: Options) -> Iterator[str]:
             yield f"the evaluator {name} was of version {recorded.version}, is of {here}"
     made = record.made
     for package, before in made.versions.items():
-        here = installed(package, "absent")
+        here = installed(package) or "absent"
         if here != before:
             yield f"{package} was {before}, is {here}"
     before, here = made.device or None, describe(options.device)

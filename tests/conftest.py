@@ -24,7 +24,7 @@ LONGEST = (
     "test_quickstart.py",
     "test_golden_curves.py",
     "test_evaluate.py",
-    "test_report.py",
+    "test_report_folder.py",
     "test_rerun.py",
     "test_scoring.py",
     "test_eval_command.py",

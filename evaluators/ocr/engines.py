@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from evaluators.types import EvaluatorError
-from soar_bench.core.packages import install
+from soar_bench.core.packages import install, installed
 
 #: Function that returns the lines of text on a uint8 RGB image [H, W, 3], in the engine's order: an
 #: empty list if the engine saw no text. An engine that fails raises.
@@ -37,14 +36,6 @@ class Engine(typing.Protocol):
     def load(self) -> Read:
         """Return the function that reads, in this process. EvaluatorError if it does not start."""
         ...
-
-
-def installed(package: str) -> str | None:
-    """Return the version of an installed package, or None."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def bgr(image: np.ndarray) -> np.ndarray:

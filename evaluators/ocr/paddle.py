@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from evaluators.ocr.engines import Read, bgr, installed
+from evaluators.ocr.engines import Read, bgr
 from evaluators.types import EvaluatorError
 from soar_bench.core.digests import file_digest
-from soar_bench.core.packages import install
+from soar_bench.core.packages import install, installed
 
 MODELS_VARIABLE = "SOAR_BENCH_PADDLEOCR_MODELS"
 _PACKAGES = ("paddlepaddle", "paddlepaddle-gpu")

@@ -62,7 +62,7 @@ class Comparison:
 
     @property
     def agreements(self) -> list[Agreement]:
-        """How two judges of right and wrong agree, where the rows have both."""
+        """Agreement of two judges of right and wrong, where the rows have both."""
         shown = {row.metric for row in self.rows}
         return [a for a in agreements(self.board) if {a.first, a.second} <= shown]
 

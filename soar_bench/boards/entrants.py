@@ -60,7 +60,7 @@ def group_seeds(runs: Sequence[Run]) -> list[Entrant]:
     times = Counter(names.values())
     named = [
         Named(
-            name + _board(seeds[key][0]) if several and times[name] > 1 else name,
+            f"{name}, {seeds[key][0].record.title}" if several and times[name] > 1 else name,
             key,
             seeds[key][0].training.get("step"),
         )
@@ -75,10 +75,6 @@ def _name(seeds: Sequence[Run]) -> str:
     if seeds[0].imported:
         return seeds[0].name
     return of_seeds([run.label for run in seeds], seeds[0].training.get("name", ""))
-
-
-def _board(run: Run) -> str:
-    return f", {run.record.suite.name} under {run.record.protocol.name}"
 
 
 def mismatches(runs: Sequence[Run]) -> list[str]:

@@ -34,16 +34,16 @@ def paper_tables(
     record = board.entrants[0].first.record
     number = record.suite.images_per_prompt
     images = f"{number:g} image{'' if number == 1 else 's'} each"
-    title = f"{record.suite.name} under {record.protocol.name}"
+    title = latex.escape(record.title)
     label = f"{record.suite.name}-{record.protocol.name}"
     names = [latex.escape(words.line(entrant.name)) for entrant in board.entrants]
     columns = {_metric(of[0]): of for of in _grouped(rows)}
-    about = f"{latex.escape(title)}: {record.suite.prompts} prompts, {images}"
+    about = f"{title}: {record.suite.prompts} prompts, {images}"
     tables = [_float(names, columns, about, words.family(rows), label)]
     for of_metric in _by_metric(parts):
         columns = {latex.escape(of[0].category): of for of in _grouped(of_metric)}
         sizes = ", ".join(f"{of[0].value.prompts}" for of in columns.values())
-        about = f"{latex.escape(title)}: {_metric(of_metric[0])} by {latex.escape(words.line(by))}"
+        about = f"{title}: {_metric(of_metric[0])} by {latex.escape(words.line(by))}"
         family = words.family(of_metric, "categories")
         of_part = f"{label}-{of_metric[0].metric}-{by}"
         tables.append(_float(names, columns, f"{about} ({sizes} prompts)", family, of_part))

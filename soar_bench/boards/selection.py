@@ -44,7 +44,7 @@ def select_boards(
     for board in boards:
         board.sort(key=lambda e: folders.isdisjoint(run.folder.resolve() for run in e.runs))
         if folders.isdisjoint(run.folder.resolve() for run in board[0].runs):
-            notes.append(f"{_title(board[0])} has no {reference}: left out")
+            notes.append(f"{board[0].first.record.title} has no {reference}: left out")
         else:
             with_reference.append(board)
     pairs, more = _with_two(with_reference, parts)
@@ -90,9 +90,5 @@ def _with_two(boards: list[list[Entrant]], parts: _Parts) -> tuple[list[list[Ent
             check_measured_alike([run for part in parts for run in part])
         raise SoarBenchError(f"comparing needs two checkpoints: there is one, {boards[0][0].name}")
     alone = [board[0] for board in boards if len(board) == 1]
-    return pairs, [f"{_title(e)} has one checkpoint, {e.name}: left out" for e in alone]
-
-
-def _title(entrant: Entrant) -> str:
-    record = entrant.first.record
-    return f"{record.suite.name} under {record.protocol.name}"
+    notes = [f"{e.first.record.title} has one checkpoint, {e.name}: left out" for e in alone]
+    return pairs, notes

@@ -43,15 +43,9 @@ from training.checkpoint import ADAPTER, CHECKPOINT_FILE, TRANSFORMER, read_chec
 from training.types import TrainingError
 
 __all__ = [
-    "EMBEDDED",
-    "Checkpoint",
-    "digest_pipeline",
-    "image_size",
-    "is_here",
-    "pipeline_folder",
-    "resolve",
-    "root_of",
-]
+    "EMBEDDED", "Checkpoint", "digest_pipeline", "image_size", "is_here", "pipeline_folder",
+    "resolve", "root_of",
+]  # fmt: skip
 
 
 def resolve(name: str, base: str | None = None) -> Checkpoint:

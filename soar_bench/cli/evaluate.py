@@ -91,15 +91,9 @@ def evaluate(
 
     size = None if batch_size == "auto" else common.numbers("--batch-size", batch_size, int, 1)[0]
     options = Options(
-        results,
-        cache,
-        images,
-        tuple(common.split(evaluator)) or None,
-        size,
-        device,
-        evaluator_dtype,
-        force,
-    )
+        results, cache, images, tuple(common.split(evaluator)) or None, size, device,
+        evaluator_dtype, force,
+    )  # fmt: skip
     all_steps = common.numbers("--steps", steps, int, 1)
     all_guidance = common.numbers("--guidance", guidance, float, 0)
     trackers = common.split(tracker)
@@ -131,13 +125,9 @@ def evaluate(
         of_plan = replace(options, evaluators=judges or options.evaluators)
         named = get_protocol(protocol) if protocol else default_protocol(of_suite)
         settings = sweep(
-            named,
-            all_steps,
-            all_guidance,
-            resolution=resolution,
-            max_sequence_length=max_sequence_length,
-            dtype=dtype,
-        )
+            named, all_steps, all_guidance,
+            resolution=resolution, max_sequence_length=max_sequence_length, dtype=dtype,
+        )  # fmt: skip
         plans += [prepare(c, of_suite, setting, of_plan) for setting in settings for c in resolved]
     common.carry_out(plans, options, group, dry_run=dry_run, as_json=as_json, trackers=trackers)
 

@@ -6,16 +6,7 @@ from pathlib import Path
 
 from typer import Argument, Option
 
-from soar_bench.cli.common import (
-    BY,
-    CACHE,
-    CONFIG,
-    RESULTS,
-    echo,
-    echo_lines,
-    files_or_names,
-    folder_to_write,
-)
+from soar_bench.cli import common
 
 
 def report(
@@ -24,13 +15,13 @@ def report(
         metavar="RUN|FOLDER",
         help="Runs by folder, id or label, or folders that hold runs.  [default: all of --results]",
     ),
-    config: Path | None = CONFIG,
-    results: Path = RESULTS,
-    cache: Path = CACHE,
+    config: Path | None = common.CONFIG,
+    results: Path = common.RESULTS,
+    cache: Path = common.CACHE,
     output: Path = Option(
         Path("outputs/report"),
         metavar="FOLDER",
-        callback=folder_to_write,
+        callback=common.folder_to_write,
         help="Folder to write; replaces an older report there.",
     ),
     max_images: int = Option(
@@ -39,7 +30,7 @@ def report(
         help="Most images in the gallery; the first image of every prompt comes first.",
     ),
     title: str = Option("", help="Heading of the page.  [default: the suites' names]"),
-    by: str = BY,
+    by: str = common.BY,
     drift: list[str] = Option(
         [],
         help="Files drift.csv or their folders, separated by commas.  "
@@ -59,9 +50,9 @@ def report(
         shown += find(name, results)
         if Path(name).is_dir():
             top.append(Path(name))
-    drifts = tuple(map(Path, files_or_names(drift)))
+    drifts = tuple(map(Path, common.files_or_names(drift)))
     options = Options(output, cache, max_images, title, lossless, tuple(top), drifts, by)
     with stages() as progress:
         written = write_report(shown, options, progress)
-    echo_lines(written.missing, err=True)
-    echo(written.page)
+    common.echo_lines(written.missing, err=True)
+    common.echo(written.page)

@@ -8,15 +8,6 @@ import typer
 from typer import Argument, Option
 
 from soar_bench.cli import common
-from soar_bench.cli.common import (
-    AS_JSON,
-    CACHE,
-    RESULTS,
-    echo,
-    echo_json,
-    echo_lines,
-    folder_to_write,
-)
 from soar_bench.cli.help import App, ListGroups
 
 app = App("List, show, verify and delete the records of runs.", ListGroups)
@@ -26,14 +17,14 @@ _RUN = "A run: its id, its folder, its label, or a part of its path that only it
 
 @app.add("list", "soar-bench runs\nsoar-bench runs list --suite geneval,ocr")
 def listing(
-    results: Path = RESULTS,
+    results: Path = common.RESULTS,
     suite: list[str] = Option(
         [], help="Suites whose runs to list, separated by commas.  [default: all]"
     ),
     cost: bool = Option(
         False, "--cost", help="List seconds per image and peak memory by stage instead."
     ),
-    as_json: bool = AS_JSON,
+    as_json: bool = common.AS_JSON,
 ) -> None:
     """List the runs, one per line; exit code 1 if a record is broken."""
     import sys
@@ -47,15 +38,15 @@ def listing(
     if suites := common.split(suite):
         entries = [e for e in entries if e.run is None or e.run.record.suite.name in suites]
     if cost and as_json:
-        echo_json(list(costs.rows(entries)))
+        common.echo_json(list(costs.rows(entries)))
     elif as_json:
-        echo_json(pages.rows_json(entries))
+        common.echo_json(pages.rows_json(entries))
     elif not sys.stdout.isatty():
-        echo_lines(costs.lines(entries) if cost else pages.plain(entries))
+        common.echo_lines(costs.lines(entries) if cost else pages.plain(entries))
     else:
         new_console().print(costs.table(entries) if cost else pages.table(entries))
     faults = [f"broken: {entry.fault}" for entry in entries if entry.fault]
-    echo_lines(faults, err=True)
+    common.echo_lines(faults, err=True)
     if faults:
         raise typer.Exit(1)
 
@@ -63,8 +54,8 @@ def listing(
 @app.add("show", "soar-bench runs show my-lora")
 def show(
     run: str = Argument(help=_RUN),
-    results: Path = RESULTS,
-    as_json: bool = AS_JSON,
+    results: Path = common.RESULTS,
+    as_json: bool = common.AS_JSON,
 ) -> None:
     """Show a record: checkpoint, settings, evaluators and values."""
     from soar_bench.output import runs as pages
@@ -73,9 +64,9 @@ def show(
     entry = select(results, run)
     scores = entry.run.scores() if entry.run and not entry.fault else None
     if as_json:
-        echo_json(pages.page_json(entry, scores))
+        common.echo_json(pages.page_json(entry, scores))
     elif entry.run is not None:
-        echo_lines(pages.page(entry, entry.run, scores))
+        common.echo_lines(pages.page(entry, entry.run, scores))
     entry.whole()
 
 
@@ -89,8 +80,8 @@ def delete(
     ),
     yes: bool = Option(False, "--yes", "-y", help="Do not ask for confirmation."),
     dry_run: bool = Option(False, "--dry-run", help="Say what would be deleted."),
-    results: Path = RESULTS,
-    cache: Path = CACHE,
+    results: Path = common.RESULTS,
+    cache: Path = common.CACHE,
 ) -> None:
     """Delete records and, with --images, their images and scores."""
     import sys
@@ -103,10 +94,10 @@ def delete(
     selected = [select(results, run) for run in runs]
     entries = list({entry.folder.resolve(): entry for entry in selected}.values())
     cached = only_needed_by(entries, survey(results), cache) if images else []
-    echo_lines((f"to delete: {entry.folder}" for entry in entries), err=True)
+    common.echo_lines((f"to delete: {entry.folder}" for entry in entries), err=True)
     if images:
         count = sum(len(part.images) for part in cached)
-        echo(f"to delete: {count} images in {cache}, and their scores", err=True)
+        common.echo(f"to delete: {count} images in {cache}, and their scores", err=True)
     if dry_run:
         return
     if not yes:
@@ -118,16 +109,16 @@ def delete(
     removed = delete_cached(cached)
     for entry in entries:
         remove(entry, results)
-        echo(entry.folder)
+        common.echo(entry.folder)
     if images:
-        echo(f"{removed} images deleted", err=True)
+        common.echo(f"{removed} images deleted", err=True)
 
 
 @app.add("verify", "soar-bench runs verify\nsoar-bench runs verify my-lora")
 def verify(
     runs: list[str] | None = Argument(None, help=f"{_RUN}  [default: all]"),
-    results: Path = RESULTS,
-    cache: Path = CACHE,
+    results: Path = common.RESULTS,
+    cache: Path = common.CACHE,
     deep: bool = Option(
         False, "--deep", help="Also read checkpoints and weights of evaluators again, every byte."
     ),
@@ -150,20 +141,20 @@ def verify(
         findings = {entry.id: check(entry, cache, deep) for entry in entries}
     together = [finding for of_entry in findings.values() for finding in of_entry]
     if as_json:
-        echo_json([asdict(finding) for finding in together])
+        common.echo_json([asdict(finding) for finding in together])
     else:
-        echo_lines(pages.findings(entries, findings))
+        common.echo_lines(pages.findings(entries, findings))
     if any(finding.state == "wrong" for finding in together):
         raise typer.Exit(1)
 
 
 def rerun(
     run: str = Argument(help=_RUN),
-    results: Path = RESULTS,
+    results: Path = common.RESULTS,
     output: Path = Option(
         Path("outputs/reruns"),
         metavar="FOLDER",
-        callback=folder_to_write,
+        callback=common.folder_to_write,
         help="Folder for the images and the new record.",
     ),
     device: str | None = Option(
@@ -205,21 +196,21 @@ def rerun(
         batch_size=batch_size,
         evaluators=common.files_or_names(evaluator),
     )
-    echo_lines((f"differs: {text}" for text in (*again.others, *again.changes)), err=True)
+    common.echo_lines((f"differs: {text}" for text in (*again.others, *again.changes)), err=True)
     if again.others and not anyway:
         raise SoarBenchError(
             f"{'; '.join(again.others)}: bring back what the record names, or see what comes of "
             "this one with --anyway"
         )
     if dry_run:
-        echo(f"{run} can be made again, in {output}")
+        common.echo(f"{run} can be made again, in {output}")
         return
     reruns.start(again)
     with stages() as progress:
         compared = reruns.make(again, progress, progress.note)
     if as_json:
-        echo_json(compared.as_json())
+        common.echo_json(compared.as_json())
     else:
-        echo_lines([*reruns.lines(compared), compared.made.folder])
+        common.echo_lines([*reruns.lines(compared), compared.made.folder])
     if not compared.same:
         raise typer.Exit(1)

@@ -11,12 +11,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import home, read_json, write_text
+from soar_bench.core.packages import installed
 
 #: Libraries that decide whether weights fit; results of checks hold for these versions alone.
 _LIBRARIES = ("soar-bench", "diffusers", "transformers", "peft")
@@ -88,11 +88,7 @@ def safetensors_in(folder: Path) -> list[Path]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that load weights; empty where one is not installed."""
-    numbers = dict.fromkeys(_LIBRARIES, "")
-    for name in _LIBRARIES:
-        with suppress(PackageNotFoundError):
-            numbers[name] = version(name)
-    return numbers
+    return {name: installed(name) or "" for name in _LIBRARIES}
 
 
 def stamp(file: Path) -> list[int]:

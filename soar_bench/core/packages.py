@@ -1,7 +1,8 @@
-"""The project's own packages, which a folder of a user's may hold too under the same names."""
+"""Installed packages, and the project's own, which a folder of a user's may hold too by name."""
 
 from __future__ import annotations
 
+import platform
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,16 @@ def install(extra: str) -> str:
     if (_ROOT / "pyproject.toml").is_file():
         return f"pip install -c {_ROOT / 'constraints.txt'} -e '{_ROOT}[{extra}]'"
     return f"pip install -c constraints.txt '.[{extra}]' in a clone of soar-bench"
+
+
+def installed(package: str) -> str | None:
+    """Return the version of a package, or of ``python``; None if it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return platform.python_version() if package == "python" else version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def put_current_folder_last() -> None:

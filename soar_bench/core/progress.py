@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
@@ -148,6 +149,13 @@ class _Fitting:
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(0, options.max_width)
+
+
+def named(
+    show: Callable[..., None], name: str, stage: str, done: int, total: int, *figures: Any
+) -> None:
+    """Show a stage under the name of the work that it is of, which has others of that name."""
+    show(f"{name}: {stage}", done, total, *figures)
 
 
 @contextmanager

@@ -16,8 +16,7 @@ from soar_bench.output.tables import agreement_table, comparison_table
 
 def title(comparison: Comparison) -> str:
     """Name the board."""
-    record = comparison.board.entrants[0].first.record
-    return line(f"{record.suite.name} under {record.protocol.name}")
+    return line(comparison.board.entrants[0].first.record.title)
 
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:

@@ -1,4 +1,4 @@
-"""What runs cost: seconds per image and peak memory, as their records have them."""
+"""Costs of runs: seconds per image and peak memory, as their records have them."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def check(
 
 
 def _leaks(captions: Sequence[str], suite: Suite) -> dict[str, Any]:
-    found = leaks.find(captions, suite)
+    of_suite = leaks.find(captions, suite)
     rows = [
         {
             "record": leak.caption + 1,
@@ -67,9 +67,9 @@ def _leaks(captions: Sequence[str], suite: Suite) -> dict[str, Any]:
             "prompt": leak.prompt.text,
             "equal": leak.equal,
         }
-        for leak in found
+        for leak in of_suite
     ]
-    return {**leaks.counts(found), "of": len(suite.prompts), "found": rows}
+    return {**leaks.counts(of_suite), "of": len(suite.prompts), "found": rows}
 
 
 def stats(

@@ -92,7 +92,7 @@ def page(entry: Entry, run: Run, scores: pd.DataFrame | None) -> Iterator[str]:
     """Yield all that a record says; ``scores`` is None where they cannot be read."""
     record = run.record
     checkpoint, suite = record.checkpoint, record.suite
-    yield f"{run.label} on {suite.name} under {record.protocol.name}"
+    yield f"{run.label} on {record.title}"
     yield f"  {entry.folder}"
     yield ""
     yield f"checkpoint {checkpoint.name} ({checkpoint.form})"

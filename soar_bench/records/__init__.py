@@ -28,19 +28,7 @@ from soar_bench.records.run import (
 )
 
 __all__ = [
-    "COLUMNS",
-    "IMAGES",
-    "RUN_FILE",
-    "SCORES_FILE",
-    "Run",
-    "RunDraft",
-    "RunRecord",
-    "folder_of",
-    "metrics_of",
-    "primary_metric",
-    "read_run",
-    "read_runs",
-    "run_folders",
-    "score_frame",
+    "COLUMNS", "IMAGES", "RUN_FILE", "SCORES_FILE", "Run", "RunDraft", "RunRecord", "folder_of",
+    "metrics_of", "primary_metric", "read_run", "read_runs", "run_folders", "score_frame",
     "write_run",
-]
+]  # fmt: skip

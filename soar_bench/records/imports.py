@@ -18,9 +18,9 @@ import pandas as pd
 from evaluators.types import Score
 from soar_bench.core.digests import digest_file, digest_of
 from soar_bench.core.errors import SoarBenchError
+from soar_bench.core.packages import installed
 from soar_bench.records.assembly import score_row, summaries
 from soar_bench.records.model import IMAGES, IMPORTED, EvaluatorRecord, MetricRecord, RunDraft
-from soar_bench.records.provenance import installed
 from soar_bench.records.run import Run, score_frame, write_run
 from soar_bench.records.tools import ImageResult, Meaning, Tool, read_results
 from soar_bench.suites import FETCHED, SUITES, get_suite
@@ -80,7 +80,7 @@ def import_results(
         "made": {
             "started": now, "finished": now, "seconds": {}, "generated": 0, "scored": {},
             "failed": {}, "processes": 1,
-            "versions": {"soar-bench": installed("soar-bench", "unknown")},
+            "versions": {"soar-bench": installed("soar-bench") or "unknown"},
         },
     })  # fmt: skip
     return write_run(results, record, scores)

@@ -319,6 +319,11 @@ class RunDraft(_Part):
     """Value of each metric over all samples, for reading by eye."""
     made: MadeRecord = MadeRecord()
 
+    @property
+    def title(self) -> str:
+        """Name of the board that it stands on, in headings."""
+        return f"{self.suite.name} under {self.protocol.name}"
+
     @model_validator(mode="after")
     def _made_here(self) -> RunDraft:
         """Images that were made here have a seed and a whole number per prompt."""

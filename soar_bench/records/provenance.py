@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from soar_bench.core.devices import describe
+from soar_bench.core.packages import installed
 from soar_bench.records.model import MadeRecord
 
 _PACKAGES = (
@@ -38,18 +38,10 @@ def made_by(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": describe(device),
         "machine": f"{platform.system()} {platform.machine()}",
-        "versions": {name: installed(name, "unknown") for name in _PACKAGES},
+        "versions": {name: installed(name) or "unknown" for name in _PACKAGES},
         "commit": _commit(),
     }
     return MadeRecord.model_validate(fields)
-
-
-def installed(package: str, absent: str) -> str:
-    """Return the version of a package, or of ``python``; ``absent`` if it is not installed."""
-    try:
-        return platform.python_version() if package == "python" else version(package)
-    except PackageNotFoundError:
-        return absent
 
 
 def _commit() -> str | None:

@@ -249,8 +249,7 @@ def _title(group: CurveGroup, board: Section | None, metric: str) -> str:
     """Return ``few under shapes: right while training (share of images, higher is better)``."""
     place = ""
     if group.run is not None:
-        record = group.run.record
-        place = f"{record.suite.name} under {record.protocol.name}: "
+        place = f"{group.run.record.title}: "
     if board is not None:
         place = f"{board.title}: "
     declared = group.declared.get(metric)

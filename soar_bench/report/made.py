@@ -1,4 +1,4 @@
-"""How a board was made: what a reader needs to check it or to make it again."""
+"""Facts of a board and its runs that a reader needs to check it or to make it again."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Section:
 
     @cached_property
     def agreements(self) -> list[Agreement]:
-        """How two judges of right and wrong agree, checkpoint by checkpoint."""
+        """Agreement of two judges of right and wrong, checkpoint by checkpoint."""
         return list(agreements(self.board))
 
     @property

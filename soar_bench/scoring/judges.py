@@ -48,7 +48,7 @@ class Judge:
 
     @property
     def together(self) -> str:
-        """What is judged at once: a ``sample``, or the images of a ``prompt`` or a ``run``."""
+        """Unit that is judged at once: a ``sample``, or the images of a ``prompt`` or a ``run``."""
         evaluator = self.evaluator
         return evaluator.together if isinstance(evaluator, SetEvaluator) else "sample"
 

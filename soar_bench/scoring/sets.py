@@ -198,10 +198,7 @@ def _judge_prompts(
             return
         turn.fail([keys[i] for i in sets[0]], f"the evaluator failed: {in_short(error)}")
         if len(turn.new) == len(turn.failed) >= HOPELESS:
-            raise SoarBenchError(
-                f"the evaluator {turn.judge.name} failed on each of {len(turn.failed)} samples "
-                f"({in_short(error)}): mend it and run the same command again, which goes on here"
-            ) from error
+            raise turn.given_up(len(turn.failed), error) from error
         return
     for places, of_set in zip(sets, results, strict=True):
         turn.keep([keys[i] for i in places], of_set)

@@ -57,11 +57,7 @@ class Turn:
         results, errors = try_batch(evaluator, samples)
         nothing_yet = len(self.new) == len(self.failed)
         if len(errors) == len(samples) >= HOPELESS and nothing_yet:
-            raise SoarBenchError(
-                f"the evaluator {self.judge.name} failed on each of {len(samples)} samples "
-                f"({in_short(errors[0])}): mend it and run the same command again, which goes on "
-                "here"
-            ) from errors[0]
+            raise self.given_up(len(samples), errors[0]) from errors[0]
         self.journal.add([(keys[i], results[i]) for i in sorted(lacking - set(errors))])
         self.new |= {keys[i]: results[i] for i in lacking}
         self.failed |= {keys[i] for i in lacking & set(errors)}
@@ -78,6 +74,13 @@ class Turn:
         unscored = {metric.name: Score(None, reason) for metric in self.judge.evaluator.metrics}
         self.new |= dict.fromkeys(keys, unscored)
         self.failed |= set(keys)
+
+    def given_up(self, count: int, error: BaseException) -> SoarBenchError:
+        """Return the error of an evaluator that failed on each of so many samples."""
+        return SoarBenchError(
+            f"the evaluator {self.judge.name} failed on each of {count} samples "
+            f"({in_short(error)}): mend it and run the same command again, which goes on here"
+        )
 
     def loaded(self) -> Evaluator:
         """Return the evaluator in memory, which is loaded when it is first needed."""

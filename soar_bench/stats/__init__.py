@@ -12,7 +12,7 @@ is an unweighted mean of task means; its variance is that of a mean of independe
 from soar_bench.stats.bootstrap import interval_of
 from soar_bench.stats.correction import holm
 from soar_bench.stats.estimates import CONFIDENCE, Estimate, Estimates, welch
-from soar_bench.stats.frames import estimate, over_seeds, pair_of
+from soar_bench.stats.frames import estimate, over_seeds
 from soar_bench.stats.layout import Layout
 from soar_bench.stats.pairs import Pair, effect_size
 from soar_bench.stats.permutation import sign_flip
@@ -24,6 +24,6 @@ from soar_bench.stats.table import ScoreTable
 
 __all__ = [
     "CONFIDENCE", "Estimate", "Estimates", "Layout", "Pair", "ScoreTable", "Scores", "Spread",
-    "effect_size", "estimate", "holm", "images_needed", "interval_of", "over_seeds", "pair_of",
+    "effect_size", "estimate", "holm", "images_needed", "interval_of", "over_seeds",
     "prompts_needed", "rank_ranges", "sign_flip", "welch",
 ]  # fmt: skip

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import pandas as pd
 
 from soar_bench.stats.estimates import Estimate
-from soar_bench.stats.pairs import Pair
 from soar_bench.stats.scores import Scores
 from soar_bench.stats.table import ScoreTable
 
@@ -41,14 +40,3 @@ def estimate(
 def over_seeds(runs: _Frames, aggregate: str = "mean") -> Estimate:
     """Return the value over trainings that differ by seed alone, on the same prompts and noise."""
     return table_of([runs], aggregate).value(0)
-
-
-def pair_of(a: _Frames, b: _Frames, aggregate: str = "mean") -> Pair:
-    """Return everything about how ``a`` differs from ``b``, paired by task, prompt id and index.
-
-    Only samples that both sides scored count. What the two share, above all how hard a prompt is,
-    cancels; what remains is the clustered error of the differences and, with several seeds, both
-    sides' seed variance. With one run per side and one image per prompt, ``difference.p_value()``
-    is that of the paired t-test.
-    """
-    return table_of([a, b], aggregate).pair(0, 1)

@@ -8,6 +8,7 @@ with noncentrality d / s.e. (Cohen, Statistical Power Analysis, 2nd ed., chapter
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -86,10 +87,4 @@ def _smallest(seen: Callable[[int], float], least: int, power: float) -> float:
         if high >= _MOST:
             return math.inf
         least, high = high + 1, min(high * 2, _MOST)
-    while least < high:
-        middle = (least + high) // 2
-        if seen(middle) < power:
-            least = middle + 1
-        else:
-            high = middle
-    return float(high)
+    return float(least + bisect_left(range(least, high), True, key=lambda n: seen(n) >= power))

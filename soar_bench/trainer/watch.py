@@ -22,6 +22,7 @@ from soar_bench.core.distributed import Group, join, leave
 from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.files import replace_atomically
 from soar_bench.core.memory import USUAL_BATCH, release
+from soar_bench.core.progress import named
 from soar_bench.core.torch_state import preserved_torch_state
 from soar_bench.core.torchvision import mend_torchvision
 from soar_bench.evaluation import Note, Options, prepare, problems, run
@@ -125,7 +126,7 @@ def _evaluation(
         _check(base, suite, protocol, options)
     metrics = [m for judge in resolve_judges(suite.evaluators) for m in judge.evaluator.metrics]
     directions = {metric.name: metric.higher_is_better for metric in metrics}
-    observe = partial(_stage, observe, "evaluation")
+    observe = partial(named, observe, "evaluation")
     return EvaluationCallback(settings.every, suite, protocol, options, directions, observe, note)
 
 
@@ -216,7 +217,7 @@ def _validation(
             )
     with _setting("validation"):
         _check(base, suite, protocol, options)
-    folder, observe = config.output / IMAGES, partial(_stage, observe, "validation")
+    folder, observe = config.output / IMAGES, partial(named, observe, "validation")
     return ValidationCallback(settings.every, suite, protocol, options, folder, observe, note)
 
 
@@ -230,10 +231,6 @@ def _copy(images: Generation, sample: PlannedSample, file: Path) -> None:
 
 
 # Both
-
-
-def _stage(observe: Observer, name: str, stage: str, done: int, total: int) -> None:
-    observe(f"{name}: {stage}", done, total)
 
 
 @contextmanager

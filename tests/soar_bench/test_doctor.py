@@ -78,7 +78,7 @@ def test_an_unusable_device_is_broken(home, only):
 )
 def test_known_conflicts_are_named(home, only, monkeypatch, installed, name, words):
     only()
-    monkeypatch.setattr(examination, "_version", installed.get)
+    monkeypatch.setattr(examination, "installed", installed.get)
     found = findings()["packages", name]
     assert found.state is State.broken
     assert words in found.text
@@ -86,7 +86,7 @@ def test_known_conflicts_are_named(home, only, monkeypatch, installed, name, wor
 
 def test_an_extra_is_named_where_its_package_is_absent(home, only, monkeypatch):
     only()
-    monkeypatch.setattr(examination, "_version", lambda package: None)
+    monkeypatch.setattr(examination, "installed", lambda package: None)
     found = findings()
     for package, extra in (
         ("open-clip-torch", "openclip"),
@@ -110,7 +110,7 @@ def test_a_package_that_does_not_import_is_broken(
     only()
     (tmp_path / f"{module}.py").write_text("raise RuntimeError('built for another torch')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr(examination, "_version", {package: "1.0"}.get)
+    monkeypatch.setattr(examination, "installed", {package: "1.0"}.get)
     found = findings()["packages", package]
     assert found.state is State.broken
     assert "1.0 does not import (RuntimeError: built for another torch)" in found.text
@@ -122,7 +122,7 @@ def test_a_package_that_does_not_import_is_broken(
 def test_opencv_wheels_of_one_version_are_no_conflict(home, only, monkeypatch):
     only()
     installed = {"opencv-python": "4", "opencv-contrib-python": "4"}
-    monkeypatch.setattr(examination, "_version", installed.get)
+    monkeypatch.setattr(examination, "installed", installed.get)
     monkeypatch.setattr(examination, "_import_error", lambda module: "")
     assert ("packages", "opencv") not in findings()
 
@@ -141,7 +141,7 @@ def test_opencvs_faults_come_with_a_command_that_mends_them(
     home, only, monkeypatch, installed, broken, command
 ):
     only()
-    monkeypatch.setattr(examination, "_version", installed.get)
+    monkeypatch.setattr(examination, "installed", installed.get)
     monkeypatch.setattr(examination, "_import_error", lambda module: broken)
     found = findings()["packages", "opencv"]
     assert found.state is State.broken and broken in found.text
@@ -242,7 +242,7 @@ def test_the_command_prints_a_screen_and_ends_well(home, only, monkeypatch, caps
 
 def test_the_screen_says_which_command_installs_what_is_absent(home, only, monkeypatch, capsys):
     only()
-    monkeypatch.setattr(examination, "_version", lambda package: None)
+    monkeypatch.setattr(examination, "installed", lambda package: None)
     monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = run(monkeypatch, capsys, "--no-golden")
     assert code == 0
@@ -252,7 +252,7 @@ def test_the_screen_says_which_command_installs_what_is_absent(home, only, monke
 
 def test_the_command_fails_where_something_is_broken(home, only, monkeypatch, capsys):
     only("shapes-geneval")
-    monkeypatch.setattr(examination, "_version", {"mmcv": "2.2.0"}.get)
+    monkeypatch.setattr(examination, "installed", {"mmcv": "2.2.0"}.get)
     code, out, err = run(monkeypatch, capsys, "--json", "--no-golden")
     assert code == 1
     assert "broken here: packages mmcv" in err

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
+from stats_of_frames import pair_of
 
 from soar_bench.stats import (
     Layout,
     ScoreTable,
     over_seeds,
-    pair_of,
     rank_ranges,
 )
 

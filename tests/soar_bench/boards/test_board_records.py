@@ -15,9 +15,7 @@ from soar_bench.boards.standings import standings
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.output.leaderboard import leaderboard, load
 from soar_bench.records import COLUMNS, RUN_FILE, SCORES_FILE, read_run, read_runs
-from soar_bench.stats import (
-    Estimate,
-)
+from soar_bench.stats import Estimate
 
 
 def test_a_record_is_one_folder_that_pandas_reads_in_one_line(results):

@@ -11,9 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from soar_bench.checkpoints import (
-    resolve,
-)
+from soar_bench.checkpoints import resolve
 from soar_bench.core.errors import SoarBenchError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from stats_of_frames import pair_of
 
 import soar_bench as sb
 from evaluators import Metric, Score, SetEvaluator
 from soar_bench.boards import Board, Entrant
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.stats import estimate, pair_of
+from soar_bench.stats import estimate
 
 CALLS = []
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from resampling import bootstrap_interval, sign_flip_p
 from scipy.optimize import brentq
 from scipy.stats import skew as special_skew
 from scipy.stats import t as student
+from stats_of_frames import bootstrap_interval, pair_of, sign_flip_p
 
 from soar_bench.stats import (
     Layout,
     ScoreTable,
     estimate,
     interval_of,
-    pair_of,
     sign_flip,
 )
 

@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 from records_by_hand import contents, declared, write_run
 from scipy import stats as scipy_stats
+from stats_of_frames import pair_of
 
 from benchmarks.coverage_shares import GENEVAL, coverage
 from evaluators.geneval.evaluator import geneval, geneval_flow_grpo
 from soar_bench.boards import Board, compare, group_seeds
 from soar_bench.boards.standings import standings
 from soar_bench.records import read_runs
-from soar_bench.stats import estimate, interval_of, pair_of, sign_flip
+from soar_bench.stats import estimate, interval_of, sign_flip
 
 
 def frame(values, images=1, tasks=None):

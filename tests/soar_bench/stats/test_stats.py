@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from resampling import bootstrap_interval, sign_flip_p
 from scipy import stats as scipy_stats
+from stats_of_frames import bootstrap_interval, pair_of, sign_flip_p
 
 from soar_bench.stats import (
     effect_size,
@@ -18,7 +18,6 @@ from soar_bench.stats import (
     images_needed,
     interval_of,
     over_seeds,
-    pair_of,
     prompts_needed,
     sign_flip,
 )
