@@ -34,7 +34,7 @@ DISTANCES = (20, 30, 50, 100)
 
 
 def images(generator, prompts, features, shift, cut):
-    """Features of two images a prompt, [2 prompts, features]."""
+    """Features of two images per prompt, [2 prompts, features]."""
     shared = np.repeat(generator.normal(shift, 0.7, (prompts, features)), 2, axis=0)
     rows = shared + generator.normal(0, 0.7, shared.shape)
     return np.maximum(rows, 0) if cut else rows

@@ -88,7 +88,7 @@ class Trial:
     ends: int = 0
 
     def kill_often(self, kills: int, chance: random.Random) -> list[str]:
-        """Kill it so often, each run up to three times; return what was wrong, a line a run."""
+        """Kill it so often, each run up to three times; return what was wrong, a line per run."""
         *before, command = COMMANDS[self.name]
         self._prepare(before)
         self._fresh()

@@ -33,7 +33,7 @@ class Tokens(NamedTuple):
 
 
 class Tokenizer:
-    """Word pieces in lower case, from ``vocab.txt`` with one token a line."""
+    """Word pieces in lower case, from ``vocab.txt`` with one token per line."""
 
     def __init__(self, file: Path, vocabulary_size: int) -> None:
         """Read the file. EvaluatorError unless it has BERT's tokens, in the model's number."""
