@@ -1,54 +1,19 @@
-"""A user's own suite: what is read from a file, and what is refused."""
+"""A user's own suite: what is read from a file."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import sys
 from pathlib import Path
 
 import pytest
+from suite_by_hand import BENCH, COWS, LEFT, lines
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.sampling.noise import initial_noise
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import default_protocol
 from soar_bench.suites.types import plan
-
-BENCH = {"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a bench"}
-COWS = {
-    "tag": "counting",
-    "include": [{"class": "cow", "count": 2}],
-    "exclude": [{"class": "cow", "count": 3}],
-    "prompt": "two cows",
-}
-LEFT = {
-    "tag": "position",
-    "include": [
-        {"class": "cup", "count": 1},
-        {"class": "dog", "count": 1, "position": ["left of", 0]},
-    ],
-    "prompt": "a dog left of a cup",
-}
-
-
-@pytest.fixture()
-def write(tmp_path, monkeypatch):
-    """write(name, content) -> the file's name, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def put(name: str, content: str | bytes) -> str:
-        data = content.encode() if isinstance(content, str) else content
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_bytes(data)
-        return name
-
-    return put
-
-
-def lines(*records: object) -> str:
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def texts(suite):
@@ -200,36 +165,6 @@ def test_records_of_the_embedded_world_are_judged_by_its_own_evaluator(write):
     assert suite.evaluators == ("shapes-geneval",) and default_protocol(suite).name == "shapes"
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"include": []}, "no include clauses"),
-        ({"include": "bench"}, "no include clauses"),
-        (
-            {"include": [{"class": "bnech", "count": 1}]},
-            "unknown class 'bnech'.*did you mean bench",
-        ),
-        ({"include": [{"class": "bench", "count": 0}]}, "the count 0"),
-        ({"exclude": 3}, "exclude is no list"),
-        ({"tag": "other"}, "its tag is 'other', none of single_object"),
-    ],
-)
-def test_a_malformed_geneval_record_is_refused_at_once(write, change, said):
-    name = write("p.jsonl", lines(COWS, {**BENCH, **change}))
-    with pytest.raises(SoarBenchError, match=f"p.jsonl, line 2 has include but .*{said}"):
-        get_suite(name)
-
-
-def test_a_typo_is_told_for_the_objects_that_the_file_is_about(write):
-    records = [
-        {"prompt": name, "tag": "single_object", "include": [{"class": name, "count": 1}]}
-        for name in ("circle", "star", "cirle")
-    ]
-    name = write("p.jsonl", lines(*records))
-    with pytest.raises(SoarBenchError, match=r"line 3 has .*'cirle' \(did you mean circle\?\)"):
-        get_suite(name)
-
-
 # Ids
 
 
@@ -263,114 +198,6 @@ def test_ids_may_hold_anything_and_name_no_file(write, tmp_path):
     assert len(noise) == len(STRANGE)
 
 
-@pytest.mark.parametrize(
-    ("ids", "said"),
-    [
-        (["a", "a"], "line 2 has the id 'a', which is that of p.jsonl, line 1"),
-        (["7", 7], "line 2 has the id '7', which is that of"),
-        (["a", None], "line 2 has no id, as others have"),
-        (["a", " "], "line 2 has an empty id"),
-        (["a", "x" * 201], "line 2 has an id of 201 characters; up to 200"),
-        (["a", True], "line 2: id must be a text or a whole number, not true"),
-        (["a", [1]], "line 2: id must be a text or a whole number"),
-        (["a", "b\0"], "line 2 holds a NUL character"),
-    ],
-)
-def test_ids_must_be_unique_and_said_of_all(write, ids, said):
-    records = [{"prompt": f"p{i}", "id": id} for i, id in enumerate(ids)]
-    with pytest.raises(SoarBenchError, match=said):
-        get_suite(write("p.jsonl", lines(*records)))
-
-
-def test_an_empty_id_in_a_table_is_refused(write):
-    with pytest.raises(SoarBenchError, match=r"p.csv, line 3 has an empty id"):
-        get_suite(write("p.csv", "id,prompt\na,a cat\n,a dog\n"))
-
-
-# What is refused
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("p.txt", b"a cat\na \xff dog\n", "p.txt, line 2 is not UTF-8"),
-        ("p.txt", "a cat\n".encode("utf-16"), "p.txt, line 1 is not UTF-8"),
-        ("p.txt", "a cat\n".encode("utf-16-le"), "p.txt, line 1 holds a NUL"),
-        ("p.txt", "", "p.txt holds no prompts"),
-        ("p.txt", "\n \r\n\t\n", "p.txt holds no prompts"),
-        ("p.txt", "a cat\na\0dog\n", "p.txt, line 2 holds a NUL"),
-        ("p.txt", "a cat\ra dog\r", "p.txt, line 1 holds a carriage return"),
-        ("p.txt", "a cat\n" + "x" * 10_001, "line 2 has a prompt of 10,001 characters"),
-        ("p.csv", "", "p.csv holds no prompts"),
-        ("p.csv", "prompt\n", "p.csv holds no prompts"),
-        ("p.csv", "Prompt,Style\na,b\n", "line 1 must be a header with the column prompt; its "
-         "columns are Prompt, Style"),
-        ("p.csv", "prompt,prompt\na,b\n", "line 1 has more than one column prompt"),
-        ("p.csv", "prompt,style\na cat,oil\na dog, big,ink\n",
-         "line 3 has 3 cells where the header has 2"),
-        ("p.csv", 'prompt,style\n"a\ncat",oil\na dog\n', "line 4 has 1 cells"),
-        ("p.csv", "prompt,style\n,oil\n", "line 2 has an empty prompt"),
-        ("p.csv", 'prompt\n"a cat\n', "line 2 is not CSV"),
-        ("p.csv", b"prompt\na cat\n\xe9\n", "line 3 is not UTF-8"),
-        ("p.jsonl", "\n", "p.jsonl holds no prompts"),
-        ("p.jsonl", '{"prompt": "a"}\n{"prompt": \n', "line 2 is not JSON: Expecting value"),
-        ("p.jsonl", '["a cat"]\n', r"line 1 must be one JSON object, such as .*; it is \["),
-        ("p.jsonl", '"a cat"\n', "line 1 must be one JSON object"),
-        ("p.jsonl", '{"text": "a cat"}\n', "line 1 has no prompt"),
-        ("p.jsonl", '{"prompt": null}\n', "line 1 has no prompt"),
-        ("p.jsonl", '{"prompt": 3}\n', "line 1: prompt must be a text, not 3"),
-        ("p.jsonl", '{"prompt": "  "}\n', "line 1 has an empty prompt"),
-        ("p.jsonl", '{"prompt": "a\\u0000b"}\n', "line 1 holds a NUL"),
-        ("p.jsonl", '{"prompt": "a\\ud800b"}\n', "line 1 is not JSON"),
-        ("p.jsonl", '{"prompt": "a", "x": NaN}\n', "line 1 is not JSON"),
-        ("p.jsonl", "[" * 100_000, "line 1 is not JSON"),
-        ("p.jsonl", '{"prompt": "a", "metadata": "x"}\n', "metadata must be an object, not \"x\""),
-        ("p.jsonl", '{"prompt": "a", "metadata": {"s": 1}, "s": 2}\n', "line 1 has s twice"),
-        ("p.jsonl", '{"prompt": "a", "tag": 3}\n', "tag must be a text, not 3"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_is_said_with_file_and_line(write, name, content, said):
-    with pytest.raises(SoarBenchError, match=said):
-        get_suite(write(name, content))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file_is_refused(write):
-    Path(write("p.txt", "a cat\n")).chmod(0)
-    with pytest.raises(SoarBenchError, match=r"p.txt cannot be read: Permission denied"):
-        get_suite("p.txt")
-
-
-def test_a_file_that_the_system_cannot_read_is_refused(write, monkeypatch):
-    name = write("p.txt", "a cat\n")
-
-    def fail(self):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "read_bytes", fail)
-    with pytest.raises(SoarBenchError, match=r"p.txt cannot be read: Permission denied"):
-        get_suite(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("shaps", "no suite is named 'shaps'; did you mean shapes.*a file of prompts that ends in"),
-        ("my/promts.txt", "no file of prompts at my/promts.txt; did you mean my/prompts.txt"),
-        ("my/prompts", "did you mean my/prompts.txt"),
-        ("my", "my is a folder"),
-        ("my/list.json", "its name must end in .txt, .csv or .jsonl"),
-        ("elsewhere/p.csv", "no file of prompts at elsewhere/p.csv .known: shapes"),
-        ("", "is a folder|no suite is named"),
-    ],
-)
-def test_a_name_that_is_neither_suite_nor_file_is_refused_with_what_was_meant(write, name, said):
-    write("my/prompts.txt", "a cat\n")
-    write("my/list.json", "[]")
-    with pytest.raises(SoarBenchError, match=said):
-        get_suite(name)
-
-
 def test_a_known_name_is_the_suite_whatever_files_there_are(write):
     write("shapes", "a cat\n")
     write("shapes.txt", "a cat\n")
@@ -382,86 +209,3 @@ def test_a_file_may_have_any_name_that_can_be_shown(write):
     assert get_suite(write("Größe (2).txt", "a cat\n")).prompts[0].id == "Größe (2)-00000"
     with pytest.raises(SoarBenchError, match="rename the file"):
         get_suite(write("a\x1b[31m.txt", "a cat\n"))
-
-
-# The command
-
-
-@pytest.fixture()
-def command(monkeypatch, capsys):
-    """command(*arguments) -> exit code, output, errors."""
-    from soar_bench import cli
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["soar-bench", "suites", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return (end.value.code or 0, *capsys.readouterr())
-
-    return run
-
-
-def test_a_suites_page_says_what_a_run_of_it_would_be(write, command):
-    write("my/a b.jsonl", lines(BENCH, COWS, LEFT))
-    code, said, _ = command("my/a b.jsonl")
-    assert code == 0
-    for part in (
-        "3 prompts from my/a b.jsonl", "12 in all", "geneval", "soar-paper: 40 steps",
-        get_suite("my/a b.jsonl").digest(), "single_object 1, counting 1, position 1",
-        "a b-00002  a dog left of a cup", "--suite 'my/a b.jsonl'",
-    ):  # fmt: skip
-        assert part in said
-
-
-def test_what_a_prompt_holds_cannot_move_the_cursor(write, command):
-    _, said, _ = command(write("p.txt", "a \x1b[2J cat\n"))
-    assert "\x1b" not in said and "a \\x1b[2J cat" in said
-
-
-def test_a_suite_is_given_to_programs_with_all_its_prompts(write, command):
-    name = write("p.jsonl", lines(BENCH, COWS))
-    code, said, _ = command(name, "shapes", "--json")
-    first, second = json.loads(said)["suites"]
-    assert code == 0 and second["name"] == "shapes" and second["prompts"] == 218
-    assert first["source"] == name and first["digest"] == get_suite(name).digest()
-    assert first["tasks"] == {"single_object": 1, "counting": 1}
-    assert first["prompt_list"][0] == {
-        "id": "p-00000", "prompt": "a bench",
-        "metadata": {k: v for k, v in BENCH.items() if k != "prompt"},
-    }  # fmt: skip
-
-
-def test_the_list_is_given_to_programs_with_the_protocols(command, tmp_path, monkeypatch):
-    monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path))
-    said = json.loads(command("--json")[1])
-    suites = {s["name"]: s for s in said["suites"]}
-    assert suites["shapes"]["prompts"] == 218 and suites["shapes"]["state"] == "here"
-    assert suites["geneval"]["prompts"] is None and suites["geneval"]["state"] == "not fetched"
-    protocols = {p["name"]: p["settings"] for p in said["protocols"]}
-    assert protocols["geneval-official"]["resolution"] is None
-    assert protocols["soar-paper"]["vae_dtype"] == "float32"
-
-
-def test_a_suite_that_is_not_fetched_is_shown_with_how_to_fetch_it(command, tmp_path, monkeypatch):
-    monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path))
-    code, said, _ = command("ocr")
-    assert code == 0 and "not fetched: run `soar-bench fetch --suite ocr`" in said
-
-
-def test_a_wrong_name_ends_with_one_sentence_and_exit_code_2(command):
-    code, said, error = command("shaps")
-    assert code == 2 and said == ""
-    assert error.startswith("soar-bench: no suite is named 'shaps'; did you mean shapes?")
-    assert error.count("\n") == 1
-
-
-def test_suites_are_listed_without_torch():
-    import subprocess
-
-    code = (
-        "import sys; sys.argv = ['soar-bench', 'suites']\n"
-        "from soar_bench import cli\n"
-        "try: cli.main()\nexcept SystemExit: pass\n"
-        "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
