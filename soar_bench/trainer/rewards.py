@@ -14,7 +14,9 @@ from evaluators.scorer import Scorer, to_samples
 from evaluators.types import Evaluator, Metric, SetEvaluator
 from soar_bench.core.devices import AUTO
 from soar_bench.core.errors import SoarBenchError, unknown_name
+from soar_bench.scoring.judges import Judge
 from soar_bench.scoring.turns import try_batch
+from soar_bench.suites.types import Prompt
 from training.data.prompts import Prompts
 
 
@@ -35,19 +37,19 @@ class EvaluatorRewards:
 
     def __init__(self, names: Iterable[str], device: str = AUTO) -> None:
         self._device = device
-        resolved: dict[str, Evaluator] = {}
+        resolved: dict[str, Judge] = {}
         self._chosen = {name: _choose(name, resolved) for name in names}
         first: dict[tuple[str, str, str], str] = {}
-        for name, (evaluator, metric) in self._chosen.items():
-            kind = type(evaluator).__module__, evaluator.name, metric.name
+        for name, (judge, metric) in self._chosen.items():
+            kind = type(judge.evaluator).__module__, judge.name, metric.name
             other = first.setdefault(kind, name)
             if other != name:
                 raise SoarBenchError(
                     f"rewards: {other} and {name} are the same metric, which would count twice: "
                     "leave one out"
                 )
-        for evaluator, _ in self._chosen.values():
-            evaluator.check()
+        for judge, _ in self._chosen.values():
+            judge.evaluator.check()
         self._reasons: dict[str, str] = {}
 
     @property
@@ -58,15 +60,15 @@ class EvaluatorRewards:
     def identity(self) -> dict[str, Any]:
         """By reward: the metric's version, and what else decides the evaluator's values."""
         return {
-            name: {"metric": metric.name, "version": metric.version, **evaluator.identity()}
-            for name, (evaluator, metric) in self._chosen.items()
+            name: {"metric": metric.name, "version": metric.version, **judge.identity}
+            for name, (judge, metric) in self._chosen.items()
         }
 
     @cached_property
     def _scorers(self) -> dict[int, Scorer]:
-        """By the evaluator's ``id``: several rewards may be metrics of one."""
-        evaluators = {id(evaluator): evaluator for evaluator, _ in self._chosen.values()}
-        return {key: self._load(evaluator) for key, evaluator in evaluators.items()}
+        """By the judge's ``id``: several rewards may be metrics of one."""
+        judges = {id(judge): judge for judge, _ in self._chosen.values()}
+        return {key: self._load(judge.evaluator) for key, judge in judges.items()}
 
     def _load(self, evaluator: Evaluator) -> Scorer:
         try:
@@ -90,8 +92,8 @@ class EvaluatorRewards:
             for key, scorer in self._scorers.items()
         }
         rewards = {}
-        for name, (evaluator, metric) in self._chosen.items():
-            scores = [each[metric.name] for each in judged[id(evaluator)]]
+        for name, (judge, metric) in self._chosen.items():
+            scores = [each[metric.name] for each in judged[id(judge)]]
             for score in scores:
                 if score.value is None:
                     self._reasons[name] = score.unscored
@@ -102,11 +104,8 @@ class EvaluatorRewards:
 
     def unable(self, prompt: str, metadata: Mapping[str, Any]) -> list[str]:
         """Return the names of the rewards that can judge no image of a prompt."""
-        return [
-            name
-            for name, (evaluator, _) in self._chosen.items()
-            if not evaluator.can_judge(prompt, dict(metadata))
-        ]
+        asked = Prompt("", prompt, dict(metadata))
+        return [name for name, (judge, _) in self._chosen.items() if not judge.can_judge(asked)]
 
     def reason(self, name: str) -> str:
         """Return why the last unscored sample of that reward has no score."""
@@ -138,16 +137,16 @@ def judgeable(prompts: Prompts, rewards: EvaluatorRewards, data: str) -> tuple[P
     return Prompts([text for text, _ in kept], [record for _, record in kept]), note
 
 
-def _choose(name: str, resolved: dict[str, Evaluator]) -> tuple[Evaluator, Metric]:
-    """Return the evaluator and the metric that a reward's name means; ``resolved`` are the
-    evaluators of earlier names, to which this one's is added.
+def _choose(name: str, resolved: dict[str, Judge]) -> tuple[Judge, Metric]:
+    """Return the judge and the metric that a reward's name means; ``resolved`` are the judges of
+    earlier names, to which this one's is added.
     """
     head, _, chosen = name.rpartition("/")
     if not head or ".py" in chosen:  # no metric, or a file's path
         head, chosen = name, ""
     if head not in resolved:
-        resolved[head] = registry.resolve(head)
-    evaluator = resolved[head]
+        resolved[head] = Judge.of(head)
+    evaluator = resolved[head].evaluator
     if isinstance(evaluator, SetEvaluator):
         raise SoarBenchError(
             f"rewards: {evaluator.name} judges images together, not each alone, so it is no "
@@ -162,4 +161,4 @@ def _choose(name: str, resolved: dict[str, Evaluator]) -> tuple[Evaluator, Metri
             raise SoarBenchError(f"rewards: {name} has several metrics: choose {choices}")
     if chosen not in metrics:
         raise unknown_name(f"metric of {evaluator.name}", chosen, list(metrics))
-    return evaluator, metrics[chosen]
+    return resolved[head], metrics[chosen]

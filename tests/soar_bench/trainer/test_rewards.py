@@ -90,6 +90,16 @@ def test_two_metrics_of_an_evaluator_load_and_ask_it_once(tmp_path):
         broken(np.zeros((1, 8, 8, 3), np.uint8), ["a"], [{}])
 
 
+def test_an_evaluator_that_stumbles_over_metadata_names_the_prompt(tmp_path):
+    file = tmp_path / "two.py"
+    lookup = "    def can_judge(self, prompt, metadata):\n        return metadata['error'] > 0\n"
+    file.write_text(PLUGIN.replace("    def score", f"{lookup}\n    def score"))
+    rewards = EvaluatorRewards([f"{file}/error"])
+    assert rewards.unable("a cat", {"error": 1}) == []
+    with pytest.raises(SoarBenchError, match=r"two\.py fails on the prompt 'a cat' .*'error'"):
+        rewards.unable("a cat", {})
+
+
 def test_what_is_no_reward_and_what_is_one_twice():
     with pytest.raises(SoarBenchError, match="judges images together, not each alone"):
         EvaluatorRewards(["near-duplicates"])
