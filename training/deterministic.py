@@ -36,6 +36,21 @@ def check_deterministic(enabled: bool) -> None:
 
 
 @contextmanager
+def where_possible() -> Iterator[None]:
+    """Inside deterministic steps: let operations run that have no deterministic form.
+
+    Those of a reward's models do not stop a training for that: torch warns of the first.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(before, warn_only=before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
+@contextmanager
 def deterministic(enabled: bool) -> Iterator[None]:
     """Use deterministic algorithms inside, and those of before again afterwards; if not enabled,
     change nothing.

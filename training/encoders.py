@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from soar_bench.core.digests import digest_of
+from soar_bench.core.distributed import described
 from soar_bench.core.files import read_json
 from soar_bench.core.memory import fitting_batch, out_of_memory, release
 from training.memory import Memory
@@ -134,10 +135,10 @@ def image_memory(pipeline: Described, size: tuple[int, int], half: bool) -> int:
 
 
 def _memory(device: torch.device) -> int:
-    """Bytes of a GPU, or of the machine."""
+    """Bytes of a GPU, or of the machine: a process's share of them."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return int(psutil.virtual_memory().total)
+    return int(psutil.virtual_memory().total) // described().local_size
 
 
 def caption_shapes(pipeline: Described, tokens: int) -> tuple[tuple[int, int], int]:
@@ -217,17 +218,14 @@ class Encoders:
         at_once = max(1, min(at_once, count, self._most.get(kind, count)))
         while True:
             try:
-                parts = [encode(slice(i, i + at_once)) for i in range(0, count, at_once)]
-                return tuple(map(torch.cat, zip(*parts, strict=True)))
+                rows = [encode(slice(i, i + at_once)) for i in range(0, count, at_once)]
+                return tuple(map(torch.cat, zip(*rows, strict=True)))
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 if at_once == 1:
-                    what = kind.partition(" ")[0]
-                    raise TrainingError(
-                        f"one of the {kind} does not fit the memory of {self._device.type} while "
-                        f"it is encoded: set encoding.{what} to bf16, or use a larger device"
-                    ) from None
+                    parts = VAE if kind.startswith("images") else TEXT
+                    raise self._too_large(f"one of the {kind} does", "it is", parts) from None
             release()
             at_once //= 2
             self._most[kind] = at_once
@@ -261,6 +259,20 @@ class Encoders:
         if self._parts != parts:
             self.release()
             loaded = self._pipeline.load(parts)
-            self._loaded = loaded.to(self._device, *[torch.bfloat16] * self._half[parts])
+            try:
+                self._loaded = loaded.to(self._device, *[torch.bfloat16] * self._half[parts])
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                models = "text encoders do" if parts == TEXT else "autoencoder does"
+                raise self._too_large(f"the pipeline's {models}", "data are", parts) from None
             self._parts = parts
         return self._loaded
+
+    def _too_large(self, subject: str, during: str, parts: tuple[str, ...]) -> TrainingError:
+        setting = f"encoding.{'images' if parts == VAE else 'captions'}"
+        half = "" if self._half[parts] else f"set {setting} to bf16, or "
+        return TrainingError(
+            f"{subject} not fit the memory of {self._device.type} while {during} encoded: "
+            f"{half}use a larger device"
+        )

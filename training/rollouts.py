@@ -23,6 +23,7 @@ from training.advantages import advantages, combine
 from training.data.encoding import Encoded
 from training.data.order import rows_of_step
 from training.data.prompts import Prompts
+from training.deterministic import where_possible
 from training.encoders import decode_images
 from training.objectives.flow import guided, ode_step
 from training.parallel import Parallel
@@ -158,7 +159,8 @@ class Rollouts:
         self, images: np.ndarray, texts: Sequence[str], metadata: Sequence[Mapping[str, Any]]
     ) -> dict[str, np.ndarray]:
         """Return each reward's values, NaN where one is no finite number."""
-        rewards = self.rewards(images, texts, metadata)
+        with where_possible():
+            rewards = self.rewards(images, texts, metadata)
         values = {name: np.asarray(given, np.float64) for name, given in rewards.items()}
         for name in self.rewards.names:
             shape = values[name].shape if name in values else None

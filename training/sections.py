@@ -1,4 +1,5 @@
-"""Sections of settings of the objectives, and what every section is built from.
+"""Sections of settings of the objectives and of looks at checkpoints, and what every section is
+built from.
 
 A default is the published value where there is one; the docstring says where it comes from.
 Imports no torch.
@@ -258,3 +259,40 @@ class DOpsd(Section):
     """Words of the caption that the student sees; the teacher sees all of it. 0: none of them."""
     teacher_decay: Share = 0.9999
     """Decay of the teacher, a moving average of the student. 1: the teacher stays as it began."""
+
+
+class Validation(Section):
+    """Images of the same prompts from the same noise while training goes on."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between them, a multiple of save_every. 0: none."""
+    prompts: tuple[str, ...] = ()
+    """Prompts, an image of each."""
+    protocol: str = ""
+    """Protocol, as of `eval --protocol`. Empty: `shapes` for the embedded base, otherwise
+    `soar-paper` at the resolution and number of tokens that are trained."""
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> Self:
+        if bool(self.every) != bool(self.prompts):
+            raise ValueError("validation images need both validation.every and validation.prompts")
+        return self
+
+
+class Evaluation(Section):
+    """Metrics of checkpoints while training goes on, by the code of `eval`."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations, a multiple of save_every. 0: none."""
+    suite: str = ""
+    """Suite, as of `eval --suite`: a name or a file of prompts."""
+    protocol: str = ""
+    """Protocol, as of `eval --protocol`. Empty: the suite's own."""
+    images: int = Field(default=0, ge=0)
+    """Images per prompt. 0: the suite's own number."""
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> Self:
+        if bool(self.every) != bool(self.suite):
+            raise ValueError("evaluation needs both evaluation.every and evaluation.suite")
+        return self

@@ -18,6 +18,7 @@ from training.sections import (
     BelowOne,
     Defar,
     DOpsd,
+    Evaluation,
     FlowGrpo,
     Nft,
     NotNegative,
@@ -27,6 +28,7 @@ from training.sections import (
     Section,
     Share,
     Soar,
+    Validation,
 )
 
 
@@ -175,43 +177,6 @@ class Encoding(Section):
 DEFAULT_ENCODING = Encoding()
 
 
-class Validation(Section):
-    """Images of the same prompts from the same noise while training goes on."""
-
-    every: int = Field(default=0, ge=0)
-    """Steps between them, a multiple of save_every. 0: none."""
-    prompts: tuple[str, ...] = ()
-    """Prompts, an image of each."""
-    protocol: str = ""
-    """Protocol, as of `eval --protocol`. Empty: `shapes` for the embedded base, otherwise
-    `soar-paper` at the resolution and number of tokens that are trained."""
-
-    @model_validator(mode="after")
-    def _has_an_effect(self) -> Self:
-        if bool(self.every) != bool(self.prompts):
-            raise ValueError("validation images need both validation.every and validation.prompts")
-        return self
-
-
-class Evaluation(Section):
-    """Metrics of checkpoints while training goes on, by the code of `eval`."""
-
-    every: int = Field(default=0, ge=0)
-    """Steps between evaluations, a multiple of save_every. 0: none."""
-    suite: str = ""
-    """Suite, as of `eval --suite`: a name or a file of prompts."""
-    protocol: str = ""
-    """Protocol, as of `eval --protocol`. Empty: the suite's own."""
-    images: int = Field(default=0, ge=0)
-    """Images per prompt. 0: the suite's own number."""
-
-    @model_validator(mode="after")
-    def _has_an_effect(self) -> Self:
-        if bool(self.every) != bool(self.suite):
-            raise ValueError("evaluation needs both evaluation.every and evaluation.suite")
-        return self
-
-
 Tracker = Literal["tensorboard", "wandb"]
 
 
@@ -264,7 +229,7 @@ class Config(Section):
     with DeepSpeed."""
     compile: bool = False
     """Compile the transformer's blocks: minutes at the start, then faster steps. Needs a C++
-    compiler."""
+    compiler. Not for flow-grpo."""
     deterministic: bool = False
     """Use deterministic algorithms alone, so that a GPU gives the same bits again; slower. On a CPU
     they are the same in either case."""
@@ -363,6 +328,11 @@ class Config(Section):
             raise ValueError(
                 f"{self.method} repeats passes of its rollout, which dropout makes others: set "
                 "lora.dropout to 0"
+            )
+        if self.compile and self.method == "flow-grpo":
+            raise ValueError(
+                "flow-grpo repeats passes of its rollout with gradients, which compiled code "
+                "rounds in another way, so that ratios would not begin at 1: set compile to false"
             )
         return self
 

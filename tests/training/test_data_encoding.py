@@ -23,7 +23,7 @@ from training.data import open_listing
 from training.data.encoding import Encoded, EncodingPlan, encode_for
 from training.data.views import bucket_sizes
 from training.encoders import Encoders, encode_images, encode_prompts
-from training.types import Images, TrainingError
+from training.types import Encoding, Images, TrainingError
 
 CPU = torch.device("cpu")
 VAE_DIGEST = "ad07d7f446ddf508d40581b3bed0b6106192bfca7cb97dfc62b50574d405c8bf"
@@ -327,6 +327,33 @@ def test_images_are_encoded_as_many_at_once_as_memory_holds(tiny_pipeline, monke
         Encoders(BasePipeline(tiny_pipeline), CPU).images(pixels)
 
 
+def test_encoders_that_do_not_fit_are_told_in_a_sentence(tiny_pipeline, monkeypatch):
+    """SD3.5's text encoders are 22 GiB in float32; in bfloat16 there is nothing left to set."""
+    from diffusers import StableDiffusion3Pipeline
+
+    def too_large(pipeline, *place):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(StableDiffusion3Pipeline, "to", too_large)
+    single = Encoders(BasePipeline(tiny_pipeline), CPU)
+    half = Encoders(BasePipeline(tiny_pipeline), CPU, Encoding(images="bf16", captions="bf16"))
+    pixels = np.zeros((1, 64, 64, 3), np.uint8)
+    with pytest.raises(TrainingError, match=r"text encoders do not fit .* encoding.captions to bf"):
+        single.prompts(["a star"], 14)
+    with pytest.raises(TrainingError, match=r"autoencoder does not fit .* encoding.images to bf16"):
+        single.images(pixels)
+    with pytest.raises(TrainingError, match="are encoded: use a larger device"):
+        half.images(pixels)
+
+
+def test_processes_of_one_machine_share_its_memory(monkeypatch):
+    whole = encoders._memory(CPU)
+    environment = {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "MASTER_ADDR": "localhost"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert encoders._memory(CPU) == whole // 8
+
+
 def test_the_memory_of_encoding_is_what_was_measured(tmp_path):
     """SD3's autoencoder in float32: 64 images at 512 hold 40 GiB, at 1024 160 GiB."""
     pipeline = SimpleNamespace(config=lambda part: {"block_out_channels": [128, 256, 512, 512]})
@@ -336,8 +363,6 @@ def test_the_memory_of_encoding_is_what_was_measured(tmp_path):
 
 
 def test_encoding_in_bfloat16_is_another_encoding_near_the_first(tiny_pipeline):
-    from training.types import Encoding
-
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     single = Encoders(BasePipeline(tiny_pipeline), CPU)
     half = Encoders(BasePipeline(tiny_pipeline), CPU, Encoding(images="bf16", captions="bf16"))

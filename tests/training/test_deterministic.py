@@ -58,6 +58,31 @@ def test_steps_are_deterministic_and_looks_at_checkpoints_are_not(
     assert os.environ[WORKSPACE] == ":4096:8"  # read by cuBLAS
 
 
+def test_a_reward_may_use_an_operation_without_a_deterministic_form(
+    asked, tiny_config, tiny_train, monkeypatch
+):
+    """As the cumulative sums of GenEval's detector on a GPU."""
+    monkeypatch.delenv(WORKSPACE, raising=False)
+
+    class Put:
+        names, identity = ("put",), {"put": {}}
+
+        def __call__(self, images, prompts, metadata):
+            values = torch.zeros(len(images))
+            values.put_(torch.arange(len(images)), torch.from_numpy(images[:, 0, 0, 0]).float())
+            return {"put": values.double().numpy()}
+
+        def reason(self, name):
+            return ""
+
+    settings = {"data": "shapes-clean:4", "nft": {"group": 4, "steps": 2}, "rewards": {"put": 1}}
+    config = tiny_config(method="nft", steps=1, deterministic=True, **settings)
+    with pytest.warns(UserWarning, match="put_ does not have a deterministic implementation"):
+        tiny_train(config, rewards=Put())
+    assert asked and all(asked)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_by_default_nothing_is_asked_for(asked, tiny_config, tiny_train):
     tiny_train(tiny_config(steps=1))
     assert asked and not any(asked)

@@ -398,3 +398,9 @@ def test_two_processes_have_the_gradient_of_one_in_float64(tmp_path):
         assert exchanges == 1, "of the one bucket that so small a model has"
         for got, expected in zip(gradients, model.parameters(), strict=True):
             torch.testing.assert_close(got, expected.grad, rtol=1e-12, atol=1e-14)
+
+
+def test_a_process_alone_sums_without_its_device(monkeypatch):
+    """On mps there is no float64 to sum in."""
+    monkeypatch.setattr(Parallel, "device", torch.device("meta"))
+    assert Parallel("fp32").sum(3, True) == [3.0, 1.0]

@@ -213,6 +213,14 @@ def test_settings_that_cannot_be_are_refused_in_one_sentence(changes, sentence, 
     assert "\n" not in str(refused.value)
 
 
+def test_flow_grpo_is_not_compiled(tiny_config):
+    """Compiled, the first ratios of the tiny model were 2.6e-5 off 1; Flow-GRPO-Fast clips 1e-5."""
+    for kind in ("flow-grpo", "fast"):
+        with pytest.raises(SoarBenchError, match="ratios would not begin at 1: set compile to"):
+            tiny_config(**settings(kind, compile=True))
+    assert tiny_config(**settings("nft", compile=True)).compile
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
