@@ -37,7 +37,10 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tikt
 MAY_LACK = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
 
 #: What libraries raise for settings that they cannot make a model of.
-_MISTAKES = (ValueError, TypeError, AttributeError, RuntimeError)
+_MISTAKES = (
+    *(OSError, LookupError, ArithmeticError, ImportError, RecursionError),
+    *(ValueError, TypeError, AttributeError, RuntimeError),
+)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -63,16 +66,7 @@ def load_errors(name: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (
-        OSError,
-        LookupError,
-        ArithmeticError,
-        ImportError,
-        RecursionError,
-        *_MISTAKES,
-        SafetensorError,
-        StrictDataclassError,
-    ) as error:
+    except (*_MISTAKES, SafetensorError, StrictDataclassError) as error:
         plain_words = re.sub(
             r"\b\w+Error: ", "", re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", str(error))
         )
