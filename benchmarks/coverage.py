@@ -103,7 +103,7 @@ def main() -> None:
                 held = (low - 1e-12 <= truth) & (truth <= high + 1e-12)
                 cells.append(f"{100 * held[varies].mean():.1f}")
             rows.append([name, str(images), *cells])
-    print(table(["figure", "images a prompt", *kinds], rows, right=range(1, 6)))
+    print(table(["figure", "images per prompt", *kinds], rows, right=range(1, 6)))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def together(bench: Bench, samples: list[Sample], names: Sequence[str]) -> list[
 
 
 def cutouts(samples: list[Sample]) -> list[list[Any]]:
-    """Four objects a picture, of four classes."""
+    """Four objects per picture, of four classes."""
     from evaluators.geneval.colors import Cutout
 
     names = ("bird", "cup", "kite", "vase")

@@ -123,7 +123,7 @@ def step_of(run: Run) -> int:
 
 
 def images_of(run: Run) -> int:
-    """Images a prompt."""
+    """Images per prompt."""
     return int(run.record.suite.images_per_prompt)
 
 

@@ -174,7 +174,7 @@ def stats_lines(report: dict[str, Any]) -> Iterator[str]:
     for bucket in report["buckets"]:
         yield f"  {bucket['width']:>5} x {bucket['height']:<5} {bucket['images']:>8}"
     yield (
-        f"  {report['bucket_batches']} batches of {report['batch']} an epoch, in which "
+        f"  {report['bucket_batches']} batches of {report['batch']} per epoch, in which "
         f"{report['bucket_repeats']} samples are seen once more"
     )
 

@@ -110,7 +110,7 @@ def _page(row: Row) -> Iterator[str]:
         yield f"{_INDENT}{row.reason}"
     images = suite.images_per_prompt
     total = f", {images * len(suite.prompts)} in all" if suite.prompts else ""
-    yield f"  images      {images} a prompt{total}"
+    yield f"  images      {images} per prompt{total}"
     yield f"  evaluators  {', '.join(suite.evaluators)}"
     yield f"  protocol    {protocol.name}: {_summary(protocol)}"
     yield f"  seed        {suite.seed}"

@@ -50,8 +50,8 @@ class Training:
 
 
 def trainings(runs: Iterable[Run]) -> tuple[list[Training], list[str]]:
-    """Return the logs of the trainings behind the runs, one a seed, and the labels of those without
-    one.
+    """Return the logs of the trainings behind the runs, one per seed, and the labels of the runs
+    without one.
     """
     trained = [run for run in runs if run.training]
     names = training_names(trained)

@@ -111,7 +111,7 @@ def figures(curves: Drift, key: str, series: Mapping[str, int]) -> list[Plot]:
 
 def _plot(curves: Sequence[Line], rolled: str, key: str) -> Plot:
     drawn = curves[: plots.MOST]
-    says = "Drift ratio against the timestep, one line a checkpoint; a table follows."
+    says = "Drift ratio against the timestep, one line per checkpoint; a table follows."
     drawing = lines.draw(drawn, ("timestep", "drift ratio"), key, says, level=1)
     steps = lines.places_of(curves)
     header, *rows = lines.cells(curves, [steps[i] for i in evenly(len(steps), _SHOWN)])

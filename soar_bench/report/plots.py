@@ -6,7 +6,7 @@ Colours and marks go by the entrant's place on the board, in every plot the same
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from soar_bench.stats import CONFIDENCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: More entrants than this make no readable plot; the table has them all.
 MOST = 12
@@ -63,19 +64,12 @@ def values(board: Section) -> Plot:
     metrics, entrants = board.metrics, _shown(board)
     titles: dict[str, str] = {}
     with svg.figure(max(3.2 * len(metrics), 4.2) + 1.2, 0.3 * len(entrants) + 0.95) as figure:
-        all_axes = np.atleast_1d(figure.subplots(1, len(metrics), sharey=True))
-        for number, (axes, (metric, declared)) in enumerate(zip(all_axes, metrics, strict=True)):
+        for number, metric, axes in _columns(figure, board, entrants):
             for i, entrant in enumerate(entrants):
                 value = board.value(i, metric)
                 gid = f"v{number}-{i}"
                 titles[gid] = f"{entrant.name}, {metric}: {value}"
                 _point(axes, i, i, value, gid, across=True)
-            axes.set_title(f"{svg.label(metric)} {'↑' if declared.higher_is_better else '↓'}")
-            axes.grid(axis="y", visible=False)
-            axes.margins(x=0.12)
-            axes.set_ylim(len(entrants) - 0.5, -0.5)
-            axes.set_yticks(range(len(entrants)), [svg.label(e.name) for e in entrants])
-            axes.tick_params(length=0)
         says = f"Values with their {_PERCENT}% intervals; the table above has the numbers."
         drawing = svg.to_svg(figure, f"{board.key}-values", says, titles)
     return Plot("Values", drawing, f"Points are values, lines their {_PERCENT}% intervals.")
@@ -91,8 +85,7 @@ def effects(board: Section) -> Plot | None:
         return None
     reference, titles = board.entrants[0].name, {}
     with svg.figure(max(3.2 * len(metrics), 4.2) + 1.2, 0.3 * len(entrants) + 1.2) as figure:
-        all_axes = np.atleast_1d(figure.subplots(1, len(metrics), sharey=True))
-        for number, (axes, (metric, declared)) in enumerate(zip(all_axes, metrics, strict=True)):
+        for number, metric, axes in _columns(figure, board, entrants):
             axes.axvline(0, color=svg.INK, linewidth=1)
             for i, entrant in enumerate(entrants):
                 row = rows.get((metric, entrant.name))
@@ -102,13 +95,7 @@ def effects(board: Section) -> Plot | None:
                 value = Value(row.difference, row.interval)
                 titles[gid] = f"{entrant.name}, {metric}: {value}, {row.verdict}"
                 _point(axes, i, i + 1, value, gid, across=True)
-            axes.set_title(f"{svg.label(metric)} {'↑' if declared.higher_is_better else '↓'}")
-            axes.grid(axis="y", visible=False)
-            axes.margins(x=0.12)
             axes.locator_params(axis="x", nbins=5)
-            axes.set_ylim(len(entrants) - 0.5, -0.5)
-            axes.set_yticks(range(len(entrants)), [svg.label(e.name) for e in entrants])
-            axes.tick_params(length=0)
             axes.set_xlabel(f"difference to {svg.label(reference)}")
         says = f"Paired differences to {reference}; the table above has the numbers."
         drawing = svg.to_svg(figure, f"{board.key}-effects", says, titles)
@@ -118,6 +105,21 @@ def effects(board: Section) -> Plot | None:
         "still be open."
     )
     return Plot("Paired differences", drawing, caption)
+
+
+def _columns(
+    figure: Figure, board: Section, entrants: Sequence[Entrant]
+) -> Iterator[tuple[int, str, Axes]]:
+    """Yield each metric with its number and axes, beside each other, on which entrants are rows."""
+    all_axes = np.atleast_1d(figure.subplots(1, len(board.metrics), sharey=True))
+    for number, (axes, (metric, declared)) in enumerate(zip(all_axes, board.metrics, strict=True)):
+        axes.set_title(f"{svg.label(metric)} {'↑' if declared.higher_is_better else '↓'}")
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.12)
+        axes.set_ylim(len(entrants) - 0.5, -0.5)
+        axes.set_yticks(range(len(entrants)), [svg.label(e.name) for e in entrants])
+        axes.tick_params(length=0)
+        yield number, metric, axes
 
 
 def tasks(board: Section, metric: str, declared: MetricRecord) -> Plot | None:
@@ -228,7 +230,7 @@ def distribution(board: Section, metric: str, declared: MetricRecord) -> Plot | 
         _histogram(axes, means, all_means)
         axes.set_xlabel(svg.label(declared.unit, 60))
         axes.set_ylabel("share of prompts")
-        says = f"Distribution of {metric} over prompts, one line a checkpoint."
+        says = f"Distribution of {metric} over prompts, one line per checkpoint."
         drawing = svg.to_svg(figure, f"{board.key}-spread-{metric_key(board, metric)}", says)
     caption = "Share of prompts whose images have this mean."
     return Plot(f"{metric} by prompt", drawing, caption, legend=_legend(board))

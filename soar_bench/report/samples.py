@@ -66,7 +66,7 @@ class Gallery:
         return sorted(range(len(self.samples)), key=lambda i: (self.samples[i].index, i))
 
     def images(self, cache: Path) -> list[list[Wanted]]:
-        """Return the images of each sample, one a run that has it, in the gallery's order."""
+        """Return the images of each sample, one per run that has it, in the gallery's order."""
         numbers = {key: i for i, key in enumerate(self.keys)}
         by_sample: list[list[Wanted]] = [[] for _ in self.samples]
         for r, (run, frame) in enumerate(zip(self.board.runs, self.frames, strict=True)):
@@ -162,7 +162,7 @@ def _checkpoints(board: Section, cache: Path) -> list[dict[str, Any]]:
 
 
 def _aligned(frame: pd.DataFrame, metric: str, index: pd.MultiIndex) -> pd.DataFrame:
-    """Return the metric's rows, one a sample of the gallery; missing where the run has none."""
+    """Return the metric's rows, one per sample of the gallery; missing where the run has none."""
     rows = frame[frame["metric"] == metric].drop_duplicates(_SAMPLE).set_index(_SAMPLE)
     return rows[["value", "unscored", "details"]].reindex(index)
 

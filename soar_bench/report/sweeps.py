@@ -34,7 +34,7 @@ def protocol_sweeps(boards: Sequence[Section]) -> list[Plot]:
             by_value = _by_value(family, setting)
             first = next(iter(by_value.values()))
             images = [f"{_images(board):g}" for board in by_value.values()]
-            note = f" Images a prompt, from left to right: {', '.join(images)}."
+            note = f" Images per prompt, from left to right: {', '.join(images)}."
             note = note if len(set(images)) > 1 else ""
             for metric, _ in first.metrics:
                 title = f"{first.suite}: {metric} by {axis}"

@@ -133,7 +133,7 @@ class TrainPlan:
             f"# {self.config.steps:,} steps of {self._step} samples in {self.processes} "
             f"process{'es' if self.processes > 1 else ''}: {self.epochs:.3g} times the data",
             f"# {self.held / _GIB:.2f} GiB of weights, gradients and optimizer, and about "
-            f"{sizes.activations / _GIB:.2f} GiB of activations a process",
+            f"{sizes.activations / _GIB:.2f} GiB of activations per process",
             *self._fits(),
             *self._rollouts(),
             *(f"# {sentence}" for sentence in (self.remark, self.apart, self.left_out) if sentence),
