@@ -1,14 +1,16 @@
-"""A rollout's rewards become advantages, or one sentence."""
+"""Rollouts: from which noise and by which policy samples are made, and what becomes of rewards."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from training.rollouts import Rollouts
+from training.data.prompts import Prompts
+from training.rollouts import Maker, Rollouts
 from training.types import Config, TrainingError
 
 NAN = float("nan")
@@ -90,3 +92,102 @@ def test_a_rollout_of_flat_groups_is_told_of():
     of._judge([{"z0": torch.zeros(4)}], {"a": np.array([[1.0, 1.0], [2.0, 2.0]])}, 0, 2)
     assert len(notes) == 1
     assert of.figures["flat_groups"] == 1
+
+
+class Noisy(Maker):
+    """Samples are their noise."""
+
+    def __init__(self):
+        self.rolling_out = False
+
+    @contextmanager
+    def policy(self):
+        self.rolling_out = True
+        yield
+        self.rolling_out = False
+
+    def sample(self, batch, noise, number):
+        assert self.rolling_out
+        return {"z0": noise(), "more": noise()}
+
+
+class Mean:
+    """A reward: the mean of the latent, which the test takes for the image."""
+
+    names = ("mean",)
+
+    def __init__(self, prompts):
+        self.known = dict(zip(prompts.texts, prompts.metadata, strict=True))
+
+    def __call__(self, images, prompts, metadata):
+        assert [self.known[text] for text in prompts] == metadata
+        return {"mean": images.mean(axis=(1, 2, 3))}
+
+    def reason(self, name):
+        return ""
+
+
+PROMPTS = Prompts([f"prompt {i}" for i in range(9)], [{"id": i} for i in range(9)])
+
+
+def made_by(rank, processes, number, monkeypatch, total):
+    """Return z0, more noise, advantage, prompt and step of each (prompt's place, member)."""
+    monkeypatch.setattr("training.rollouts.decode_images", lambda vae, z0: z0.numpy())
+    config = Config(
+        method="nft", base="b", data="d", output="o", seed=7, rewards={"mean": 1.0},
+        batch_size=4 // processes, accumulate=2, nft={"group": 4, "updates": 2},
+    )  # fmt: skip
+    parallel = SimpleNamespace(count=processes, rank=rank, device="cpu", sum=total)
+    of = Rollouts(
+        config=config, prompts=PROMPTS, data=None, rewards=Mean(PROMPTS), parallel=parallel,
+        model=None, vae=None, train_timesteps=1000, shape=(1, 2, 2), stopping=lambda: False,
+        note=print,
+    )  # fmt: skip
+    of._batch = lambda prompts: prompts  # type: ignore[method-assign]
+    maker = Noisy()
+    of._make(number, maker)
+    assert not maker.rolling_out
+    own = 4 // processes
+    rows = [
+        [part[name][i] for name in ("z0", "more", "advantage", "prompt")]
+        for part in of.made
+        for i in range(len(part["z0"]))
+    ]
+    half = len(rows) // 2  # the samples of the first of two steps
+    places = [(rank * own + p, m) for p, m in of._order()]
+    return {
+        place: [*row, int(i >= half)]
+        for i, (place, row) in enumerate(zip(places, rows, strict=True))
+    }
+
+
+def test_two_processes_make_the_rollout_of_one_bit_for_bit(monkeypatch):
+    one = made_by(0, 1, 3, monkeypatch, lambda *values: list(values))
+    assert sorted(one) == [(p, m) for p in range(4) for m in range(4)]
+    # Every step has an equal share of each group, every image noise of its own.
+    assert all(row[-1] == member % 2 for (_, member), row in one.items())
+    noises = [row[k] for row in one.values() for k in (0, 1)]
+    assert len({tuple(noise.flatten().tolist()) for noise in noises}) == 2 * 16
+    assert len({int(one[place, 0][3]) for place in range(4)}) == 4
+    means = np.array([[one[p, m][0].numpy().mean() for m in range(4)] for p in range(4)])
+    expected = (means - means.mean(axis=1, keepdims=True)) / (means.std() + 1e-4)
+    for (p, m), row in one.items():
+        assert row[2].item() == pytest.approx(expected[p, m], rel=1e-5)
+    other = made_by(0, 1, 4, monkeypatch, lambda *values: list(values))
+    assert not torch.equal(other[0, 0][0], one[0, 0][0])
+
+    given = {0: [], 1: []}
+    for rank in (0, 1):  # first each process's own numbers, then with their sums
+
+        def own(*values, rank=rank):
+            given[rank].append(values)
+            return list(values)
+
+        made_by(rank, 2, 3, monkeypatch, own)
+    two = {}
+    for rank in (0, 1):
+        sums = iter([np.sum(both, axis=0).tolist() for both in zip(*given.values(), strict=True)])
+        two |= made_by(rank, 2, 3, monkeypatch, lambda *values, sums=sums: next(sums))
+    for place, row in one.items():
+        assert all(torch.equal(a, b) for a, b in zip(row[:4], two[place][:4], strict=True))
+        assert row[4] == two[place][4]

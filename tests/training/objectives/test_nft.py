@@ -141,7 +141,10 @@ def test_the_objectives_loss_is_the_released_scripts():
             base += sum(error**2 for error in errors) / len(x0) / 4
 
     tensors = {"z0": z0, "levels": levels, "noise": noises, "advantage": advantage, "used": used}
-    objective = NftObjective(SimpleNamespace(figures={}), copies, (1.0, 0.0), 0, settings)
+    rollouts = SimpleNamespace(figures={}, settings=settings)
+    objective = NftObjective(rollouts, copies, (1.0, 0.0), 0, settings)
+    with objective.policy():
+        assert model.slope.item() == slopes[OLD], "the old policy makes the samples"
     samples = Samples(batch, tensors)
     counts = objective.counts([samples])
     passes = list(objective.run(samples))
@@ -151,3 +154,19 @@ def test_the_objectives_loss_is_the_released_scripts():
     figures = objective.figures(sums, counts)
     assert figures["loss"] == pytest.approx(total, rel=1e-6)
     assert figures["loss_base"] == pytest.approx(base, rel=1e-6)
+
+
+def test_the_old_policy_follows_after_the_last_step_of_a_rollout():
+    weights = torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+    copies = Copies(torch.nn.Module(), [weights])
+    copies.keep(OLD)
+    weights.data.fill_(2.0)
+    settings = Nft(group=2, updates=2, decay_flat=2, decay_rate=0.25)
+    objective = NftObjective(SimpleNamespace(settings=settings), copies, (1.0, 0.0), 0, settings)
+    seen = []
+    for done in range(1, 7):
+        objective.stepped(done)
+        seen.append(copies.state([OLD])[OLD][0].item())
+        weights.data.add_(1.0)
+    # After 2 steps d is 0, after 4 it is 0.5 (the largest), after 6 as well.
+    assert seen == [1.0, 3.0, 3.0, 0.5 * 3 + 0.5 * 5, 4.0, 0.5 * 4 + 0.5 * 7]
