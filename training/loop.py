@@ -198,13 +198,10 @@ def train(
 
 def _chunk(run: Run, parallel: Parallel) -> int:
     """Auxiliary points per pass; 0: all. TrainingError if a step does not fit the GPUs."""
-    place, config = parallel.place(), run.config
+    place = parallel.place()
     if place.memory is None:
-        return config.soar.chunk
-    begun = run.chunk(-1)
-    if begun >= 0:
-        config = with_chunk(config, begun)
-    return choose(config, run.base.pipeline.measure, place)[0]
+        return run.config.soar.chunk
+    return choose(run.as_begun(), run.base.pipeline.measure, place)[0]
 
 
 def _to_be_trained(transformer: Any, config: Config) -> Any:

@@ -24,6 +24,7 @@ from training.cache import Cache
 from training.checkpoint import checkpoint_folder, checkpoints, write_checkpoint
 from training.data import Source
 from training.encoders import TrainingPipeline
+from training.memory import with_chunk
 from training.space import Sizes, peak
 from training.state import states
 from training.types import Config, TrainingError
@@ -140,6 +141,13 @@ class Run:
         if self.config.soar.aux_chunk != "auto" or not file.exists():
             return chosen
         return int(read_json(file).get(_CHOSEN, {}).get("aux_chunk", 0))
+
+    def as_begun(self) -> Config:
+        """Return the settings with the auxiliary points per pass that the folder's run began with;
+        as they are where it holds none. To be called after :meth:`check`.
+        """
+        begun = self.chunk(-1)
+        return self.config if begun < 0 else with_chunk(self.config, begun)
 
     def claim(self, chunk: int = 0) -> None:
         """Mark the output folder as this run's; delete half-written files of a killed one.

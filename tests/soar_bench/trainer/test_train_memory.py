@@ -15,6 +15,7 @@ import torch
 from soar_bench.pipelines import Pipeline
 from soar_bench.trainer.config import load_config
 from soar_bench.trainer.memory import measure
+from soar_bench.trainer.run import check
 from training.checkpoint import read_checkpoint
 from training.memory import SHARE, Place, choose, held, with_chunk
 from training.space import Sizes
@@ -168,6 +169,11 @@ def test_what_auto_chose_is_recorded_and_holds_for_the_whole_run(
         tiny_train(config, progress=stop)
     assert json.loads((config.output / CONFIG_FILE).read_text())["chosen"] == {"aux_chunk": 6}
     on(100 * small)
+    plan = check(config, memory=int(100 * small))
+    assert plan.chunk == 6
+    assert any("soar.aux_chunk is 6" in line for line in plan.lines())
+    with pytest.raises(TrainingError, match="activations of a pass of 6"):  # four would fit
+        check(config, memory=int(small / SHARE) - 99)
     found = tiny_train(config)
     assert read_checkpoint(found)["chosen"] == {"aux_chunk": 6}
     monkeypatch.undo()
