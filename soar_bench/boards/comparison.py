@@ -140,6 +140,9 @@ class Comparison:
             tables.append(f"{JUDGES}:\n\n{table}")
         return "\n".join(tables) + "".join(f"\n{escape(sentence)}\n" for sentence in self.notes)
 
+    #: What `print` and a notebook show.
+    __str__ = _repr_markdown_ = to_markdown
+
     def to_latex(self, long: bool = False) -> str:
         """Return a LaTeX table with the notes as comments above it; needs booktabs. A row per
         checkpoint, or, ``long``, one per metric and checkpoint, with differences. Of a breakdown

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Run:
     """A finished run as it stands on disk."""
 
     folder: Path
-    record: RunRecord
+    record: RunRecord = field(repr=False)
 
     def scores(self) -> pd.DataFrame:
         """Return the scores, one row per sample and metric.

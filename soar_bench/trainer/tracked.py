@@ -9,6 +9,8 @@ from pathlib import Path
 
 from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.records import Run
+from soar_bench.records.labels import Named, told_apart
+from soar_bench.records.run import training_key
 from training.trackers import Trackers, check_trackers
 from training.types import Tracker
 
@@ -36,11 +38,16 @@ def check(names: Sequence[str]) -> None:
 def track(runs: Sequence[Run], names: Sequence[str], folder: Path = FOLDER) -> None:
     """Send each run's values, as SUITE/PROTOCOL/METRIC, at the step of its checkpoint.
 
-    Checkpoints of one training become one curve; what was not trained is at step 0.
+    Checkpoints of one training become one curve; what was not trained is at step 0. Others of one
+    name get a part of their digest into it.
     """
-    by_name: dict[str, list[Run]] = {}
+    curves = []
     for run in runs:
-        name = run.name if run.seed is None else f"{run.name}-seed{run.seed}"
+        story, digest = run.training, run.record.checkpoint.digest
+        key = training_key(story, with_step=False) if story else digest
+        curves.append(Named(f"{run.name}-seed{run.seed}" if story else run.name, key, None))
+    by_name: dict[str, list[Run]] = {}
+    for run, name in zip(runs, told_apart(curves), strict=True):
         by_name.setdefault(name, []).append(run)
     for name, of_name in by_name.items():
         place = folder / name.replace("/", "_")

@@ -38,6 +38,13 @@ def three(place):
     return place.results
 
 
+def test_print_and_a_notebook_show_the_table_and_not_all_scores(three):
+    runs = read_runs(three)
+    comparison = compare(runs)
+    assert str(comparison) == comparison._repr_markdown_() == comparison.to_markdown()
+    assert len(repr(runs[0])) < 200
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_table_fits_the_terminal(three, width):
     text = printed(three, "--detect", "0.05", "--test", "exact", width=width)
