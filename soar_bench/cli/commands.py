@@ -41,19 +41,19 @@ soar-bench doctor
 soar-bench doctor --device cuda"""),
     (_SET_UP, "fetch", fetch.fetch, """\
 soar-bench fetch                        # what there is and what is here
-soar-bench fetch --suite geneval,ocr    # prompts, and weights of the evaluators
+soar-bench fetch --suite geneval,ocr    # prompts, and evaluators' weights
 soar-bench fetch pickscore --mirror /data/mirror"""),
     (_TRAIN, "train", train.train, """\
 soar-bench train soar --base shapes --data shapes-clean --seeds 0,1,2
 soar-bench train soar --config configs/sd35m_soar.yaml --dry-run
-soar-bench train sft --base models/sd3.5-medium --data photos/ --set lora.rank=64"""),
+soar-bench train sft --base models/sd3.5m --data photos/ --set lora.rank=64"""),
     (_SCORE, "eval", evaluate.evaluate, """\
 soar-bench eval shapes outputs/train/soar-seed0 --suite shapes,shapes-signs
-soar-bench eval my-lora --base models/sd3.5-medium --suite geneval --dtype bf16
+soar-bench eval my-lora --base models/sd3.5-medium --suite ocr --dtype bf16
 soar-bench eval models/tuned --suite my-prompts.txt --steps 20,40 --dry-run"""),
     (_SCORE, "score", evaluate.score, """\
 soar-bench score images --evaluators geneval,clipscore
-soar-bench score images --prompts list.csv --evaluators pickscore --label other-tool"""),
+soar-bench score images --prompts list.csv --evaluators pickscore --label mine"""),
     (_COMPARE, "compare", compare.compare, """\
 soar-bench compare results/shapes/shapes
 soar-bench compare results/shapes/shapes --by held_out

@@ -119,7 +119,9 @@ def stats(
 @app.add("score", "soar-bench data score photos/ --evaluators aesthetic,pickscore")
 def score(
     data: str = _DATA,
-    evaluators: list[str] = Option(..., help="Evaluators by name, as aesthetic,pickscore."),
+    evaluators: list[str] = Option(
+        ..., "--evaluator", "--evaluators", help="Evaluators by name, as aesthetic,pickscore."
+    ),
     cache: Path = CACHE,
     batch_size: int = _AT_ONCE,
     device: str = DEVICE,
@@ -140,7 +142,7 @@ def score(
 
 @app.add(
     "select",
-    "soar-bench data select photos/ --metric aesthetic --at-least 6.8 --output photos-best",
+    "soar-bench data select photos/ --metric aesthetic --at-least 6.8 --output best",
 )
 def select(
     data: str = _DATA,

@@ -55,8 +55,9 @@ def test_every_command_has_examples_that_it_takes(path):
     command, context = COMMANDS[path]
     text = command.get_help(context)
     examples = text.partition("\nExamples:\n")[2].splitlines()
-    assert examples
+    assert examples and max(map(len, examples)) <= 80
     known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+    assert "--evaluators" not in known or "--evaluator" in known  # whichever comes to mind
     for example in examples:
         words = shlex.split(example, comments=True)
         length = len(path.split())
