@@ -24,6 +24,7 @@ from soar_bench.core.digests import digest_of, file_digest, remember
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import expanded, home, replace_atomically
 from soar_bench.core.images import READABLE, READING, images_in, read_pixels
+from soar_bench.core.text import count
 
 _FEWEST = figures.NEIGHBOUR + 2
 _READERS = 8
@@ -60,8 +61,8 @@ class ReferenceSet:
             raise EvaluatorError(f"the reference picture {no_file[0]} is no file: take it away")
         if len(files) < _FEWEST:
             raise EvaluatorError(
-                f"the reference set {self.folder} has {len(files)} pictures ({READABLE}), and "
-                f"{_FEWEST} are the fewest: put the reference pictures there"
+                f"the reference set {self.folder} has {count(len(files), 'picture')} "
+                f"({READABLE}), and {_FEWEST} are the fewest: put the reference pictures there"
             )
         return files
 

@@ -22,7 +22,7 @@ from soar_bench.scoring.inputs import check_inputs
 from soar_bench.scoring.judges import Judge, resolve_judges
 from soar_bench.scoring.scores import Observer, sample_key
 from soar_bench.scoring.sets import check_sets, set_keys
-from soar_bench.suites.types import PlannedSample, Protocol, Suite
+from soar_bench.suites.types import PlannedSample, Prompt, Protocol, Suite
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _able(judges: tuple[Judge, ...], suite: Suite) -> tuple[tuple[Judge, ...], t
     """Return the judges of any of the suite's prompts, and a note on each other. SoarBenchError if
     there is none.
     """
-    unable = [judge.given for judge in judges if not any(map(judge.can_judge, suite.prompts))]
+    unable = _unable(judges, suite.prompts)
     if judges and len(unable) == len(judges):
         raise SoarBenchError(
             f"{' and '.join(unable)} can judge no prompt of {suite.name}: name another evaluator "
@@ -103,6 +103,15 @@ def _able(judges: tuple[Judge, ...], suite: Suite) -> tuple[tuple[Judge, ...], t
         )
     notes = (f"{name} can judge no prompt of {suite.name}: left out there" for name in unable)
     return tuple(judge for judge in judges if judge.given not in unable), tuple(notes)
+
+
+def _unable(judges: Sequence[Judge], prompts: Sequence[Prompt]) -> list[str]:
+    """Return the names of the judges that can judge none of the prompts. SoarBenchError names a
+    prompt whose metadata one of them cannot read.
+    """
+    # all prompts, not up to the first that it can judge: a later one may be wrong
+    able = {judge.given: sum(map(judge.can_judge, prompts)) for judge in judges}
+    return [name for name, number in able.items() if not number]
 
 
 def _cut(generation: Generation) -> list[Cut]:
@@ -135,6 +144,12 @@ def prepare_images(
         choose(options.device)
     reading = partial(observe, "read")
     source = ImageSet.read(images, prompts, metadata, label, suite, reading)
+    unable = _unable(judges, list({s.prompt.id: s.prompt for s in source.samples}.values()))
+    if len(unable) == len(judges):
+        raise SoarBenchError(
+            f"{' and '.join(unable)} can judge no image of {source.label}: name another evaluator, "
+            "or give the prompts the metadata that it reads"
+        )
     _make_folders(options)
     return _compared(source, judges, options)
 

@@ -16,6 +16,7 @@ from PIL import Image
 from scored_by_hand import RECORDS, by_sample, picture, shown, write_geneval
 from typer.testing import CliRunner
 
+import soar_bench as sb
 from soar_bench.cli import app
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import read_runs
@@ -236,3 +237,27 @@ def test_on_the_leaderboard_they_have_a_board_of_their_own_that_says_what_they_a
     message = str(result.exception)
     for words in ("not measured alike", "protocol.images: None and scored, not made here"):
         assert words in message
+
+
+QUESTIONS = {"id": 1, "question": "Is there a cat?"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ([{}, {}], "dpg can judge no image of .*: name another evaluator"),
+        # the second prompt's twin ids are told before a judge of 17 GB is loaded
+        ([{"questions": [QUESTIONS]}, {"questions": [QUESTIONS, QUESTIONS]}], "two of questions"),
+    ],
+)
+def test_pictures_that_no_evaluator_can_judge_are_refused_before_work(
+    metadata, words, tmp_path, monkeypatch
+):
+    from evaluators.dpg import DpgBench
+
+    monkeypatch.setattr(DpgBench, "check", lambda self: None)
+    monkeypatch.setattr(DpgBench, "identity", lambda self: {})
+    monkeypatch.setattr(DpgBench, "load", lambda *_, **__: pytest.fail("work began"))
+    pictures, prompts = [picture(RECORDS[0])] * 2, ["one", "two"]
+    with pytest.raises(SoarBenchError, match=words):
+        sb.score(pictures, prompts, metadata=metadata, evaluators=DpgBench(), results=tmp_path)
