@@ -9,7 +9,6 @@ file again.
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,7 +21,7 @@ from urllib.parse import urlsplit
 from evaluators.weights import DIGESTS_FILE, RIGHT, recorded, what_is_wrong
 from soar_bench.core.digests import digest_file, file_digest, remember_digest
 from soar_bench.core.files import locked, sync, write_text
-from soar_bench.core.text import count
+from soar_bench.core.text import count, json_text
 from soar_bench.fetch import download
 from soar_bench.fetch.download import FetchError, Unreachable, human
 from soar_bench.fetch.file_sets import FileSet, Item
@@ -235,7 +234,7 @@ def _record(item: Item, digest: str) -> None:
 
 
 def _write(folder: Path, entries: Mapping[str, Any]) -> None:
-    write_text(folder / DIGESTS_FILE, json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    write_text(folder / DIGESTS_FILE, json_text(entries))
 
 
 def _alone(folder: Path, say: Say) -> AbstractContextManager[bool]:

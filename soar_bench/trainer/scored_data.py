@@ -18,6 +18,7 @@ from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.files import check_writable, replace_folder_atomically, write_text
+from soar_bench.core.text import json_text
 from soar_bench.scoring.judges import Judge, resolve_judges
 from soar_bench.scoring.scores import BATCH, Observer, score_samples
 from soar_bench.suites.types import PlannedSample, Prompt
@@ -223,7 +224,7 @@ def write_selection(
             record = {"file_name": name, "text": caption_of(scored.source, index)}
             lines.append(json.dumps({**record, metric: float(values[index])}, ensure_ascii=False))
         write_text(aside / METADATA_FILE, "\n".join(lines) + "\n")
-        write_text(aside / SELECTION_FILE, json.dumps(provenance, indent=2, sort_keys=True) + "\n")
+        write_text(aside / SELECTION_FILE, json_text(provenance))
     return provenance
 
 
