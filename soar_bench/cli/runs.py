@@ -29,13 +29,19 @@ def listing(
     """List the runs, one per line; exit code 1 if a record is broken."""
     import sys
 
+    from soar_bench.core.errors import unknown_name
     from soar_bench.core.terminal import new_console
     from soar_bench.output import costs
     from soar_bench.output import runs as pages
     from soar_bench.records.folders import survey
+    from soar_bench.suites import names
 
     entries = survey(results)
     if suites := common.split(suite):
+        here = list(dict.fromkeys(e.run.record.suite.name for e in entries if e.run))
+        for name in suites:
+            if name not in here and name not in names():
+                raise unknown_name("suite of these runs", name, here)
         entries = [e for e in entries if e.run is None or e.run.record.suite.name in suites]
     if cost and as_json:
         common.echo_json(list(costs.rows(entries)))

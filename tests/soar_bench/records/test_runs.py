@@ -145,6 +145,8 @@ def test_the_list_has_the_value_by_hand_and_what_it_is_of(command, places):
 def test_the_list_of_one_suite_has_no_others(command, run):
     assert len(command("list", "--suite", SUITE.name)[1].splitlines()) == 2
     assert len(command("list", "--suite", "geneval")[1].splitlines()) == 1
+    with pytest.raises(SoarBenchError, match=f"did you mean {SUITE.name}"):
+        command("list", "--suite", f"{SUITE.name}x")
 
 
 def test_a_broken_record_is_listed_as_broken_beside_the_others(command, places, run):
