@@ -63,7 +63,7 @@ def tiny_config(kind: str, vocabulary: dict[str, int]) -> Any:
     text = {
         "vocab_size": len(vocabulary), "hidden_size": WIDTH, "intermediate_size": 64,
         "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
-        "max_position_embeddings": 4096,
+        "max_position_embeddings": 4096, "bos_token_id": None, "eos_token_id": None,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
     }  # fmt: skip
     vision: dict[str, Any] = {"depth": 2, "num_heads": 2}
@@ -117,15 +117,16 @@ def write_model(folder: Path, kind: str, vision: bool = True) -> Any:
     return config
 
 
-def write_hpsv3(folder: Path) -> None:
-    """Write HPSv3's one file under its published names, and the form of its base.
+def write_hpsv3(folder: Path, vision: bool = True) -> None:
+    """Write HPSv3's one file under its published names, and the form of its base; without
+    ``vision`` as :func:`write_model` does.
 
     transformers saves a Qwen2-VL as its first version named it: ``visual`` and ``model``.
     """
     import torch
     from safetensors.torch import load_file, save_file
 
-    write_model(folder, "qwen2_vl")
+    write_model(folder, "qwen2_vl", vision)
     state = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     for name, tensor in head(WIDTH).state_dict().items():

@@ -12,6 +12,7 @@ from evaluators.dpg import DpgBench, dependent
 from evaluators.geneval.vlm import GenEvalVlm, clauses, plural
 from evaluators.geneval2 import GenEval2, geometric, spellings
 from evaluators.golden import vlm as tiny
+from evaluators.hpsv3 import HpsV3
 from evaluators.types import Sample
 from evaluators.vlm import canary
 from evaluators.vlm.evaluator import NO, YES
@@ -218,12 +219,28 @@ def test_a_judge_that_sees_passes():
     assert len(YES) == len(NO) == 4
 
 
-def test_a_judge_whose_vision_tower_is_zeroed_is_refused(tmp_path):
-    tiny.write_model(tmp_path, "qwen3_vl", vision=False)
-    files = tuple(WeightFile(file.name, "") for file in sorted(tmp_path.iterdir()))
-    blind = replace(catalogue.QWEN3_VL_8B, files=files, folder_override=tmp_path)
-    with pytest.raises(EvaluatorError, match="fails its canary"):
-        VqaScore(blind).load()
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory):
+    """blind(kind) -> the evaluator over a judge whose vision tower is zeroed, not loaded."""
+    folder = tmp_path_factory.mktemp("blind")
+    tiny.write_model(folder / "qwen3", "qwen3_vl", vision=False)
+    files = tuple(WeightFile(file.name, "") for file in sorted((folder / "qwen3").iterdir()))
+    judge = replace(catalogue.QWEN3_VL_8B, files=files, folder_override=folder / "qwen3")
+
+    def make(kind):
+        if kind is not HpsV3:
+            return kind(judge)
+        tiny.write_hpsv3(folder / "hpsv3", vision=False)
+        weights = (w.at(folder / "hpsv3") for w in (catalogue.HPS_V3, catalogue.QWEN2_VL_7B_FORM))
+        return HpsV3(*weights, instruction=tiny.INSTRUCTION)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", [GenEval2, VqaScore, DpgBench, GenEvalVlm, HpsV3])
+def test_a_judge_whose_vision_tower_is_zeroed_is_refused(kind, blind):
+    with pytest.raises(EvaluatorError, match=f"the judge {kind.name} fails its canary"):
+        blind(kind).load()
 
 
 def test_missing_weights_say_what_to_fetch(tmp_path, monkeypatch):
