@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from rich.console import JustifyMethod
+from rich.console import Group, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from soar_bench.records import Run, metrics_of, primary_metric
 from soar_bench.records.folders import Entry
@@ -19,27 +20,35 @@ from soar_bench.records.verify import Finding
 
 HEADER = ("run", "checkpoint", "suite", "protocol", "metric", "value", "standard error", "n",
           "unscored", "date")  # fmt: skip
-_COUNTED = ("n", "unscored")
 
 
-def table(entries: Sequence[Entry]) -> Table:
-    """Return one row per run with its primary metric; a broken one says so instead."""
-    result = Table(box=None, pad_edge=False)
-    for name in (*HEADER[:5], "value ± s.e.", *HEADER[7:]):
-        justify: JustifyMethod = "right" if name in _COUNTED else "left"
-        no_wrap = name in ("run", "value ± s.e.", *_COUNTED)
-        result.add_column(name, justify=justify, overflow="fold", no_wrap=no_wrap)
+def table(entries: Sequence[Entry]) -> Group:
+    """Return a title and a table per suite and protocol: one row per run with its primary metric;
+    a broken one says so instead.
+    """
+    tables: dict[str, Table] = {}
     for entry in entries:
-        if entry.run is None or entry.fault:
-            protocol, suite = entry.folder.parent, entry.folder.parent.parent
-            names = (entry.id, entry.label, suite.name, protocol.name)
-            result.add_row(*map(escape, names), "[red]broken[/]")
+        run = None if entry.fault else entry.run
+        row = _row(entry, run) if run else {}
+        protocol = entry.folder.parent
+        names = (row.get("suite", protocol.parent.name), row.get("protocol", protocol.name))
+        place = _line(" under ".join(map(str, names)))
+        if place not in tables:
+            tables[place] = Table(box=None, pad_edge=False)
+            for name in ("run", "checkpoint", "metric", "value ± s.e.", "n", "date"):
+                justify: JustifyMethod = "right" if name == "n" else "left"
+                folded = name in ("checkpoint", "metric")
+                tables[place].add_column(name, justify=justify, overflow="fold", no_wrap=not folded)
+        first = (escape(entry.id), escape(entry.label))
+        if not run:
+            tables[place].add_row(*first, "[red]broken[/]")
             continue
-        row = _row(entry, entry.run)
+        unscored = f" (+{row['unscored']} unscored)" if row["unscored"] else ""
         value = _with_error(row["value"], row["standard error"])
-        first = (escape(str(row[name])) for name in HEADER[:5])
-        result.add_row(*first, value, *(str(row[name]) for name in HEADER[7:]))
-    return result
+        metric, date = escape(str(row["metric"])), str(row["date"])
+        tables[place].add_row(*first, metric, value, f"{row['n']}{unscored}", date)
+    # a table's own title would be folded to its width
+    return Group(*(part for place in tables for part in (Text(place, "italic"), tables[place])))
 
 
 def plain(entries: Sequence[Entry]) -> Iterator[str]:
