@@ -32,10 +32,9 @@ def listing(as_json: bool = AS_JSON) -> None:
         from soar_bench.core.terminal import new_console
 
         console = new_console(highlight=False)
-        console.print(pages.suites_table(rows))
-        console.print()
-        console.print(pages.protocols_table())
-        console.print("\nMore of one, or of a file of prompts: soar-bench suites show NAME_OR_FILE")
+        console.print(pages.suites_table(rows, console.width))
+        console.print(pages.protocols_table(console.width))
+        console.print("More of one, or of a file of prompts: soar-bench suites show NAME_OR_FILE")
 
 
 @app.add("show", "soar-bench suites show geneval\nsoar-bench suites show my-prompts.txt --json")

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import printable
@@ -58,32 +57,44 @@ def read_row(name: str) -> Row:
         return Row(name, declared(name), "damaged", str(error))
 
 
-def suites_table(rows: Sequence[Row]) -> Table:
-    """Return the suites as a table for a terminal."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("suite", "prompts", "images", "protocol"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("evaluators, and what is asked", overflow="fold")
+def suites_table(rows: Sequence[Row], width: int) -> Text:
+    """Return the suites for a terminal: a line of numbers for each, and below it, wrapped at
+    ``width`` characters, its evaluators and what is asked.
+    """
+    lines, below = [("suite", "prompts", "images", "protocol")], []
     for row in rows:
-        colour, text = ("red", row.reason) if row.reason else ("dim", row.suite.description)
-        about = f"{', '.join(row.suite.evaluators)}\n[{colour}]{escape(text)}[/]"
         images = str(row.suite.images_per_prompt)
-        table.add_row(escape(row.name), row.prompts, images, row.protocol.name, about)
-    return table
+        lines.append((printable(row.name), row.prompts, images, row.protocol.name))
+        about = (row.reason, "red") if row.reason else (row.suite.description, "dim")
+        below.append([(", ".join(row.suite.evaluators), ""), about])
+    return _listed(lines, below, width)
 
 
-def protocols_table() -> Table:
-    """Return the named protocols and the settings in which they differ, for a terminal."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("protocol", no_wrap=True)
-    for column in ("steps", "guidance", "pixels", "tokens"):
-        table.add_column(column, no_wrap=True, justify="right")
-    table.add_column("precision, and source", overflow="fold")
+def protocols_table(width: int) -> Text:
+    """Return the named protocols with the settings in which they differ, as the suites."""
+    lines, below = [("protocol", "steps", "guidance", "pixels", "tokens")], []
     for p in PROTOCOLS.values():
-        about = f"{_precision(p)}\n[dim]{escape(ABOUT[p.name])}[/]"
         numbers = (str(p.steps), f"{p.guidance:g}", _pixels(p), str(p.max_sequence_length))
-        table.add_row(p.name, *numbers, about)
-    return table
+        lines.append((p.name, *numbers))
+        below.append([(_precision(p), ""), (ABOUT[p.name], "dim")])
+    return _listed(lines, below, width)
+
+
+def _listed(
+    lines: Sequence[Sequence[str]], below: Sequence[Sequence[tuple[str, str]]], width: int
+) -> Text:
+    """Return lines of aligned cells, the first as their titles, and below each other one its texts,
+    every one with its style.
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    page = Text()
+    for line, texts in zip(lines, [[], *below], strict=True):
+        cells = (cell.ljust(size) for cell, size in zip(line, widths, strict=True))
+        page.append("  ".join(cells).rstrip() + "\n", "" if texts else "bold")
+        for text, style in texts:
+            whole = textwrap.wrap(printable(text), max(width - 4, 20), break_on_hyphens=False)
+            page.append("".join(f"    {part}\n" for part in whole), style)
+    return page
 
 
 def page(row: Row, width: int | None = None) -> Iterator[str]:

@@ -95,6 +95,21 @@ def test_a_comparison_fits_any_terminal(width, tmp_path):
     assert "quality" in comparison_table(compare(runs).rows, width).plain
 
 
+def test_suites_and_protocols_have_a_few_lines_each_in_60_columns():
+    from soar_bench.output.suites import protocols_table, read_row, suites_table
+    from soar_bench.suites import names
+    from soar_bench.suites.protocols import PROTOCOLS
+
+    listed = [*names(), *PROTOCOLS]
+    text = suites_table(list(map(read_row, names())), 60) + protocols_table(60)
+    lines = text.plain.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == [
+        "suite", *names(), "protocol", *PROTOCOLS,
+    ]  # fmt: skip
+    assert len(lines) <= 4.5 * len(listed)
+
+
 def test_results_keep_names_whole_in_60_columns(tmp_path):
     from rich.console import Console
 
