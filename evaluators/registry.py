@@ -135,8 +135,8 @@ def find(name: str) -> Entry:
     if name.startswith(_OPEN_CLIP) and not _TARGET.fullmatch(name):
         return Entry(name, "evaluators.openclip_package:OpenClipScore", _BUILT_IN)
     for prefix, target in REFERENCED.items():
-        if name.startswith(prefix):
-            return Entry(name, target, _BUILT_IN)
+        if f"{name}:".startswith(prefix):
+            return Entry(name if ":" in name else prefix, target, _BUILT_IN)
     if ":" in name or name.endswith(".py"):
         return Entry(name, name, _LOCAL)
     if name in BUILT_IN:  # also where a plug-in takes its name

@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -197,14 +198,19 @@ def data_url(image: np.ndarray) -> str:
 
 
 def _text(body: Any) -> str:
-    """Return the answer in a body, without what a model thinks aloud before it."""
+    """Return the answer in a body, without what a model thinks aloud before it.
+
+    Where the limit of tokens ended it, its last word may be a part of one, and is left out.
+    """
     try:
-        text = body["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
+        choice = body["choices"][0]
+        text, cut = choice["message"]["content"], choice.get("finish_reason") == "length"
+    except (KeyError, IndexError, TypeError, AttributeError):
         raise _Again("its answer has no choices[0].message.content") from None
     if not isinstance(text, str):
         raise _Again("its answer's content is no text")
-    return encodable(text.rpartition("</think>")[2])
+    answer = encodable(text.rpartition("</think>")[2])
+    return re.sub(r"\S+$", "", answer) if cut else answer
 
 
 def _reason(error: BaseException) -> str:

@@ -316,8 +316,9 @@ def test_kept_features_are_those_of_the_evaluators_whole_identity(references, tm
 
 
 def test_bad_reference_sets_are_one_sentence(references, tmp_path):
-    with pytest.raises(EvaluatorError, match="name the folder of reference pictures"):
-        registry.create("fidelity:")
+    for name in ("fidelity:", "fidelity", "fidelity-dinov2", "cmmd"):
+        with pytest.raises(EvaluatorError, match="name the folder of reference pictures after the"):
+            registry.create(name)
     with pytest.raises(EvaluatorError, match="there is no folder"):
         ReferenceSet(str(tmp_path / "nowhere")).files()
     (tmp_path / "few").mkdir()

@@ -88,6 +88,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, {"choices": [{"message": {"content": text}}]})
         elif behaviour == "reasons":
             self.reply(200, {"choices": [{"message": {"content": None, "reasoning_content": "4"}}]})
+        elif behaviour == "at its limit":
+            choice = {"message": {"content": "Final Score: 4"}, "finish_reason": "length"}
+            self.reply(200, {"choices": [choice]})
         elif behaviour == "no choice":
             self.reply(200, {"choices": []})
         elif behaviour == "no unicode":
@@ -215,6 +218,12 @@ def test_thoughts_are_no_answer_and_every_answer_can_be_written_down(server):
     assert answer == r"Final Score: 4 \ud800" and answer.encode()
     sent = server.requests[0][0]["messages"][0]["content"][1]["text"]
     assert sent == r"half a pair \ud800"
+
+
+def test_a_number_at_the_limit_of_tokens_may_be_half_of_one(server):
+    """4 of 4.75, for example."""
+    server.script = ["at its limit"]
+    assert judge(server).write([Question(PICTURE, "one")], 5) == ["Final Score: "]
 
 
 def test_a_server_says_when_to_come_back_within_reason(server, monkeypatch):
