@@ -38,11 +38,6 @@ def listing(
         console.print()
         if command := pages.to_fetch(rows):
             console.print(command, markup=False)
-        console.print(
-            "Against a folder of reference pictures: "
-            + ", ".join(f"{prefix}FOLDER" for prefix in registry.REFERENCED),
-            markup=False,
-        )
         console.print("More of one, and what it lacks: soar-bench evaluators show NAME")
 
 
