@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 #: Parts in order, each with the seconds it may take.
 PARTS = {
     "steps": 150,
+    "working_copy": 50,
     "bits": 60,
     "agreement": 40,
     "resume": 70,

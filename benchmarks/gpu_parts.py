@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu_trainer import Trainer, fitting_chunk
+
 ROOT = Path(__file__).resolve().parents[1]
-#: text tokens: 77 of CLIP and 256 of T5
-_TOKENS = 333
 
 
 class Figures(dict[str, Any]):
@@ -55,133 +55,70 @@ def _peak(work: Callable[[], Any], device: str) -> float | None:
     return torch.cuda.max_memory_allocated() / 2**30
 
 
-class _Trainer:
-    """Steps of a transformer of SD3.5-Medium's shape on random encodings, with our own code."""
-
-    def __init__(self, device: str, small: bool) -> None:
-        import torch
-
-        from benchmarks.sd35m import transformer
-        from training.objectives.flow import draw_time
-        from training.objectives.soar import Draws, draw_paths
-        from training.parallel import Parallel
-        from training.step import Batch
-        from training.types import NoiseLevels, Soar
-
-        self._parallel = Parallel("bf16")
-        torch.manual_seed(0)
-        with torch.device(device):
-            model = transformer(small)
-        self.model = model.requires_grad_(True).train()
-        config = model.config
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=1e-5, fused=device == "cuda" or None
-        )
-        self._model, self.optimizer = self._parallel.prepare(model, self.optimizer, 1.0)
-        random = torch.Generator().manual_seed(1)
-        side = 16 if small else 64
-        z1 = torch.randn(4, 16, side, side, generator=random)
-        draws = Draws(z1, draw_time(4, NoiseLevels(), random), *draw_paths(z1, Soar(), random)).to(
-            self._parallel.device
-        )
-        words = torch.randn(5, _TOKENS, config.joint_attention_dim, generator=random).to(device)
-        pooled = torch.randn(5, config.pooled_projection_dim, generator=random).to(device)
-        z0 = torch.randn(z1.shape, generator=random).to(device)
-        empty = [words[4], pooled[4]]
-        self._batch = Batch(self._model, z0, draws, [words[:4], pooled[:4]], empty, 1000)
-
-    def gradients(self, method: str, chunk: int) -> None:
-        from training.gradients import add_gradients
-        from training.objectives.soar import SoarObjective
-        from training.types import Soar
-
-        weight = 1.0 if method == "soar" else 0.0
-        objective = SoarObjective(Soar(weight=weight, aux_chunk=chunk), 3.0, lambda *_: [])
-        counts = objective.counts([self._batch])
-        self.optimizer.zero_grad()
-        add_gradients(self._parallel, self._model, objective, [self._batch], counts)
-
-    def step(self, method: str, chunk: int) -> None:
-        self.gradients(method, chunk)
-        self._parallel.clip(self.model.parameters(), 1.0)
-        self.optimizer.step()
-
-
-def _fitting_chunk(device: str, small: bool) -> int:
-    """``aux_chunk: auto`` on this device, by the code that a training asks."""
+def _measure(figures: Figures, trainer: Trainer, method: str, chunk: int, words: str = "") -> None:
+    """Add the seconds, MFU and peak memory of a step."""
     import torch
 
-    from benchmarks.sd35m import sd35m
-    from soar_bench.checkpoints.in_memory import Loaded
-    from soar_bench.pipelines.folder import Pipeline
-    from soar_bench.trainer.memory import measure
-    from training.memory import Place, choose
-    from training.types import Config
+    from benchmarks.train_step import PEAK
+    from soar_bench.core.memory import out_of_memory, release
+    from training.types import Soar
 
-    loaded = Loaded(sd35m("meta", small))
-    memory = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else None
-    # With the text tokens of the steps that are measured: 77 are CLIP's.
-    config = Config(base="x", data="x", output=Path("x"), max_sequence_length=_TOKENS - 77)
-    pipeline = Pipeline(loaded.folder)
-    return choose(config, lambda c: measure(pipeline, c), Place(memory))[0]
+    label = (method if method == "sft" else f"soar, aux_chunk {chunk}") + words
+    device, seconds = trainer.device, 0.0
+
+    def step() -> None:
+        trainer.step(method, chunk)
+
+    try:
+        gib, seconds = _peak(step, device), _seconds(step, device, 3)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        figures[f"{label}: fits"] = False
+    if not seconds:  # outside the handler, whose error holds what did not fit
+        trainer.optimizer.zero_grad()
+        release()
+        return
+    figures[f"{label}: s/step"] = seconds
+    figures[f"{label}: samples/s"] = 4 / seconds
+    if gib is not None:
+        figures[f"{label}: peak GiB"] = gib
+    samples = 4 if method == "sft" else 4 * (1 + Soar().points)
+    passes = 3 * samples + (0 if method == "sft" else 4)
+    name = torch.cuda.get_device_name() if device == "cuda" else ""
+    peak = next((flops for key, flops in PEAK.items() if key in name), None)
+    if peak:
+        figures[f"{label}: MFU"] = passes * trainer.flop / seconds / peak
 
 
 def steps(device: str, small: bool) -> None:
     """Seconds, MFU and peak memory of a step: sft, soar with aux_chunk 4, 6, auto; compiled."""
-    import torch
-
-    from benchmarks.train_step import PEAK, pass_flops
     from soar_bench.core.errors import SoarBenchError
-    from soar_bench.core.memory import out_of_memory, release
     from training.loop import compile_blocks
-    from training.types import Soar
 
-    figures = Figures()
-    trainer = _Trainer(device, small)
-    flop = pass_flops(trainer.model, 16 if small else 64, _TOKENS)
-    name = torch.cuda.get_device_name() if device == "cuda" else ""
-    peak = next((flops for key, flops in PEAK.items() if key in name), None)
-
-    def measure(method: str, chunk: int, words: str = "") -> None:
-        label = (method if method == "sft" else f"soar, aux_chunk {chunk}") + words
-
-        def step() -> None:
-            trainer.step(method, chunk)
-
-        try:
-            gib, seconds = _peak(step, device), _seconds(step, device, 3)
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            figures[f"{label}: fits"] = False
-            seconds = 0.0
-        if not seconds:  # outside the handler, whose error holds what did not fit
-            trainer.optimizer.zero_grad()
-            release()
-            return
-        figures[f"{label}: s/step"] = seconds
-        figures[f"{label}: samples/s"] = 4 / seconds
-        if gib is not None:
-            figures[f"{label}: peak GiB"] = gib
-        samples = 4 if method == "sft" else 4 * (1 + Soar().points)
-        passes = 3 * samples + (0 if method == "sft" else 4)
-        if peak:
-            figures[f"{label}: MFU"] = passes * flop / seconds / peak
-
-    measure("sft", 0)
-    measure("soar", 4)
-    measure("soar", 6)
+    figures, trainer = Figures(), Trainer(device, small)
+    _measure(figures, trainer, "sft", 0)
+    _measure(figures, trainer, "soar", 4)
+    _measure(figures, trainer, "soar", 6)
     try:
-        auto = _fitting_chunk(device, small)
+        auto = fitting_chunk(device, small)
     except SoarBenchError as error:  # by the estimate no step fits
         figures["aux_chunk auto failed"] = str(error)[:200]
     else:
         figures["aux_chunk auto is"] = auto
         if auto not in (4, 6):
-            measure("soar", auto)
+            _measure(figures, trainer, "soar", auto)
     compile_blocks(trainer.model)
-    measure("sft", 0, ", compiled")
-    measure("soar", 4, ", compiled")
+    _measure(figures, trainer, "sft", 0, ", compiled")
+    _measure(figures, trainer, "soar", 4, ", compiled")
+
+
+def working_copy(device: str, small: bool) -> None:
+    """The same of steps whose passes read a bfloat16 copy of the weights."""
+    figures, trainer = Figures(), Trainer(device, small, working_copy=True)
+    _measure(figures, trainer, "sft", 0)
+    _measure(figures, trainer, "soar", 4)
+    _measure(figures, trainer, "soar", 6)
 
 
 def bits(device: str, small: bool) -> None:
@@ -190,7 +127,7 @@ def bits(device: str, small: bool) -> None:
 
     from training.deterministic import deterministic
 
-    figures, trainer = Figures(), _Trainer(device, small)
+    figures, trainer = Figures(), Trainer(device, small)
 
     def gradient() -> list[Any]:
         trainer.gradients("soar", 4)

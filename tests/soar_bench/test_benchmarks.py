@@ -7,12 +7,13 @@ import dataclasses
 import json
 import textwrap
 import time
+import types
 
 import psutil
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_parts, objectives_world, train_step
+from benchmarks import gpu, gpu_parts, gpu_trainer, objectives_world, train_step
 from benchmarks.sd35m import sd35m
 from benchmarks.step_sides import SIDES, Work
 from soar_bench.checkpoints.in_memory import Loaded
@@ -71,12 +72,27 @@ def test_a_side_that_does_not_fit_says_so_itself(monkeypatch, capsys):
 
 
 def test_a_side_whose_models_do_not_fit_says_so_itself(monkeypatch, capsys):
-    def too_large(options):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(train_step, "prepare", too_large)
+    monkeypatch.setattr(train_step, "prepare", too_much)
     train_step.work(options(worker="ours"))
     assert json.loads(capsys.readouterr().out)["fits"] is False
+
+
+def test_a_step_of_the_gpus_table_that_does_not_fit_says_so(monkeypatch):
+    zeroed = []
+    optimizer = types.SimpleNamespace(zero_grad=lambda: zeroed.append(True))
+    trainer = types.SimpleNamespace(device="cpu", optimizer=optimizer, step=lambda *given: None)
+    figures = gpu_parts.Figures()
+    monkeypatch.setattr(gpu_parts, "_seconds", lambda work, *given: 2.0)
+    gpu_parts._measure(figures, trainer, "sft", 0)
+    trainer.step = too_much
+    gpu_parts._measure(figures, trainer, "soar", 4)
+    fits = "soar, aux_chunk 4: fits"
+    assert figures == {"sft: s/step": 2.0, "sft: samples/s": 2.0, fits: False}
+    assert zeroed == [True]
+
+
+def too_much(*given):
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_the_gpus_table_chooses_points_for_the_tokens_that_it_measures(monkeypatch):
@@ -88,8 +104,8 @@ def test_the_gpus_table_chooses_points_for_the_tokens_that_it_measures(monkeypat
         return memory.Memory(space.Sizes(1, 1, 0), 0, 0, 1)
 
     monkeypatch.setattr("soar_bench.trainer.memory.measure", measure)
-    gpu_parts._fitting_chunk("cpu", small=True)
-    assert asked == [gpu_parts._TOKENS]
+    gpu_trainer.fitting_chunk("cpu", small=True)
+    assert asked == [gpu_trainer.TOKENS]
 
 
 def test_the_other_sides_are_reported_beside_one_that_does_not_fit(monkeypatch, capsys, tmp_path):
