@@ -27,7 +27,7 @@ def run_table(runs: Sequence[Run]) -> Group:
     tables: dict[str, Table] = {}
     labels = told_apart([run.record.checkpoint.named for run in runs])
     for run, label in zip(runs, labels, strict=True):
-        place = run.record.title
+        place = line(run.record.title)
         if place not in tables:
             tables[place] = Table(box=None, pad_edge=False)
             tables[place].add_column("checkpoint", overflow="fold")
