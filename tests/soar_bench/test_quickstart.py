@@ -65,7 +65,7 @@ def test_the_whole_path_and_again_without_work(small_world, tmp_path):
     said = small_world.words(result)
     board, against_base, between = said.split("\n\n")
     header, *rows = board.splitlines()
-    assert header.split() == ["shapes_clipscore", "shapes_geneval", "ocr_accuracy"]
+    assert header.split() == ["shapes_geneval", "shapes_clipscore", "ocr_accuracy"]
     assert [row.split()[0] for row in rows] == ["shapes", "sft-seed0", "soar-seed0"]
     assert len(against_base.splitlines()) == 2 * 4, "two checkpoints, two metrics of two suites"
     assert all("than shapes (" in s or "and shapes: " in s for s in against_base.splitlines())

@@ -53,7 +53,7 @@ def at(contents, path):
 def place(tmp_path):
     """Two committed runs: one of a training, whose record is changed, and its base."""
     results = tmp_path / "results"
-    for name in ("soar-seed0", "shapes"):
+    for name in ("sft-seed0", "shapes"):
         (folder,) = RESULTS.glob(f"{name}-????????")
         shutil.copytree(folder, results / "shapes-signs" / "shapes" / folder.name)
     return results
@@ -73,7 +73,7 @@ def show(results, tmp_path):
 
 
 def test_a_wrong_type_anywhere_is_refused_in_one_sentence_or_does_no_harm(place, tmp_path):
-    (folder,) = place.rglob("soar-seed0-*")
+    (folder,) = place.rglob("sft-seed0-*")
     file = folder / RUN_FILE
     contents = json.loads(file.read_text())
     mutations = refused = 0
@@ -117,7 +117,7 @@ def test_a_wrong_type_anywhere_is_refused_in_one_sentence_or_does_no_harm(place,
     ],
 )
 def test_what_is_wrong_is_named_with_file_and_type(place, path, value, words):
-    (folder,) = place.rglob("soar-seed0-*")
+    (folder,) = place.rglob("sft-seed0-*")
     file = folder / RUN_FILE
     file.write_text(json.dumps(changed(json.loads(file.read_text()), path.split("."), value)))
     with pytest.raises(SoarBenchError) as raised:
