@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -38,51 +38,28 @@ class Scale:
 
 
 _WORDS = len(tiny.vocabulary())
+_SMALL = tiny.Architecture(
+    embedding=256, vision_width=256, vision_layers=4, vision_heads=4,
+    text_width=128, text_layers=4, text_heads=4, vocabulary=_WORDS,
+)  # fmt: skip
 SCALES = {
     "small": Scale(
-        clip_l=tiny.Architecture(
-            embedding=256,
-            vision_width=256,
-            vision_layers=4,
-            vision_heads=4,
-            text_width=128,
-            text_layers=4,
-            text_heads=4,
-            vocabulary=_WORDS,
-        ),
-        clip_h=tiny.Architecture(
-            embedding=256,
-            vision_width=320,
-            vision_layers=6,
-            vision_heads=4,
-            text_width=128,
-            text_layers=4,
-            text_heads=4,
-            vocabulary=_WORDS,
-        ),
+        clip_l=_SMALL,
+        clip_h=replace(_SMALL, vision_width=320, vision_layers=6),
         image_reward={
-            "vision_width": 256,
-            "vision_layers": 4,
-            "vision_heads": 4,
-            "text_width": 192,
-            "text_layers": 4,
-            "text_heads": 4,
+            "vision_width": 256, "vision_layers": 4, "vision_heads": 4,
+            "text_width": 192, "text_layers": 4, "text_heads": 4,
         },
     ),
     "official": Scale(
         clip_l=tiny.Architecture(
-            embedding=768,
-            vision_width=1024,
-            vision_layers=24,
-            text_width=768,
-            text_layers=12,
-            text_heads=12,
-            vocabulary=_WORDS,
+            embedding=768, vision_width=1024, vision_layers=24,
+            text_width=768, text_layers=12, text_heads=12, vocabulary=_WORDS,
         ),
         clip_h=tiny.Architecture(vocabulary=_WORDS),
         image_reward={},
     ),
-}
+}  # fmt: skip
 
 
 def repeated(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -15,12 +15,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.seeds_table import spread
 from soar_bench.boards import Board, group_seeds
 from soar_bench.boards.words import format_difference, format_p
 from soar_bench.core import markdown
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.records import read_runs
-from soar_bench.stats import Estimate, holm
+from soar_bench.records import Run, read_runs
+from soar_bench.stats import holm
 
 BASE = "shapes"
 #: objective, and the one whose value is taken from its, where both have the same reward and size
@@ -33,7 +36,7 @@ Boards = dict[float, Board]
 
 def boards(results: Path) -> Boards:
     """Return the boards by guidance. SoarBenchError if two have the same, or there is none."""
-    by_board: dict[str, list] = {}
+    by_board: dict[str, list[Run]] = {}
     for run in read_runs(results):
         by_board.setdefault(run.board, []).append(run)
     boards: Boards = {}
@@ -58,14 +61,9 @@ def pairs(names: list[str]) -> Iterator[tuple[str, str]]:
     for better, worse in CLAIMS:
         for name in trained:
             for rule in ("-geneval-", "-clipscore-"):
-                objective, found, rest = name.partition(rule)
-                if found and objective == better and (other := worse + rule + rest) in trained:
+                objective, _, size = name.partition(rule)
+                if size and objective == better and (other := worse + rule + size) in trained:
                     yield name, other
-
-
-def spread(value: Estimate) -> str:
-    shown = f"{value.value:.3f}"
-    return f"{shown} ± {value.seed_deviation:.3f}" if value.seeds > 1 else shown
 
 
 def page(results: Path, metric: str) -> str:

@@ -127,11 +127,11 @@ def images_of(run: Run) -> int:
     return int(run.record.suite.images_per_prompt)
 
 
-def spread(found: Estimate) -> str:
+def spread(estimate: Estimate) -> str:
     """Mean ± standard deviation over training seeds; the value of one set of weights."""
-    if found.seeds < 2:
-        return f"{found.value:.3f}"
-    return f"{found.value:.3f} ± {found.seed_deviation:.3f}"
+    if estimate.seeds < 2:
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f} ± {estimate.seed_deviation:.3f}"
 
 
 def means(boards: Boards, metric: str, part: Part = ALL) -> str:

@@ -83,6 +83,18 @@ def record(**checkpoint):
     return made
 
 
+def seed_record(name, seed, step):
+    """A record of one seed of a training, without values; of a pipeline where the seed is None."""
+    story = {
+        "name": name, "method": "soar", "step": step, "seed": seed, "base": {"digest": "b"},
+        "data": {"digest": "d"}, "config": {"seed": seed},
+    }  # fmt: skip
+    return record(
+        label=name if seed is None else f"{name}-seed{seed}", digest=f"{name}-{step}-{seed}",
+        story={} if seed is None else story,
+    )  # fmt: skip
+
+
 def few_scores(*values):
     """Scores of samples that are in no suite."""
     return pd.DataFrame(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from records_by_hand import record, score_row, write_run
+from records_by_hand import score_row, seed_record, write_run
 from scipy import stats as scipy_stats
 
 from soar_bench.core.errors import SoarBenchError
@@ -41,17 +41,9 @@ def script():
 def write(folder, name, seed, right, steps=10, images=1):
     """A run of four prompts, two a task; only the first images of the first ``right`` are right."""
     name, _, step = name.partition(", step ")
-    story = {
-        "name": name, "method": "soar", "step": int(step or 1000), "seed": seed,
-        "base": {"digest": "b"},
-        "data": {"digest": "d"}, "config": {"seed": seed},
-    }  # fmt: skip
-    said = record(
-        label=name if seed is None else f"{name}-seed{seed}", digest=f"{name}-{step}-{seed}",
-        story={} if seed is None else story,
-    )  # fmt: skip
-    said["protocol"]["settings"]["steps"] = steps
-    said["suite"]["images_per_prompt"] = images
+    contents = seed_record(name, seed, int(step or 1000))
+    contents["protocol"]["settings"]["steps"] = steps
+    contents["suite"]["images_per_prompt"] = images
     rows = [
         score_row(
             f"p{prompt}", index, float(prompt < right and index == 0), f"prompt {prompt}",
@@ -59,7 +51,7 @@ def write(folder, name, seed, right, steps=10, images=1):
         )
         for prompt in range(4) for index in range(images)
     ]  # fmt: skip
-    return write_run(folder, said, pd.DataFrame(rows))
+    return write_run(folder, contents, pd.DataFrame(rows))
 
 
 @pytest.fixture
