@@ -42,7 +42,7 @@ class Colours(Evaluator):
         ]
 
     def disturb(self):
-        """What a model does while it is made: draws numbers, and makes tensors of default kind."""
+        """Draw numbers and make tensors of the default kind, as a model does while it is made."""
         torch.rand(3), np.random.rand(3), random.random()
         made = torch.ones(2) @ torch.ones(2)
         self.modes.append((torch.is_grad_enabled(), made.dtype, made.device.type))

@@ -39,13 +39,13 @@ class Paddle2:
     result: ClassVar[object] = None
 
     def __init__(self, **settings):
-        known = "use_angle_cls lang use_gpu show_log ocr_version".split()
+        accepted = "use_angle_cls lang use_gpu show_log ocr_version".split()
         folders = {name: settings.pop(f"{name}_model_dir", None) for name in ("det", "rec", "cls")}
         for folder in folders.values():
             assert folder is not None, "a model would be downloaded"
             for file in FILES["2"]:
                 assert (Path(folder) / file).is_file(), "a model would be downloaded"
-        assert set(settings) <= set(known), settings
+        assert set(settings) <= set(accepted), settings
         Paddle2.made.append({**settings, **folders})
 
     def ocr(self, img, det=True, rec=True, cls=True, bin=False, inv=False):
@@ -214,10 +214,10 @@ def test_paddle_without_models_says_what_is_missing_and_what_to_run(stand_in, tm
     gone.unlink()
     with pytest.raises(EvaluatorError) as caught:
         PaddleOcr(models=tmp_path).check()
-    said = str(caught.value)
-    assert f"{gone.parent} lacks inference.pdiparams" in said
-    assert "python -c 'from paddleocr import PaddleOCR" in said
-    assert MODELS_VARIABLE in said
+    message = str(caught.value)
+    assert f"{gone.parent} lacks inference.pdiparams" in message
+    assert "python -c 'from paddleocr import PaddleOCR" in message
+    assert MODELS_VARIABLE in message
     with pytest.raises(EvaluatorError):
         PaddleOcr(models=tmp_path).load()
     assert not stand_in.made, "made without models, it would download them"

@@ -132,7 +132,7 @@ def hand_run(
                         details=json.dumps(details_of(number, p, index, metric)),
                     )
                 )  # fmt: skip
-    said = contents(
+    draft = contents(
         label, {}, story=training, digest=digest,
         base={"name": "base", "digest": "base"} if training else None,
         suite={"name": suite, "seed": SEED, "prompts": len(prompts), "images_per_prompt": images},
@@ -145,7 +145,7 @@ def hand_run(
         "metrics": {metric: _summary(rows, metric) for metric in metrics},
         "made": {"versions": {"torch": "0.0.1"}, "device": "cpu"},
     }  # fmt: skip
-    return write_run(results, said, pd.DataFrame(rows))
+    return write_run(results, draft, pd.DataFrame(rows))
 
 
 def _summary(rows: list[dict], metric: str) -> dict:

@@ -55,11 +55,11 @@ def hub_parts(state):
         return state[f"{name}.weight"], state[f"{name}.bias"]
 
     def blocks(tower):
-        found = []
-        while f"{tower}.encoder.layers.{len(found)}.layer_norm1.weight" in state:
-            layer = f"{tower}.encoder.layers.{len(found)}"
+        layers = []
+        while f"{tower}.encoder.layers.{len(layers)}.layer_norm1.weight" in state:
+            layer = f"{tower}.encoder.layers.{len(layers)}"
             qkv = [pair(f"{layer}.self_attn.{part}_proj") for part in "qkv"]
-            found.append(
+            layers.append(
                 {
                     "ln_1": pair(f"{layer}.layer_norm1"),
                     "ln_2": pair(f"{layer}.layer_norm2"),
@@ -69,7 +69,7 @@ def hub_parts(state):
                     "fc2": pair(f"{layer}.mlp.fc2"),
                 }
             )
-        return found
+        return layers
 
     vision, text = "vision_model.embeddings", "text_model.embeddings"
     return {

@@ -20,11 +20,11 @@ def clip(tmp_path_factory):
 @pytest.fixture()
 def make(clip):
     def make(protocol=OFFICIAL, detector=None, **more):
-        found = GenEval(
+        evaluator = GenEval(
             detector or Painted(), protocol=protocol, clip=clip, embedding=EMBEDDING, **more
         )
-        found.check()
-        found.load()
-        return found
+        evaluator.check()
+        evaluator.load()
+        return evaluator
 
     return make

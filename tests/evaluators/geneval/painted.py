@@ -37,7 +37,7 @@ class Painted:
         return [self._objects(image) for image in images]
 
     def _objects(self, image):
-        found = []
+        detections = []
         for label, values in LABELS.items():
             for value in values:
                 mask = image[..., 0] == value
@@ -46,8 +46,8 @@ class Painted:
                 rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
                 box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
                 score = float(np.float32(image[mask][0, 2]) / np.float32(255))
-                found.append(Instance(label, score, tuple(map(float, box)), mask=mask))
-        return sorted(found, key=lambda o: -o.score)
+                detections.append(Instance(label, score, tuple(map(float, box)), mask=mask))
+        return sorted(detections, key=lambda o: -o.score)
 
 
 def picture(*things, size=(64, 96), seed=0):

@@ -221,13 +221,13 @@ def test_mmdet_itself_finds_what_the_transformers_detector_finds(tmp_path):
     weights = MASK2FORMER.at(tmp_path)
     image = formulas.picture("wide")
     for channels in ("bgr", "rgb"):
-        found = []
+        detections = []
         for kind in (MmdetDetector, Mask2FormerSwinS):
             detector = kind(channels=channels, weights=weights)
             detector.check()
             detector.load()
-            found.append(detector.detect([image])[0])
-        theirs, ours = found
+            detections.append(detector.detect([image])[0])
+        theirs, ours = detections
         assert len(theirs) == len(ours) == 100
         same = [
             a.label == b.label

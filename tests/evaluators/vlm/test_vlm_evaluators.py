@@ -98,8 +98,8 @@ def test_each_sample_gets_the_answers_to_its_own_questions():
     """One without questions between two with them, of other numbers of questions."""
     evaluator = GenEval2()
     evaluator._judge = FakeJudge(two_birds)
-    one = {"vqa_list": [["Are the birds red?", "Yes"]], "skills": ["attribute"]}
-    samples = [Sample(PICTURE, "a", m) for m in (RECORD, {}, one, RECORD)]
+    single = {"vqa_list": [["Are the birds red?", "Yes"]], "skills": ["attribute"]}
+    samples = [Sample(PICTURE, "a", m) for m in (RECORD, {}, single, RECORD)]
     values = [scores["geneval2_am"].value for scores in evaluator.score(samples)]
     assert values == [pytest.approx(60), None, pytest.approx(80), pytest.approx(60)]
 

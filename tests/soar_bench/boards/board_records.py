@@ -38,5 +38,5 @@ def scores(probability, seed=0, prompts=30):
 
 def write_trained(results, name, seed, probability):
     """Write the record of one seed of a training."""
-    said = record(f"{name}-seed{seed}", f"{name}{seed}", story(name, seed))
-    write_run(results, said, scores(probability, seed))
+    contents = record(f"{name}-seed{seed}", f"{name}{seed}", story(name, seed))
+    write_run(results, contents, scores(probability, seed))

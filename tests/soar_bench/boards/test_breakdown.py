@@ -39,7 +39,7 @@ def write_suite(file, prompts=PROMPTS):
 def write_record(results, suite, label, values, aggregate="mean", steps=20):
     """``values``: [prompts, images]."""
     metric = declared(range=[0.0, 1.0], aggregate=aggregate)
-    said = contents(
+    draft = contents(
         label, {"quality": metric, "worth": {**metric, "higher_is_better": False}},
         digest=f"{label}{steps}",
         suite={"name": suite.name, "digest": suite.digest(), "seed": suite.seed,
@@ -53,7 +53,7 @@ def write_record(results, suite, label, values, aggregate="mean", steps=20):
         for i, prompt in enumerate(suite.prompts)
         for j in range(IMAGES)
     ]
-    return write_run(results, said, pd.DataFrame(rows))
+    return write_run(results, draft, pd.DataFrame(rows))
 
 
 @pytest.fixture(scope="module")

@@ -64,10 +64,10 @@ def test_markdown_is_a_table_with_notes(three):
 
 
 def test_json_has_the_numbers_of_the_csv(three):
-    found = json.loads(printed(three, "--format", "json"))
-    assert found["reference"] == "base"
-    assert found["measured_alike"] is True
-    for one, other in zip(found["rows"], table_of(three), strict=True):
+    shown = json.loads(printed(three, "--format", "json"))
+    assert shown["reference"] == "base"
+    assert shown["measured_alike"] is True
+    for one, other in zip(shown["rows"], table_of(three), strict=True):
         assert set(one) == set(other)
         for key in ("value", "p_corrected", "difference_low"):
             assert (one[key] is None) == (other[key] == "")

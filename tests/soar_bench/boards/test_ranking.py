@@ -18,18 +18,18 @@ def write(results, suite, evaluators, protocol="soar-paper", **of_suite):
     """A record of three prompts; ``evaluators`` are lists of metrics."""
     names = [name for metrics in evaluators.values() for name in metrics]
     rows = [score_row(f"p{i}", 0, float(i), metric=name) for name in names for i in range(3)]
-    said = contents(
+    draft = contents(
         "a",
         {},
         suite={"name": suite, **of_suite},
         protocol={"name": protocol, "settings": {"steps": 40}},
     )
-    said["evaluators"] = {
+    draft["evaluators"] = {
         name: {"given": name, "version": "", "identity": {},
                "metrics": dict.fromkeys(metrics, declared(unit="u"))}
         for name, metrics in evaluators.items()
     }  # fmt: skip
-    return write_run(results, said, pd.DataFrame(rows))
+    return write_run(results, draft, pd.DataFrame(rows))
 
 
 @pytest.mark.parametrize(

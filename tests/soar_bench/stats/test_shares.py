@@ -111,8 +111,8 @@ def test_every_page_has_one_interval_inside_the_range(tmp_path):
     metrics = {"m": declared(range=[0.0, 1.0], aggregate="task_mean"), "open": declared()}
     for label, wrong in (("a", 0), ("b", 1)):
         both = [rows(name, nearly_all_right(wrong)) for name in metrics]
-        said = contents(label, metrics, suite=SUITE)
-        write_run(tmp_path, said, pd.concat(both, ignore_index=True))
+        draft = contents(label, metrics, suite=SUITE)
+        write_run(tmp_path, draft, pd.concat(both, ignore_index=True))
     runs = read_runs(tmp_path)
     (board,) = standings(runs)
     by_page = {
