@@ -62,8 +62,11 @@ def pairs(names: list[str]) -> Iterator[tuple[str, str]]:
         for name in trained:
             for rule in ("-geneval-", "-clipscore-"):
                 objective, _, size = name.partition(rule)
-                if size and objective == better and (other := worse + rule + size) in trained:
-                    yield name, other
+                if size and objective == better:
+                    # NFT's steps are the compute of all: at equal compute its run is that one.
+                    others = (worse + rule + size, worse + rule + "equal-steps")
+                    if other := next((name for name in others if name in trained), None):
+                        yield name, other
 
 
 def page(results: Path, metric: str) -> str:

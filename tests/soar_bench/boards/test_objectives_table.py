@@ -12,6 +12,7 @@ RIGHT = {
     "shapes": {None: 1},
     "nft-geneval-equal-steps": {0: 2, 1: 4},
     "soar-geneval-equal-steps": {0: 2, 1: 2},
+    "soar-geneval-equal-units": {0: 1, 1: 2},
     "nft-after-soar-geneval-equal-steps": {0: 3, 1: 3},
     "nft-after-sft-geneval-equal-steps": {0: 4, 1: 4},
 }
@@ -42,10 +43,11 @@ def test_every_objective_stands_by_the_base_and_by_those_it_is_claimed_to_beat(t
     end = "-geneval-equal-steps"
     assert {pair for pair, _ in pairs if not pair.endswith("shapes")} == {
         f"soar{end} - nft{end}",
+        f"soar-geneval-equal-units - nft{end}",
         f"nft-after-soar{end} - nft-after-sft{end}",
         f"nft-after-soar{end} - nft{end}",
     }
-    assert sum(pair.endswith("- shapes") for pair, _ in pairs) == 2 * 4
+    assert sum(pair.endswith("- shapes") for pair, _ in pairs) == 2 * 5
     assert pairs[f"soar{end} - nft{end}", "1"].startswith("-0.250 ")
     assert pairs[f"soar{end} - nft{end}", "3"].startswith("+0.250 ")
 
