@@ -19,7 +19,7 @@ from evaluators.types import EvaluatorError
 from evaluators.weights import Weights, WeightsMissing
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import home
-from soar_bench.core.packages import install, installed
+from soar_bench.core.packages import install, installed, python
 from soar_bench.core.text import printable
 from soar_bench.core.torchvision import mend_torchvision
 
@@ -168,7 +168,7 @@ def _import_error(module: str) -> str:
     Some packages print, start threads or end the process when they are imported.
     """
     code = "from soar_bench.core.torchvision import mend_torchvision; mend_torchvision(); "
-    command = [sys.executable, "-c", f"{code}import {module}"]
+    command = python(f"{code}import {module}")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 from evaluators.ocr.engines import Read, bgr
 from evaluators.types import EvaluatorError
 from soar_bench.core.digests import file_digest
-from soar_bench.core.packages import install, installed
+from soar_bench.core.packages import install, installed, python
 
 MODELS_VARIABLE = "SOAR_BENCH_PADDLEOCR_MODELS"
 _PACKAGES = ("paddlepaddle", "paddlepaddle-gpu")
@@ -103,8 +102,7 @@ class PaddleOcr:
         except ModelsMissing:
             pass
         _, release = _release()
-        command = [sys.executable, "-c", release.fetch]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(python(release.fetch), capture_output=True, text=True, check=False)
         try:
             self.check()
         except ModelsMissing:

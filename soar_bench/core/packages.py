@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,9 +37,18 @@ def put_current_folder_last() -> None:
 
     Processes that this one starts inherit the path.
     """
-    first = Path(sys.path[0]).resolve()
-    if first == Path.cwd() and first != _ROOT:
-        sys.path.append(sys.path.pop(0))
+    with suppress(FileNotFoundError):  # the current folder may be deleted
+        first = Path(sys.path[0]).resolve()
+        if first == Path.cwd() and first != _ROOT:
+            sys.path.append(sys.path.pop(0))
+
+
+def python(code: str) -> list[str]:
+    """Return the command that runs code in a process that finds the packages that this one does.
+
+    By itself, ``python -c`` looks for them in the current folder first.
+    """
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}"]
 
 
 def check_packages() -> None:

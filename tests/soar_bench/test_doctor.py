@@ -109,7 +109,7 @@ def test_a_package_that_does_not_import_is_broken(
 ):
     only()
     (tmp_path / f"{module}.py").write_text("raise RuntimeError('built for another torch')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(examination, "installed", {package: "1.0"}.get)
     found = findings()["packages", package]
     assert found.state is State.broken

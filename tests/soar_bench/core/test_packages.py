@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from soar_bench.core import packages
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -62,3 +64,20 @@ def test_what_hides_a_package_of_ours_is_named_in_one_sentence(folder, tmp_path_
 def test_in_the_clone_itself_nothing_is_moved():
     done = python("-m", "soar_bench", "suites", cwd=ROOT, path=())
     assert done.returncode == 0, done.stderr
+
+
+def test_a_process_for_a_question_finds_what_this_one_finds(folder):
+    """``python -c`` by itself would import the current folder's."""
+    command = packages.python("import evaluators; print(evaluators.__file__)")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(ROOT / "evaluators" / "__init__.py"), done.stderr
+
+
+def test_a_deleted_current_folder_hides_nothing(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    packages.put_current_folder_last()
+    assert sys.path[0] == ""
