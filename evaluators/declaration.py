@@ -15,7 +15,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 NAME_RULE = "letters, digits, '_', '-' and '.'"
 
 _TEXTS = ("unit", "version", "source", "description")
-_AGGREGATES = ("mean", "task_mean")
+_AGGREGATES = ("mean", "task_mean", "pooled")
 
 
 def fault(evaluator: object) -> str:

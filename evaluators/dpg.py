@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluators import catalogue
-from evaluators.types import EvaluatorError, Metric, Sample, Score
+from evaluators.types import PARTS, EvaluatorError, Metric, Sample, Score
 from evaluators.vlm.evaluator import VlmEvaluator
 from evaluators.vlm.question import Question
 from soar_bench.core.text import short_json
@@ -33,10 +33,10 @@ def dependent(answers: Mapping[int, bool], parents: Mapping[int, Sequence[int]])
     return counted
 
 
-def _metric(name: str, description: str) -> Metric:
+def _metric(name: str, description: str, aggregate: Any = "mean", version: str = "1") -> Metric:
     return Metric(
-        name, "points; 100 is all yes", (0.0, 100.0), True, "1", _SOURCE, description,
-        licence=catalogue.QWEN3_VL_8B.licence,
+        name, "points; 100 is all yes", (0.0, 100.0), True, version, _SOURCE, description,
+        aggregate, catalogue.QWEN3_VL_8B.licence,
     )  # fmt: skip
 
 
@@ -49,8 +49,8 @@ class DpgBench(VlmEvaluator):
                 "parent counts as no counts as no; the judge is Qwen3-VL-8B."),
         _metric("dpg_independent", "The same without the questions' dependencies."),
         *(
-            _metric(f"dpg_{kind}", "The same without dependencies, of the questions of the "
-                    f"category {kind} alone: what the released script sums.")
+            _metric(f"dpg_{kind}", "Share of all prompts' questions of the category "
+                    f"{kind} answered with yes, without dependencies.", "pooled", version="2")
             for kind in CATEGORIES
         ),
     )  # fmt: skip
@@ -91,7 +91,8 @@ def _score(questions: Sequence[Mapping[str, Any]], answers: Sequence[bool]) -> d
     for kind in CATEGORIES:
         of_kind = [own[id] for id, q in zip(ids, questions, strict=True) if _kind(q) == kind]
         none = Score(None, f"the prompt has no question of the category {kind}")
-        scores[f"dpg_{kind}"] = Score(100 * sum(of_kind) / len(of_kind)) if of_kind else none
+        share = 100 * sum(of_kind) / max(len(of_kind), 1)
+        scores[f"dpg_{kind}"] = Score(share, details={PARTS: len(of_kind)}) if of_kind else none
     return scores
 
 

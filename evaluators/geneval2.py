@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from evaluators import catalogue
-from evaluators.types import EvaluatorError, Metric, Sample, Score
+from evaluators.types import PARTS, EvaluatorError, Metric, Sample, Score
 from evaluators.vlm.evaluator import YES, VlmEvaluator
 from evaluators.vlm.question import Question
 from soar_bench.core.text import short_json
@@ -50,9 +50,11 @@ def geometric(values: Sequence[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values))
 
 
-def _metric(name: str, most: float, description: str, aggregate: Any = "mean") -> Metric:
+def _metric(
+    name: str, most: float, description: str, aggregate: Any = "mean", version: str = "1"
+) -> Metric:
     licence = f"the judge: {catalogue.QWEN3_VL_8B.licence}; the questions: CC BY-NC 4.0"
-    return Metric(name, _UNIT, (0.0, most), True, "1", _SOURCE, description, aggregate, licence)
+    return Metric(name, _UNIT, (0.0, most), True, version, _SOURCE, description, aggregate, licence)
 
 
 _OF = "of the probabilities of the right answers to a prompt's questions, times 100"
@@ -70,8 +72,10 @@ class GenEval2(VlmEvaluator):
         _metric("geneval2_gm_deduplicated", 100.0, f"Geometric mean {_OF}; {_ONCE}."),
         _metric("geneval2_am_deduplicated", 100.0, f"Arithmetic mean {_OF}; {_ONCE}."),
         *(
-            _metric(f"geneval2_{s}", _MOST, f"Arithmetic mean {_OF}, of the skill {s}; {_TWINS}.")
-            for s in SKILLS
+            _metric(f"geneval2_{skill}", _MOST, "Mean of the probabilities of the right answers to "
+                    f"all prompts' questions of the skill {skill}, times 100; {_TWINS}.",
+                    "pooled", version="2")
+            for skill in SKILLS
         ),
         _metric("geneval2_vqascore", _MOST, "Probability of yes, times 100, to whether the image "
                 f"shows the whole prompt: the released script's VQAScore; {_TWINS}."),
@@ -114,7 +118,8 @@ class GenEval2(VlmEvaluator):
         for skill in SKILLS:
             own = [p for p, (_, _, of, _) in zip(official, answered, strict=True) if of == skill]
             none = Score(None, f"the prompt has no question of the skill {skill}")
-            scores[f"geneval2_{skill}"] = Score(100 * arithmetic(own)) if own else none
+            pooled = Score(100 * arithmetic(own), details={PARTS: len(own)}) if own else none
+            scores[f"geneval2_{skill}"] = pooled
         return scores
 
 

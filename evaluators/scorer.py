@@ -16,7 +16,15 @@ import numpy as np
 from PIL import Image
 
 from evaluators import registry
-from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, Score, SetEvaluator
+from evaluators.types import (
+    PARTS,
+    Evaluator,
+    EvaluatorError,
+    Metric,
+    Sample,
+    Score,
+    SetEvaluator,
+)
 from soar_bench.core.devices import AUTO, choose
 from soar_bench.core.images import rgb_array
 from soar_bench.core.memory import out_of_memory
@@ -182,6 +190,13 @@ def _plain(evaluator: Evaluator, metric: Metric, score: Any) -> Score:
         raise BrokenContract(
             f"the evaluator {evaluator.name} gave {metric.name} = {value}, outside its "
             f"range {metric.range}: report this to its author"
+        )
+    parts = plain.details.get(PARTS)
+    counted = type(parts) is int and parts > 0
+    if metric.aggregate == "pooled" and value is not None and not counted:
+        raise BrokenContract(
+            f"the evaluator {evaluator.name} gave {metric.name} = {value}, but no details of "
+            f"{PARTS!r} that say how many it is the mean of: report this to its author"
         )
     return plain
 

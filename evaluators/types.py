@@ -15,6 +15,9 @@ from soar_bench.core.text import count
 if TYPE_CHECKING:
     from evaluators.weights import Weights
 
+#: The entry of a score's details that says of how many questions or other parts its value is the
+#: mean; a ``pooled`` metric counts the sample as many times.
+PARTS = "parts"
 #: Images that a SetEvaluator embeds at once where nothing else says how many.
 AT_ONCE = 32
 
@@ -34,8 +37,9 @@ class Metric:
     #: paper and official implementation, for citing
     source: str
     description: str
-    #: how samples become one number: their mean, or the unweighted mean of the tasks' means
-    aggregate: Literal["mean", "task_mean"] = "mean"
+    #: how samples become one number: their mean, the unweighted mean of the tasks' means, or the
+    #: mean of the parts of all samples (``pooled``), of which details say how many (:data:`PARTS`)
+    aggregate: Literal["mean", "task_mean", "pooled"] = "mean"
     #: terms under which the weights and the official implementation may be used
     licence: str = ""
     #: whether the standard error of a plain mean is within tasks: the benchmark fixes them and how

@@ -12,6 +12,7 @@ from soar_bench.boards.entrants import Entrant
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import Run, metrics_of
 from soar_bench.records.model import MetricRecord
+from soar_bench.records.run import rows_of
 from soar_bench.stats import CONFIDENCE, Estimate, Pair, Scores, ScoreTable, interval_of
 
 _NOTHING = Scores(pd.Index([], dtype=str), pd.Index([], dtype=str), np.zeros(0, int), np.zeros(0))
@@ -23,14 +24,19 @@ class ScoredRun(Run):
     @cached_property
     def by_metric(self) -> dict[str, Scores]:
         """The scores by metric. SoarBenchError as for :meth:`scores`."""
-        return _by_metric(self.scores())
+        return _by_metric(self, self.scores())
 
 
-def _by_metric(frame: pd.DataFrame) -> dict[str, Scores]:
-    """Return the scores of a frame of ``scores.parquet`` by metric."""
+def _by_metric(run: Run, frame: pd.DataFrame) -> dict[str, Scores]:
+    """Return the scores of a run by metric; ``frame`` has rows of its ``scores.parquet``."""
+    metrics = dict(metrics_of(run))
     codes, names = pd.factorize(frame["metric"].array)
-    frame = frame[["task", "prompt_id", "index", "value"]]
-    return {str(name): Scores.of(frame[codes == code]) for code, name in enumerate(names)}
+    frame = frame[["task", "prompt_id", "index", "value", "details"]]
+    return {
+        name: Scores.of(rows_of(frame[codes == code], metrics[name]))
+        for code, name in enumerate(map(str, names))
+        if name in metrics
+    }
 
 
 class Board:
@@ -59,7 +65,7 @@ class Board:
             special = {name: m for name, m in other.items() if m.stratified or m.skewed}
             metrics |= {name: m for name, m in special.items() if name in metrics}
         scores = [
-            [r.by_metric if isinstance(r, ScoredRun) else _by_metric(r.scores()) for r in e.runs]
+            [r.by_metric if isinstance(r, ScoredRun) else _by_metric(r, r.scores()) for r in e.runs]
             for e in entrants
         ]
         return cls(entrants, metrics, scores)
@@ -85,7 +91,10 @@ class Board:
             inside = frame[[sample in common for sample in samples]]
             return inside.assign(task=[tasks[sample] for sample in samples if sample in common])
 
-        scores = [[_by_metric(restricted(f)) for f in seeds] for seeds in frames]
+        scores = [
+            [_by_metric(run, restricted(f)) for run, f in zip(entrant.runs, seeds, strict=True)]
+            for entrant, seeds in zip(entrants, frames, strict=True)
+        ]
         return cls(entrants, metrics, scores)
 
     def only(self, keep: Callable[[Scores], np.ndarray]) -> Board:

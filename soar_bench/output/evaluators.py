@@ -20,7 +20,11 @@ PLAIN_HEADER = (
     "evaluator", "metric", "unit", "range", "better", "version", "licence", "weights", "runs here",
 )  # fmt: skip
 _STATES = {"yes": "[green]yes[/]", "no": "[yellow]no[/]", "broken": "[red]broken[/]"}
-_SUMMARY = {"mean": "mean over samples", "task_mean": "unweighted mean of the tasks' means"}
+_SUMMARY = {
+    "mean": "mean over samples",
+    "task_mean": "unweighted mean of the tasks' means",
+    "pooled": "mean over all questions of all samples",
+}
 
 
 @dataclass(frozen=True)

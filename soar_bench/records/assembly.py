@@ -20,7 +20,7 @@ from soar_bench.records.model import (
     MetricSummary,
     RunDraft,
 )
-from soar_bench.records.run import ranked_by, score_frame, suite_evaluators
+from soar_bench.records.run import ranked_by, rows_of, score_frame, suite_evaluators
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.images import ImageSet
 from soar_bench.scoring.judges import Judge
@@ -137,7 +137,7 @@ def summaries(
     metrics = {}
     for evaluator in evaluators.values():
         for metric, declared in evaluator.metrics.items():
-            rows = scores[scores["metric"] == metric]
+            rows = rows_of(scores[scores["metric"] == metric], declared)
             estimated = estimate(rows, declared.mean)
             numbers = (estimated.value, estimated.standard_error)
             value, error = (None if math.isnan(number) else number for number in numbers)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import csv_text
-from soar_bench.records.run import COLUMNS, Run, metrics_of
+from soar_bench.records.run import COLUMNS, Run, metrics_of, rows_of
 from soar_bench.stats import estimate
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def results(runs: Sequence[Run], source: str = "") -> list[EvalResult]:
             "seed": suite.seed, "protocol": protocol.name, "settings": dict(protocol.settings),
         }  # fmt: skip
         for metric, declared in metrics_of(run):
-            rows = scores[scores["metric"] == metric]
+            rows = rows_of(scores[scores["metric"] == metric], declared)
             value = estimate(rows, declared.mean, declared.shares, declared.skewed)
             if not value.scored:
                 continue

@@ -186,8 +186,8 @@ class MetricRecord(_Part):
     """Changes whenever the same image could get another value."""
     source: Text
     """Paper and official implementation."""
-    aggregate: Literal["mean", "task_mean"]
-    """Mean of all samples, or unweighted mean of the tasks' means."""
+    aggregate: Literal["mean", "task_mean", "pooled"]
+    """Mean of all samples, unweighted mean of the tasks' means, or mean of all samples' parts."""
     stratified: bool = False
     """Whether the standard error of a mean of all samples is within tasks, which are fixed."""
     skewed: bool = False

@@ -16,9 +16,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from evaluators.types import PARTS
 from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import locked_folder, replace_atomically
@@ -46,6 +48,8 @@ COLUMNS = (
     "image", "metric", "value", "unscored", "details",
 )  # fmt: skip
 
+#: Images of a prompt that :func:`rows_of` tells apart.
+_MOST_IMAGES = 2**32
 #: Longest name of a folder, in characters; file systems allow 255 bytes.
 _LONGEST = 120
 
@@ -301,6 +305,18 @@ def run_folders(results: Path) -> list[Path]:
         if RUN_FILE in files or SCORES_FILE in files:
             records.add(Path(place))
     return sorted(records | {Path(error.filename) for error in closed})
+
+
+def rows_of(frame: pd.DataFrame, metric: MetricRecord) -> pd.DataFrame:
+    """Return the rows of a metric as they count in its mean: those of a pooled one as many times as
+    their details say, each with an ``index`` of its own, so that a prompt stays one cluster.
+    """
+    if metric.aggregate != "pooled":
+        return frame
+    parts = np.array([json.loads(text).get(PARTS, 1) for text in frame["details"]], dtype=int)
+    rows = frame.loc[frame.index.repeat(parts)]
+    part = np.arange(len(rows)) - np.repeat(np.cumsum(parts) - parts, parts)
+    return rows.assign(index=rows["index"] + part * _MOST_IMAGES)
 
 
 def metrics_of(run: Run) -> Iterator[tuple[str, MetricRecord]]:

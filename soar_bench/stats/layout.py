@@ -62,6 +62,8 @@ class Layout:
     strata: tuple[slice, ...]
     #: whether strata have equal weight, or that of their images
     equal: bool = True
+    #: whether samples are parts of images, so that how images differ cannot be seen
+    parts: bool = False
 
     @classmethod
     def of(
@@ -168,6 +170,8 @@ class Layout:
         prompts = self.prompt_of_sample()[scored]
         deviations = values[scored] - (sums / np.maximum(counts, 1))[prompts]
         squares = np.bincount(prompts, deviations**2, len(counts))
+        if self.parts:
+            squares[:] = math.nan
         strata = np.repeat(np.arange(len(self.strata)), [s.stop - s.start for s in self.strata])
         kept = counts > 0
         _, strata = np.unique(strata[kept], return_inverse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,9 +72,10 @@ class Aligned:
     def of(cls, runs: Sequence[Scores | None], aggregate: str) -> Aligned:
         """Align runs by task, prompt id and index; None is a run without the metric.
 
-        ``aggregate`` is ``mean``, ``task_mean``, the unweighted mean of the tasks' means, or
-        ``stratified_mean``, the mean where tasks and their numbers of prompts are fixed. Prompts
-        come in the order in which the runs have them.
+        ``aggregate`` is ``mean``, ``task_mean``, the unweighted mean of the tasks' means,
+        ``stratified_mean``, the mean where tasks and their numbers of prompts are fixed, or
+        ``pooled``, the mean of samples that are parts of images. Prompts come in the order in
+        which the runs have them.
         """
         present = [run for run in runs if run is not None]
         first = present[0]
@@ -85,9 +86,11 @@ class Aligned:
             task, prompt_id, index, values = _union(runs, present)
         tasks, task_names = pd.factorize(task, sort=True)
         prompts, prompt_names = pd.factorize(prompt_id)
-        stratified, equal = aggregate != "mean", aggregate == "task_mean"
+        equal = aggregate == "task_mean"
+        stratified = equal or aggregate == "stratified_mean"
         order = np.lexsort((index, prompts, tasks) if stratified else (index, tasks, prompts))
         layout = Layout.of(tasks[order], prompts[order], stratified, equal)
+        layout = replace(layout, parts=aggregate == "pooled")
         return cls(
             layout,
             tasks[order],

@@ -118,6 +118,7 @@ class ScoreTable:
         starts[self.layout.prompts] = True
         prompts = np.cumsum(starts)[chosen]
         layout = Layout.of(np.zeros(len(prompts), dtype=int), prompts, False)
+        layout = replace(layout, parts=self.layout.parts)
         return ScoreTable(
             layout, self.run_values[:, chosen], self.owner, self._binary, self._skewed
         )
