@@ -11,6 +11,7 @@ from soar_bench.cli.common import echo, echo_json, echo_lines, fail, split
 
 if TYPE_CHECKING:
     from soar_bench.checkpoints.hub import HubId
+    from soar_bench.fetch import Plan, Source
     from soar_bench.fetch.file_sets import FileSet
 
 
@@ -56,7 +57,7 @@ def fetch(
     from soar_bench import suites
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.files import home
-    from soar_bench.fetch import download, file_sets
+    from soar_bench.fetch import connection, download, file_sets
     from soar_bench.fetch import mirror as mirrors
 
     names, suite, checkpoint = split(names or []), split(suite), split(checkpoint)
@@ -78,43 +79,55 @@ def fetch(
     if verify:
         _verify(file_sets.everything() if no_sets and not checkpoint else sets, checkpoint)
         return
+    if no_sets and mirror is not None:
+        raise SoarBenchError("say what to take from the mirror: names, --suite or --all")
     if no_sets and not checkpoint:
-        if mirror is not None:
-            raise SoarBenchError("say what to take from the mirror: names, --suite or --all")
         _list(file_sets.everything())
         return
 
-    offline = offline or download.offline()
-    _checkpoints(checkpoint, offline, dry_run)
-    if no_sets:
-        return
+    offline = offline or connection.offline()
     source: fetching.Source | None = None if offline else fetching.Source()
     if mirror is not None:
         source = mirrors.open_mirror(mirror)
         if offline and isinstance(source, mirrors.AddressMirror):
             raise SoarBenchError("a mirror's address needs the network: drop --offline")
 
-    own = [*names, *suites.evaluators_of(suite)]
-    lacking = _bring(own, look=source is None or mirror is not None or dry_run)
-    plan = fetching.plan(sets, source, _say)
-    echo_lines(f"{item.label}: here and whole" for item in plan.present)
-    unmet = [name for name in lacking if name in names]  # what was asked for by its name
-    if not plan.missing:
-        echo("Nothing to fetch." if not lacking else "No files to fetch.")
-        if unmet and not dry_run:
-            raise typer.Exit(1)
-        return
-    echo_lines(plan.summary())
-    if source is None:
-        files = {name: of_name for name, of_name in by_name.items() if file_sets.is_local(name)}
-        local = {s.name: name for name, of_name in files.items() for s in of_name}
-        unfetched = [m.item.set.name for m in plan.missing if m.item.set not in also]
-        absent = dict.fromkeys(local.get(name, name) for name in unfetched)
-        if absent:
-            _fail_offline(" ".join(absent), "the files here with --mirror")
-    if dry_run or source is None:
-        return
-    download.check_space(home(), plan.needed)
+    if not offline:
+        connection.hub_endpoint()  # raises if it is none
+    hub_ids = _hub_ids(checkpoint)
+    absent, failures = _checkpoints(hub_ids, offline, dry_run)
+    code = 2 if failures else 0
+    if not no_sets:
+        own = [*names, *suites.evaluators_of(suite)]
+        lacking = _bring(own, look=source is None or mirror is not None or dry_run)
+        plan = fetching.plan(sets, source, _say)
+        echo_lines(f"{item.label}: here and whole" for item in plan.present)
+        if plan.missing:
+            echo_lines(plan.summary())
+        else:
+            echo("Nothing to fetch." if not lacking else "No files to fetch.")
+        if source is None:
+            files = {name: of_name for name, of_name in by_name.items() if file_sets.is_local(name)}
+            local = {s.name: name for name, of_name in files.items() for s in of_name}
+            unfetched = [m.item.set.name for m in plan.missing if m.item.set not in also]
+            absent = [*dict.fromkeys(local.get(name, name) for name in unfetched), *absent]
+        elif not dry_run and plan.missing:
+            download.check_space(home(), plan.needed)
+            failures += _carry_out(plan, source, also)
+        # what was asked for by its name and its package does not bring
+        unmet = any(name in names for name in lacking) and not dry_run
+        code = code or int(bool(failures) or unmet)
+    if absent:
+        _fail_offline(absent)
+    echo_lines([f"soar-bench: {failure}" for failure in failures], err=True)
+    if code:
+        raise typer.Exit(code)
+
+
+def _carry_out(plan: Plan, source: Source, also: list[FileSet]) -> list[str]:
+    """Bring the files of a plan and return what failed; those of ``also`` only say so."""
+    from soar_bench import fetch as fetching
+
     failures, untried = [], sum(missing.item.set not in also for missing in plan.missing)
     for item, failure in fetching.fetch(plan, source, _say):
         untried -= item.set not in also
@@ -126,13 +139,11 @@ def fetch(
                 f"for the suite: soar-bench fetch --suite {item.set.name}"
             )
         else:
-            failures.append(f"soar-bench: {failure}")
-    if failures:
-        failures = list(dict.fromkeys(failures))  # of a proxy, say, which is every host's
-        failures[-1] += f" (files that were not tried then: {untried})" if untried else ""
-        echo_lines(failures, err=True)
-    if failures or unmet:
-        raise typer.Exit(1)
+            failures.append(str(failure))
+    failures = list(dict.fromkeys(failures))  # of a proxy, say, which is every host's
+    if failures and untried:
+        failures[-1] += f" (files that were not tried then: {untried})"
+    return failures
 
 
 def _list(sets: list[FileSet], as_json: bool = False) -> None:
@@ -213,32 +224,42 @@ def _hub_ids(names: list[str]) -> list[HubId]:
     return ids
 
 
-def _checkpoints(names: list[str], offline: bool, dry_run: bool) -> None:
-    """Bring checkpoints into the hub's cache, or say which are there."""
-    from soar_bench.checkpoints import hub
+def _checkpoints(hub_ids: list[HubId], offline: bool, dry_run: bool) -> tuple[list[str], list[str]]:
+    """Bring checkpoints into the hub's cache, or say which are there.
 
-    ids = _hub_ids(names)
-    absent = [hub_id for hub_id in ids if offline and not hub.is_here(hub_id)]
-    if absent:
-        options = " ".join(f"--checkpoint {hub_id}" for hub_id in absent)
-        _fail_offline(options, "the hub's cache here (the folder that HF_HUB_CACHE names)")
-    for hub_id in ids:
-        if offline:
+    Returns the options that name those which are absent offline, and what failed.
+    """
+    from soar_bench.checkpoints import hub
+    from soar_bench.fetch.connection import FetchError
+
+    absent: list[str] = []
+    failures: list[str] = []
+    for hub_id in hub_ids:
+        if not offline:
+            try:
+                plan = hub.plan(hub_id)
+                echo(plan.summary())
+                if not dry_run:
+                    echo(f"{hub_id}: fetched ({hub.fetch(plan)})")
+            except FetchError as error:  # others may come all the same
+                failures.append(str(error))
+        elif hub.is_here(hub_id):
             echo(f"{hub_id}: here ({hub.find(hub_id)[0]})")
-            continue
-        plan = hub.plan(hub_id)
-        echo(plan.summary())
-        if dry_run:
-            continue
-        echo(f"{hub_id}: fetched ({hub.fetch(plan)})")
+        else:
+            absent.append(f"--checkpoint {hub_id}")
+    return absent, failures
 
 
 def _say(sentence: str) -> None:
     echo(sentence, err=True)
 
 
-def _fail_offline(arguments: str, files: str) -> NoReturn:
+def _fail_offline(absent: list[str]) -> NoReturn:
+    """End with the arguments that fetch, elsewhere, what is absent here."""
+    of_hub = [argument.startswith("--checkpoint ") for argument in absent]
+    files = ["the files here with --mirror"] if not all(of_hub) else []
+    files += ["the hub's cache here (the folder that HF_HUB_CACHE names)"] if any(of_hub) else []
     fail(
-        f"offline, so nothing was fetched: run `soar-bench fetch {arguments}` where there is "
-        f"internet, and bring {files}"
+        f"offline, so nothing was fetched: run `soar-bench fetch {' '.join(absent)}` where there "
+        f"is internet, and bring {' and '.join(files)}"
     )

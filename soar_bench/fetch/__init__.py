@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from evaluators.weights import DIGESTS_FILE, RIGHT, recorded, what_is_wrong
 from soar_bench.core.digests import digest_file, file_digest, remember_digest
 from soar_bench.core.files import locked, sync, write_text
 from soar_bench.core.text import count, json_text
 from soar_bench.fetch import download
-from soar_bench.fetch.download import FetchError, Unreachable, human
+from soar_bench.fetch.connection import FetchError, Unreachable, host_of, leads_to
+from soar_bench.fetch.download import human
 from soar_bench.fetch.file_sets import FileSet, Item
 
 _LOCK_FILE = ".lock"
@@ -43,16 +43,16 @@ class Source:
         """
         return download.download(item.file.url, part, size, item.label, item.largest)
 
-    def host(self, item: Item) -> str:
-        """Return the host that the file comes from; empty where it comes over no network."""
-        return urlsplit(download.actual(item.file.url)).netloc
+    def url(self, item: Item) -> str:
+        """Return the address of the file; empty where it comes over no network."""
+        return item.file.url
 
     def size(self, item: Item) -> int | None:
         """Return the bytes of a file whose size is not pinned; None where no server says.
 
         Unreachable if nobody answers.
         """
-        return download.remote_size(item.file.url)
+        return download.remote_size(self.url(item))
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,11 @@ def plan(sets: Sequence[FileSet], source: Source | None, say: Say = lambda sente
             say(f"{item.label}: reading {human(size)} to verify it")
         if fault := item.fault():
             announced = item.file.size
-            if announced is None and source is not None and source.host(item) not in silent:
+            if announced is None and source and (host := host_of(source.url(item))) not in silent:
                 try:
                     announced = source.size(item)
                 except Unreachable:  # the fetch itself says so
-                    silent.add(source.host(item))
+                    silent.add(host)
             missing.append(Missing(item, fault, announced))
         else:
             present.append(item)
@@ -147,8 +147,8 @@ def fetch(
     """
     silent: set[str] = set()
     for missing in planned.missing:
-        failure, host = None, source.host(missing.item)
-        if host in silent:
+        failure, url = None, source.url(missing.item)
+        if host_of(url) in silent or (silent and leads_to(url) in silent):
             continue
         try:
             _fetch_file(missing, source, say)
@@ -156,7 +156,7 @@ def fetch(
             failure = error
         yield missing.item, failure
         if isinstance(failure, Unreachable):
-            silent.add(host)
+            silent.add(failure.host)
 
 
 def _fetch_file(missing: Missing, source: Source, say: Say) -> None:

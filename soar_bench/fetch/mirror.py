@@ -18,7 +18,7 @@ from soar_bench.core.digests import digest_file, git_blob
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import expanded
 from soar_bench.fetch import Source, download
-from soar_bench.fetch.download import FetchError, NotThere
+from soar_bench.fetch.connection import FetchError, NotThere
 from soar_bench.fetch.file_sets import FileSet, Item
 
 
@@ -68,7 +68,7 @@ class FolderMirror(Source):
         self.root = root
         self._digest = cache(digest_file)  # an index may be wrong about a file
 
-    def host(self, item: Item) -> str:
+    def url(self, item: Item) -> str:
         return ""
 
     def bring(self, item: Item, part: Path, size: int | None) -> str:
@@ -151,8 +151,8 @@ class AddressMirror(Source):
         self.address = address.rstrip("/")
         self._indexes: dict[str, dict[str, str]] = {}
 
-    def host(self, item: Item) -> str:
-        return urlsplit(self.address).netloc
+    def url(self, item: Item) -> str:
+        return self._url(item.set, item.file.path)
 
     def bring(self, item: Item, part: Path, size: int | None) -> str:
         index = self._index(item.set)
@@ -173,9 +173,6 @@ class AddressMirror(Source):
             f"the mirror has no {self._url(item.set, paths[-1])}: complete it, or fetch without "
             "--mirror"
         )
-
-    def size(self, item: Item) -> int | None:
-        return download.remote_size(self._url(item.set, item.file.path))
 
     def _url(self, files: FileSet, path: str) -> str:
         return f"{self.address}/{quote(files.place)}/{quote(path)}"

@@ -13,7 +13,7 @@ from file_server import is_right, leftovers, sha256, some_bytes
 from evaluators import weights
 from evaluators.types import EvaluatorError
 from soar_bench import fetch
-from soar_bench.fetch import download
+from soar_bench.fetch import connection
 
 
 def test_another_file_than_the_pinned_one_is_refused_and_the_rest_is_kept(catalogued, run, server):
@@ -62,7 +62,7 @@ def test_the_first_fetch_is_compared_with_what_the_hub_declares(
 ):
     """The hub says the digest on its way to where the bytes are."""
     monkeypatch.setenv("HF_ENDPOINT", server.address)
-    one = catalogued(known=False, sized=False, address=download.HUB)
+    one = catalogued(known=False, sized=False, address=connection.HUB)
     server.files["/elsewhere"] = some_bytes(300_000)
     for declared, expected in ((sha256(b"else"), 1), (sha256(some_bytes(300_000)), 0)):
         linked = {"X-Linked-Etag": f'"{declared}"', "X-Linked-Size": "300000"}

@@ -238,3 +238,16 @@ def test_offline_touches_no_network_and_says_what_is_missing(
     assert "run `soar-bench fetch set` where there is internet" in said
     (one.folder / "b.bin").write_bytes(b"b")
     assert run("set", *arguments)[0] == 0 and server.requests == []
+
+
+def test_offline_checkpoints_and_files_that_are_missing_are_named_at_once(
+    catalogued, run, monkeypatch
+):
+    from soar_bench.checkpoints import hub
+
+    monkeypatch.setattr(hub, "is_here", lambda hub_id: False)
+    catalogued()
+    code, said = run("set", "--checkpoint", "org/tiny,org/other", "--offline")
+    assert code == 1 and "set/a.bin" in said
+    assert "run `soar-bench fetch set --checkpoint org/tiny --checkpoint org/other` where" in said
+    assert "the files here with --mirror and the hub's cache here" in said

@@ -12,7 +12,7 @@ from file_server import some_bytes
 
 from evaluators import catalogue, weights
 from evaluators.weights import Weights
-from soar_bench.fetch import download
+from soar_bench.fetch import connection
 
 
 def nobody():
@@ -66,7 +66,7 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(catalogued, run, server, mon
 
     monkeypatch.setenv("HF_ENDPOINT", f"{server.address}/")
     server.requests.clear()
-    catalogued("hub", address=download.HUB)
+    catalogued("hub", address=connection.HUB)
     there = f"http://localhost:{server.port}/elsewhere"  # another name, so another host
     server.redirect["/hub/a.bin"] = ("/moved", {})
     server.redirect["/moved"] = (there, {})
@@ -83,7 +83,7 @@ def test_a_token_that_was_stored_by_logging_in_is_the_hubs_as_well(
     (tmp_path / "token").write_text("stored\n")
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setenv("HF_ENDPOINT", server.address)
-    catalogued("hub", address=download.HUB)
+    catalogued("hub", address=connection.HUB)
     assert run("hub")[0] == 0
     assert [h.get("Authorization") for h in server.gets("/hub/a.bin")] == ["Bearer stored"]
 
@@ -108,6 +108,49 @@ def test_a_host_that_cannot_be_reached_stops_no_other(catalogued, run):
         shutil.rmtree(near.folder)
 
 
+def test_a_host_that_a_server_sends_on_to_stops_only_what_lies_there(catalogued, run, server):
+    """As where the hub can be reached and the store of its large files cannot."""
+    contents = {"a.bin": b"a", "b.bin": b"b", "c.bin": b"c"}
+    one, gone = catalogued(files=contents, sized=False), nobody()
+    for name in ("a.bin", "b.bin"):
+        server.redirect[f"/set/{name}"] = (f"{gone}/{name}", {})
+    code, said = run("set")
+    assert code == 1 and [f.path for f in one.missing()] == ["a.bin", "b.bin"]
+    host = gone.removeprefix("http://")
+    assert f"{host}, to which 127.0.0.1:{server.port} sends on, cannot be reached" in said
+    assert said.count("cannot be reached") == 1 and "not tried then: 1" in said
+
+
+def test_a_redirect_to_another_protocol_stops_only_its_file(catalogued, run, server):
+    one = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
+    server.redirect["/set/a.bin"] = ("ftp://127.0.0.1/a.bin", {})
+    code, said = run("set")
+    assert code == 1 and [f.path for f in one.missing()] == ["a.bin"]
+    assert "unsupported protocol" in said and "cannot be reached" not in said
+
+
+@pytest.mark.parametrize("address", ["nonsense", "http://", "ftp://hub"])
+def test_an_address_of_the_hub_that_is_none_is_told_first(catalogued, run, monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    catalogued(address=connection.HUB, sized=False)
+    for arguments in (["set"], ["--checkpoint", "org/tiny"]):
+        code, said = run(*arguments)
+        assert code == 2 and f"HF_ENDPOINT is '{address.rstrip('/')}': write an" in said
+
+
+def test_a_checkpoint_that_cannot_be_had_stops_nothing_else(catalogued, run, monkeypatch):
+    from soar_bench.checkpoints import hub
+
+    def refused(hub_id):
+        raise connection.FetchError(f"{hub_id} asks for its terms to be accepted")
+
+    monkeypatch.setattr(hub, "plan", refused)
+    one = catalogued()
+    code, said = run("set", "--checkpoint", "org/gated,org/other")
+    assert code == 2 and not one.missing()
+    assert said.count("asks for its terms to be accepted") == 2
+
+
 def test_a_name_that_cannot_be_resolved_is_said(catalogued, run, monkeypatch):
     def nobody(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -118,7 +161,7 @@ def test_a_name_that_cannot_be_resolved_is_said(catalogued, run, monkeypatch):
 
 
 def test_a_server_that_falls_silent_is_left(catalogued, run, server, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.1)
+    monkeypatch.setattr(connection, "TIMEOUT", 0.1)
     catalogued()
     server.silence = 0.5
     code, said = run("set")
