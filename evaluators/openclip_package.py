@@ -22,9 +22,12 @@ from soar_bench.core.packages import install
 from soar_bench.core.torchvision import mend_torchvision
 
 _HUB = "hf-hub:"
+_FOLDER = "local-dir:"
 _CONFIG = "open_clip_config.json"
 #: Files of a hub repository that open_clip reads weights from, best first.
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+#: Files of a folder that open_clip reads weights from, in the order in which it looks for them.
+_IN_FOLDER = (_WEIGHTS[0], "open_clip_pytorch_model.safetensors", _WEIGHTS[1])
 #: A precision's name in open_clip; weights and activations are all of it.
 _PRECISIONS = {"float32": "fp32", "bfloat16": "pure_bf16", "float16": "pure_fp16"}
 #: How pictures are prepared, as open_clip's tables and the hub's configurations name it.
@@ -39,7 +42,8 @@ class OpenClipScore(Evaluator):
     - ``MODEL/TAG``: a model and a tag of ``open_clip.list_pretrained()``, in the hub's cache;
     - ``MODEL/FILE``: a model of ``open_clip.list_models()`` and a file of its weights;
     - ``MODEL/hf-hub:OWNER/REPO`` or ``hf-hub:OWNER/REPO``: a repository in the hub's cache with
-      weights and ``open_clip_config.json``, which also names the model where ``MODEL/`` does not.
+      weights and ``open_clip_config.json``, which also names the model where ``MODEL/`` does not;
+    - ``local-dir:FOLDER``: such a repository's files in a folder.
 
     Nothing is downloaded. Source: mlfoundations/open_clip.
     """
@@ -47,15 +51,18 @@ class OpenClipScore(Evaluator):
     dtypes = tuple(_PRECISIONS)
 
     def __init__(self, name: str) -> None:
-        on_hub = name.startswith(_HUB)
-        self._model, _, self._pretrained = ("", "", name) if on_hub else name.partition("/")
-        if not on_hub and not (self._model and self._pretrained):
+        if name.startswith(_FOLDER):
+            name = f"{_FOLDER}{Path(name.removeprefix(_FOLDER)).expanduser()}"
+        whole = name.startswith((_HUB, _FOLDER))
+        self._model, _, self._pretrained = ("", "", name) if whole else name.partition("/")
+        if not whole and not (self._model and self._pretrained):
             raise EvaluatorError(
                 f"'openclip:{name}' names no model: write openclip:MODEL/PRETRAINED, for "
                 "example openclip:ViT-B-32/laion2b_s34b_b79k"
             )
         stem = Path(self._pretrained).stem
-        label = stem if self._is_file else self._pretrained.removeprefix(_HUB)
+        is_path = self._is_file or name.startswith(_FOLDER)
+        label = stem if is_path else self._pretrained.removeprefix(_HUB)
         parts = ("openclip", self._model, label)
         self.name = re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(filter(None, parts)))
         self.metrics = (
@@ -75,7 +82,8 @@ class OpenClipScore(Evaluator):
     @property
     def _is_file(self) -> bool:
         """Whether the weights are named by a path: no tag has a slash or a dot."""
-        return not self._pretrained.startswith(_HUB) and any(c in self._pretrained for c in "/.")
+        elsewhere = self._pretrained.startswith((_HUB, _FOLDER))
+        return not elsewhere and any(c in self._pretrained for c in "/.")
 
     def check(self) -> None:
         for package in ("open_clip", "torchvision"):
@@ -107,6 +115,8 @@ class OpenClipScore(Evaluator):
             if not file.is_file():
                 raise EvaluatorError(f"there is no file {file} to read weights from")
             return [file]
+        if self._pretrained.startswith(_FOLDER):
+            return _in_folder(Path(self._pretrained.removeprefix(_FOLDER)))
         if self._pretrained.startswith(_HUB):
             repo = self._pretrained.removeprefix(_HUB)
             return [_cached(repo, *_WEIGHTS), _cached(repo, _CONFIG)]
@@ -202,6 +212,17 @@ def _import() -> Any:
             f"the open_clip package does not import ({error!r}): {install('openclip')}"
         ) from error
     return open_clip
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Return the weights and the configuration in a folder. EvaluatorError if it lacks them."""
+    weights = [file for name in _IN_FOLDER if (file := folder / name).is_file()]
+    if not weights or not (folder / _CONFIG).is_file():
+        raise EvaluatorError(
+            f"{folder} lacks {' or '.join(_WEIGHTS)}, or {_CONFIG}: name a folder that has both, "
+            "as `hf download --local-dir` makes one"
+        )
+    return [weights[0], folder / _CONFIG]
 
 
 def _cached(repo: str, *names: str) -> Path:

@@ -83,6 +83,13 @@ REFERENCED = {
     "fidelity-dinov2:": "evaluators.sets.reference:DinoFidelity",
     "cmmd:": "evaluators.sets.reference:Cmmd",
 }
+#: Evaluators whose names say what they use, by the form of the name: what they measure.
+FORMS = {
+    "fidelity:FOLDER": "a run against the pictures in a folder, by Inception",
+    "fidelity-dinov2:FOLDER": "a run against the pictures in a folder, by DINOv2",
+    "cmmd:FOLDER": "a run against the pictures in a folder, by CLIP",
+    "openclip:MODEL/PRETRAINED": "CLIPScore in a model of open_clip",
+}
 _BUILT_IN = "built in"
 _LOCAL = "local"
 _TARGET = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*(\.\w+)*")

@@ -92,6 +92,9 @@ def examine(
         with tempfile.TemporaryDirectory() as folder:
             name = f"{prefix}{write_reference(Path(folder))}"
             yield from _evaluator(name, device, golden, f"{prefix}FOLDER")
+    if golden:  # whether a model of it can run is only known by its name
+        observe("openclip:")
+        yield Finding("golden", "openclip:MODEL/PRETRAINED", *_golden("openclip", device))
 
 
 def _machine(device: str) -> Iterator[Finding]:

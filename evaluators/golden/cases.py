@@ -40,6 +40,7 @@ from evaluators.hpsv2 import HpsV21
 from evaluators.hpsv2_package import HpsV21Package
 from evaluators.hpsv3 import HpsV3
 from evaluators.imagereward.evaluator import ImageReward
+from evaluators.openclip_package import OpenClipScore
 from evaluators.pickscore import PickScore
 from evaluators.sets.diversity import ClipDiversity, DinoDiversity
 from evaluators.sets.lpips import LpipsDiversity
@@ -154,6 +155,11 @@ def _hps_package(folder: Path) -> Evaluator:
     return HpsV21Package(weights, architecture=tiny.ARCHITECTURE, tokenize=tokenize)
 
 
+def _open_clip(folder: Path) -> Evaluator:
+    tiny.write_open_clip(folder / "tiny")  # the metric's name has it
+    return OpenClipScore(f"local-dir:{folder / 'tiny'}")
+
+
 def _image_reward(folder: Path) -> Evaluator:
     imagereward.write_image_reward(folder)
     weights, words = catalogue.IMAGE_REWARD.at(folder), catalogue.BERT_TOKENIZER.at(folder)
@@ -237,6 +243,7 @@ TINY: Mapping[str, Callable[[Path], Evaluator]] = {
     "pickscore": _pickscore,
     **{name: partial(_hps, name) for name in ("hpsv21", "hpsv21-no-antialias")},
     "hpsv21-package": _hps_package,
+    "openclip": _open_clip,
     "image-reward": _image_reward,
     "blip-vqa": blip_vqa.write_blip_vqa,
     "aesthetic": _aesthetic,

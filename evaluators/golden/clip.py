@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,27 @@ def open_clip_state(architecture: Architecture) -> dict[str, torch.Tensor]:
             shapes[f"{block}.attn.in_proj_weight"] = (3 * width, width)
             shapes[f"{block}.attn.in_proj_bias"] = (3 * width,)
     return {name: torch.from_numpy(_value(name, shape)) for name, shape in shapes.items()}
+
+
+def write_open_clip(folder: Path) -> None:
+    """Write weights and configuration as open_clip's repositories hold them. They have the
+    vocabulary of its own tokenizer, which comes with the package.
+    """
+    from safetensors.torch import save_file
+
+    shape = replace(ARCHITECTURE, vocabulary=49408)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(open_clip_state(shape), folder / "open_clip_model.safetensors")
+    vision = {
+        "image_size": shape.image_size, "layers": shape.vision_layers, "width": shape.vision_width,
+        "head_width": shape.vision_width // shape.vision_heads, "patch_size": shape.patch_size,
+    }  # fmt: skip
+    text = {
+        "context_length": shape.text_length, "vocab_size": shape.vocabulary,
+        "width": shape.text_width, "heads": shape.text_heads, "layers": shape.text_layers,
+    }  # fmt: skip
+    model = {"embed_dim": shape.embedding, "vision_cfg": vision, "text_cfg": text}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}), "utf-8")
 
 
 def write_hps(folder: Path, architecture: Architecture = ARCHITECTURE) -> None:

@@ -25,7 +25,7 @@ def listing(
     from soar_bench.output import evaluators as pages
 
     with redirect_stdout(sys.stderr):  # a plug-in may print while it is imported
-        rows = [pages.look(entry) for entry in registry.entries()]
+        rows = [pages.look(entry) for entry in registry.entries()] + pages.forms()
     if as_json:
         echo(json.dumps([pages.as_json(row) for row in rows], indent=2))
     elif not sys.stdout.isatty():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich import box
@@ -39,7 +39,9 @@ class Row:
 
     @property
     def state(self) -> str:
-        """``yes``, ``no`` or ``broken``."""
+        """``yes``, ``no``, ``broken``, or ``named``: its name must say what it uses."""
+        if self.entry.name in registry.FORMS:
+            return "named"
         if self.evaluator is None:
             return "broken"
         return "no" if self.reason else "yes"
@@ -60,6 +62,15 @@ def look(entry: Entry) -> Row:
     except EvaluatorError as error:
         return Row(entry, None, str(error))
     return Row(entry, evaluator, registry.cannot_run(evaluator))
+
+
+def forms() -> list[Row]:
+    """Return the evaluators whose names say what they use, with what they measure as the reason."""
+    entries = [registry.find(form.partition(":")[0] + ":") for form in registry.FORMS]
+    return [
+        Row(replace(entry, name=form), None, about)
+        for entry, (form, about) in zip(entries, registry.FORMS.items(), strict=True)
+    ]
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -159,11 +170,15 @@ def _better(metric: Metric) -> str:
 
 
 def _metrics_text(row: Row) -> str:
+    if row.state == "named":
+        return row.reason
     return ", ".join(f"{m.name} {'↑' if m.higher_is_better else '↓'}" for m in row.metrics)
 
 
 def _state_text(row: Row) -> str:
     """Return whether it runs, and in short what it lacks, with rich markup."""
+    if row.state == "named":
+        return ""
     sets, reason = _to_fetch(row), row.reason.removeprefix(f"{row.entry} ")
     if row.state == "no":
         needs = reason.partition(" needs ")[2]

@@ -185,6 +185,23 @@ def test_a_repository_a_file_and_a_tag_agree(open_clip, built_in, cache, monkeyp
         np.testing.assert_array_equal(values[0], other)
 
 
+def test_a_folder_of_a_repositorys_files_is_the_repository(open_clip, cache, tmp_path):
+    put(cache, "someone/tiny-clip")
+    (snapshot,) = (cache / "models--someone--tiny-clip" / "snapshots").iterdir()
+    folder = snapshot.rename(tmp_path / "my clip")
+    found = evaluators.load(f"openclip:local-dir:{folder}", device="cpu")
+    assert (found.name, found.metrics[0].name) == ("openclip-my-clip", "openclip_my_clip")
+    put(tmp_path / "again", "someone/tiny-clip")
+    cache.rename(tmp_path / "old")
+    (tmp_path / "again").rename(cache)
+    there = evaluators.load("openclip:hf-hub:someone/tiny-clip", device="cpu")
+    images = [s.image for s in samples()]
+    np.testing.assert_array_equal(found(images, PROMPTS), there(images, PROMPTS))
+    (folder / "open_clip_config.json").unlink()
+    with pytest.raises(EvaluatorError, match=r"or open_clip_config\.json: name a folder that"):
+        registry.create(f"openclip:local-dir:{folder}").check()
+
+
 def test_pictures_are_prepared_as_the_weights_were_trained(open_clip, built_in, cache, monkeypatch):
     """SigLIP squashes pictures and centres them otherwise, whichever way its weights are named."""
     siglip = open_clip.get_pretrained_cfg("ViT-B-16-SigLIP", "webli")

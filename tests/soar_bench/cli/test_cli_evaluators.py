@@ -43,6 +43,8 @@ def test_a_program_gets_json(soar_bench, plug_ins):
     said = {entry["name"]: entry for entry in json.loads(out, parse_constant=strictly)}
     assert [said[n]["state"] for n in ("shapes-geneval", "headed", "off-key")] == [
         "yes", "no", "broken"]  # fmt: skip
+    assert said["openclip:MODEL/PRETRAINED"]["state"] == "named"
+    assert said["cmmd:FOLDER"]["target"] == "evaluators.sets.reference:Cmmd"
     assert said["headed"]["metrics"][0]["range"] == [0, None]
     assert said["headed"]["metrics"][0]["licence"] == "CC0"
     assert said["headed"]["origin"] == "package band"
@@ -66,7 +68,8 @@ def test_a_terminal_gets_a_table_of_its_width(soar_bench, plug_ins, monkeypatch,
     lines = terminal.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     text = " ".join(" ".join(lines).split())
-    assert len(lines) == 2 + 4 + 3  # head, a line per evaluator, an empty one, and what to do next
+    # head, a line per evaluator and form of a name, an empty one, and what to do next
+    assert len(lines) == 2 + 4 + len(registry.FORMS) + 3
     for words in (
         "shapes-geneval shapes_geneval ↑ yes",
         "headed one ↓, two ↑ no: fetch 3 MB",
@@ -86,8 +89,8 @@ def test_all_built_in_evaluators_fit_on_a_screen(soar_bench, monkeypatch, tmp_pa
     monkeypatch.setattr(sys, "stdout", terminal)
     soar_bench("evaluators")
     lines = terminal.getvalue().splitlines()
-    assert len(lines) <= len(registry.names()) + 5
-    for name in registry.BUILT_IN:
+    assert len(lines) <= len(registry.names()) + len(registry.FORMS) + 5
+    for name in (*registry.BUILT_IN, *registry.FORMS):
         assert sum(line.startswith(f"{name} ") for line in lines) == 1
 
 
