@@ -40,8 +40,10 @@ def read_checkpoint(file: Path, *, mapped: bool = False) -> Any:
     mapped = mapped and zipfile.is_zipfile(file)  # the older format cannot be
     try:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # damaged bytes fail in any way
         reason = str(error).strip().split("\n")[0] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch advises to run what it holds
+            reason = "it is no file of tensors, or holds other objects beside them"
         raise EvaluatorError(
             f"{file} cannot be read as weights ({reason}): fetch it again"
         ) from None

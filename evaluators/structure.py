@@ -148,7 +148,8 @@ def qwen3_vl_part(file: Path) -> str:
         return str(error).removeprefix(f"{file} ")
     expected = _shapes(_qwen3_vl)
     wrong = [name for name, shape in shapes.items() if expected.get(name) != shape]
-    return f"it holds no part of {_QWEN3_VL} ({first_few(sorted(wrong))})" if wrong else ""
+    listed = first_few(sorted(wrong)) or "no tensors"
+    return f"it holds no part of {_QWEN3_VL} ({listed})" if wrong or not shapes else ""
 
 
 def image_reward(file: Path) -> str:

@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 from evaluators import catalogue, structure
 from evaluators.golden.clip import vocabulary, write_tokenizer
 from evaluators.imagereward import model as image_reward_model
+from evaluators.loading import read_checkpoint
 from evaluators.openclip import Architecture
+from evaluators.types import EvaluatorError
 
 RANDOM = random.Random(0).randbytes(2000)
 CHECKS = (
@@ -182,9 +184,21 @@ def test_qwen3_vls_parts_and_index_are_those_of_the_8b(tmp_path, monkeypatch):
     assert structure.qwen3_vl_part(part) == ""
     save_file({"lm_head.weight": torch.zeros(5), "other": torch.zeros(1)}, part)
     assert structure.qwen3_vl_part(part).endswith("(lm_head.weight, other)")
+    save_file({}, part)
+    assert structure.qwen3_vl_part(part).endswith("(no tensors)")
     index.write_text(json.dumps({"weight_map": dict.fromkeys(shapes, "part")}), "utf-8")
     assert structure.qwen3_vl_index(index) == ""
     index.write_text(json.dumps({"weight_map": {"lm_head.weight": "part"}}), "utf-8")
     assert structure.qwen3_vl_index(index)
     index.write_text(json.dumps({"added_tokens": [{"content": "<|image_pad|>", "id": 151655}]}))
     assert structure.qwen_tokenizer(index) == ""
+
+
+@pytest.mark.parametrize("content", [RANDOM, b"", b"\x80\x02.", b"\x80\x02J\x01", b"PK\3\4" * 9])
+def test_no_damaged_bytes_end_otherwise_than_in_a_sentence(content, tmp_path):
+    """Torch's reader raises IndexError and struct.error too, and advises to read without safety."""
+    file = tmp_path / "w.pt"
+    file.write_bytes(content)
+    with pytest.raises(EvaluatorError, match="cannot be read as weights") as refused:
+        read_checkpoint(file, mapped=True)
+    assert "weights_only" not in str(refused.value)
