@@ -130,7 +130,7 @@ class Board:
                 scores = [[_NOTHING for _ in seeds] for seeds in scores]
             declared = self.metrics[metric]
             self._tables[metric] = ScoreTable.of(
-                scores, declared.mean, declared.shares, declared.skewed
+                scores, declared.mean, declared.shares, declared.skewed, declared.of_run
             )
         return self._tables[metric]
 

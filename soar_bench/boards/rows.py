@@ -92,6 +92,8 @@ class Row:
         """
         if self.difference is None or self.pair is None or self.pair.clusters is None:
             return math.nan
+        if not self.pair.test:
+            return math.nan
         if not self.difference.freedom > 0 or self.difference.standard_error > 0:
             return self.difference.p_value(threshold)
         clusters = self.pair.clusters
@@ -115,6 +117,8 @@ def verdict(
     if difference.prompts > 1 and difference.value == 0 and difference.standard_error == 0:
         return "equal on every prompt"
     p_value = difference.p_value() if p_value is None else p_value
+    if math.isnan(p_value) and difference.freedom > 0 and difference.standard_error == 0:
+        return "one figure of each run, whose error is not known"
     if math.isnan(p_value):
         return "too few prompts or seeds to tell"
     if p_value > 1 - level:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluators.types import Score
+from evaluators.types import Score, SetEvaluator
 from soar_bench.core.images import READING
 from soar_bench.records.model import (
     IMAGES,
@@ -120,11 +120,13 @@ def score_row(
 
 def evaluator_record(judge: Judge) -> EvaluatorRecord:
     """Return what the record says of an evaluator."""
+    evaluator = judge.evaluator
+    of_run = isinstance(evaluator, SetEvaluator) and evaluator.together == "run"
     return EvaluatorRecord(
         given=judge.given,
         version=judge.version,
         identity=judge.identity,
-        metrics={metric.name: MetricRecord.of(metric) for metric in judge.evaluator.metrics},
+        metrics={m.name: MetricRecord.of(m, of_run=of_run) for m in evaluator.metrics},
     )
 
 

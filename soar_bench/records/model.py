@@ -192,6 +192,8 @@ class MetricRecord(_Part):
     """Whether the standard error of a mean of all samples is within tasks, which are fixed."""
     skewed: bool = False
     """Whether values lie to one side, so that the interval of a mean is corrected for it."""
+    of_run: bool = False
+    """Whether scores are of the run as a whole, so that equal ones are not evidence by prompt."""
 
     @property
     def mean(self) -> str:
@@ -204,10 +206,11 @@ class MetricRecord(_Part):
         return tuple(self.range) == (0, 1)
 
     @classmethod
-    def of(cls, metric: Metric) -> MetricRecord:
+    def of(cls, metric: Metric, *, of_run: bool = False) -> MetricRecord:
         """Return the record of a metric as its evaluator declares it."""
-        fields = {name: getattr(metric, name) for name in cls.model_fields}
-        for name in ("stratified", "skewed"):
+        names = cls.model_fields.keys() - {"of_run"}
+        fields = {name: getattr(metric, name) for name in names} | {"of_run": of_run}
+        for name in ("stratified", "skewed", "of_run"):
             if not fields[name]:
                 del fields[name]
         return cls.model_validate(fields)

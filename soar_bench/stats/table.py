@@ -32,13 +32,16 @@ class ScoreTable:
         owner: np.ndarray,
         binary: np.ndarray | None = None,
         skewed: bool = False,
+        of_run: bool = False,
     ) -> None:
         """``values`` [runs, samples] are NaN where unscored; ``owner`` [runs] is the number of the
         entrant that each run is a seed of, ascending from 0. ``binary`` says of each entrant
         whether its scores are right or wrong; by default all are that are 0 or 1. Intervals of
         single runs of ``skewed`` scores are corrected for it where the layout is a plain mean.
+        Scores ``of_run`` are of the run as a whole, so that equal ones are not evidence by prompt.
         """
         self.layout = layout
+        self._of_run = of_run
         self.owner = owner
         self._skewed = skewed and len(layout.strata) == 1
         #: names of tasks and prompts; None for a table of bare arrays
@@ -70,15 +73,16 @@ class ScoreTable:
         aggregate: str,
         shares: bool = True,
         skewed: bool = False,
+        of_run: bool = False,
     ) -> ScoreTable:
         """Return the table of entrants, each a sequence of its seeds' scores. Without ``shares``
         scores of 0 and 1 are not right or wrong, but on a wider scale. ``skewed`` ones lie to one
-        side.
+        side; those ``of_run`` are of each run as a whole.
         """
         aligned = Aligned.of([run for seeds in entrants for run in seeds], aggregate)
         owner = np.repeat(np.arange(len(entrants)), [len(seeds) for seeds in entrants])
         binary = None if shares else np.zeros(len(entrants), dtype=bool)
-        table = cls(aligned.layout, aligned.values, owner, binary, skewed)
+        table = cls(aligned.layout, aligned.values, owner, binary, skewed, of_run)
         table.aligned = aligned
         return table
 
@@ -120,7 +124,7 @@ class ScoreTable:
         layout = Layout.of(np.zeros(len(prompts), dtype=int), prompts, False)
         layout = replace(layout, parts=self.layout.parts)
         return ScoreTable(
-            layout, self.run_values[:, chosen], self.owner, self._binary, self._skewed
+            layout, self.run_values[:, chosen], self.owner, self._binary, self._skewed, self._of_run
         )
 
     @property
@@ -200,9 +204,12 @@ class ScoreTable:
         """Return the p-value of each of the :meth:`differences`, [others]; NaN where unknowable.
 
         The paired t-test. It has no scale where the differences do not vary; that all of them have
-        one sign is still evidence, so p is then that of the exact sign-flip test.
+        one sign is still evidence, so p is then that of the exact sign-flip test; but not where
+        they are one figure of each run.
         """
         p = differences.p_values()
+        if self._of_run:
+            return p
         for i in np.flatnonzero((differences.variance == 0) & (differences.freedom > 0)):
             p[i] = 1.0
             if differences.value[i] != 0:
@@ -217,7 +224,7 @@ class ScoreTable:
         sides = self.values[[entrant, base]]
         clusters = self.layout.clusters(sides[0] - sides[1], self._scale)
         left, right = sides[:, ~np.isnan(sides).any(0)]
-        single = np.isin(self.owner, (entrant, base)).sum() == 2
+        single = np.isin(self.owner, (entrant, base)).sum() == 2 and not self._of_run
         binary = bool(left.size and single and np.isin([left, right], (0, 1)).all())
         seeds, unscored = spreads[0].difference(spreads[1]), self.unpaired(base, others)
         difference = _estimate(differences, 0, seeds, unscored, clusters)

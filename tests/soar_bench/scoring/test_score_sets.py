@@ -44,6 +44,16 @@ class Place(Spread):
         return [{"place": Score(float(row - np.mean(rows)))} for row in rows]
 
 
+class Whole(Place):
+    """The mean of the run, which every image gets."""
+
+    name = "whole"
+    metrics = (Metric("whole", "levels", (0.0, 255.0), True, "1", "test", "mean of the run"),)
+
+    def score_set(self, rows):
+        return [{"whole": Score(float(np.mean(rows)))} for _ in rows]
+
+
 class Broken(Spread):
     name = "broken"
 
@@ -167,3 +177,16 @@ def test_the_interval_of_a_metric_that_declares_it_is_corrected_for_skewness(sco
     assert board.interval(0, "skewed") != board.interval(0, "spread")
     declared = run.record.as_json()["evaluators"]["spread"]["metrics"]["spread"]
     assert "skewed" not in declared
+
+
+def test_one_figure_of_a_run_is_no_evidence_by_prompt(score):
+    """Twelve prompts with the same difference would be p = 2^-11 if each were asked by itself."""
+    prompts = [f"prompt {i}" for i in range(12)]
+    runs = [score(images(12, seed), prompts, Whole(), label=f"r{seed}") for seed in (1, 2)]
+    assert runs[0].record.evaluators["whole"].metrics["whole"].of_run
+    row = sb.compare(runs).rows[-1]
+    assert row.difference.value != 0 and np.isnan(row.p_value) and not row.test
+    assert row.verdict == "one figure of each run, whose error is not known"
+    assert np.isnan(row.p_against(1.0))
+    of_prompts = score(images(6), PROMPTS, Spread()).record.evaluators["spread"]
+    assert not of_prompts.metrics["spread"].of_run
