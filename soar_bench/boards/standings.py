@@ -13,6 +13,7 @@ from soar_bench.boards import published
 from soar_bench.boards.board import Board
 from soar_bench.boards.categories import TASK, Categories, categories_of_boards, held_out
 from soar_bench.boards.entrants import Entrant, group_seeds
+from soar_bench.boards.words import line
 from soar_bench.core.text import count
 from soar_bench.records import Run, primary_metric
 from soar_bench.records.model import MetricRecord, ProtocolRecord, SuiteRecord
@@ -206,8 +207,8 @@ def _shown_name(entrant: Entrant, tool: str) -> str:
     """Return the entrant's name, with the tool where its results are imported."""
     run = entrant.first
     if not tool or not entrant.name.startswith(run.name):
-        return entrant.name
-    return f"{run.label} (imported: {tool}){entrant.name[len(run.name) :]}"
+        return line(entrant.name)
+    return line(f"{run.label} (imported: {tool}){entrant.name[len(run.name) :]}")
 
 
 def _bases(entrants: Sequence[Entrant]) -> list[int | None]:

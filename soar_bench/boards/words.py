@@ -27,8 +27,12 @@ def arrow(row: Row) -> str:
 
 def line(text: str) -> str:
     """Return text from elsewhere on one line, without what a terminal would obey."""
-    plain = "".join(" " if unicodedata.category(c) in ("Cc", "Cf") else c for c in text)
-    return " ".join(plain.split())
+    return " ".join(visible(text).split())
+
+
+def visible(text: str) -> str:
+    """Return text from elsewhere with blanks for what moves the cursor or the order of letters."""
+    return "".join(" " if unicodedata.category(c) in ("Cc", "Cf") else c for c in text)
 
 
 def header(rows: Sequence[Row], by: str = "") -> dict[str, str]:

@@ -128,8 +128,10 @@ def figure(logs: Sequence[Training], series: Mapping[str, int]) -> Plot | None:
                 if not np.nan_to_num(values).any():
                     continue
                 color = svg.series_color(series[log.key])
+                mark = "o" if len(values) == 1 else ""  # no line has one point
                 axes.plot(log.steps, values, color=color, linewidth=0.6, alpha=0.22)
-                axes.plot(log.steps, running_mean(values), color=color, linewidth=1.6)
+                axes.plot(log.steps, running_mean(values), color=color, linewidth=1.6, marker=mark)
+            axes.locator_params(axis="x", integer=True)
             axes.set_title(LOSSES[part])
             axes.set_xlabel("training step")
             axes.set_ylim(0, None)

@@ -10,6 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
+from soar_bench.boards.words import visible
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import count, encodable
 from soar_bench.records import Run
@@ -94,9 +97,7 @@ def write_report(
         (aside / PAGE).write_text(_render(content), "utf-8")
         for name in ("report.css", "report.js"):
             shutil.copyfile(TEMPLATES / name, aside / name)
-    missing = tuple(
-        line for gallery, contents in data for line in samples.lacking(gallery, contents)
-    )
+    missing = tuple(text for of_board in data for text in samples.lacking(*of_board))
     return Report(options.output / PAGE, images, missing)
 
 
@@ -200,12 +201,17 @@ def _script(key: str, data: dict[str, Any]) -> str:
     return f"soarBench.board({json.dumps(key)}, {content});\n"
 
 
+def _shown(value: Any) -> Any:
+    """Return a value for the page, in which no text turns the text after it around."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _render(page: dict[str, Any]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        trim_blocks=True, lstrip_blocks=True, finalize=_shown,
     )  # fmt: skip
     environment.filters["count"] = count
     return encodable(environment.get_template("index.html.j2").render(page))

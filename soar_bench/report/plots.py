@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: More entrants than this make no readable plot; the table has them all.
 MOST = 12
+#: Metrics beside each other in one figure.
+_ABREAST = 3
 _BINS = 24
 #: A score with at most so many different values is shown value by value.
 _DISCRETE = 12
@@ -63,7 +65,7 @@ def values(board: Section) -> Plot:
     """Return every metric's value with its interval, a row per checkpoint."""
     metrics, entrants = board.metrics, _shown(board)
     titles: dict[str, str] = {}
-    with svg.figure(max(3.2 * len(metrics), 4.2) + 1.2, 0.3 * len(entrants) + 0.95) as figure:
+    with svg.figure(*_size(len(metrics), 0.3 * len(entrants) + 0.95)) as figure:
         for number, metric, axes in _columns(figure, board, entrants):
             for i, entrant in enumerate(entrants):
                 value = board.value(i, metric)
@@ -84,7 +86,7 @@ def effects(board: Section) -> Plot | None:
     if not any((metric, e.name) in rows for metric, _ in metrics for e in entrants):
         return None
     reference, titles = board.entrants[0].name, {}
-    with svg.figure(max(3.2 * len(metrics), 4.2) + 1.2, 0.3 * len(entrants) + 1.2) as figure:
+    with svg.figure(*_size(len(metrics), 0.3 * len(entrants) + 1.2)) as figure:
         for number, metric, axes in _columns(figure, board, entrants):
             axes.axvline(0, color=svg.INK, linewidth=1)
             for i, entrant in enumerate(entrants):
@@ -107,12 +109,24 @@ def effects(board: Section) -> Plot | None:
     return Plot("Paired differences", drawing, caption)
 
 
+def _size(metrics: int, height: float) -> tuple[float, float]:
+    """Return width and height in inches of a figure of :func:`_columns`, a row ``height`` high."""
+    return max(3.2 * min(metrics, _ABREAST), 4.2) + 1.2, height * math.ceil(metrics / _ABREAST)
+
+
 def _columns(
     figure: Figure, board: Section, entrants: Sequence[Entrant]
 ) -> Iterator[tuple[int, str, Axes]]:
-    """Yield each metric with its number and axes, beside each other, on which entrants are rows."""
-    all_axes = np.atleast_1d(figure.subplots(1, len(board.metrics), sharey=True))
-    for number, (axes, (metric, declared)) in enumerate(zip(all_axes, board.metrics, strict=True)):
+    """Yield each metric with its number and axes, on which entrants are rows; no more axes beside
+    each other than can be read.
+    """
+    many = len(board.metrics)
+    rows, columns = math.ceil(many / _ABREAST), min(many, _ABREAST)
+    all_axes = np.atleast_1d(figure.subplots(rows, columns, sharey=True)).ravel()
+    for axes in all_axes[many:]:
+        axes.remove()
+    places = zip(all_axes[:many], board.metrics, strict=True)
+    for number, (axes, (metric, declared)) in enumerate(places):
         axes.set_title(f"{svg.label(metric)} {'↑' if declared.higher_is_better else '↓'}")
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.12)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from soar_bench.boards.words import line
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import count, parse_json
 from soar_bench.records import Run
@@ -138,7 +139,8 @@ def board_data(
     names = [metric["name"] for metric in metrics]
     judges = dict.fromkeys((a.first, a.second) for a in board.agreements)
     return {
-        "key": board.key, "suite": board.suite, "protocol": board.protocol, "tasks": tasks,
+        "key": board.key, "suite": line(board.suite), "protocol": line(board.protocol),
+        "tasks": list(map(line, tasks)),
         "metrics": metrics, "checkpoints": _checkpoints(board, cache),
         "prompts": [[name, text, tasks.index(task)] for name, (text, task) in prompts.items()],
         "samples": [[places[name], number] for name, number in gallery.keys],
@@ -150,7 +152,7 @@ def board_data(
 def _checkpoints(board: Section, cache: Path) -> list[dict[str, Any]]:
     return [
         {
-            "name": entrant.name + (f", seed {run.seed}" if len(entrant.runs) > 1 else ""),
+            "name": line(entrant.name) + (f", seed {run.seed}" if len(entrant.runs) > 1 else ""),
             "entrant": number,
             # Of several seeds the first stands for all until the reader asks for more.
             "first": run is entrant.first,

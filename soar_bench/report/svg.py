@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -37,6 +38,8 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _LONGEST = 28
 #: Pixels of the page for a point of the figure.
 _SCALE = 1.25
+#: Pixels from which a plot is a wide one, which needs more room to be read.
+_WIDE = 760
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True, "axes.edgecolor": INK, "axes.facecolor": "none", "axes.grid": True,
     "axes.labelcolor": INK, "axes.linewidth": 0.8, "axes.spines.right": False,
@@ -119,7 +122,7 @@ def to_svg(
     root.set("width", f"{_SCALE * width:.0f}")  # the style sheet narrows it where it must
     root.set("role", "img")
     root.set("aria-label", "".join(c if c.isprintable() else " " for c in says))
-    root.set("class", "plot")
+    root.set("class", "plot wide" if _SCALE * width > _WIDE else "plot")
     ElementTree.register_namespace("", _SVG)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
@@ -130,11 +133,13 @@ def _drawn(figure: Figure) -> str:
 
     canvas, layout = FigureCanvasSVG(figure), figure.get_layout_engine()
     figure.dpi = canvas.fixed_dpi
-    if layout is not None:
-        layout.execute(figure)
-    figure.set_layout_engine("none")
     target = io.StringIO()
-    canvas.print_svg(target, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():  # the browser has letters that the font for measuring lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        if layout is not None:
+            layout.execute(figure)
+        figure.set_layout_engine("none")
+        canvas.print_svg(target, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
     return target.getvalue()
 
 

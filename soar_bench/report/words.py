@@ -16,6 +16,8 @@ from soar_bench.report.sections import Section
 
 #: The verdicts that a colour and an arrow go with.
 ARROWS = {BETTER: "▲", WORSE: "▼"}
+#: A sentence names no more checkpoints than this: the table has them all.
+_FEW = 4
 
 
 @dataclass(frozen=True)
@@ -140,20 +142,33 @@ def findings(board: Section) -> list[tuple[str, str]]:
     for metric, _ in board.metrics:
         groups: dict[str, list[Row]] = {verdict: [] for verdict in ARROWS}
         rows = [row for row in board.rows if row.metric == metric and row.difference is not None]
-        for row in sorted(rows, key=lambda row: row.verdict):
+        for row in sorted(rows, key=_rank):
             groups.setdefault(_tone(row) or row.verdict, []).append(row)
         parts = [_part(verdict, group, reference) for verdict, group in groups.items() if group]
         sentences.append((metric, "; ".join(parts) + "."))
     return sentences
 
 
+def _rank(row: Row) -> tuple[str, float]:
+    """Order rows by verdict, and those of one by the size of their difference."""
+    size = abs(row.difference.value) if row.difference and _tone(row) else 0.0
+    return row.verdict, -size
+
+
 def _part(verdict: str, rows: Sequence[Row], reference: str) -> str:
+    few = len(rows) <= _FEW
     if verdict in ARROWS:
-        return ", ".join(
-            f"{row.entrant} is {row.verdict} than {reference} "
-            f"({text.estimate(row.difference, row.interval, sign=True)})"
-            for row in rows
-        )
+        numbers = [text.estimate(row.difference, row.interval, sign=True) for row in rows]
+        names = [row.entrant for row in rows]
+        if few:
+            return ", ".join(
+                f"{name} is {row.verdict} than {reference} ({number})"
+                for row, name, number in zip(rows, names, numbers, strict=True)
+            )
+        most = ", ".join(f"{n} ({d})" for n, d in zip(names[:_FEW], numbers, strict=False))
+        return f"{len(rows)} checkpoints are {verdict} than {reference}, most of all {most}"
+    if not few:
+        return f"{verdict}: {len(rows)} checkpoints"
     names = [row.entrant for row in rows]
     # Names such as "soar, step 100" have commas of their own.
     between = " and " if any("," in name for name in names) else ", "

@@ -52,7 +52,7 @@ def table_of(boards: Sequence[Leaderboard], page: Path) -> str:
             for breakdown, figures in zip(board.breakdowns, row.parts, strict=True):
                 if _asked(breakdown):
                     writer.writerows(_parts(board, row, breakdown, figures, page))
-    writer.writerows(_published())  # lines of their own suite and protocol, on no board
+    writer.writerows(_published(boards))  # lines of their own suite and protocol, on no board
     return target.getvalue()
 
 
@@ -97,8 +97,10 @@ def _plain(number: float) -> str:
     return "" if math.isnan(number) else f"{number:.6g}"
 
 
-def _published() -> Iterator[dict[str, Any]]:
-    for row in (*published.TABLE, *published.FOR_ONE_REWARD):
+def _published(boards: Sequence[Leaderboard]) -> Iterator[dict[str, Any]]:
+    """Yield the published numbers that the page has too."""
+    rows = (*published.TABLE, *published.FOR_ONE_REWARD) if words.has_published(boards) else ()
+    for row in rows:
         for column in published.COLUMNS:
             if column.name in row.values:
                 yield {
@@ -110,7 +112,7 @@ def _published() -> Iterator[dict[str, Any]]:
                     "value": f"{row.values[column.name]:.{column.digits}f}",
                     "records": published.ADDRESS,
                 }
-    for further in published.FURTHER:
+    for further in words.further(boards):
         yield {
             "source": "published",
             "suite": further.suite,

@@ -129,18 +129,23 @@ FURTHER_TITLE = (
 )
 
 
-def further_table(boards: Sequence[Leaderboard]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of published numbers under other protocols, of suites on the page and,
-    beside the paper's table, of all.
+def further(boards: Sequence[Leaderboard]) -> list[published.FurtherRow]:
+    """Return published numbers under other protocols, of suites on the page and, beside the paper's
+    table, of all.
     """
-    header = ["model", "metric", "suite", "value", "protocol", "source"]
     suites = {b.suite.name for b in boards if not b.imported and not b.suite.source}
     every = has_published(boards)
-    rows = [
-        [r.model, r.name, r.suite, r.value, r.protocol, r.source]
+    return [
+        r
         for r in published.FURTHER
         if every or (r.suite in suites and r.protocol != published.PROTOCOL)
     ]
+
+
+def further_table(boards: Sequence[Leaderboard]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of :func:`further`."""
+    header = ["model", "metric", "suite", "value", "protocol", "source"]
+    rows = [[r.model, r.name, r.suite, r.value, r.protocol, r.source] for r in further(boards)]
     return header, rows
 
 
