@@ -41,7 +41,7 @@ class PublishedRow(NamedTuple):
 
 COLUMNS = (
     Column("GenEval", "geneval", "geneval", 2),
-    Column("OCR", "ocr", "ocr_accuracy", 2),
+    Column("OCR", "ocr", "ocr_accuracy_paddle_flow_grpo", 2),
     Column("PickScore", "drawbench", "pickscore", 2),
     Column("CLIPScore", "drawbench", "clipscore", 3),
     Column("HPSv2.1", "drawbench", "hpsv21", 3),

@@ -81,7 +81,9 @@ DIFFUSION_NFT = Tool(
         "geneval": Meaning(
             "geneval_flow_grpo_soft", "partial credit", (-14.0, 1.0), stratified=True
         ),
-        "ocr": Meaning("ocr_accuracy", "share of characters that are right", (0.0, 1.0)),
+        "ocr": Meaning(
+            "ocr_accuracy_paddle_flow_grpo", "share of characters that are right", (0.0, 1.0)
+        ),
         "pickscore": Meaning("pickscore", "exp(logit scale) x cosine", (-100.0, 100.0), 26.0),
         "clipscore": Meaning("clipscore", "cosine", (-1.0, 1.0)),
         "hpsv2": Meaning("hpsv21", "cosine", (-1.0, 1.0)),

@@ -17,6 +17,7 @@ from board_records import record, scores, story
 from records_by_hand import write_run
 from typer.testing import CliRunner
 
+from evaluators import registry
 from soar_bench.boards.standings import standings
 from soar_bench.cli.compare import leaderboard as command
 from soar_bench.core.errors import SoarBenchError
@@ -112,6 +113,9 @@ def test_published_numbers_stand_beside_their_boards_and_are_never_ranked(tmp_pa
     published = pd.read_csv(io.StringIO(text)).query("source == 'published'")
     assert len(published) == 6 * 7 + 6 + (4 + 3 * 7)  # the paper, one reward, further protocols
     assert published["rank_best"].isna().all()
+    # the papers' OCR is PaddleOCR handed RGB, and no other engine's number is of its name
+    (ocr,) = set(published.loc[published["suite"] == "ocr", "metric"])
+    assert ocr == registry.create("ocr-paddle-flow-grpo").metrics[0].name
 
 
 class _Page(HTMLParser):

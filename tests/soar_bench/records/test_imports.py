@@ -23,7 +23,7 @@ from soar_bench.records import read_runs
 from soar_bench.records.imports import import_results, notes
 from soar_bench.suites.shapes import shapes, shapes_signs
 from soar_bench.suites.types import plan
-from tests.soar_bench.records_by_hand import score_row, write_run
+from tests.soar_bench.records_by_hand import declared, score_row, write_run
 
 
 def geneval_line(number, index, tag, prompt, correct, reason=""):
@@ -242,7 +242,7 @@ def measured(results, value, **suite):
     signs = shapes_signs()
     rows = [
         {**score_row(s.prompt.id, s.index, value, s.prompt.text, task=s.prompt.task),
-         "metric": "ocr_accuracy"}
+         "metric": "ocr_accuracy_paddle_flow_grpo"}
         for s in plan(signs, 1)
     ]  # fmt: skip
     rows[0]["value"] = 0.0
@@ -253,8 +253,7 @@ def measured(results, value, **suite):
                   "images_per_prompt": 1, "source": ""},
         "protocol": {"name": "shapes", "settings": {"steps": 20}},
         "evaluators": {"ocr": {"given": "ocr", "version": "1", "identity": {}, "metrics": {
-            "ocr_accuracy": {"unit": "share", "range": [0.0, 1.0], "higher_is_better": True,
-                             "version": "1", "source": "", "aggregate": "mean"}}}},
+            "ocr_accuracy_paddle_flow_grpo": declared(range=[0.0, 1.0])}}},
         "metrics": {},
         "made": {"finished": "2026-11-20T10:00:00+00:00"},
     }  # fmt: skip
@@ -285,7 +284,7 @@ def test_they_can_be_compared_on_the_same_prompts_by_who_insists(tmp_path):
     theirs = load(tmp_path, of_suite(shapes_signs(), 1.0))
     (entrants,), _ = select_boards([[ours], [theirs]], anyway=True)
     (value, difference) = compare_board(Board.in_common(entrants)).rows
-    assert value.metric == difference.metric == "ocr_accuracy"
+    assert value.metric == difference.metric == "ocr_accuracy_paddle_flow_grpo"
     assert difference.difference.value == pytest.approx((29 * 0.5 + 1) / 30)
     assert not difference.alike
 
