@@ -93,12 +93,18 @@ def described() -> Group:
     size = _number("WORLD_SIZE", 1)
     if size == 1:
         return ALONE
-    if "MASTER_ADDR" not in os.environ:
+    needed = ("RANK", "MASTER_ADDR", "MASTER_PORT")
+    if lacking := [name for name in needed if name not in os.environ]:
         raise SoarBenchError(
-            f"the environment has WORLD_SIZE={size} but no MASTER_ADDR: start with torchrun, which "
-            "sets both, or unset WORLD_SIZE"
+            f"the environment has WORLD_SIZE={size} but no {' and no '.join(lacking)}: start with "
+            "torchrun, which sets them all, or unset WORLD_SIZE"
         )
-    return Group(_number("RANK", 0), size, _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1))
+    if (rank := _number("RANK", 0)) >= size:
+        raise SoarBenchError(
+            f"the environment has RANK={rank} of WORLD_SIZE={size}: ranks count from 0; start with "
+            "torchrun, which sets both"
+        )
+    return Group(rank, size, _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1))
 
 
 def join() -> Group:

@@ -348,7 +348,8 @@ def test_encoders_that_do_not_fit_are_told_in_a_sentence(tiny_pipeline, monkeypa
 
 def test_processes_of_one_machine_share_its_memory(monkeypatch):
     whole = encoders._memory(CPU)
-    environment = {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "MASTER_ADDR": "localhost"}
+    environment = {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "RANK": "0",
+                   "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}  # fmt: skip
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert encoders._memory(CPU) == whole // 8
