@@ -8,7 +8,16 @@ from typing import Literal
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import BY, CONFIG, RESULTS, echo, echo_lines, file_to_write, split
+from soar_bench.cli.common import (
+    BY,
+    CONFIG,
+    RESULTS,
+    echo,
+    echo_json,
+    echo_lines,
+    file_to_write,
+    split,
+)  # fmt: skip
 
 Form = Literal["terminal", "markdown", "csv", "latex", "latex-long", "json"]
 
@@ -165,12 +174,25 @@ def leaderboard(
     check: bool = Option(
         False, "--check", help="Write nothing; exit code 2 if the file is out of date."
     ),
+    config: Path | None = CONFIG,
+    as_json: bool = Option(False, "--json", help="Write nothing; print the rows as JSON."),
 ) -> None:
     """Write the leaderboard from the records in results/."""
+    from soar_bench.boards.standings import standings
     from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.files import write_text
     from soar_bench.output import leaderboard as pages
+    from soar_bench.output.leaderboard.lines import rows_json
 
+    if as_json:
+        if output or form or check:
+            raise SoarBenchError(
+                "--json prints the rows and writes no file: leave --output, --format and --check "
+                "out"
+            )
+        rows = rows_json(standings(pages.load(results), by), Path("leaderboard.json"))
+        echo_json({"rows": rows})
+        return
     file = output or Path(f"leaderboard.{form or 'md'}")
     if form is None:
         form = next((f for f in pages.FORMS if file.suffix.lower() == f".{f}"), None)

@@ -169,7 +169,7 @@ def score(
     cache: Path = common.CACHE,
     force: bool = Option(False, "--force", help="Score again what is there."),
     dry_run: bool = common.DRY_RUN,
-    as_json: bool = Option(False, "--json", help="The record (or the plan) as JSON."),
+    as_json: bool = Option(False, "--json", help="Print the record, or the plan, as JSON."),
 ) -> None:
     """Score images made anywhere; write a record of them.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from typer import Argument, Option
 
-from soar_bench.cli.common import RESULTS, echo, echo_lines, file_to_write
+from soar_bench.cli.common import RESULTS, echo, echo_json, echo_lines, file_to_write
 from soar_bench.cli.help import App
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def import_(
         None, metavar="NAME", help="Suite of the prompts.  [default: the one that has them]"
     ),
     results: Path = RESULTS,
+    as_json: bool = Option(False, "--json", help="Print the record as JSON."),
 ) -> None:
     """Make a record of another tool's results, marked as imported.
 
@@ -103,4 +104,7 @@ def import_(
 
     imported = import_results(file, label, tool, suite, results)
     echo_lines(notes(imported), err=True)
-    echo(imported.folder)
+    if as_json:
+        echo_json({"folder": str(imported.folder), **imported.record.as_json()})
+    else:
+        echo(imported.folder)

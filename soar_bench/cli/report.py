@@ -39,8 +39,11 @@ def report(
     lossless: bool = Option(
         False, "--lossless", help="Write large images at full size as PNG instead of WebP."
     ),
+    as_json: bool = Option(False, "--json", help="Print the page's path and counts as JSON."),
 ) -> None:
     """Write a page with tables, plots and images, to open from disk."""
+    from dataclasses import asdict
+
     from soar_bench.core.progress import stages
     from soar_bench.records.folders import find
     from soar_bench.report.page import Options, write_report
@@ -55,4 +58,7 @@ def report(
     with stages() as progress:
         written = write_report(shown, options, progress)
     common.echo_lines(written.missing, err=True)
-    common.echo(written.page)
+    if as_json:
+        common.echo_json(asdict(written) | {"page": str(written.page)})
+    else:
+        common.echo(written.page)

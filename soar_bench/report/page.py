@@ -68,6 +68,9 @@ class Report:
     """A report that was written."""
 
     page: Path
+    boards: int
+    checkpoints: int
+    runs: int
     images: int
     #: images that are missing, in sentences
     missing: tuple[str, ...]
@@ -98,7 +101,9 @@ def write_report(
         for name in ("report.css", "report.js"):
             shutil.copyfile(TEMPLATES / name, aside / name)
     missing = tuple(text for of_board in data for text in samples.lacking(*of_board))
-    return Report(options.output / PAGE, images, missing)
+    checkpoints = {e.first.record.checkpoint.digest for board in boards for e in board.entrants}
+    counts = len(boards), len(checkpoints), sum(len(board.runs) for board in boards), images
+    return Report(options.output / PAGE, *counts, missing)
 
 
 def _content(boards: Sequence[Section], options: Options, observe: Observer) -> dict[str, Any]:

@@ -57,9 +57,9 @@ def leaderboard(
 
 def render(boards: Sequence[Leaderboard], results: Path, page: Path, form: Form = "md") -> str:
     """Return the text of the page with these boards."""
-    from soar_bench.output.leaderboard import csv_table, html_page, markdown_page
+    from soar_bench.output.leaderboard import html_page, lines, markdown_page
 
     if form == "csv":
-        return csv_table.table_of(boards, page)
+        return lines.table_of(boards, page)
     page_of = html_page.page_of if form == "html" else markdown_page.page_of
     return page_of(boards, results, page)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 import math
 import os
 import subprocess
@@ -212,6 +214,27 @@ def test_the_command_writes_the_page_and_says_when_it_is_out_of_date(results, tm
     assert call("--check").exit_code == 0
     other = CliRunner().invoke(app, ["--results", str(results), "--output", str(tmp_path / "x.y")])
     assert "name a --format" in str(other.exception)
+
+
+def test_the_rows_for_a_program_are_those_of_the_table(results, tmp_path, monkeypatch):
+    app = typer.Typer()
+    app.command()(command)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["--results", str(results), "--json"])
+    rows = json.loads(done.stdout)["rows"]
+    assert not list(tmp_path.glob("leaderboard*")), "no page is written"
+    file = tmp_path / "leaderboard.csv"
+    table = list(csv.DictReader(io.StringIO(leaderboard(read_runs(results), results, file, "csv"))))
+    assert len(rows) == len(table) > 0
+    for row, line in zip(rows, table, strict=True):
+        assert row.pop("by") is row.pop("category") is None
+        assert " ".join(row.pop("records")) == line.pop("records")
+        assert row.keys() == line.keys()
+        texts = {k: "" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v)
+                 for k, v in row.items()}  # fmt: skip
+        assert texts == line
+    refused = CliRunner().invoke(app, ["--results", str(results), "--json", "--check"])
+    assert "leave --output, --format and --check out" in str(refused.exception)
 
 
 def test_neither_clock_nor_locale_nor_place_on_disk_changes_a_byte(results, tmp_path):

@@ -300,3 +300,9 @@ def test_the_command_prints_the_record_and_its_notes_apart(tmp_path):
     folder = done.stdout.strip()
     assert (tmp_path / "results") in (tmp_path / folder).resolve().parents
     assert "6 lines, 3 prompts of prompts-" in done.stderr
+    again = CliRunner().invoke(
+        app, [str(file), "--label", "../x", "--results", str(tmp_path / "results"), "--json"]
+    )
+    says = json.loads(again.stdout)
+    assert (says["folder"], says["checkpoint"]["label"]) == (folder, "../x")
+    assert says["suite"]["prompts"] == 3

@@ -184,6 +184,11 @@ def test_the_command_says_which_images_are_missing(invoke, tmp_path):
     done = invoke("--output", "there")
     assert done.exit_code == 0
     assert "base on hand under hand: 12 images missing (not in outputs/cache)" in done.output
+    says = json.loads(invoke("--json").stdout)
+    assert says.pop("missing")[0] in done.output
+    assert says == {
+        "page": "outputs/report/index.html", "boards": 1, "checkpoints": 3, "runs": 4, "images": 0,
+    }  # fmt: skip
 
 
 def test_a_run_that_is_not_there_is_said(invoke, tmp_path):

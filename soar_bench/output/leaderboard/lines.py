@@ -1,4 +1,4 @@
-"""The leaderboard as one table in CSV: one line per checkpoint and metric."""
+"""The leaderboard as lines, one per checkpoint and metric: for CSV and for a program."""
 
 from __future__ import annotations
 
@@ -33,27 +33,50 @@ COLUMNS = (
 )  # fmt: skip
 #: Follow where a breakdown was asked for; empty in the lines of all prompts.
 BY = ("by", "category")
-#: Columns whose text comes from names.
-_TEXTS = ("suite", "protocol", "checkpoint", "metric", "unit", "date", "records")
 
 
 def table_of(boards: Sequence[Leaderboard], page: Path) -> str:
-    """Return the file's text, with the header :data:`COLUMNS` and empty fields for the unknown.
-    Each category of a breakdown by a column has a line of its own, and :data:`BY` follow.
-    """
+    """Return :func:`lines` as the text of a CSV file; fields of the unknown are empty."""
     target = io.StringIO()
     asked = any(_asked(breakdown) for board in boards for breakdown in board.breakdowns)
     columns = COLUMNS + (BY if asked else ())
     writer = csv.DictWriter(target, columns, restval="", lineterminator="\n")
     writer.writeheader()
+    for line in lines(boards, page):
+        writer.writerow({column: _field(value) for column, value in line.items()})
+    return target.getvalue()
+
+
+def _field(value: Any) -> Any:
+    """Return a value as a field of CSV."""
+    if isinstance(value, list):
+        value = " ".join(value)
+    if isinstance(value, str):
+        return csv_text(value)
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def rows_json(boards: Sequence[Leaderboard], page: Path) -> list[dict[str, Any]]:
+    """Return :func:`lines` in JSON types: every one has all of :data:`COLUMNS` and :data:`BY`, None
+    for the unknown.
+    """
+    empty: dict[str, Any] = dict.fromkeys(COLUMNS + BY)
+    rows = [empty | line for line in lines(boards, page)]
+    return [row | {"value": None if row["value"] is None else float(row["value"])} for row in rows]
+
+
+def lines(boards: Sequence[Leaderboard], page: Path) -> Iterator[dict[str, Any]]:
+    """Yield a line per checkpoint and metric, by :data:`COLUMNS`; None is unknown. Each category of
+    a breakdown by a column has a line of its own, with :data:`BY`. ``records`` are relative to
+    ``page``.
+    """
     for board in boards:
         for row in board.rows:
-            writer.writerows(_line(board, row, metric, page) for metric in row.cells)
+            yield from (_line(board, row, metric, page) for metric in row.cells)
             for breakdown, figures in zip(board.breakdowns, row.parts, strict=True):
                 if _asked(breakdown):
-                    writer.writerows(_parts(board, row, breakdown, figures, page))
-    writer.writerows(_published(boards))  # lines of their own suite and protocol, on no board
-    return target.getvalue()
+                    yield from _parts(board, row, breakdown, figures, page)
+    yield from _published(boards)  # lines of their own suite and protocol, on no board
 
 
 def _asked(breakdown: Breakdown) -> bool:
@@ -66,13 +89,13 @@ def _line(board: Leaderboard, row: Standing, metric: str, page: Path) -> dict[st
     source = "imported" if row.tool else "measured"
     place = (source, suite.name, board.protocol.name, suite.images_per_prompt, board.id[:12])
     name = (row.name, metric, declared.unit, declared.higher_is_better, ranked)
-    rank = row.rank if ranked and row.rank else ("", "")
-    value, seeds = cell.value, (len(row.runs), _plain(cell.seed_deviation))
+    rank = row.rank if ranked and row.rank else (None, None)
+    value, seeds = cell.value, (len(row.runs), _rounded(cell.seed_deviation))
     counts = (value.scored, value.unscored, value.prompts)
-    records = " ".join(words.relative(run.folder, page) for run in row.runs)
-    cells = (*place, *name, *rank, *_interval(value), _plain(value.standard_error), *counts, *seeds)
-    line = dict(zip(COLUMNS, (*cells, *_interval(cell.difference), row.date, records), strict=True))
-    return line | {name: csv_text(line[name]) for name in _TEXTS}
+    records = [words.relative(run.folder, page) for run in row.runs]
+    numbers = (*_interval(value), _rounded(value.standard_error), *counts, *seeds)
+    last = (*_interval(cell.difference), row.date or None, records)
+    return dict(zip(COLUMNS, (*place, *name, *rank, *numbers, *last), strict=True))
 
 
 def _parts(
@@ -82,19 +105,19 @@ def _parts(
     for category, figure in zip(breakdown.categories, figures, strict=True):
         cell = Cell(figure, math.nan, None)
         part = replace(row, rank=None, cells={breakdown.metric: cell})
-        by = dict(zip(BY, map(csv_text, (breakdown.column, category)), strict=True))
+        by = dict(zip(BY, (breakdown.column, category), strict=True))
         yield _line(board, part, breakdown.metric, page) | by
 
 
-def _interval(figure: Figure | None) -> tuple[str, str, str]:
+def _interval(figure: Figure | None) -> tuple[float | None, float | None, float | None]:
     if figure is None:
-        return "", "", ""
-    return _plain(figure.value), _plain(figure.low), _plain(figure.high)
+        return None, None, None
+    return _rounded(figure.value), _rounded(figure.low), _rounded(figure.high)
 
 
-def _plain(number: float) -> str:
+def _rounded(number: float) -> float | None:
     """Return six digits: the rest is rounding, which differs between processors."""
-    return "" if math.isnan(number) else f"{number:.6g}"
+    return None if math.isnan(number) else float(f"{number:.6g}")
 
 
 def _published(boards: Sequence[Leaderboard]) -> Iterator[dict[str, Any]]:
@@ -110,7 +133,7 @@ def _published(boards: Sequence[Leaderboard]) -> Iterator[dict[str, Any]]:
                     "checkpoint": row.model,
                     "metric": column.metric,
                     "value": f"{row.values[column.name]:.{column.digits}f}",
-                    "records": published.ADDRESS,
+                    "records": [published.ADDRESS],
                 }
     for further in words.further(boards):
         yield {
@@ -120,5 +143,5 @@ def _published(boards: Sequence[Leaderboard]) -> Iterator[dict[str, Any]]:
             "checkpoint": further.model,
             "metric": further.metric,
             "value": further.value,
-            "records": further.source,
+            "records": [further.source],
         }
