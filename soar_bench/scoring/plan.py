@@ -196,12 +196,12 @@ def problems_of(all_judges: Iterable[Judge]) -> list[str]:
     sets: dict[str, None] = {}
     others = []
     for judge in judges.values():
-        missing = [weights.to_fetch for weights in judge.evaluator.weights if weights.missing()]
-        if missing and f"soar-bench fetch {missing[0]}" in judge.problem:
-            sets |= dict.fromkeys(missing)
-        else:
-            others.append(judge.problem)
-    if len(judges) == 1 or not sets:
+        absent = [weights for weights in judge.evaluator.weights if weights.missing()]
+        missing = [weights.to_fetch for weights in absent if weights.folder_override is None]
+        sets |= dict.fromkeys(missing)
+        if not missing or f"soar-bench fetch {missing[0]}" not in judge.problem:
+            others.append(judge.problem)  # a package, say, beside which weights are missing too
+    if not sets or (len(judges) == len(sets) == 1 and not others):
         return list(dict.fromkeys(judge.problem for judge in judges.values()))
     fetch = f"weights are missing: run `soar-bench fetch {' '.join(sets)}`"
     return [fetch, *dict.fromkeys(others)]

@@ -1,10 +1,12 @@
 """Evaluators that share a model are run side by side; the others one after another."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from evaluators import catalogue
 from evaluators.types import Evaluator, Metric, Score
 from soar_bench.cache.scores import Journal
 from soar_bench.core.errors import SoarBenchError
@@ -12,6 +14,7 @@ from soar_bench.core.images import digest_image
 from soar_bench.core.memory import fitting_batch
 from soar_bench.scoring import scores as scoring
 from soar_bench.scoring.judges import Judge, resolve_judges, sharing
+from soar_bench.scoring.plan import problems_of
 from soar_bench.scoring.scores import score_samples
 from soar_bench.suites.types import PlannedSample, Prompt
 
@@ -249,3 +252,20 @@ def test_journals_of_several_processes_are_one(tmp_path):
 def test_an_automatic_batch_is_the_largest_power_of_two_that_fits(free, one, size):
     """Into four fifths of what is free, 64 at most."""
     assert fitting_batch(free, one) == size
+
+
+def test_weights_are_named_beside_the_package_that_an_evaluator_lacks(tmp_path, monkeypatch):
+    """A user who installs it should not be told of the weights only then."""
+    monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path))
+    detector = SimpleNamespace(weights=(catalogue.MASK2FORMER, catalogue.CLIP_VIT_L_14))
+    judge = SimpleNamespace(given="one", problem="it needs mmdet: pip install", evaluator=detector)
+    assert problems_of([judge]) == [
+        "weights are missing: run `soar-bench fetch mask2former-swin-s clip-vit-l-14`",
+        "it needs mmdet: pip install",
+    ]
+    judge.problem = "they are not here: run `soar-bench fetch mask2former-swin-s`"
+    assert problems_of([judge]) == [
+        "weights are missing: run `soar-bench fetch mask2former-swin-s clip-vit-l-14`"
+    ]
+    detector.weights = detector.weights[:1]
+    assert problems_of([judge]) == [judge.problem]
