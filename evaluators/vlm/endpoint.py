@@ -76,6 +76,8 @@ class Endpoint:
         parts = urlsplit(url)
         if parts.username or parts.password:
             raise EvaluatorError(f"{URL} must hold no user or password: set {KEY} instead")
+        if "?" in url or "#" in url:  # which would stand before the rest of the path
+            raise EvaluatorError(f"{URL} must hold no ? or #: a key is set in {KEY}")
         return cls(url.rstrip("/"), model, os.environ.get(KEY, ""))
 
     @property
@@ -155,7 +157,7 @@ class Endpoint:
                 if time.monotonic() > until:  # a server that trickles never times out by itself
                     raise _Again(f"no whole answer in {timeout:g} s")
         status = response.status_code
-        if status == 429 or status >= 500:
+        if status in (408, 425, 429) or status >= 500:
             asked = response.headers.get("Retry-After", "")
             raise _Again(f"status {status}", float(asked) if asked.isdecimal() else None)
         if status >= 300:

@@ -91,6 +91,10 @@ class Handler(BaseHTTPRequestHandler):
         elif behaviour == "at its limit":
             choice = {"message": {"content": "Final Score: 4"}, "finish_reason": "length"}
             self.reply(200, {"choices": [choice]})
+        elif behaviour == "too slow":
+            self.reply(408, b"")
+        elif behaviour == "another host":
+            self.reply(307, b"", {"Location": self.server.other})
         elif behaviour == "no choice":
             self.reply(200, {"choices": []})
         elif behaviour == "no unicode":
@@ -166,8 +170,8 @@ def test_a_good_server_answers_in_order(server):
 
 @pytest.mark.parametrize(
     "behaviour",
-    ["busy", "broken", "later", "no json", "other json", "no choice", "reasons", "no unicode",
-     "half", "half a chunk"],
+    ["busy", "broken", "later", "too slow", "no json", "other json", "no choice", "reasons",
+     "no unicode", "half", "half a chunk"],
 )  # fmt: skip
 def test_a_failure_that_passes_is_tried_again(server, behaviour):
     server.script = [behaviour, behaviour, "good"]
@@ -243,6 +247,17 @@ def test_a_server_that_repeats_the_key_puts_it_into_no_answer_or_error(server):
     assert endpoint.URL in str(caught.value)
 
 
+def test_the_key_does_not_follow_to_another_host(server):
+    """Nor does the picture: an address that moved is told."""
+    with Server() as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        server.other, server.script = f"{other.url}/chat/completions", ["another host"]
+        with pytest.raises(EvaluatorError, match="status 307"):
+            judge(server).write([Question(PICTURE, "one")], 5)
+        assert not other.requests and len(server.requests) == 1
+        other.shutdown()
+
+
 @pytest.mark.parametrize(
     "key", ["not\n-to-be-seen", "nöt-to-be-seen", "not to-be-seen", "to-be-seen\x1b"]
 )
@@ -274,6 +289,8 @@ def test_an_endpoint_is_checked_before_the_work(server):
     [
         ("", "m", "no endpoint is named"),
         ("http://localhost:1/v1", "", "no endpoint is named"),
+        ("http://localhost:1/v1?api_key=secret", "m", "must hold no"),
+        ("http://localhost:1/v1#secret", "m", "must hold no"),
         ("localhost:1", "m", "must be an http address"),
         ("http://me:secret@localhost:1/v1", "m", "must hold no user"),
         ("http://localhost:x/v1", "m", "must be an http address"),

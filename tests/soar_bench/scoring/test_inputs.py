@@ -106,14 +106,14 @@ def test_a_suite_is_another_one_when_a_picture_in_a_list_changes(folder):
 
 
 @pytest.mark.parametrize(
-    "value", ["references/9.png", "../secret.png", "references/l.ink", 5, None]
+    "value", ["references/9.png", "../secret.png", "references/l.ink", "ABSOLUTE.png", 5, None]
 )
 def test_a_reference_that_is_not_there_is_refused_before_anything(folder, tmp_path, value):
     (tmp_path / "secret.png").write_bytes(b"x")
     (folder / "references" / "l.ink").symlink_to(tmp_path / "secret.png")
     file = folder / "prompts.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    lines[1]["reference"] = value
+    lines[1]["reference"] = str(tmp_path / "secret.png") if value == "ABSOLUTE.png" else value
     (folder / "references" / "1.png").unlink()
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     SEEN.clear()
