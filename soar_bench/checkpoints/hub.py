@@ -103,9 +103,10 @@ def find(hub_id: HubId) -> tuple[Path, str]:
     """Return where it lies in the cache, and the commit. SoarBenchError if it is not there."""
     snapshot, command = _cached(hub_id), f"run `soar-bench fetch --checkpoint {hub_id}`"
     if snapshot is None:
+        others = f", or name what is here: {', '.join(o)}" if (o := other_revisions(hub_id)) else ""
         raise SoarBenchError(
             f"there is no file or folder {hub_id}, and the hub's cache here has no such repository "
-            f"and revision: if it is one of the hub, {command}"
+            f"and revision: if it is one of the hub, {command}{others}"
         )
     place = snapshot / hub_id.inside
     if not place.exists():
@@ -113,6 +114,16 @@ def find(hub_id: HubId) -> tuple[Path, str]:
             f"{hub_id.inside} is not in the copy of {hub_id.repo} here ({snapshot}): {command}"
         )
     return place, snapshot.name
+
+
+def other_revisions(hub_id: HubId) -> list[str]:
+    """Return the names of the revisions of a repository that are here, the newest first."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{hub_id.repo.replace('/', '--')}"
+    here = [place for place in folder.glob("snapshots/*") if any(place.iterdir())]
+    newest = sorted(here, key=lambda place: place.stat().st_mtime, reverse=True)
+    return [str(replace(hub_id, revision=place.name)) for place in newest]
 
 
 def damaged(hub_id: HubId) -> list[Path]:

@@ -247,6 +247,8 @@ def _checkpoints(hub_ids: list[HubId], offline: bool, dry_run: bool) -> tuple[li
             echo(f"{hub_id}: here ({hub.find(hub_id)[0]})")
         else:
             absent.append(f"--checkpoint {hub_id}")
+            if others := hub.other_revisions(hub_id):
+                _say(f"note: {hub_id} is not here, but {', '.join(others)}")
     return absent, failures
 
 

@@ -159,6 +159,13 @@ def test_an_absent_repository_names_the_command_that_fetches_it(cache, tiny_pipe
             resolve(name)
 
 
+def test_a_repository_at_another_commit_is_named(cache, tiny_pipeline):
+    """As where it was fetched at a commit, and is named without it."""
+    cached(cache, "org/tiny", tiny_pipeline, {"v1": COMMIT})
+    with pytest.raises(SoarBenchError, match=f"or name what is here: org/tiny@{COMMIT}$"):
+        resolve("org/tiny")
+
+
 def test_a_folder_goes_before_a_repository_of_the_same_name(
     cache, tiny_pipeline, tmp_path, monkeypatch
 ):
