@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -36,20 +36,24 @@ from evaluators.golden import clip as tiny
 from evaluators.golden import sets as tiny_sets
 from evaluators.golden import unified_reward as tiny_reward
 from evaluators.golden import vlm as tiny_vlm
+from evaluators.golden.paddle import write_paddle
 from evaluators.hpsv2 import HpsV21
 from evaluators.hpsv2_package import HpsV21Package
 from evaluators.hpsv3 import HpsV3
 from evaluators.imagereward.evaluator import ImageReward
+from evaluators.ocr.evaluator import OcrAccuracy, ocr_paddle, ocr_paddle_flow_grpo
+from evaluators.ocr.paddle import ModelsMissing, PaddleOcr
 from evaluators.openclip_package import OpenClipScore
 from evaluators.pickscore import PickScore
 from evaluators.sets.diversity import ClipDiversity, DinoDiversity
 from evaluators.sets.lpips import LpipsDiversity
-from evaluators.types import Evaluator, Metric, Sample, SetEvaluator
+from evaluators.types import Evaluator, EvaluatorError, Metric, Sample, SetEvaluator
 from evaluators.unified_reward import FORMS, UnifiedReward
 from evaluators.vlm.evaluator import VlmEvaluator
 from evaluators.vqascore import VqaScore
 from evaluators.weights import Weights
 from soar_bench.core.images import read_pixels
+from soar_bench.core.packages import installed
 
 IMAGES = Path(__file__).parent / "images"
 EXPECTED_FILE = Path(__file__).parent / "expected.json"
@@ -102,13 +106,14 @@ _SAMPLES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 def samples(name: str) -> list[Sample]:
     """Return the packaged pictures with prompts, and the metadata that an evaluator can read.
 
-    The embedded world's detector knows its own classes alone.
+    The embedded world's detector knows its own classes alone; the sign, which is read in colourless
+    letters, does not tell PaddleOCR's orders of channels apart, so all pictures are read.
     """
-    of_the_world = name.startswith("shapes-")
+    of_the_world, reads_all = name.startswith("shapes-"), name.startswith("ocr-paddle")
     return [
         Sample(
             read_pixels(IMAGES / file)[0],
-            prompt,
+            _SAMPLES[-1][1] if reads_all else prompt,
             {} if of_the_world and metadata is not _RED_CIRCLE else metadata,
         )
         for file, prompt, metadata in _SAMPLES
@@ -226,6 +231,17 @@ def _unified_reward(version: str, folder: Path) -> Evaluator:
     return UnifiedReward(FORMS[version], scripts, endpoint=lambda: writer(FORMS[version]))
 
 
+def _paddle(make: Callable[[Path], OcrAccuracy], folder: Path) -> Evaluator:
+    evaluator = make(folder)
+    with suppress(EvaluatorError):  # without its packages, check() says what to install
+        try:
+            evaluator.check()
+        except ModelsMissing:
+            if (installed("paddleocr") or "").startswith("3."):  # other versions read other files
+                write_paddle(*PaddleOcr(folder).folders())
+    return evaluator
+
+
 def _as_it_is(name: str, _folder: Path) -> Evaluator:
     """Return an evaluator whose weights, if it has any, come with its package."""
     return registry.create(name)
@@ -233,7 +249,9 @@ def _as_it_is(name: str, _folder: Path) -> Evaluator:
 
 #: Evaluators without weights, or with those of their packages.
 _AS_THEY_ARE = tuple(
-    name for name in registry.BUILT_IN if name.startswith(("ocr", "shapes-", "picture-", "near-"))
+    name
+    for name in registry.BUILT_IN
+    if name.startswith(("shapes-", "picture-", "near-")) or name in ("ocr", "ocr-tesseract")
 )
 #: Function per evaluator that writes tiny weights into a folder and returns the evaluator over
 #: them, not loaded.
@@ -258,6 +276,8 @@ TINY: Mapping[str, Callable[[Path], Evaluator]] = {
     "diversity-dinov2": _diversity_dinov2,
     "diversity-lpips": _diversity_lpips,
     **tiny_sets.REFERENCED,
+    "ocr-paddle": partial(_paddle, ocr_paddle),
+    "ocr-paddle-flow-grpo": partial(_paddle, ocr_paddle_flow_grpo),
     **{name: partial(_as_it_is, name) for name in _AS_THEY_ARE},
 }
 

@@ -7,6 +7,7 @@ numbers must not share a column. docs/metrics/ocr.md says which to use.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
@@ -91,10 +92,10 @@ class OcrAccuracy(Evaluator):
         return scores
 
 
-def ocr_paddle() -> OcrAccuracy:
+def ocr_paddle(models: Path | None = None) -> OcrAccuracy:
     """Return OCR accuracy by PaddleOCR, with the channels in the order that its models expect."""
     return OcrAccuracy(
-        PaddleOcr(),
+        PaddleOcr(models),
         "ocr-paddle",
         "ocr_accuracy_paddle",
         f"{_FORMULA} Published numbers use PaddleOCR 2.9.1 (English); 3.x reads with the same "
@@ -103,10 +104,10 @@ def ocr_paddle() -> OcrAccuracy:
     )
 
 
-def ocr_paddle_flow_grpo() -> OcrAccuracy:
+def ocr_paddle_flow_grpo(models: Path | None = None) -> OcrAccuracy:
     """Return OCR accuracy by PaddleOCR as in the Flow-GRPO family's code, red and blue swapped."""
     return OcrAccuracy(
-        PaddleOcr(channels="rgb"),
+        PaddleOcr(models, channels="rgb"),
         "ocr-paddle-flow-grpo",
         "ocr_accuracy_paddle_flow_grpo",
         f"{_FORMULA} As Flow-GRPO's code: RGB arrays go to PaddleOCR, which takes them for BGR. "

@@ -85,7 +85,7 @@ class PaddleOcr:
                 f"the ocr-paddle evaluator needs {' and '.join(missing)}: {install('paddleocr')}"
             )
         _, release = _release()
-        for folder in self._folders():
+        for folder in self.folders():
             if lacking := [file for file in release.files if not (folder / file).is_file()]:
                 raise ModelsMissing(
                     f"PaddleOCR's models are not here ({folder} lacks {', '.join(lacking)}): run "
@@ -119,7 +119,7 @@ class PaddleOcr:
         self.check()
         _, release = _release()
         identity = {"paddleocr": installed("paddleocr") or "", "paddlepaddle": _paddle_version()}
-        for folder in self._folders():
+        for folder in self.folders():
             lines = "".join(f"{file_digest(folder / file)}  {file}\n" for file in release.files)
             identity[folder.name] = hashlib.sha256(lines.encode()).hexdigest()
         return identity
@@ -129,7 +129,7 @@ class PaddleOcr:
         major, _ = _release()
         start = _start_2 if major == "2" else _start_3
         try:
-            engine = start(*map(str, self._folders()))
+            engine = start(*map(str, self.folders()))
         except (Exception, SystemExit) as error:  # its many dependencies fail in many ways
             raise EvaluatorError(
                 f"PaddleOCR {installed('paddleocr')} does not start here ({error!r}): see "
@@ -144,7 +144,7 @@ class PaddleOcr:
 
         return read
 
-    def _folders(self) -> tuple[Path, Path]:
+    def folders(self) -> tuple[Path, Path]:
         """Return the folders of the detector and the recogniser."""
         major, release = _release()
         cache = os.environ.get("PADDLE_PDX_CACHE_HOME")
