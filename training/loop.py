@@ -201,7 +201,7 @@ def _chunk(run: Run, parallel: Parallel) -> int:
     place = parallel.place()
     if place.memory is None:
         return run.config.soar.chunk
-    return choose(run.as_begun(), run.base.pipeline.measure, place)[0]
+    return choose(run.as_begun(), run.base.pipeline.measure, place, run.begun)[0]
 
 
 def _to_be_trained(transformer: Any, config: Config) -> Any:

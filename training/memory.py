@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
 from typing import Any
 
-from training.space import MOMENTS, SINGLE, Sizes
-from training.types import COPIES, REWARDED, Config, TrainingError
+from training.space import MOMENTS, SINGLE, Sizes, rollout_bytes
+from training.types import COPIES, Config, TrainingError
 
 #: Share of a device's memory that a training may fill. The rest is for the driver's context, the
 #: libraries' workspaces, fragments, and the error of the estimate.
 SHARE = 0.95
+#: Numbers of processes, and the rank of an adapter, that a refusal tries.
+_PROCESSES, _RANK = (2, 4, 8, 16, 32, 64), 32
 _GIB = 2**30
+
+#: Values of settings, by dotted name.
+Change = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -107,28 +114,14 @@ def held(config: Config, sizes: Sizes, place: Place = Place()) -> int:
     )
 
 
-def rollout_bytes(config: Config, memory: Memory) -> int:
-    """Return the bytes of a process's samples of a rollout, and of the states it trains on.
-
-    Of each sample flow-grpo keeps the last state and those around its trained steps, nft the last
-    state and the noise of its trained levels.
-    """
-    if config.method not in REWARDED:
-        return 0
-    rollouts = config.rollouts
-    kept = 1 + config.nft.trained_levels
-    if config.method == "flow-grpo":
-        kept = 2 + (config.flow_grpo.window or config.flow_grpo.trained_steps)
-    images = config.batch_size * config.accumulate * rollouts.updates
-    return memory.latent * images * kept
-
-
-def choose(config: Config, measure: Measure, place: Place) -> tuple[int, Memory]:
+def choose(
+    config: Config, measure: Measure, place: Place, begun: bool = False
+) -> tuple[int, Memory]:
     """Return the auxiliary points per pass (0: all of a micro-batch) and the memory of a step.
 
     That of the settings, or where it is ``auto`` the fewest passes that fit the device; all at once
     where its memory is not known. TrainingError, with a change of settings that was found to fit,
-    if a step does not fit.
+    if a step does not fit; without one for a run that is ``begun``, whose settings stay.
     """
     memory = measure(config)
     chunks = list(_chunks(config))
@@ -138,12 +131,17 @@ def choose(config: Config, measure: Measure, place: Place) -> tuple[int, Memory]
         if _fits(config, memory.of(config, chunk), place):
             return chunk, memory.of(config, chunk)
     memory = memory.of(config, chunks[-1])
+    advice = (
+        "go on with it on GPUs as large as it began on, or name another output to begin anew"
+        if begun
+        else _advice(config, measure, place, memory.sizes)
+    )
     raise TrainingError(
         f"a step needs about {_needed(config, memory, place) / _GIB:.1f} GiB a process "
         f"({held(config, memory.sizes, place) / _GIB:.1f} of weights, gradients and optimizer, "
         f"{memory.activations / _GIB:.1f} of activations of a pass of {memory.count}), and of the "
         f"device's {place.memory / _GIB:.1f} GiB {SHARE:.0%} may be filled: "
-        f"{_advice(config, measure, place)}"
+        f"{advice}"
     )
 
 
@@ -164,38 +162,78 @@ def _chunks(config: Config) -> Iterator[int]:
 
 
 def _needed(config: Config, memory: Memory, place: Place) -> int:
-    return held(config, memory.sizes, place) + memory.activations + rollout_bytes(config, memory)
+    own = rollout_bytes(config, memory.latent)
+    return held(config, memory.sizes, place) + memory.activations + own
 
 
 def _fits(config: Config, memory: Memory, place: Place) -> bool:
     return place.memory is None or _needed(config, memory, place) <= SHARE * place.memory
 
 
-def _advice(config: Config, measure: Measure, place: Place) -> str:
+def _advice(config: Config, measure: Measure, place: Place, sizes: Sizes) -> str:
     """The first change of settings, of those that cost least, with which a step fits."""
-    size, accumulate = config.batch_size, config.accumulate
-    auto: dict[str, Any] = {"soar": with_chunk(config, "auto").soar}
-    smaller = [n for n in range(size - 1, 0, -1) if size % n == 0]
-    again = {"gradient_checkpointing": True}
-    eight = {"optimizer": config.optimizer.model_copy(update={"kind": "adamw8bit"})}
-    steps = [("soar.aux_chunk: auto", auto)]
-    for n in smaller:
-        more = {"batch_size": n, "accumulate": accumulate * size // n}
-        steps.append((f"batch_size: {n} with accumulate: {more['accumulate']}", auto | more))
-    steps.append(("gradient_checkpointing: true", auto | again))
-    for n in smaller[-1:]:
-        more = {"batch_size": n, "accumulate": accumulate * size // n}
-        words = f"batch_size: {n}, accumulate: {more['accumulate']}"
-        steps.append((f"{words} and gradient_checkpointing: true", auto | again | more))
-        if config.optimizer.kind == "adamw" and not any(place.divided):
-            words += ", gradient_checkpointing: true and optimizer.kind: adamw8bit"
-            steps.append((words, auto | again | more | eight))
-    for words, change in steps:
-        other = config.model_copy(update=change)
-        memory = measure(other)
-        if any(_fits(other, memory.of(other, chunk), place) for chunk in _chunks(other)):
-            return f"set {words}"
-    return (
-        "divide the weights among more GPUs (configs/accelerate/fsdp2.yaml), or train an adapter "
-        "(lora.rank)"
-    )
+    assert place.memory is not None
+    room, measured = SHARE * place.memory, cache(lambda words: measure(configs[words]))
+    configs: dict[str, Config] = {}
+
+    def fits(change: Change, place: Place) -> bool:
+        words = _words(change)
+        other = configs.setdefault(words, _changed(config, change))
+        if "lora.rank" not in change and held(other, sizes, place) > room:
+            return False  # seconds sooner than by a measurement
+        memory = measured(words)
+        return any(_fits(other, memory.of(other, chunk), place) for chunk in _chunks(other))
+
+    for change in _changes(config, place):
+        if fits(change, place):
+            return f"set {_words(change)}"
+    ways = []
+    saving = [c for c in _changes(config, place) if "optimizer.kind" not in c]
+    numbers = [n for n in _PROCESSES if n > place.processes or not place.divided[0]]
+    for number, change in product(numbers, ({}, *saving)):
+        divided = Place(place.memory, max(number, place.processes), (True, True, True))
+        if fits(change, divided):
+            more = f" and set {_words(change)}" if change else ""
+            weights = f"divide the weights among {divided.processes} GPUs"
+            ways.append(f"{weights} (configs/accelerate/fsdp2.yaml){more}")
+            break
+    if not config.lora.rank:
+        for change in ({}, *saving):
+            if fits({"lora.rank": _RANK} | change, place):
+                ways.append(f"train an adapter: set {_words({'lora.rank': _RANK} | change)}")
+                break
+    return ", or ".join(ways) or "no change of settings that was tried fits: use a larger GPU"
+
+
+def _changes(config: Config, place: Place) -> Iterator[Change]:
+    """Changes of settings that train the same with less memory, those that cost least first."""
+    size, smallest = config.batch_size, {}
+    auto = config.method == "soar" and config.soar.aux_chunk != "auto"
+    first: Change = {"soar.aux_chunk": "auto"} if auto else {}
+    if first:
+        yield first
+    for n in range(size - 1, 0, -1):
+        if size % n == 0:
+            smallest = {"batch_size": n, "accumulate": config.accumulate * size // n}
+            yield first | smallest
+    if not config.gradient_checkpointing:
+        first |= {"gradient_checkpointing": True}
+        yield first
+        if smallest:
+            yield first | smallest
+    if config.optimizer.kind == "adamw" and not any(place.divided):
+        yield first | smallest | {"optimizer.kind": "adamw8bit"}
+
+
+def _changed(config: Config, change: Change) -> Config:
+    update: dict[str, Any] = {}
+    for name, value in change.items():
+        section, _, inner = name.partition(".")
+        own = getattr(config, section)
+        update[section] = own.model_copy(update={inner: value}) if inner else value
+    return config.model_copy(update=update)
+
+
+def _words(change: Change) -> str:
+    *others, last = [f"{n}: {str(v).lower()}" for n, v in change.items()] or [""]
+    return f"{', '.join(others)} and {last}" if others else last

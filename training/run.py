@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 import shutil
@@ -23,9 +24,9 @@ from soar_bench.core.temporary import delete_folder, sweep
 from training.cache import Cache
 from training.checkpoint import checkpoint_folder, checkpoints, write_checkpoint
 from training.data import Source
-from training.encoders import TrainingPipeline
+from training.encoders import TrainingPipeline, latent_shape
 from training.memory import with_chunk
-from training.space import Sizes, peak
+from training.space import Sizes, peak, rollout_bytes
 from training.state import states
 from training.types import Config, TrainingError
 
@@ -149,6 +150,11 @@ class Run:
         begun = self.chunk(-1)
         return self.config if begun < 0 else with_chunk(self.config, begun)
 
+    @property
+    def begun(self) -> bool:
+        """Whether the output folder holds this run. To be asked after :meth:`check`."""
+        return (self.output / CONFIG_FILE).exists()
+
     def claim(self, chunk: int = 0) -> None:
         """Mark the output folder as this run's; delete half-written files of a killed one.
 
@@ -232,7 +238,10 @@ class Run:
         config, folder = self.config, self.output
         first = max(states(folder), default=0)
         saves = -(-config.steps // config.save_every) - first // config.save_every
-        needed, parts = peak(config, sizes, first, checkpoints(folder)), ", and the state"
+        latent = 4 * math.prod(latent_shape(self.base.pipeline, (config.resolution,) * 2))
+        samples = self.processes * rollout_bytes(config, latent)
+        needed = peak(config, sizes, first, checkpoints(folder), samples)
+        parts = ", and the state"
         if config.cache is not None:
             Cache(config.cache).check_space(encodings)
             if encodings and same_disk(config.cache, folder):

@@ -11,7 +11,8 @@ import yaml
 from soar_bench.pipelines.lengths import Cut, words
 from training.checkpoint import CHECKPOINT_FILE, checkpoint_folder, latest_checkpoint
 from training.data.checking import Checked
-from training.memory import Memory, Place, held, rollout_bytes
+from training.memory import Memory, Place, held
+from training.space import rollout_bytes
 from training.types import REWARDED, Config
 
 _GIB = 2**30
@@ -60,7 +61,7 @@ class TrainPlan:
     @property
     def rollout(self) -> int:
         """Bytes of a process's samples of a rollout."""
-        return rollout_bytes(self.config, self.memory)
+        return rollout_bytes(self.config, self.memory.latent)
 
     @property
     def _step(self) -> int:

@@ -120,7 +120,7 @@ def check(
     run = Run(config, base, checked.source, place.processes, rewards=identity)
     run.check()
     if (begun := run.as_begun()) != config:  # on whatever device, it goes on as it began
-        chunk, needs = choose(begun, base.pipeline.measure, place)
+        chunk, needs = choose(begun, base.pipeline.measure, place, run.begun)
     encodings = plan_for(
         config, base.pipeline, contexts(config, checked.source), checked.sizes, usual_device()
     )

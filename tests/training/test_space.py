@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from training import state as state_module
+from training.checkpoint import checkpoints
 from training.run import Run
-from training.space import Sizes, peak
+from training.space import Sizes, peak, rollout_bytes
 from training.types import Stopped, TrainingError
 
 
@@ -81,6 +82,65 @@ def test_sd35_medium_with_five_saves(tiny_config):
     assert peak(config, sizes, 4000, (1000, 2000, 3000, 4000)) == sizes.checkpoint(config)
     halves = tiny_config(optimizer={"kind": "adamw8bit"}, ema_decay=0.9)
     assert sizes.state(halves) == (4 + 4 + 2) * sizes.trained
+
+
+def test_checkpoints_that_go_at_the_start_make_room_first(tiny_config, tiny_train, measured):
+    """A run that is told to keep fewer, as its refusal advises, needs their room no more."""
+    sizes = Sizes(100, 100, 20)  # a checkpoint takes 480 bytes, a state 1200
+    one, two = (tiny_config(steps=60, save_every=10, keep_last=last) for last in (1, 2))
+    assert peak(one, sizes, 40, (10, 20, 30, 40)) == -3 * 480 + 480 + 1200
+    assert peak(two, sizes, 40, (10, 20, 30, 40)) == -2 * 480 + 480 + 1200
+    assert peak(one, sizes, 50, (10, 20, 30, 40, 50)) == 0, "the last is smaller than those four"
+    config = tiny_config(steps=8, save_every=1, method="sft")
+
+    def stop(stage, done, total, figures):
+        if stage == "train" and done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        tiny_train(config, progress=stop)
+    before, fewer = used(config.output), config.model_copy(update={"keep_last": 1})
+    there = [*checkpoints(config.output)]
+    assert len(there) > 3
+    del measured[:]
+    tiny_train(fewer)
+    foreseen = peak(fewer, sizes_of(fewer), max(there), there)
+    assert before + foreseen == pytest.approx(max(measured[:-1]), rel=0.1)
+
+
+class Length:
+    """A reward that costs nothing."""
+
+    names = ("length",)
+    identity = {"length": {}}  # noqa: RUF012
+
+    def __call__(self, images, prompts, metadata):
+        return {"length": images.mean(axis=(1, 2, 3), dtype=float)}
+
+
+def test_a_state_amid_a_rollout_takes_its_samples_too(tiny_config, tiny_train, measured):
+    """32 images, of each the last state and those around 3 steps."""
+    config = tiny_config(
+        method="flow-grpo",
+        flow_grpo={"group": 4, "steps": 4, "guidance": 1.0, "updates": 2},
+        rewards={"length": 1.0},
+        batch_size=16,
+        lora={"rank": 64},
+        trackers=[],
+        steps=4,
+        save_every=1,
+        soar={},
+    )
+    latent = 4 * 4 * 16 * 16
+    assert rollout_bytes(config, latent) == 32 * (3 + 2) * latent
+    sizes = sizes_of(config)
+    tiny_train(config, rewards=Length())
+    foreseen = peak(config, sizes, 0, (), rollout_bytes(config, latent))
+    assert foreseen == pytest.approx(max(measured), rel=0.1)
+    # Two of them never stand at once: the state between has no samples.
+    assert foreseen - peak(config, sizes, 0, ()) == 32 * (3 + 2) * latent
+    even = config.model_copy(update={"save_every": 2})
+    assert peak(even, sizes, 0, (), 10**6) == peak(even, sizes, 0, ())
 
 
 class Disk:

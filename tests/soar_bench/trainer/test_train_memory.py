@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import sd35m
 import torch
+import yaml
 
 from soar_bench.pipelines import Pipeline
 from soar_bench.trainer.config import load_config
@@ -113,23 +115,60 @@ def test_the_published_recipe_fits_80_gib_by_itself_and_not_at_once(sd35m_measur
 @pytest.mark.parametrize(
     ("gib", "words"),
     [
-        (50, "set batch_size: 2 with accumulate: 2"),
-        (45, "set batch_size: 1 with accumulate: 4"),
+        (50, "set batch_size: 2 and accumulate: 2"),
+        (45, "set batch_size: 1 and accumulate: 4"),
         (42, "set gradient_checkpointing: true"),
-        (30, r"set batch_size: 1, accumulate: 4, .* and optimizer.kind: adamw8bit"),
-        (20, r"divide the weights among more GPUs .*fsdp2.yaml\), or train an adapter"),
+        (30, "set .*batch_size: 1, accumulate: 4 and optimizer.kind: adamw8bit"),
+        (20, r"divide the weights among 4 GPUs \(configs/accelerate/fsdp2.yaml\) and set "
+             "batch_size: 1 and accumulate: 4, or train an adapter: set lora.rank: 32, "
+             "batch_size: 2 and accumulate: 2"),
+        (1, "no change of settings that was tried fits: use a larger GPU"),
     ],
-)
+)  # fmt: skip
 def test_a_refusal_names_the_first_change_that_fits(sd35m_measured, gib, words):
     config, memory = sd35m_measured
 
     def measured(other):
+        sizes = memory.sizes
+        if other.lora.rank:
+            sizes = replace(sizes, trained=19_000_000)
         if other.gradient_checkpointing:  # as it was measured for four samples
-            return replace(memory, fixed=int(4.2 * GIB), each=int(0.28 * GIB))
-        return memory
+            return replace(memory, sizes=sizes, fixed=int(4.2 * GIB), each=int(0.28 * GIB))
+        return replace(memory, sizes=sizes)
 
-    with pytest.raises(TrainingError, match=words):
+    with pytest.raises(TrainingError, match=f"{words}$"):
         choose(config, measured, Place(gib * GIB))
+
+
+def test_a_step_fits_once_the_advice_is_followed(tiny_config, tiny_pipeline):
+    """On devices from the whole step down to a part of the weights, each word of each advice."""
+    soar = {"points": 3, "guidance": 2.0, "aux_chunk": 0}
+    config = tiny_config(soar=soar, batch_size=2)
+    known = {}
+
+    def measured(other):
+        key = (other.batch_size, other.gradient_checkpointing, other.lora.rank)
+        known[key] = known.get(key) or measure(Pipeline(tiny_pipeline), other)
+        return known[key]
+
+    step = measured(config)
+    whole = held(config, step.sizes) + step.activations
+    seen = set()
+    for memory in (int(whole / SHARE / share) for share in (1.4, 2, 4, 8, 11, 15)):
+        with pytest.raises(TrainingError) as refused:
+            choose(config, measured, Place(memory))
+        for way in str(refused.value).partition("may be filled: ")[2].split(", or "):
+            divided = re.search(r"among (\d+) GPUs", way)
+            place = Place(memory, int(divided[1]), (True,) * 3) if divided else Place(memory)
+            nested = config.model_dump(mode="json")
+            for name, value in re.findall(r"([a-z_.]+): (\w+)", way.partition("set ")[2]):
+                section, _, inner = name.rpartition(".")
+                (nested[section] if section else nested)[inner] = yaml.safe_load(value)
+                seen.add(name)
+            if "use a larger GPU" not in way:
+                choose(load_config(None, nested), measured, place)
+            seen |= {"FSDP2"} if divided else set()
+    assert {"soar.aux_chunk", "batch_size", "gradient_checkpointing", "FSDP2"} <= seen
 
 
 def test_the_estimate_of_an_adapter_keeps_no_gradients_of_what_is_frozen(
@@ -172,7 +211,8 @@ def test_what_auto_chose_is_recorded_and_holds_for_the_whole_run(
     plan = check(config, memory=int(100 * small))
     assert plan.chunk == 6
     assert any("soar.aux_chunk is 6" in line for line in plan.lines())
-    with pytest.raises(TrainingError, match="activations of a pass of 6"):  # four would fit
+    words = "activations of a pass of 6.*: go on with it on GPUs as large as it began on, or name "
+    with pytest.raises(TrainingError, match=words):  # four would fit
         check(config, memory=int(small / SHARE) - 99)
     found = tiny_train(config)
     assert read_checkpoint(found)["chosen"] == {"aux_chunk": 6}
