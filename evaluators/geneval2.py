@@ -133,9 +133,16 @@ def _questions(metadata: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         return []
     skills = metadata.get("skills") or [""] * len(pairs)
     try:
-        return [(str(q), str(a), str(s)) for (q, a), s in zip(pairs, skills, strict=True)]
+        asked = [(str(q), str(a), str(s)) for (q, a), s in zip(pairs, skills, strict=True)]
     except (TypeError, ValueError):
         raise EvaluatorError(
             "vqa_list must hold pairs of a question and its answer, and skills, if it is there, as "
             f"many texts, unlike {short_json([pairs, skills])}"
         ) from None
+    for _, answer, skill in asked:  # any other would be taken for yes, or be in no skill's mean
+        if answer.strip().lower() not in ("yes", *NUMBERS) or skill not in ("", *SKILLS):
+            raise EvaluatorError(
+                "an answer in vqa_list must be Yes or a number from one to ten in words, and a "
+                f"skill one of {', '.join(SKILLS)}, unlike {short_json([answer, skill])}"
+            )
+    return asked

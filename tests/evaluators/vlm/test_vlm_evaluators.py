@@ -272,6 +272,10 @@ def test_prompts_without_questions_cannot_be_judged(evaluator, metadata):
         (DpgBench, {"questions": 2 * [{"id": 1, "question": "Is there a cat?"}]}, "one id"),
         (GenEval2, {"vqa_list": ["Is there a cat?"]}, "pairs of a question and its answer"),
         (GenEval2, {"vqa_list": [["A cat?", "Yes"]], "skills": ["object", "verb"]}, "as many"),
+        (GenEval2, {"vqa_list": [["How many cats are there?", "eleven"]]}, "from one to ten"),
+        (GenEval2, {"vqa_list": [["How many cats are there?", "2"]]}, "in words, and"),
+        (GenEval2, {"vqa_list": [["Is there a cat?", "No"]]}, "must be Yes or"),
+        (GenEval2, {"vqa_list": [["A cat?", "Yes"]], "skills": ["colour"]}, "one of object,"),
         (GenEvalVlm, {"tag": "counting", "include": [{"class": "cat", "count": 11}]}, "up to 10"),
     ],
 )
