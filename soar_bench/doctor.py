@@ -20,7 +20,7 @@ from evaluators.weights import Weights, WeightsMissing
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import home
 from soar_bench.core.packages import install, installed, python
-from soar_bench.core.text import printable
+from soar_bench.core.text import count, printable
 from soar_bench.core.torchvision import mend_torchvision
 
 
@@ -102,7 +102,9 @@ def _machine(device: str) -> Iterator[Finding]:
 
     finding = partial(Finding, "machine")
     yield finding("python", State.ok, f"{platform.python_version()} ({sys.executable})")
-    yield finding("torch", State.ok, f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield finding(
+        "torch", State.ok, f"{torch.__version__}, {count(torch.get_num_threads(), 'thread')}"
+    )
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         yield finding("cuda", State.ok, names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from soar_bench.core.differences import differences
 from soar_bench.core.digests import digest_of
@@ -84,13 +85,24 @@ def mismatches(runs: Sequence[Run]) -> list[str]:
     for run in runs[1:]:
         if run.board == first.board or run.board in sentences:
             continue
-        settings = differences(first.decides, run.decides)
-        different = "; ".join(f"{name}: {left} and {right}" for name, left, right in settings)
         names = [r.label for r in (first, run)]
         if names[0] == names[1]:
             names = [f"{r.label} under {r.record.protocol.name}" for r in (first, run)]
+        settings = differences(first.decides, run.decides)
+        different = "; ".join(_difference(*setting, names) for setting in settings)
         sentences[run.board] = f"{' and '.join(names)} were not measured alike ({different})"
     return list(sentences.values())
+
+
+def _difference(setting: str, left: Any, right: Any, names: Sequence[str]) -> str:
+    """Say in which setting two runs differ; of an evaluator or a metric, which of them has it."""
+    value, owner = (right, names[1]) if left is None else (left, names[0])
+    if None not in (left, right) or not isinstance(value, dict):
+        return f"{setting}: {left} and {right}"
+    part, _, rest = setting.partition(".")
+    evaluator, _, metric = rest.partition(".metrics.")
+    what = f"the metric {metric}" if metric else f"the evaluator {evaluator}"
+    return f"only {owner} has {what if part == 'evaluators' else setting}"
 
 
 def check_measured_alike(runs: Sequence[Run]) -> None:

@@ -67,7 +67,7 @@ def doctor(
     from soar_bench.core.digests import reading_through
     from soar_bench.core.terminal import new_console
     from soar_bench.doctor import State, examine
-    from soar_bench.output.tables import doctor_tables
+    from soar_bench.output.tables import doctor_screen
 
     through = reading_through() if verify else nullcontext()
     with through, new_console(stderr=True).status("looking") as status:
@@ -75,7 +75,8 @@ def doctor(
     if as_json:
         echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        new_console().print(*doctor_tables(findings))
+        console = new_console(highlight=False)
+        console.print(doctor_screen(findings, console.width), end="", soft_wrap=True)
     broken = [f"{f.section} {f.name}" for f in findings if f.state is State.broken]
     if broken:
         fail(f"broken here: {', '.join(broken)}")

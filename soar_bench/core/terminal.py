@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
@@ -9,10 +10,17 @@ from rich.segment import Segment
 
 from soar_bench.core.text import printable_lines
 
+#: Columns of a log, in which no line is folded.
+_LOG = 10_000
+
 
 def new_console(**settings: Any) -> Console:
-    """Return a console of rich's that prints control characters as their escape."""
+    """Return a console of rich's that prints control characters as their escape, and folds lines
+    only where there is a terminal or COLUMNS says how many fit.
+    """
     console = Console(**settings)
+    if not console.is_terminal and not os.environ.get("COLUMNS") and "width" not in settings:
+        console.width = _LOG
     console.push_render_hook(_Printable())
     return console
 

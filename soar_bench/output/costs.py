@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from soar_bench.core.text import printable
 from soar_bench.records.folders import Entry
@@ -45,13 +44,29 @@ def lines(entries: Sequence[Entry]) -> Iterator[str]:
         yield "\t".join("" if v is None else printable(str(v)) for v in row.values())
 
 
-def table(entries: Sequence[Entry]) -> Table:
-    """Return :func:`lines` as a table for a terminal."""
-    result = Table(box=None, pad_edge=False)
-    for name in HEADER:
-        number = name in HEADER[3:-1]
-        justify: Literal["left", "right"] = "right" if number else "left"
-        result.add_column(name, no_wrap=number, justify=justify, overflow="fold")
-    for row in rows(entries):
-        result.add_row(*("" if v is None else escape(printable(str(v))) for v in row.values()))
-    return result
+def table(entries: Sequence[Entry]) -> Text:
+    """Return the rows for a terminal: a line per run with its device, below it one per stage, in
+    columns without those that nothing is known of.
+    """
+    stages = list(rows(entries))
+    titles = [name for name in HEADER[2:-1] if any(row[name] is not None for row in stages)]
+    cells = [["" if row[name] is None else printable(str(row[name])) for name in titles]
+             for row in stages]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+
+    def columned(texts: Sequence[str]) -> str:
+        first, *numbers = (
+            text.rjust(width) if number else text.ljust(width)
+            for number, (text, width) in enumerate(zip(texts, widths, strict=True))
+        )
+        return f"  {'  '.join([first, *numbers])}\n"
+
+    page = Text()
+    if stages:
+        page.append(columned(titles), "bold")
+    for number, (row, texts) in enumerate(zip(stages, cells, strict=True)):
+        if number == 0 or stages[number - 1]["run"] != row["run"]:
+            page.append(f"{row['run']}  {printable(row['label'])}  ")
+            page.append(f"{printable(row['device'])}\n", "dim")
+        page.append(columned(texts))
+    return page

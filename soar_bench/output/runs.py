@@ -23,8 +23,8 @@ HEADER = ("run", "checkpoint", "suite", "protocol", "metric", "value", "standard
 
 
 def table(entries: Sequence[Entry]) -> Group:
-    """Return a title and a table per suite and protocol: one row per run with its primary metric;
-    a broken one says so instead.
+    """Return a title and a table per suite, protocol and primary metric: one row per run; a broken
+    one says so instead.
     """
     tables: dict[str, Table] = {}
     for entry in entries:
@@ -32,21 +32,20 @@ def table(entries: Sequence[Entry]) -> Group:
         row = _row(entry, run) if run else {}
         protocol = entry.folder.parent
         names = (row.get("suite", protocol.parent.name), row.get("protocol", protocol.name))
-        place = _line(" under ".join(map(str, names)))
+        place = _line(" under ".join(map(str, names)) + (f": {row['metric']}" if row else ""))
         if place not in tables:
             tables[place] = Table(box=None, pad_edge=False)
-            for name in ("run", "checkpoint", "metric", "value ± s.e.", "n", "date"):
+            for name in ("run", "checkpoint", "value ± s.e.", "n", "date"):
                 justify: JustifyMethod = "right" if name == "n" else "left"
-                folded = name in ("checkpoint", "metric")
-                tables[place].add_column(name, justify=justify, overflow="fold", no_wrap=not folded)
+                whole = name != "checkpoint"
+                tables[place].add_column(name, justify=justify, overflow="fold", no_wrap=whole)
         first = (escape(entry.id), escape(entry.label))
         if not run:
             tables[place].add_row(*first, "[red]broken[/]")
             continue
         unscored = f" (+{row['unscored']} unscored)" if row["unscored"] else ""
         value = _with_error(row["value"], row["standard error"])
-        metric, date = escape(str(row["metric"])), str(row["date"])
-        tables[place].add_row(*first, metric, value, f"{row['n']}{unscored}", date)
+        tables[place].add_row(*first, value, f"{row['n']}{unscored}", str(row["date"]))
     # a table's own title would be folded to its width
     return Group(*(part for place in tables for part in (Text(place, "italic"), tables[place])))
 

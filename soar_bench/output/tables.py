@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from rich.cells import cell_len
@@ -56,11 +57,12 @@ def comparison_table(rows: Sequence[Row], width: int = 80) -> Text:
     columns = ("checkpoint", "value", "difference", "p")
     texts = [cells(row) for row in rows]
     widths = {key: max(cell_len(row[key]) for row in [titles, *texts]) for key in columns}
-    widths["checkpoint"] = min(widths["checkpoint"], _LONGEST_NAME)
+    room = width - sum(widths[key] + 2 for key in columns[1:]) - 3
+    widths["checkpoint"] = min(widths["checkpoint"], _LONGEST_NAME, max(room, 0))
 
     def columned(text: Mapping[str, str]) -> str:
         name = text["checkpoint"]
-        if cell_len(name) > _LONGEST_NAME:
+        if cell_len(name) > widths["checkpoint"]:
             name += "\n  " + " " * widths["checkpoint"]
         name += " " * (widths["checkpoint"] - cell_len(text["checkpoint"]))
         rest = ["  " + " " * (widths[k] - cell_len(text[k])) + text[k] for k in columns[1:]]
@@ -104,45 +106,58 @@ def agreement_table(agreements: Sequence[Agreement]) -> Table:
 _COLORS = {"ok": "green", "absent": "yellow", "broken": "red"}
 
 
-def doctor_tables(findings: Sequence[Finding]) -> list[Table]:
-    """Return one table per section, for one screen.
+def doctor_screen(findings: Sequence[Finding], width: int = 80) -> Text:
+    """Return the findings by section, in lines of ``width`` characters.
 
     Absent packages that one command installs share a line, absent weights another, and an
     evaluator's golden check is in its row.
     """
     golden = {f.name: f for f in findings if f.section == "golden"}
-    tables = []
+    page = Text()
     for section in dict.fromkeys(f.section for f in findings if f.section != "golden"):
-        checked = section == "evaluators" and bool(golden)
-        table = Table(box=None, pad_edge=False, title=section, title_justify="left")
-        table.show_header = checked
-        for title in ("", "", *(["golden"] if checked else [])):
-            table.add_column(title, no_wrap=True)
-        table.add_column("", overflow="fold")
+        rows: list[tuple[str, str, str, str]] = []  # state, name, golden check, text
         by_command: dict[str, list[str]] = {}
+        checked = section == "evaluators" and bool(golden)
         for finding in (f for f in findings if f.section == section):
             name, text = finding.name, finding.text
             if finding.state == "absent" and section in ("packages", "weights"):
-                command = text.partition(": pip")[2] if section == "packages" else ""
-                by_command.setdefault(command, []).append(name)
+                _, pip, command = text.partition("pip")
+                by_command.setdefault(pip + command if section == "packages" else "", []).append(
+                    name
+                )
                 continue
-            row = [_state(finding), escape(name)]
-            if checked:
-                check = golden.get(name)
-                row.append("" if check is None or check.state == "absent" else _state(check))
-                text += f"; {check.text}" if check and check.state == "broken" else ""
-            table.add_row(*row, escape(text))
+            check = golden.get(name) if checked else None
+            text += f"; {check.text}" if check and check.state == "broken" else ""
+            of_check = check.state if check and check.state != "absent" else ""
+            rows.append((finding.state, name, of_check, text))
         for command, names in by_command.items():
-            install = f": pip{command}" if command else ""
-            text = (
-                ", ".join(names) + install
-                if section == "packages"
-                else f"soar-bench fetch {' '.join(names)}"
-            )
-            table.add_row(f"[{_COLORS['absent']}]absent[/]", "", escape(text))
-        tables.append(table)
-    return tables
+            fetch = f"soar-bench fetch {' '.join(names)}"
+            shared = ("", fetch) if section == "weights" else (", ".join(names), command)
+            rows.append(("absent", shared[0], "", shared[1]))
+        page.append(f"{section}\n", "italic")
+        page.append_text(_aligned(rows, checked, width))
+    return page
 
 
-def _state(finding: Finding) -> str:
-    return f"[{_COLORS[finding.state]}]{finding.state}[/]"
+def _aligned(rows: Sequence[tuple[str, str, str, str]], checked: bool, width: int) -> Text:
+    """Return rows of state, name, golden check and text; a text that does not fit beside the others
+    has lines of its own below.
+    """
+    names = max((len(name) for _, name, _, text in rows if text and "," not in name), default=0)
+    page = Text()
+    if checked:
+        page.append(f"{'':8}{'':{names}}  golden\n", "bold")
+    wrap = partial(
+        textwrap.wrap, width=max(width - 8, 30), break_long_words=False, break_on_hyphens=False
+    )
+    for state, name, check, text in rows:
+        beside, *below = [*wrap(name), *wrap(text)]
+        first = Text(f"{state:8}", _COLORS[state]).append(f"{beside:{names}}", "default")
+        if checked:
+            first.append(f"  {check:6}", _COLORS.get(check, "default"))
+        if beside == name and len(first) + 2 + len(text) <= width:
+            first.append(f"  {text}", "default")
+            below = []
+        first.rstrip()
+        page.append_text(first).append("".join(f"\n{'':8}{line}" for line in below) + "\n")
+    return page

@@ -1,6 +1,7 @@
 """``soar-bench doctor`` says what runs here, and notices what is broken."""
 
 import json
+import re
 
 import pytest
 
@@ -246,8 +247,24 @@ def test_the_screen_says_which_command_installs_what_is_absent(home, only, monke
     monkeypatch.setenv("COLUMNS", "200")
     code, out, _ = run(monkeypatch, capsys, "--no-golden")
     assert code == 0
-    assert f"paddleocr, paddlepaddle: {install('paddleocr')}" in out
-    assert f"wandb: {install('wandb')}" in out
+    assert f"paddleocr, paddlepaddle  {install('paddleocr')}" in out
+    assert re.search(f"wandb +{re.escape(install('wandb'))}", out)
+
+
+def test_the_screen_fits_60_columns_and_breaks_no_command(home, only, monkeypatch, capsys):
+    only("geneval", "shapes-geneval")
+    monkeypatch.setattr(examination, "installed", lambda package: None)
+    monkeypatch.setenv("COLUMNS", "60")
+    code, out, _ = run(monkeypatch, capsys)
+    assert code == 0
+    lines = out.splitlines()
+    words = {word for line in lines for word in line.split()}
+    assert f"'{install('paddleocr').rpartition(' ')[2].strip(chr(39))}'" in words, "a whole path"
+    assert [line for line in lines if len(line) > 60 and len(line.split()) > 1] == []
+    assert not any(line.endswith(" ") for line in lines)
+    row = next(i for i, line in enumerate(lines) if line.split()[:2] == ["absent", "geneval"])
+    assert lines[row].split()[2:] == ["ok"], "its golden check"
+    assert lines[row + 1].startswith("        soar-bench fetch mask2former-swin-s")
 
 
 def test_the_command_fails_where_something_is_broken(home, only, monkeypatch, capsys):

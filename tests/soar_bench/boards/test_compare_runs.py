@@ -20,6 +20,20 @@ def test_what_was_not_measured_alike_is_refused_naming_the_setting(place):
         printed(place.results)
 
 
+def test_a_metric_or_an_evaluator_that_one_run_lacks_is_named_with_the_run_that_has_it(place):
+    a = place("a", {"m": [1.0, 2.0], "extra": [1.0, 2.0]})
+    b = place("b", {"m": [1.0, 2.0]})
+    says = r"^a and b were not measured alike \(only a has the metric extra\) and cannot"
+    with pytest.raises(SoarBenchError, match=says):
+        printed(a, b)
+    run = record("c", {"m": declared()})
+    second = record("c", {"more": declared()})["evaluators"]["judge"]
+    run["evaluators"]["second"] = second
+    c = write_run(place.results, run, pd.DataFrame(rows_of("m", [1.0, 2.0]))).folder
+    with pytest.raises(SoarBenchError, match=r"\(only c has the evaluator second\)"):
+        printed(b, c)
+
+
 def test_one_checkpoint_under_two_settings_is_never_one_row(place):
     """Named for what differs; without --anyway it is refused, not passed over."""
     place("a", {"m": [1.0, 2.0, 3.0]})

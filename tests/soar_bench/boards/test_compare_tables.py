@@ -45,7 +45,7 @@ def test_print_and_a_notebook_show_the_table_and_not_all_scores(three):
     assert len(repr(runs[0])) < 200
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_table_fits_the_terminal(three, width):
     text = printed(three, "--detect", "0.05", "--test", "exact", width=width)
     assert max(map(len, text.splitlines())) <= width

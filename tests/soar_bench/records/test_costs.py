@@ -37,7 +37,12 @@ def test_a_row_per_stage_with_seconds_of_what_was_done(tmp_path):
     assert constant["images"] == 4 and constant["s/image"] == round(seconds / 4, 4)
     header, *lines = costs.lines(survey(tmp_path / "results"))
     assert header.split("\t") == list(costs.HEADER)
-    assert costs.table(survey(tmp_path / "results")).row_count == len(lines) == 2
+    titles, named, *stages = costs.table(survey(tmp_path / "results")).plain.splitlines()
+    assert len(stages) == len(lines) == 2
+    assert titles.split()[:2] == ["stage", "images"] and "GiB" in titles
+    assert "peak" not in titles, "of a GPU, of which there is nothing"
+    assert named.split("  ")[1:] == ["a\\tb", "cpu"] and stages[1].split()[:2] == ["constant", "4"]
+    assert max(map(len, (titles, named, *stages))) <= 60
     assert all(len(line.split("\t")) == len(costs.HEADER) for line in lines)
 
 

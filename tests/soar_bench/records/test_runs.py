@@ -142,7 +142,7 @@ def test_the_list_has_the_value_by_hand_and_what_it_is_of(command, places):
     assert (one["value"], one["folder"], one["fault"]) == (0.25, str(run.folder), "")
 
 
-def test_the_list_on_a_terminal_keeps_names_whole_in_80_columns(places):
+def test_the_list_on_a_terminal_keeps_names_whole_in_60_columns(places):
     from rich.console import Console
 
     from soar_bench.output.runs import table
@@ -152,12 +152,13 @@ def test_the_list_on_a_terminal_keeps_names_whole_in_80_columns(places):
     write_run(places[0], contents, few_scores(0.25, 0.5))
     broken = write_run(places[0], record(label="other"), few_scores(0.5))
     (broken.folder / "scores.parquet").unlink()
-    console = Console(width=80)
+    console = Console(width=60)
     with console.capture() as printed:
         console.print(table(survey(places[0])))
     lines = [line.rstrip() for line in printed.get().splitlines()]
-    assert "a-suite-of-a-long-name+limit=12 under shapes" in lines
-    assert any("  sft-seed0, step 6  quality  " in line for line in lines)
+    assert "a-suite-of-a-long-name+limit=12 under shapes: quality" in lines
+    (row,) = [line for line in lines if "sft-seed0, step 6" in line]
+    assert row.split("  ")[1:3] == ["sft-seed0, step 6", "-"] and row.endswith("2026-11-20")
     assert lines[-1] == f"{id_of(broken)}  other       broken"
 
 
