@@ -93,7 +93,7 @@ def fetch(
             raise SoarBenchError("a mirror's address needs the network: drop --offline")
 
     if not offline:
-        connection.hub_endpoint()  # raises if it is none
+        connection.check_settings()
     hub_ids = _hub_ids(checkpoint)
     absent, failures = _checkpoints(hub_ids, offline, dry_run)
     code = 2 if failures else 0

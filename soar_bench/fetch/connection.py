@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -66,6 +67,15 @@ def hub_endpoint() -> str:
     return address
 
 
+def check_settings() -> None:
+    """Raise SoarBenchError if a variable by which the network is reached cannot be right."""
+    hub_endpoint()
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        place = os.environ.get(name)
+        if place and not Path(place).exists():
+            raise SoarBenchError(f"{name} names {place}, which is not there: correct or unset it")
+
+
 def offline() -> bool:
     """Return whether the variables that the hub's client obeys forbid the network."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
@@ -95,6 +105,11 @@ def request(
         raise Unreachable(
             f"the proxy of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used ({error}): correct "
             "it, or get the files from somebody's copy with --mirror",
+            host_of(url),
+        ) from None
+    except OSError as error:
+        raise Unreachable(
+            f"the certificates of SSL_CERT_FILE cannot be read ({error}): correct or unset it",
             host_of(url),
         ) from None
     try:

@@ -138,6 +138,19 @@ def test_an_address_of_the_hub_that_is_none_is_told_first(catalogued, run, monke
         assert code == 2 and f"HF_ENDPOINT is '{address.rstrip('/')}': write an" in said
 
 
+def test_certificates_that_are_none_are_told(catalogued, run, monkeypatch, tmp_path):
+    catalogued()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
+    for arguments in (["set"], ["--checkpoint", "org/tiny"]):
+        code, said = run(*arguments)
+        assert code == 2 and "nowhere.pem, which is not there: correct or unset it" in said
+    (tmp_path / "nowhere.pem").write_text("no certificate")
+    huggingface_hub.close_session()
+    code, said = run("set")
+    huggingface_hub.close_session()
+    assert code == 1 and "the certificates of SSL_CERT_FILE cannot be read" in said
+
+
 def test_a_checkpoint_that_cannot_be_had_stops_nothing_else(catalogued, run, monkeypatch):
     from soar_bench.checkpoints import hub
 
