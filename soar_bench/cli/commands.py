@@ -69,7 +69,7 @@ soar-bench report results/parti --by challenge"""),
     (_COMPARE, "drift", drift.drift, """\
 soar-bench drift shapes outputs/train/sft-seed0 outputs/train/soar-seed0"""),
     (_MANAGE, "rerun", runs.rerun, """\
-soar-bench rerun results/shapes/shapes/shapes-d15ee81f"""),
+soar-bench rerun results/shapes/shapes/shapes-a8b7eceb"""),
     (_MANAGE, "import", export.import_, """\
 soar-bench import results.jsonl --label other-tool"""),
 )  # fmt: skip

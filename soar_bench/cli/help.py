@@ -44,6 +44,8 @@ _PANELS = {
 }
 _PANEL_OF = {name: heading for heading, names in _PANELS.items() for name in names.split()}
 _OPTIONS = "Options"
+#: Stands for a hyphen while lines are broken, so that no name or option is.
+_WHOLE = "\u2011"
 
 
 class Command(TyperCommand):
@@ -70,11 +72,14 @@ class Command(TyperCommand):
             heading = heading if len(options) > _MANY else _OPTIONS
             if parameter.param_type_name == "argument":
                 heading, name = "Arguments", _argument_name(parameter)
-            sections[heading].append((name, text))
+            sections[heading].append((name, text.replace("-", _WHOLE)))
         for heading, rows in sections.items():
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)
+
+    def get_help(self, ctx: Any) -> str:
+        return super().get_help(ctx).replace(_WHOLE, "-")
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         if self.epilog:

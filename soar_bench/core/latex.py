@@ -17,6 +17,10 @@ _ESCAPED = str.maketrans(
 )
 
 
+#: The last letter that pdflatex sets without more packages.
+_LAST = "\u024f"
+
+
 def escape(text: str) -> str:
     """Return text that LaTeX sets as itself in a table cell; control characters become spaces."""
     plain = "".join(" " if unicodedata.category(c).startswith("C") else c for c in text)
@@ -29,7 +33,10 @@ def table(
     """Return a tabular with the rules of the package booktabs. Cells are LaTeX; ``columns`` is l, r
     or c per column; a rule stands above each row numbered in ``lines``.
     """
-    text = ["% needs \\usepackage{booktabs}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
+    needs = ["% needs \\usepackage{booktabs}"]
+    if any(c > _LAST and not "\u2010" <= c <= "\u2027" for row in rows for c in "".join(row)):
+        needs.append("% needs xelatex or lualatex, and a font with the letters of its names")
+    text = [*needs, f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
     text += [" & ".join(header) + r" \\", "\\midrule"]
     for i, row in enumerate(rows):
         text += ["\\midrule"] * (i in lines) + [" & ".join(row) + r" \\"]

@@ -166,3 +166,10 @@ def test_a_pair_has_one_difference_interval_and_p_on_every_page(place, tmp_path)
     assert line.row.test == row.test == "t"
     significant = row.p_value <= 0.05
     assert {r.rank for r in board.rows} == ({(1, 1), (2, 2)} if significant else {(1, 2)})
+
+
+def test_latex_says_where_names_need_another_engine_than_pdflatex():
+    """pdflatex stops at Hebrew and at emoji; it sets é, and what our own tables have."""
+    needs = "needs xelatex or lualatex"
+    for name, other in (("שלום", True), ("🦊", True), ("café ł", False), ("a… “b”", False)):
+        assert (needs in latex.table(["checkpoint"], [[latex.escape(name)]], "l")) == other

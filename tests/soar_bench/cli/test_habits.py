@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import typer
@@ -14,6 +15,8 @@ from soar_bench.cli import app
 from soar_bench.core.devices import choose
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.trainer.config import load_config
+
+ROOT = Path(__file__).parents[3]
 
 
 def commands(command=None, parent=None, name="soar-bench"):
@@ -64,6 +67,16 @@ def test_every_command_has_examples_that_it_takes(path):
         listed = path.endswith(" list") and words == path.split()[:-1]
         assert listed or words[:length] == path.split() or words[: length - 1] == path.split()[:-1]
         assert {word for word in words if word.startswith("--")} <= known, example
+        for word in words:  # the board that is here can be tried
+            assert not word.startswith("results/shapes/") or (ROOT / word).is_dir(), example
+
+
+def test_help_breaks_no_word_at_its_hyphen():
+    for path, (command, context) in COMMANDS.items():
+        text = command.get_help(context)
+        lines = text.partition("\nExamples:\n")[0].splitlines()[1:]  # the usage comes first
+        assert "\u2011" not in text
+        assert not [line for line in lines if line.endswith("-")], path
 
 
 def test_shells_complete():
