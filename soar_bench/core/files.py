@@ -132,12 +132,15 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def _space_errors(path: Path) -> Iterator[None]:
-    """Raise the system's own error where a library has another one for a full disk: torch leaves a
-    partial file without a reason, safetensors removes its file and quotes the system.
+    """Raise the system's own error, with the file, where a library has another one for a full disk:
+    torch leaves a partial file without a reason, safetensors removes its file and quotes the
+    system, and of what is written to an open file the system does not know the name.
     """
     try:
         yield
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = error.filename or str(path)
         raise
     except Exception as error:
         quoted = os.strerror(errno.ENOSPC) in str(error)

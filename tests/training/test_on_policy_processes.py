@@ -69,3 +69,29 @@ def test_in_bfloat16_too_the_ratio_is_one_before_the_first_update(
     train_all([{"settings": half}], **environment)
     (first,) = metrics(tmp_path / "half")
     assert first["ratio_off"] == first["kl"] == 0, "rollout and replay are the same passes"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", [{}, FSDP2], ids=["ddp", "fsdp2"])
+@pytest.mark.parametrize("name", METHODS)
+def test_three_processes_go_on_inside_a_rollout_and_between_two(
+    name, environment, tiny_config, tmp_path
+):
+    """Sums of three depend on their order. Killed in step 2 and 4 it goes on from the states of 1
+    and 3, amid rollouts of two steps, and stopped in step 3 while a rollout is made.
+    """
+    small = {"batch_size": 2, "accumulate": 2, "save_every": 1, **METHODS[name]}
+    if "rewards" in small:
+        section = small["method"].replace("-", "_")
+        small[section] = {**small[section], "updates": 2}
+    whole = settings(tiny_config, tmp_path, "whole", **small)
+    parts = {**whole, "output": str(tmp_path / "parts")}
+    ends = [{"kill": 2}, {"stop": 2}, {"kill": 4}, {}]
+    train_all(
+        [{"settings": whole}, *({"settings": parts, **end} for end in ends)], 3, **environment
+    )
+    expected, found = (
+        weights(tmp_path / kind / "checkpoint-000004") for kind in ("whole", "parts")
+    )
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")

@@ -6,10 +6,11 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from soar_bench.core.files import locked, locked_folder
+from soar_bench.core.files import locked, locked_folder, replace_atomically
 
 HOLD = """
 import sys
@@ -149,3 +150,16 @@ def test_a_folder_that_was_put_in_place_of_the_one_waited_for_is_held(tmp_path):
         assert b"BlockingIOError" in done.stderr
     process.wait()
     process.stdout.close()
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    """The system does not know it of an open file."""
+    target = tmp_path / "a.png"
+    with (
+        pytest.raises(OSError, match="No space left") as full,
+        replace_atomically(target),
+        Path("/dev/full").open("wb", buffering=0) as device,
+    ):
+        device.write(b"x")
+    assert full.value.filename == str(target)
+    assert not [*tmp_path.iterdir()]
