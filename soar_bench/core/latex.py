@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
 _TEXT = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater"}
-_TEXT |= {"|": "bar", '"': "quotedbl"}
+_TEXT |= {"|": "bar"}
 _MATH = {"↑": "uparrow", "↓": "downarrow", "±": "pm", "†": "dagger"}
 _ESCAPED = str.maketrans(
     {c: "\\" + c for c in "&%$#_{}"}
     | {c: f"\\text{name}{{}}" for c, name in _TEXT.items()}
     | {c: f"$\\{name}$" for c, name in _MATH.items()}
+    # Upright in every encoding of fonts; two of the others would become one sign.
+    | {'"': r"{\ttfamily\char34}", "'": "{'}", "`": "{`}"}
     # At the start of a line after \\ a bracket would be read as its option.
     | {"[": "{[}", "]": "{]}"}
 )
@@ -24,7 +27,7 @@ _LAST = "\u024f"
 def escape(text: str) -> str:
     """Return text that LaTeX sets as itself in a table cell; control characters become spaces."""
     plain = "".join(" " if unicodedata.category(c).startswith("C") else c for c in text)
-    return " ".join(plain.translate(_ESCAPED).split())
+    return re.sub("-(?=-)", "-{}", " ".join(plain.translate(_ESCAPED).split()))
 
 
 def table(

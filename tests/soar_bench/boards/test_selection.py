@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from soar_bench.boards import group_seeds
 from soar_bench.checkpoints import resolve
 from soar_bench.cli import app
+from soar_bench.core import latex
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.records import read_runs
 from soar_bench.records.folders import find
@@ -189,6 +190,8 @@ def test_latex_of_a_metric_whose_less_is_better(place):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs a TeX")
 def test_latex_compiles(paper, tmp_path):
     tables = [invoked(paper, "--format", form).stdout for form in ("latex", "latex-long")]
+    names = ("a \"b\" 'c' `d`", "--- ?`", r"$x_1^2$ {b} \c ~ % # &", "[a]|<b>", "café łé")
+    tables.append(latex.table(["name"], [[latex.escape(name)] for name in names], "l"))
     page = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
     (tmp_path / "t.tex").write_text(page + "\n".join(tables) + "\\end{document}\n")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
