@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,8 +46,14 @@ def run(name: str, options: argparse.Namespace, seconds: float) -> dict[str, Any
     if options.device == "cpu":
         environment["ACCELERATE_USE_CPU"] = "true"
     failed = ""
-    # Files, since a pipe would stay open as long as anything that the part started.
-    with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+    # Files, since a pipe would stay open as long as anything that the part started. A part that is
+    # ended by force deletes nothing, and one writes gigabytes.
+    with (
+        TemporaryFile("w+") as output,
+        TemporaryFile("w+") as errors,
+        TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+    ):
+        environment["TMPDIR"] = scratch
         process = subprocess.Popen(
             command, stdout=output, stderr=errors, env=environment, start_new_session=True
         )

@@ -8,6 +8,7 @@ import json
 import textwrap
 import time
 import types
+from pathlib import Path
 
 import psutil
 import pytest
@@ -171,9 +172,10 @@ def _ends(number):
 def test_a_part_of_the_gpus_table_that_fails_keeps_its_figures(monkeypatch, tmp_path):
     part = tmp_path / "part.py"
     lines = """
-        import subprocess, sys, time
+        import subprocess, sys, tempfile, time
         child = subprocess.Popen(["sleep", "60"])
-        print('{"s/step": 0.5, "child": %d}' % child.pid, flush=True)
+        left = tempfile.mkdtemp()
+        print('{"s/step": 0.5, "child": %d, "left": "%s"}' % (child.pid, left), flush=True)
         print('{"s/step": 0.5, "MFU', end="", flush=True)
         time.sleep(60) if "late" in sys.argv else sys.exit("out of luck")
     """
@@ -184,6 +186,7 @@ def test_a_part_of_the_gpus_table_that_fails_keeps_its_figures(monkeypatch, tmp_
     assert failed["s/step"] == late["s/step"] == 0.5
     assert (failed["failed"], late["failed"]) == ("out of luck", "took more than 3 s")
     assert all(_ends(figures["child"]) for figures in (failed, late))
+    assert not any(Path(figures["left"]).exists() for figures in (failed, late))
 
 
 def test_the_comparison_of_objectives_is_of_valid_settings_and_equal_compute():
