@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.state import is_initialized
+from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import (
     DeepSpeedPlugin,
     DistributedDataParallelKwargs,
@@ -42,6 +42,8 @@ from training.zero import ZeroOptimizer, configure, gathered
 #: Time that processes wait for one another: encoding and evaluating take longer than the libraries'
 #: ten minutes, and a process that fails makes the launcher end them all.
 _PATIENCE = timedelta(hours=6)
+#: mark in accelerate's state of a process: a training of ours made it
+_OWN = "_of_soar_bench"
 
 
 class Parallel:
@@ -69,13 +71,16 @@ class Parallel:
         if uses_deepspeed():
             self._accelerator = _with_deepspeed(cpu, kwargs)
             return
+        mixed_precision = "bf16" if bf16 and not working_copy else "no"
+        own = _take_precision(mixed_precision)
         self._accelerator = Accelerator(
             cpu=cpu,
-            mixed_precision="bf16" if bf16 and not working_copy else "no",
+            mixed_precision=mixed_precision,
             # The launcher may ask for accumulation too, by which accelerate would divide the loss.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             kwargs_handlers=kwargs,
         )
+        AcceleratorState._shared_state[_OWN] = own
         if self.sharded:
             plugin = self._accelerator.state.fsdp_plugin
             if plugin.fsdp_version != 2:
@@ -281,6 +286,27 @@ def like(tensor: Tensor, example: Tensor) -> Tensor:
         shape=example.shape,
         stride=example.stride(),
     )
+
+
+def _take_precision(precision: str) -> bool:
+    """Return whether accelerate's state of this process is of our trainings alone.
+
+    Its precision is that of the first Accelerator. What an earlier training left is dropped where
+    this one has another precision; what the user's own has is not: TrainingError.
+    """
+    if not is_initialized():
+        return True
+    state = AcceleratorState._shared_state
+    own, there = bool(state.get(_OWN)), state["_mixed_precision"]
+    if there != precision:
+        if not own:
+            raise TrainingError(
+                f"this process has an Accelerator with mixed_precision={there!r}, and accelerate "
+                f"allows no second one with {precision!r}: train in a process of its own, or with "
+                "the same precision"
+            )
+        AcceleratorState._reset_state()
+    return own
 
 
 def _shard_on_cpu(handler: InitProcessGroupKwargs) -> None:

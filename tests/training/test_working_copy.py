@@ -8,8 +8,10 @@ import os
 import signal
 from pathlib import Path
 
+import accelerate
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from processes import FSDP2, train_all
 from safetensors.torch import load_file
 
@@ -173,3 +175,29 @@ def test_two_processes_train_as_one_and_go_on_after_a_stop(
         assert there == pytest.approx(here, rel=5e-3)
     expected, found = weights(tmp_path / "two", 3), weights(tmp_path / "parts", 3)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_precisions_follow_one_another_in_a_process_each_as_by_itself(
+    tiny_config, tiny_train, tmp_path
+):
+    def trained(name, precision):
+        config = tiny_config(precision=precision, steps=2, output=tmp_path / name)
+        tiny_train(config)
+        return losses(config.output)
+
+    order = ["fp32", "bf16", "fp32"]
+    first, rounded, again = (trained(str(n), precision) for n, precision in enumerate(order))
+    assert first == again
+    assert rounded != first
+    assert rounded == pytest.approx(first, rel=0.02)
+
+
+def test_an_accelerator_of_the_users_of_another_precision_is_left_alone(tiny_config, tiny_train):
+    AcceleratorState._reset_state()
+    users = accelerate.Accelerator(cpu=True, mixed_precision="bf16")
+    try:
+        with pytest.raises(TrainingError, match="in a process of its own"):
+            tiny_train(tiny_config(precision="fp32"))
+        assert users.mixed_precision == "bf16"
+    finally:
+        AcceleratorState._reset_state()
