@@ -72,18 +72,24 @@ def pairs(names: list[str]) -> Iterator[tuple[str, str]]:
 def page(results: Path, metric: str) -> str:
     """Return both tables."""
     by_guidance = boards(results)
-    names = names_of(next(iter(by_guidance.values())))
+    places = {
+        guidance: {name: place for place, name in enumerate(names_of(board))}
+        for guidance, board in by_guidance.items()
+    }
+    names = list(dict.fromkeys(name for there in places.values() for name in there))
     header = ["checkpoint", *(f"guidance {guidance:g}" for guidance in by_guidance)]
     values = [
-        [name, *(spread(board.value(names_of(board).index(name), metric))
-                 for board in by_guidance.values())]
+        [name, *(spread(board.value(places[guidance][name], metric))
+                 if name in places[guidance] else ""
+                 for guidance, board in by_guidance.items())]
         for name in names
     ]  # fmt: skip
     rows = [
         (f"{name} - {other}", f"{guidance:g}",
-         board.pair(names_of(board).index(name), names_of(board).index(other), metric))
+         board.pair(places[guidance][name], places[guidance][other], metric))
         for name, other in pairs(names)
         for guidance, board in by_guidance.items()
+        if {name, other} <= places[guidance].keys()
     ]  # fmt: skip
     corrected = holm([pair.p_value for *_, pair in rows])
     differences = [

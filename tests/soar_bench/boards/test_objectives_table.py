@@ -52,6 +52,15 @@ def test_every_objective_stands_by_the_base_and_by_those_it_is_claimed_to_beat(t
     assert pairs[f"soar{end} - nft{end}", "3"].startswith("+0.250 ")
 
 
+def test_what_is_judged_at_one_guidance_alone_stands_there(tmp_path):
+    for name, guidances in (("shapes", (1.0, 3.0)), ("nft-geneval-equal-steps", (1.0,))):
+        for guidance in guidances:
+            write(tmp_path, name, None, 2, guidance)
+    lines = [cells(line) for line in page(tmp_path, "quality").splitlines() if "|" in line]
+    assert ["nft-geneval-equal-steps", "0.500", ""] in lines
+    assert [line[1] for line in lines if line[0].endswith("- shapes")] == ["1"]
+
+
 def test_no_records_are_told(tmp_path):
     with pytest.raises(SoarBenchError, match="has no records"):
         page(tmp_path, "quality")
