@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from soar_bench.core.digests import digest_of
 from soar_bench.core.files import free_space, replace_atomically, write_text
+from soar_bench.core.text import human
 from training.types import TrainingError
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class Cache:
         free = free_space(self.folder)
         if needed > free:
             raise TrainingError(
-                f"the encodings need {needed / 1e9:.1f} GB more in {self.folder}, where "
-                f"{free / 1e9:.1f} GB are free: free some, or set cache to a folder elsewhere"
+                f"the encodings need {human(needed)} more in {self.folder}, where "
+                f"{human(free)} are free: free some, or set cache to a folder elsewhere"
             )
 
     def shards(self) -> Iterator[tuple[str, Path]]:

@@ -21,6 +21,7 @@ from soar_bench.core.digests import digest_of
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import check_writable, free_space, read_json, same_disk, write_text
 from soar_bench.core.temporary import delete_folder, sweep
+from soar_bench.core.text import human
 from training.cache import Cache
 from training.checkpoint import checkpoint_folder, checkpoints, write_checkpoint
 from training.data import Source
@@ -246,12 +247,12 @@ class Run:
             Cache(config.cache).check_space(encodings)
             if encodings and same_disk(config.cache, folder):
                 needed += encodings
-                parts = f", the state, and {encodings / 1e9:.1f} GB of encodings"
+                parts = f", the state, and {human(encodings)} of encodings"
         free = free_space(folder)
         if needed > free:
             raise TrainingError(
                 f"what is still to be written (checkpoints: {saves}{parts}) "
-                f"needs {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are "
+                f"needs {human(needed)} in {folder}, where {human(free)} are "
                 "free: free some, or keep fewer checkpoints with keep_last or a larger save_every"
             )
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from soar_bench.core.digests import digest_file
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.text import count
+from soar_bench.core.text import count, human
 from soar_bench.fetch.connection import FetchError, reason
-from soar_bench.fetch.download import check_space, human, largest
+from soar_bench.fetch.download import check_space, largest
 
 _NAME = re.compile(
     r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)"

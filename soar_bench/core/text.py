@@ -88,6 +88,16 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def human(size: int | None) -> str:
+    """Return a size as people write it, in powers of ten; ``?`` where it is not known."""
+    if size is None:
+        return "?"
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"
+
+
 def first_few(names: Sequence[str], most: int = 3) -> str:
     """Return up to ``most`` names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -20,10 +20,9 @@ from typing import Any
 from evaluators.weights import DIGESTS_FILE, RIGHT, recorded, what_is_wrong
 from soar_bench.core.digests import digest_file, file_digest, remember_digest
 from soar_bench.core.files import locked, sync, write_text
-from soar_bench.core.text import count, json_text
+from soar_bench.core.text import count, human, json_text
 from soar_bench.fetch import download
 from soar_bench.fetch.connection import FetchError, Unreachable, host_of, leads_to
-from soar_bench.fetch.download import human
 from soar_bench.fetch.file_sets import FileSet, Item
 
 _LOCK_FILE = ".lock"

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from soar_bench.core.temporary import scratch_folder
-from soar_bench.core.text import parse_json, printable
+from soar_bench.core.text import human, parse_json, printable
 from soar_bench.fetch.connection import (
     FetchError,
     NotThere,
@@ -42,16 +42,6 @@ LARGEST_TEXT, LARGEST = 64_000_000, 1_000_000_000
 _TEXT = {".csv", ".json", ".jsonl", ".md", ".py", ".tsv", ".txt", ".yaml", ".yml"}
 #: An index of digests is a few lines; anything larger is not one.
 _LARGEST_JSON = 1 << 22
-
-
-def human(size: int | None) -> str:
-    """Return a size as people write it, in powers of ten; ``?`` where it is not known."""
-    if size is None:
-        return "?"
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} B"
 
 
 def largest(path: str, about: int | None = None) -> int:

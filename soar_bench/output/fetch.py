@@ -11,7 +11,7 @@ from rich.table import Table
 
 from evaluators import registry
 from evaluators.types import EvaluatorError
-from soar_bench.fetch.download import human
+from soar_bench.core.text import human
 from soar_bench.fetch.file_sets import FileSet
 
 _WIDE = 110

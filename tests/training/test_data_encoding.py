@@ -239,7 +239,7 @@ def test_a_full_disk_is_told_beforehand(made, monkeypatch):
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
-    with pytest.raises(TrainingError, match=r"encodings need .* GB more in .*cache"):
+    with pytest.raises(TrainingError, match=r"encodings need .* [kM]?B more in .*cache"):
         made()
 
 

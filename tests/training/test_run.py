@@ -177,7 +177,7 @@ def test_a_disk_too_small_for_what_is_to_come_is_refused_before_the_first_step(
         free = needed - 1
 
     monkeypatch.setattr(run_module.shutil, "disk_usage", lambda place: Disk)
-    with pytest.raises(TrainingError, match=rf"needs {needed / 1e9:.1f} GB .* keep_last"):
+    with pytest.raises(TrainingError, match=rf"needs {needed / 1e6:.1f} MB .* keep_last"):
         tiny_train(config, progress=observe)
     assert not steps
     Disk.free = needed
