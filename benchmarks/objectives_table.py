@@ -76,7 +76,7 @@ def page(results: Path, metric: str) -> str:
         guidance: {name: place for place, name in enumerate(names_of(board))}
         for guidance, board in by_guidance.items()
     }
-    names = list(dict.fromkeys(name for there in places.values() for name in there))
+    names = list(dict.fromkeys(name for of_board in places.values() for name in of_board))
     header = ["checkpoint", *(f"guidance {guidance:g}" for guidance in by_guidance)]
     values = [
         [name, *(spread(board.value(places[guidance][name], metric))

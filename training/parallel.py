@@ -297,11 +297,11 @@ def _take_precision(precision: str) -> bool:
     if not is_initialized():
         return True
     state = AcceleratorState._shared_state
-    own, there = bool(state.get(_OWN)), state["_mixed_precision"]
-    if there != precision:
+    own, earlier = bool(state.get(_OWN)), state["_mixed_precision"]
+    if earlier != precision:
         if not own:
             raise TrainingError(
-                f"this process has an Accelerator with mixed_precision={there!r}, and accelerate "
+                f"this process has an Accelerator with mixed_precision={earlier!r}, and accelerate "
                 f"allows no second one with {precision!r}: train in a process of its own, or with "
                 "the same precision"
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from soar_bench.core.text import printable
+from soar_bench.core.text import aligned, printable
 from soar_bench.records.folders import Entry
 
 HEADER = ("run", "label", "stage", "images", "s/image", "peak GiB", "process GiB", "device")
@@ -52,21 +52,13 @@ def table(entries: Sequence[Entry]) -> Text:
     titles = [name for name in HEADER[2:-1] if any(row[name] is not None for row in stages)]
     cells = [["" if row[name] is None else printable(str(row[name])) for name in titles]
              for row in stages]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
-
-    def columned(texts: Sequence[str]) -> str:
-        first, *numbers = (
-            text.rjust(width) if number else text.ljust(width)
-            for number, (text, width) in enumerate(zip(texts, widths, strict=True))
-        )
-        return f"  {'  '.join([first, *numbers])}\n"
-
+    title, *below = (f"  {line}\n" for line in aligned([titles, *cells], range(1, len(titles))))
     page = Text()
     if stages:
-        page.append(columned(titles), "bold")
-    for number, (row, texts) in enumerate(zip(stages, cells, strict=True)):
+        page.append(title, "bold")
+    for number, (row, line) in enumerate(zip(stages, below, strict=True)):
         if number == 0 or stages[number - 1]["run"] != row["run"]:
             page.append(f"{row['run']}  {printable(row['label'])}  ")
             page.append(f"{printable(row['device'])}\n", "dim")
-        page.append(columned(texts))
+        page.append(line)
     return page

@@ -12,7 +12,7 @@ from typing import Any
 from rich.text import Text
 
 from soar_bench.core.errors import SoarBenchError
-from soar_bench.core.text import printable
+from soar_bench.core.text import aligned, printable
 from soar_bench.suites import FETCHED, declared, get_suite
 from soar_bench.suites.prompts import is_fetched
 from soar_bench.suites.protocols import ABOUT, PROTOCOLS, SETTINGS, default_protocol
@@ -86,11 +86,9 @@ def _listed(
     """Return lines of aligned cells, the first as their titles, and below each other one its texts,
     every one with its style.
     """
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     page = Text()
-    for line, texts in zip(lines, [[], *below], strict=True):
-        cells = (cell.ljust(size) for cell, size in zip(line, widths, strict=True))
-        page.append("  ".join(cells).rstrip() + "\n", "" if texts else "bold")
+    for line, texts in zip(aligned(lines), [[], *below], strict=True):
+        page.append(line.rstrip() + "\n", "" if texts else "bold")
         for text, style in texts:
             whole = textwrap.wrap(printable(text), max(width - 4, 20), break_on_hyphens=False)
             page.append("".join(f"    {part}\n" for part in whole), style)

@@ -189,14 +189,14 @@ def test_a_folder_of_a_repositorys_files_is_the_repository(open_clip, cache, tmp
     put(cache, "someone/tiny-clip")
     (snapshot,) = (cache / "models--someone--tiny-clip" / "snapshots").iterdir()
     folder = snapshot.rename(tmp_path / "my clip")
-    found = evaluators.load(f"openclip:local-dir:{folder}", device="cpu")
-    assert (found.name, found.metrics[0].name) == ("openclip-my-clip", "openclip_my_clip")
+    in_folder = evaluators.load(f"openclip:local-dir:{folder}", device="cpu")
+    assert (in_folder.name, in_folder.metrics[0].name) == ("openclip-my-clip", "openclip_my_clip")
     put(tmp_path / "again", "someone/tiny-clip")
     cache.rename(tmp_path / "old")
     (tmp_path / "again").rename(cache)
-    there = evaluators.load("openclip:hf-hub:someone/tiny-clip", device="cpu")
+    from_hub = evaluators.load("openclip:hf-hub:someone/tiny-clip", device="cpu")
     images = [s.image for s in samples()]
-    np.testing.assert_array_equal(found(images, PROMPTS), there(images, PROMPTS))
+    np.testing.assert_array_equal(in_folder(images, PROMPTS), from_hub(images, PROMPTS))
     (folder / "open_clip_config.json").unlink()
     with pytest.raises(EvaluatorError, match=r"or open_clip_config\.json: name a folder that"):
         registry.create(f"openclip:local-dir:{folder}").check()

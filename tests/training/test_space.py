@@ -42,6 +42,16 @@ def sizes_of(config):
     return BasePipeline(Path(config.base)).sizes(config)
 
 
+def stopping(step):
+    """Return a ``progress`` that asks the training to stop after a step."""
+
+    def progress(stage, done, total, figures):
+        if stage == "train" and done == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return progress
+
+
 @pytest.mark.parametrize(
     "changes",
     [{}, {"keep_last": 1}, {"ema_decay": 0.5}, {"lora": {"rank": 64}, "save_every": 1}],
@@ -58,12 +68,8 @@ def test_a_resumed_run_takes_one_more_state_and_not_two(tiny_config, tiny_train,
     """One is there already, and goes when the new one is whole."""
     config = tiny_config(steps=6, save_every=2, method="sft")
 
-    def stop(stage, done, total, figures):
-        if stage == "train" and done == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with pytest.raises(Stopped):
-        tiny_train(config, progress=stop)
+        tiny_train(config, progress=stopping(2))
     before, sizes = used(config.output), sizes_of(config)
     del measured[:]
     foreseen = peak(config, sizes, 3, (2,))
@@ -87,18 +93,18 @@ def test_sd35_medium_with_five_saves(tiny_config):
 def test_checkpoints_that_go_at_the_start_make_room_first(tiny_config, tiny_train, measured):
     """A run that is told to keep fewer, as its refusal advises, needs their room no more."""
     sizes = Sizes(100, 100, 20)  # a checkpoint takes 480 bytes, a state 1200
-    one, two = (tiny_config(steps=60, save_every=10, keep_last=last) for last in (1, 2))
-    assert peak(one, sizes, 40, (10, 20, 30, 40)) == -3 * 480 + 480 + 1200
-    assert peak(two, sizes, 40, (10, 20, 30, 40)) == -2 * 480 + 480 + 1200
-    assert peak(one, sizes, 50, (10, 20, 30, 40, 50)) == 0, "the last is smaller than those four"
+    keeping_one, keeping_two = (
+        tiny_config(steps=60, save_every=10, keep_last=last) for last in (1, 2)
+    )
+    assert peak(keeping_one, sizes, 40, (10, 20, 30, 40)) == -3 * 480 + 480 + 1200
+    assert peak(keeping_two, sizes, 40, (10, 20, 30, 40)) == -2 * 480 + 480 + 1200
+    assert peak(keeping_one, sizes, 50, (10, 20, 30, 40, 50)) == 0, (
+        "the last is smaller than those four"
+    )
     config = tiny_config(steps=8, save_every=1, method="sft")
 
-    def stop(stage, done, total, figures):
-        if stage == "train" and done == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with pytest.raises(Stopped):
-        tiny_train(config, progress=stop)
+        tiny_train(config, progress=stopping(3))
     before, fewer = used(config.output), config.model_copy(update={"keep_last": 1})
     there = [*checkpoints(config.output)]
     assert len(there) > 3

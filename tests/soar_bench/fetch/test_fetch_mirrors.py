@@ -69,7 +69,7 @@ def test_a_file_of_known_digest_and_unknown_size_is_found_by_index_or_name(
 
 
 def test_an_index_that_lies_is_not_believed(catalogued, run, tmp_path):
-    one = catalogued(files={"a.bin": b"content"})
+    file_set = catalogued(files={"a.bin": b"content"})
     pile = tmp_path / "pile"
     pile.mkdir()
     (pile / "x").write_bytes(b"another")
@@ -77,7 +77,7 @@ def test_an_index_that_lies_is_not_believed(catalogued, run, tmp_path):
     assert run("set", "--mirror", pile)[0] == 1
     (pile / "y").write_bytes(b"content")
     assert run("set", "--mirror", pile)[0] == 0
-    assert one.digests()
+    assert file_set.digests()
 
 
 def test_a_file_that_nobody_vouches_for_is_refused(mirrored, run, tmp_path):
@@ -115,7 +115,7 @@ def test_what_a_mirror_lacks_is_said_and_not_fetched_elsewhere(mirrored, run, se
 def test_an_index_that_leads_out_of_the_mirror_is_refused(
     catalogued, run, tmp_path, server, path, served
 ):
-    one = catalogued(files={"a.bin": b"content"})
+    file_set = catalogued(files={"a.bin": b"content"})
     folder = tmp_path / "mirror" / "weights" / "set"
     folder.mkdir(parents=True)
     index = json.dumps({path: {"sha256": sha256(b"content"), "size": 7, "mtime_ns": 0}})
@@ -125,7 +125,7 @@ def test_an_index_that_leads_out_of_the_mirror_is_refused(
     mirror = f"{server.address}/m" if served else tmp_path / "mirror"
     code, said = run("set", "--mirror", mirror)
     assert code == 2 and "outside of the mirror" in said
-    assert one.missing()
+    assert file_set.missing()
 
 
 def test_a_served_home_is_a_mirror(mirrored, run, server, monkeypatch):
@@ -143,12 +143,12 @@ def test_a_served_home_is_a_mirror(mirrored, run, server, monkeypatch):
 
 
 def test_a_served_file_lies_where_the_mirrors_index_says(catalogued, run, server):
-    one = catalogued(files={"a.bin": b"content"})
+    file_set = catalogued(files={"a.bin": b"content"})
     index = {"re named.bin": {"sha256": sha256(b"content")}}
     server.files["/m/weights/set/digests.json"] = json.dumps(index).encode()
     server.files["/m/weights/set/re%20named.bin"] = b"content"
     assert run("set", "--mirror", f"{server.address}/m")[0] == 0
-    assert one.digests()
+    assert file_set.digests()
 
 
 def test_a_served_mirror_without_index_serves_files_of_known_digest(catalogued, run, server):

@@ -21,17 +21,20 @@ from soar_bench.output.fetch import listing, table
 
 
 def test_a_fetched_set_is_whole_and_is_not_read_again(catalogued, run, server, monkeypatch):
-    one = catalogued(files={"a.bin": some_bytes(300_000), "deep/b.txt": b"words"})
+    file_set = catalogued(files={"a.bin": some_bytes(300_000), "deep/b.txt": b"words"})
     code, said = run("set")
     assert code == 0, said
-    assert (one.folder / "a.bin").read_bytes() == some_bytes(300_000)
-    assert (one.folder / "deep" / "b.txt").read_bytes() == b"words"
+    assert (file_set.folder / "a.bin").read_bytes() == some_bytes(300_000)
+    assert (file_set.folder / "deep" / "b.txt").read_bytes() == b"words"
     assert said.index("a.bin  300.0 kB") < said.index("2 files to fetch: 300.0 kB")
     assert said.index("2 files to fetch") < said.index("set/a.bin: fetched")
-    assert leftovers(one.folder) == []
+    assert leftovers(file_set.folder) == []
 
     monkeypatch.setattr(digests, "digest_file", lambda _: pytest.fail("a file was read again"))
-    assert one.digests() == {"a.bin": sha256(some_bytes(300_000)), "deep/b.txt": sha256(b"words")}
+    assert file_set.digests() == {
+        "a.bin": sha256(some_bytes(300_000)),
+        "deep/b.txt": sha256(b"words"),
+    }
     asked = len(server.requests)
     code, said = run("set")
     assert code == 0 and "Nothing to fetch." in said and len(server.requests) == asked
@@ -101,9 +104,9 @@ def test_models_that_a_package_keeps_are_named_where_they_are_lacking(home, run,
 
 
 def test_the_list_of_what_there_is_reads_no_large_file(catalogued, run, monkeypatch):
-    one = catalogued()
-    one.folder.mkdir(parents=True)
-    (one.folder / "a.bin").write_bytes(some_bytes(300_000))
+    file_set = catalogued()
+    file_set.folder.mkdir(parents=True)
+    (file_set.folder / "a.bin").write_bytes(some_bytes(300_000))
     monkeypatch.setattr(digests, "digest_file", lambda _: pytest.fail("a file was read"))
     assert "not verified" in run()[1]
 
@@ -129,34 +132,34 @@ def judge(monkeypatch):
 
 
 def test_an_evaluator_names_the_weights_that_it_needs(catalogued, run, judge):
-    one, other = catalogued("one"), catalogued("other", {"o.bin": b"other"})
-    judge(one, other)
+    file_set, other = catalogued("one"), catalogued("other", {"o.bin": b"other"})
+    judge(file_set, other)
     line = next(line for line in run()[1].splitlines() if line.startswith("one\t"))
     assert line.endswith("\tjudge")
     assert run("judge")[0] == 0
-    assert one.digests() and other.digests()
+    assert file_set.digests() and other.digests()
 
 
 def test_weights_of_a_plug_in_are_fetched_by_their_own_name(catalogued, run, judge, monkeypatch):
-    one = catalogued("brought-along")
-    judge(one)
+    file_set = catalogued("brought-along")
+    judge(file_set)
     monkeypatch.setattr(catalogue, "ALL", ())
     assert run("brought-along")[0] == 0
-    assert one.digests()
+    assert file_set.digests()
 
 
 def test_an_evaluator_in_a_file_names_its_weights(catalogued, run, judge):
-    one = catalogued()
-    judge(one)
+    file_set = catalogued()
+    judge(file_set)
     assert run("judge_of_a_test:Judge")[0] == 0
-    assert one.digests()
+    assert file_set.digests()
 
 
 def test_a_suite_names_its_prompts_and_its_evaluators_weights(
     catalogued, run, judge, monkeypatch, server
 ):
-    one = catalogued("one")
-    judge(one)
+    file_set = catalogued("one")
+    judge(file_set)
     server.files["/p.txt"] = text = b"a cat\n"
     file = WeightFile("cats.txt", f"{server.address}/p.txt", sha256(text), 6)
     published = file_sets.FileSet("cats", "prompts", "prompts", (file,), "MIT", "here")
@@ -165,7 +168,7 @@ def test_a_suite_names_its_prompts_and_its_evaluators_weights(
     code, said = run("--suite", "cats")
     assert code == 0, said
     assert suites.get_suite("cats").prompts[0].text == "a cat"
-    assert one.digests()
+    assert file_set.digests()
     code, said = run("--suite", "cat")
     assert code == 2 and "did you mean cats?" in said
 
@@ -229,14 +232,14 @@ def test_offline_touches_no_network_and_says_what_is_missing(
     arguments = ["--offline"] if how == "option" else []
     if how == "variable":
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    one = catalogued(files={"a.bin": b"a", "b.bin": b"b"}, known=False, sized=False)
-    one.folder.mkdir(parents=True)
-    (one.folder / "a.bin").write_bytes(b"a")
+    file_set = catalogued(files={"a.bin": b"a", "b.bin": b"b"}, known=False, sized=False)
+    file_set.folder.mkdir(parents=True)
+    (file_set.folder / "a.bin").write_bytes(b"a")
     code, said = run("set", *arguments)
     assert code == 1 and server.requests == []
     assert "set/a.bin: here and whole" in said and "set/b.bin" in said
     assert "run `soar-bench fetch set` where there is internet" in said
-    (one.folder / "b.bin").write_bytes(b"b")
+    (file_set.folder / "b.bin").write_bytes(b"b")
     assert run("set", *arguments)[0] == 0 and server.requests == []
 
 

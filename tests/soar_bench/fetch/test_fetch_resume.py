@@ -15,35 +15,35 @@ from file_server import leftovers, sha256, some_bytes
 
 
 def test_a_body_that_ends_early_is_resumed_where_it_stopped(catalogued, run, server):
-    one = catalogued()
+    file_set = catalogued()
     server.cuts = [100_000, 50_000]
     code, said = run("set")
     assert code == 0, said
     assert [h.get("Range") for h in server.gets("/set/a.bin")] == [
         None, "bytes=100000-", "bytes=150000-"
     ]  # fmt: skip
-    assert one.digests()
+    assert file_set.digests()
 
 
 def test_a_body_that_always_ends_early_is_given_up_and_what_came_is_kept(catalogued, run, server):
-    one = catalogued()
+    file_set = catalogued()
     server.cuts = [100_000, *[0] * 20]
     code, said = run("set")
     assert code == 1 and "run the same command again" in said
-    assert one.missing() and (one.folder / "a.bin.part").stat().st_size == 100_000
+    assert file_set.missing() and (file_set.folder / "a.bin.part").stat().st_size == 100_000
     server.cuts = []
     assert run("set")[0] == 0
     assert server.gets("/set/a.bin")[-1]["Range"] == "bytes=100000-"
 
 
 def test_a_server_that_knows_no_ranges_sends_it_all_again(catalogued, run, server):
-    one = catalogued()
+    file_set = catalogued()
     server.ranges = False
     server.cuts = [100_000]
     assert run("set")[0] == 0
-    assert one.digests()
+    assert file_set.digests()
     server.cuts = [100_000, 90_000] * 20  # and one that never comes to the end is left
-    (one.folder / "a.bin").unlink()
+    (file_set.folder / "a.bin").unlink()
     assert run("set")[0] == 1
 
 
@@ -51,24 +51,24 @@ def test_a_server_that_knows_no_ranges_sends_it_all_again(catalogued, run, serve
     "part", [b"not its beginning", some_bytes(300_000, seed=1), b"x" * 400_000]
 )
 def test_a_part_of_another_file_is_thrown_away(catalogued, run, server, part):
-    one = catalogued()
-    one.folder.mkdir(parents=True)
-    (one.folder / "a.bin.part").write_bytes(part)
+    file_set = catalogued()
+    file_set.folder.mkdir(parents=True)
+    (file_set.folder / "a.bin.part").write_bytes(part)
     code, said = run("set")
     assert code == 0, said
-    assert one.digests() and leftovers(one.folder) == []
+    assert file_set.digests() and leftovers(file_set.folder) == []
 
 
 @pytest.mark.parametrize("part", [some_bytes(300_000), b"x" * 400_000])
 def test_a_part_as_long_as_a_file_of_unknown_size_is_settled_by_the_server(
     catalogued, run, server, part
 ):
-    one = catalogued(sized=False)
-    one.folder.mkdir(parents=True)
-    (one.folder / "a.bin.part").write_bytes(part)
+    file_set = catalogued(sized=False)
+    file_set.folder.mkdir(parents=True)
+    (file_set.folder / "a.bin.part").write_bytes(part)
     code, said = run("set")
     assert code == 0, said
-    assert one.digests()
+    assert file_set.digests()
 
 
 _PROGRAM = """
@@ -129,11 +129,11 @@ def test_two_fetches_at_once_bring_a_file_once(server, home):
 def test_a_file_system_without_locks_is_fetched_to_under_a_name_of_its_own(
     catalogued, run, monkeypatch
 ):
-    one = catalogued()
+    file_set = catalogued()
 
     def unsupported(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
     assert run("set")[0] == 0
-    assert one.digests() and leftovers(one.folder) == []
+    assert file_set.digests() and leftovers(file_set.folder) == []

@@ -33,12 +33,12 @@ def nobody():
     ],
 )
 def test_a_refusal_is_one_sentence_and_stops_only_its_file(catalogued, run, server, status, words):
-    one = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
+    file_set = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
     server.status["/set/a.bin"] = status
     code, said = run("set")
     assert code == 1 and "Traceback" not in said
     assert all(word in said for word in words), said
-    assert [f.path for f in one.missing()] == ["a.bin"]
+    assert [f.path for f in file_set.missing()] == ["a.bin"]
 
 
 def test_a_busy_server_is_asked_again(catalogued, run, server):
@@ -50,8 +50,8 @@ def test_a_busy_server_is_asked_again(catalogued, run, server):
 
 def test_a_gated_repository_says_whose_terms_to_accept(catalogued, run, server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", server.address)
-    one = Weights("gated", (weights.hub("who/what", "0" * 40, "m.bin"),), "", "")
-    monkeypatch.setattr(catalogue, "ALL", (one,))
+    file_set = Weights("gated", (weights.hub("who/what", "0" * 40, "m.bin"),), "", "")
+    monkeypatch.setattr(catalogue, "ALL", (file_set,))
     server.status[f"/who/what/resolve/{'0' * 40}/m.bin"] = 401
     code, said = run("gated")
     assert code == 1
@@ -111,21 +111,21 @@ def test_a_host_that_cannot_be_reached_stops_no_other(catalogued, run):
 def test_a_host_that_a_server_sends_on_to_stops_only_what_lies_there(catalogued, run, server):
     """As where the hub can be reached and the store of its large files cannot."""
     contents = {"a.bin": b"a", "b.bin": b"b", "c.bin": b"c"}
-    one, gone = catalogued(files=contents, sized=False), nobody()
+    file_set, gone = catalogued(files=contents, sized=False), nobody()
     for name in ("a.bin", "b.bin"):
         server.redirect[f"/set/{name}"] = (f"{gone}/{name}", {})
     code, said = run("set")
-    assert code == 1 and [f.path for f in one.missing()] == ["a.bin", "b.bin"]
+    assert code == 1 and [f.path for f in file_set.missing()] == ["a.bin", "b.bin"]
     host = gone.removeprefix("http://")
     assert f"{host}, to which 127.0.0.1:{server.port} sends on, cannot be reached" in said
     assert said.count("cannot be reached") == 1 and "not tried then: 1" in said
 
 
 def test_a_redirect_to_another_protocol_stops_only_its_file(catalogued, run, server):
-    one = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
+    file_set = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
     server.redirect["/set/a.bin"] = ("ftp://127.0.0.1/a.bin", {})
     code, said = run("set")
-    assert code == 1 and [f.path for f in one.missing()] == ["a.bin"]
+    assert code == 1 and [f.path for f in file_set.missing()] == ["a.bin"]
     assert "unsupported protocol" in said and "cannot be reached" not in said
 
 
@@ -158,9 +158,9 @@ def test_a_checkpoint_that_cannot_be_had_stops_nothing_else(catalogued, run, mon
         raise connection.FetchError(f"{hub_id} asks for its terms to be accepted")
 
     monkeypatch.setattr(hub, "plan", refused)
-    one = catalogued()
+    file_set = catalogued()
     code, said = run("set", "--checkpoint", "org/gated,org/other")
-    assert code == 2 and not one.missing()
+    assert code == 2 and not file_set.missing()
     assert said.count("asks for its terms to be accepted") == 2
 
 
@@ -182,11 +182,11 @@ def test_a_server_that_falls_silent_is_left(catalogued, run, server, monkeypatch
 
 
 def test_redirects_without_an_end_stop_only_their_file(catalogued, run, server):
-    one = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
+    file_set = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
     server.redirect["/set/a.bin"] = ("/set/a.bin", {})
     code, said = run("set")
     assert code == 1 and "redirects" in said and "Traceback" not in said
-    assert [f.path for f in one.missing()] == ["a.bin"]
+    assert [f.path for f in file_set.missing()] == ["a.bin"]
 
 
 @pytest.fixture()

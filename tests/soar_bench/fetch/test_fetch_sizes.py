@@ -15,11 +15,11 @@ from soar_bench.fetch import download
 
 
 def test_a_file_of_another_size_is_not_even_fetched(catalogued, run, server):
-    one = catalogued()
+    file_set = catalogued()
     server.files["/set/a.bin"] = b"<html>log in</html>"
     code, said = run("set")
     assert code == 1 and "19 bytes where 300,000 are expected" in said
-    assert not (one.folder / "a.bin.part").exists()
+    assert not (file_set.folder / "a.bin.part").exists()
 
 
 @pytest.mark.parametrize("bound", ["pinned", "announced", "stated"])
@@ -27,7 +27,7 @@ def test_an_answer_without_an_end_is_stopped_at_the_size_that_is_known(
     catalogued, run, server, monkeypatch, bound
 ):
     """A chunked answer announces no length: only the client can end it."""
-    one = catalogued(known=False, sized=bound == "pinned")
+    file_set = catalogued(known=False, sized=bound == "pinned")
     expected = 300_000
     if bound == "stated":
         monkeypatch.setattr(download, "remote_size", lambda url: None)
@@ -36,7 +36,7 @@ def test_an_answer_without_an_end_is_stopped_at_the_size_that_is_known(
     code, said = run("set")
     assert code == 1 and f"sends more than the {expected:,} bytes that are" in said
     assert "Traceback" not in said
-    assert one.missing() and leftovers(one.folder) == []
+    assert file_set.missing() and leftovers(file_set.folder) == []
     assert server.sent < expected + 20_000_000, "beside what was on its way"
 
 
@@ -47,7 +47,7 @@ def test_an_answer_without_an_end_is_stopped_at_the_size_that_is_known(
 def test_an_answer_of_unsaid_size_is_stopped_by_what_the_file_is(
     catalogued, run, server, monkeypatch, path, about, bound
 ):
-    one = catalogued(files={path: b"x"}, known=False, sized=False, about=about)
+    file_set = catalogued(files={path: b"x"}, known=False, sized=False, about=about)
     monkeypatch.setattr(download, "remote_size", lambda url: None)
     monkeypatch.setattr(download, "LARGEST_TEXT", 2_000_000)
     monkeypatch.setattr(download, "LARGEST", 5_000_000)
@@ -55,33 +55,33 @@ def test_an_answer_of_unsaid_size_is_stopped_by_what_the_file_is(
     code, said = run("set")
     assert code == 1 and f"sends more than the {bound:,} bytes that are taken" in said
     assert "needs its size" in said and len(said.strip().splitlines()) == 3
-    assert one.missing() and leftovers(one.folder) == []
+    assert file_set.missing() and leftovers(file_set.folder) == []
 
 
 def test_a_size_that_only_the_answer_announces_is_believed(catalogued, run, monkeypatch):
-    one = catalogued(known=False, sized=False)
+    file_set = catalogued(known=False, sized=False)
     monkeypatch.setattr(download, "remote_size", lambda url: None)
     monkeypatch.setattr(download, "LARGEST", 1000)
-    assert run("set")[0] == 0 and not one.missing()
+    assert run("set")[0] == 0 and not file_set.missing()
 
 
 def test_an_answer_that_is_compressed_unasked_is_the_file_all_the_same(catalogued, run, server):
-    one = catalogued(files={"a.txt": b"words " * 1000})
+    file_set = catalogued(files={"a.txt": b"words " * 1000})
     server.files["/set/a.txt"] = gzip.compress(b"words " * 1000)
     server.headers = {"Content-Encoding": "gzip"}
     code, said = run("set")
     assert code == 0, said
     assert server.gets("/set/a.txt")[0]["Accept-Encoding"] == "identity"
-    assert (one.folder / "a.txt").read_bytes() == b"words " * 1000
+    assert (file_set.folder / "a.txt").read_bytes() == b"words " * 1000
 
 
 def test_an_answer_that_unpacks_to_more_than_the_file_is_stopped(catalogued, run, server):
-    one = catalogued(files={"a.txt": b"words " * 1000})
+    file_set = catalogued(files={"a.txt": b"words " * 1000})
     server.files["/set/a.txt"] = gzip.compress(b"words " * 10_000_000)
     server.headers = {"Content-Encoding": "gzip"}
     code, said = run("set")
     assert code == 1 and "sends more than the 6,000 bytes that are expected" in said
-    assert one.missing() and leftovers(one.folder) == []
+    assert file_set.missing() and leftovers(file_set.folder) == []
 
 
 def test_an_index_without_an_end_is_stopped(catalogued, run, server):
@@ -106,9 +106,9 @@ def test_too_little_room_is_said_before_anything_is_fetched(catalogued, run, ser
 
 
 def test_what_has_come_already_needs_no_room(catalogued, run, monkeypatch):
-    one = catalogued()
-    one.folder.mkdir(parents=True)
-    (one.folder / "a.bin.part").write_bytes(some_bytes(300_000)[:150_000])
+    file_set = catalogued()
+    file_set.folder.mkdir(parents=True)
+    (file_set.folder / "a.bin.part").write_bytes(some_bytes(300_000)[:150_000])
     usage = types.SimpleNamespace(free=200_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
     assert run("set")[0] == 0
@@ -117,19 +117,19 @@ def test_what_has_come_already_needs_no_room(catalogued, run, monkeypatch):
 def test_room_for_a_file_of_unknown_size_is_looked_for_when_it_is_known(
     catalogued, run, server, monkeypatch
 ):
-    one = catalogued(sized=False)
+    file_set = catalogued(sized=False)
     monkeypatch.setattr(download, "remote_size", lambda url: None)
     usage = types.SimpleNamespace(free=200_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
     code, said = run("set")
     assert code == 1 and "300.0 kB are needed" in said
-    assert not (one.folder / "a.bin.part").exists()
+    assert not (file_set.folder / "a.bin.part").exists()
 
 
 def test_a_disk_that_fills_up_is_named_and_the_same_command_goes_on(
     catalogued, run, server, monkeypatch
 ):
-    one = catalogued()
+    file_set = catalogued()
 
     class Full:
         """A file whose disk is full after 100 000 bytes."""
@@ -151,18 +151,18 @@ def test_a_disk_that_fills_up_is_named_and_the_same_command_goes_on(
             self.stream.flush()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    real = type(one.folder).open
+    real = type(file_set.folder).open
 
     def open_full(path, *arguments, **keywords):
         stream = real(path, *arguments, **keywords)
         return Full(stream) if path.suffix == ".part" and arguments == ("wb",) else stream
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(one.folder), "open", open_full)
+        patch.setattr(type(file_set.folder), "open", open_full)
         code, said = run("set")
     assert code == 1 and "no space left on the disk" in said and "same command" in said
     assert len(server.gets("/set/a.bin")) == 1, "a full disk is no reason to try again"
-    came = (one.folder / "a.bin.part").stat().st_size
+    came = (file_set.folder / "a.bin.part").stat().st_size
     assert 0 < came <= 100_000
     assert run("set")[0] == 0
     assert server.gets("/set/a.bin")[-1]["Range"] == f"bytes={came}-"

@@ -144,12 +144,12 @@ def test_a_step_fits_once_the_advice_is_followed(tiny_config, tiny_pipeline):
     """On devices from the whole step down to a part of the weights, each word of each advice."""
     soar = {"points": 3, "guidance": 2.0, "aux_chunk": 0}
     config = tiny_config(soar=soar, batch_size=2)
-    known = {}
+    measurements = {}
 
     def measured(other):
         key = (other.batch_size, other.gradient_checkpointing, other.lora.rank)
-        known[key] = known.get(key) or measure(Pipeline(tiny_pipeline), other)
-        return known[key]
+        measurements[key] = measurements.get(key) or measure(Pipeline(tiny_pipeline), other)
+        return measurements[key]
 
     step = measured(config)
     whole = held(config, step.sizes) + step.activations
