@@ -235,6 +235,7 @@ def run(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
 
 def test_the_command_prints_a_screen_and_ends_well(home, only, monkeypatch, capsys):
     only("shapes-geneval", "pickscore")
+    monkeypatch.setenv("COLUMNS", "120")
     code, out, _ = run(monkeypatch, capsys)
     assert code == 0
     assert len(out.splitlines()) < 50
