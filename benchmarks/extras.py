@@ -5,7 +5,7 @@
 One line per environment: seconds and size of the install, how `pip check` and the doctor ended.
 Interrupted, the same command goes on with what is not in the file. `--python` names another
 interpreter, such as python3.12; `--uv` installs with uv, which takes a tenth of the time;
-`--no-golden` leaves the doctor's golden checks out, most of which are of other extras.
+`--golden` runs all of the doctor's golden checks, not those of the extras' evaluators alone.
 An environment is deleted before the next is made.
 """
 
@@ -27,6 +27,15 @@ _NOT_TRIED = ("dev",)
 _BESIDE = "ocr"
 #: Packages that an extra needs without their own dependencies: docs/install.md says why.
 _WITHOUT_DEPENDENCIES = {"hpsv2": "hpsv2x==1.2.0"}
+#: Evaluators that an extra brings.
+_EVALUATORS = {
+    "ocr": ["ocr"],
+    "paddleocr": ["ocr-paddle", "ocr-paddle-flow-grpo"],
+    "hpsv2": ["hpsv21-package"],
+    "openclip": ["openclip"],
+    "fidelity": ["fidelity"],
+    "mmdet": ["geneval-mmdet"],
+}
 
 
 def cases() -> list[str]:
@@ -49,16 +58,15 @@ def install(case: str, python: str, uv: bool, golden: bool, place: Path) -> dict
         pip = [interpreter, "-m", "pip"]
         to = []
     extras = case.split("+")
-    lines: list[list[str | Path]] = [
-        ["-c", ROOT / "constraints.txt", f"soar-bench[{','.join(extras)}] @ {ROOT.as_uri()}"]
-    ]
+    lines = [["-c", "constraints.txt", f".[{','.join(extras)}]"]]  # as docs/install.md says it
     lines += [["--no-deps", _WITHOUT_DEPENDENCIES[e]] for e in extras if e in _WITHOUT_DEPENDENCIES]
     seen: dict[str, Any] = {"extra": case, "python": python, "installer": "uv" if uv else "pip"}
     clock = time.monotonic()
     for line in lines:
         done = subprocess.run(
-            [*pip, "install", "-q", *to, *line], capture_output=True, text=True, check=False
-        )
+            [*pip, "install", "-q", *to, *line],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
         if done.returncode:
             return {**seen, "failed": done.stderr.strip()[-500:]}
     seen["seconds"] = round(time.monotonic() - clock)
@@ -66,9 +74,10 @@ def install(case: str, python: str, uv: bool, golden: bool, place: Path) -> dict
     seen["gigabytes"] = round(sum(file.stat().st_size for file in files) / 1e9, 1)
     checked = subprocess.run([*pip, "check", *to], capture_output=True, text=True, check=False)
     seen["pip check"] = (checked.stdout + checked.stderr).strip().splitlines()[-1]
+    evaluators = [name for extra in extras for name in _EVALUATORS.get(extra, ())]
     doctor = subprocess.run(
         [environment / "bin" / "soar-bench", "doctor", "--json",
-         *([] if golden else ["--no-golden"])],
+         *([] if golden else evaluators or ["--no-golden"])],
         cwd=place, capture_output=True, text=True, check=False,
     )  # fmt: skip
     findings = json.loads(doctor.stdout)
@@ -84,7 +93,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="?", default=",".join(cases()))
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--uv", action="store_true")
-    parser.add_argument("--golden", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--golden", action="store_true")
     parser.add_argument("--output", type=Path, default=Path("outputs/extras.jsonl"))
     arguments = parser.parse_args()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

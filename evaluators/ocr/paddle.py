@@ -21,6 +21,7 @@ import numpy as np
 
 from evaluators.ocr.engines import Read, bgr
 from evaluators.types import EvaluatorError
+from evaluators.weights import WeightsMissing
 from soar_bench.core.digests import file_digest
 from soar_bench.core.packages import install, installed, python
 
@@ -28,8 +29,8 @@ MODELS_VARIABLE = "SOAR_BENCH_PADDLEOCR_MODELS"
 _PACKAGES = ("paddlepaddle", "paddlepaddle-gpu")
 
 
-class ModelsMissing(EvaluatorError):
-    """The package is here, and its models are not."""
+class ModelsMissing(WeightsMissing):
+    """The package is here, and its models, which it downloads itself, are not."""
 
 
 @dataclass(frozen=True)

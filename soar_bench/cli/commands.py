@@ -38,7 +38,7 @@ soar-bench quickstart
 soar-bench quickstart --steps 50"""),
     (_SET_UP, "doctor", start.doctor, """\
 soar-bench doctor
-soar-bench doctor --device cuda"""),
+soar-bench doctor geneval,pickscore --device cuda"""),
     (_SET_UP, "fetch", fetch.fetch, """\
 soar-bench fetch                        # what there is and what is here
 soar-bench fetch --suite geneval,ocr    # prompts, and evaluators' weights

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from typer import Option
+from typer import Argument, Option
 
-from soar_bench.cli.common import AS_JSON, echo, fail
+from soar_bench.cli.common import AS_JSON, echo, fail, files_or_names
 
 
 def quickstart(
@@ -45,6 +45,11 @@ def quickstart(
 
 
 def doctor(
+    names: list[str] = Argument(
+        None,
+        metavar="EVALUATOR",
+        help="Evaluators to look at, such as geneval-mmdet or fidelity.  [default: all]",
+    ),
     device: str = Option("cpu", help="Device for the golden check: cpu, cuda or mps."),
     golden: bool = Option(
         True, "--golden/--no-golden", help="Score packaged images with tiny weights."
@@ -71,7 +76,8 @@ def doctor(
 
     through = reading_through() if verify else nullcontext()
     with through, new_console(stderr=True).status("looking") as status:
-        findings = list(examine(device, golden, lambda name: status.update(f"looking at {name}")))
+        observe = lambda name: status.update(f"looking at {name}")  # noqa: E731
+        findings = list(examine(device, golden, observe, files_or_names(names or [])))
     if as_json:
         echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

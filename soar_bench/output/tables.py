@@ -114,11 +114,16 @@ def doctor_screen(findings: Sequence[Finding], width: int = 80) -> Text:
     """
     golden = {f.name: f for f in findings if f.section == "golden"}
     page = Text()
-    for section in dict.fromkeys(f.section for f in findings if f.section != "golden"):
+    sections = ("evaluators" if f.section == "golden" else f.section for f in findings)
+    for section in dict.fromkeys(sections):
         rows: list[tuple[str, str, str, str]] = []  # state, name, golden check, text
         by_command: dict[str, list[str]] = {}
         checked = section == "evaluators" and bool(golden)
-        for finding in (f for f in findings if f.section == section):
+        of_section = [f for f in findings if f.section == section]
+        if section == "evaluators":  # a form of names has a check and no evaluator
+            named = {f.name for f in of_section}
+            of_section += [check for name, check in golden.items() if name not in named]
+        for finding in of_section:
             name, text = finding.name, finding.text
             if finding.state == "absent" and section in ("packages", "weights"):
                 _, pip, command = text.partition("pip")
@@ -127,7 +132,8 @@ def doctor_screen(findings: Sequence[Finding], width: int = 80) -> Text:
                 )
                 continue
             check = golden.get(name) if checked else None
-            text += f"; {check.text}" if check and check.state == "broken" else ""
+            if check and check is not finding and check.state == "broken":
+                text += f"; {check.text}"
             of_check = check.state if check and check.state != "absent" else ""
             rows.append((finding.state, name, of_check, text))
         for command, names in by_command.items():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 
@@ -120,6 +121,18 @@ def test_a_package_that_does_not_import_is_broken(
     assert (found.state, found.text[:9]) == (State.ok, "1.0; for ")
 
 
+def test_an_import_of_minutes_on_a_busy_machine_is_no_fault(home, only, monkeypatch):
+    def run(command, timeout, **_):
+        if timeout < 600:
+            raise subprocess.TimeoutExpired(command, timeout)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    only()
+    monkeypatch.setattr(examination.subprocess, "run", run)
+    monkeypatch.setattr(examination, "installed", {"wandb": "1.0"}.get)
+    assert findings()["packages", "wandb"].state is State.ok
+
+
 def test_opencv_wheels_of_one_version_are_no_conflict(home, only, monkeypatch):
     only()
     installed = {"opencv-python": "4", "opencv-contrib-python": "4"}
@@ -150,14 +163,35 @@ def test_opencvs_faults_come_with_a_command_that_mends_them(
     assert "keep one" not in found.text
 
 
+def test_the_named_evaluators_alone_are_looked_at(home):
+    names = ("shapes-geneval", "cmmd", "openclip", "pickscore")
+    found = list(examine(names=names, golden=False))
+    weights = {f.name for f in found if f.section == "weights"}
+    assert weights == {"clip-vit-l-14-336", "pickscore", "clip-tokenizer"}
+    judged = [f.name for f in found if f.section == "evaluators"]
+    assert judged == ["shapes-geneval", "cmmd:FOLDER", "pickscore"]
+    with pytest.raises(EvaluatorError, match="did you mean pickscore"):
+        list(examine(names=("pickscor",)))
+
+
+def test_an_own_evaluator_has_no_golden_check_whatever_its_module_is_called(
+    home, tmp_path, monkeypatch
+):
+    (tmp_path / "vqascore.py").write_text("from evaluators.clipscore import ClipScore as Mine\n")
+    monkeypatch.chdir(tmp_path)
+    found = list(examine(names=("vqascore:Mine",)))
+    assert [f.state for f in found if f.section == "evaluators"] == [State.absent]
+    assert not [f for f in found if f.section == "golden"]
+
+
 def golden(name):
     return next(f for f in examine() if f.section == "golden" and f.name == name)
 
 
 def test_the_golden_check_passes_here(home, only):
-    only("clipscore")
-    for name in ("clipscore", "cmmd:FOLDER", "fidelity-dinov2:FOLDER"):
-        assert golden(name).state is State.ok
+    wanted = ("clipscore", "cmmd:FOLDER", "fidelity-dinov2:FOLDER")
+    found = [f for f in examine(names=wanted) if f.section == "golden"]
+    assert [(f.name, f.state) for f in found] == [(name, State.ok) for name in wanted]
 
 
 def test_a_machine_that_computes_otherwise_is_found(home, only, monkeypatch):
@@ -266,6 +300,28 @@ def test_the_screen_fits_60_columns_and_breaks_no_command(home, only, monkeypatc
     row = next(i for i, line in enumerate(lines) if line.split()[:2] == ["absent", "geneval"])
     assert lines[row].split()[2:] == ["ok"], "its golden check"
     assert lines[row + 1].startswith("        soar-bench fetch mask2former-swin-s")
+
+
+def test_a_golden_check_without_an_evaluator_of_its_name_has_a_row(home, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(examination, "_packages", lambda: iter(()))
+    monkeypatch.setattr(examination, "_golden", lambda key, device: (State.broken, f"{key} is off"))
+    code, out, err = run(monkeypatch, capsys, "openclip,shapes-geneval")
+    assert (code, out.count(" is off")) == (1, 2)
+    assert re.search(r"(?m)^broken +openclip:MODEL/PRETRAINED +broken +openclip is off$", out)
+    assert re.search(r"(?m)^ok +shapes-geneval +broken +can run here; shapes-geneval is off$", out)
+    assert "golden openclip:MODEL/PRETRAINED" in err
+    _, out, _ = run(monkeypatch, capsys, "openclip")
+    assert "openclip is off" in out
+
+
+def test_models_that_a_package_brings_are_fetched_by_the_evaluators_name(home, monkeypatch):
+    from evaluators.ocr import paddle
+
+    monkeypatch.setattr(paddle, "installed", {"paddleocr": "3.7.0", "paddlepaddle": "3.3.1"}.get)
+    monkeypatch.setenv(paddle.MODELS_VARIABLE, str(home / "none"))
+    found = list(examine(names=("ocr-paddle",), golden=False))[-1]
+    assert (found.state, found.text) == (State.absent, "soar-bench fetch ocr-paddle")
 
 
 def test_the_command_fails_where_something_is_broken(home, only, monkeypatch, capsys):
