@@ -22,10 +22,10 @@ from soar_bench.checkpoints.types import Checkpoint
 from soar_bench.core.digests import (
     digest_of,
     digest_tensors,
-    digest_weights,
     remember,
     safetensors_in,
     versions,
+    weights_digest,
 )
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.pipelines import (
@@ -111,7 +111,7 @@ def _trained(name: str, located: Located, base: str | None) -> Checkpoint:
     adapter = (folder / ADAPTER).is_dir()
     weights = folder / (ADAPTER if adapter else TRANSFORMER)
     files = safetensors_in(weights)
-    if _digest(weights, files) != story["weights"]:
+    if weights_digest(files) != story["weights"]:
         raise SoarBenchError(
             f"the weights in {folder} are not those that {CHECKPOINT_FILE} names; "
             "the folder is damaged or was changed by hand: train it again"
@@ -195,7 +195,7 @@ def _fitting_folder(folder: Path, base: Checkpoint) -> dict[str, Any]:
         return "fits"
 
     _remember_fit("fit of", folder, base, [*weights.files, folder / "config.json"], check)
-    return {"transformer": _digest(folder, weights.files)}
+    return {"transformer": weights_digest(weights.files)}
 
 
 def _fitting_file(file: Path, base: Checkpoint) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _fitting_file(file: Path, base: Checkpoint) -> dict[str, Any]:
     def check() -> str:
         if in_diffusers_names(pipeline, file):
             check_denoiser_shapes(pipeline, shapes_in([file]), file)
-            return _digest(file, [file])
+            return weights_digest([file])
         check_denoiser_shapes(pipeline, converted_shapes(pipeline, file), file)
         return digest_tensors(converted(pipeline, file))
 
@@ -231,9 +231,3 @@ def _remember_fit(
 ) -> str:
     subject = f"{kind} {weights.resolve()} on {base.pipeline.resolve()}"
     return remember(subject, files, check, base.digest, versions())
-
-
-def _digest(weights: Path, files: Sequence[Path]) -> str:
-    """Return the SHA-256 of weights as they lie in files."""
-    subject = f"digest of the weights {weights.resolve()}"
-    return remember(subject, files, lambda: digest_weights(files))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import glob
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from soar_bench.core.digests import digest_file
+from soar_bench.core.digests import digest_file, git_blob
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.text import count, human
 from soar_bench.fetch.connection import FetchError, reason
@@ -141,10 +140,7 @@ def _digest_like(name: str, file: Path) -> str:
     if re.fullmatch("[0-9a-f]{64}", name):
         return digest_file(file)
     if re.fullmatch("[0-9a-f]{40}", name):
-        content = file.read_bytes()
-        return hashlib.sha1(
-            b"blob %d\0" % len(content) + content, usedforsecurity=False
-        ).hexdigest()
+        return git_blob(file)
     return name
 
 

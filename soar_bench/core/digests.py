@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,12 @@ def remember(subject: str, files: Iterable[Path], find_out: Callable[[], str], *
 def file_digest(file: Path) -> str:
     """Return the SHA-256 of a file, which is read only if it changed since the last time."""
     return remember(_subject(file), [file], lambda: digest_file(file))
+
+
+def weights_digest(files: Sequence[Path]) -> str:
+    """Return :func:`digest_weights` of files, read only if they changed since the last time."""
+    names = " ".join(str(file.resolve()) for file in files)
+    return remember(f"digest of the weights {names}", files, lambda: digest_weights(files))
 
 
 def known_digest(file: Path) -> str | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import time
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from soar_bench.core.files import free_space
 from soar_bench.core.temporary import scratch_folder
 from soar_bench.core.text import human, parse_json, printable
 from soar_bench.fetch.connection import (
@@ -64,10 +64,7 @@ def check_space(folder: Path, needed: int, variable: str = "SOAR_BENCH_HOME") ->
 
     ``variable`` is the environment variable that names the folder.
     """
-    while not folder.is_dir():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+    if needed > (free := free_space(folder)):
         raise FetchError(
             f"{human(needed)} are needed and {human(free)} are free on the disk of {folder}: free "
             f"some, or set {variable} to a folder on another disk"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from soar_bench.checkpoints.loading import load_merged
 from soar_bench.checkpoints.types import Checkpoint
-from soar_bench.core.digests import digest_of, digest_weights, remember
+from soar_bench.core.digests import digest_of, weights_digest
 from soar_bench.pipelines import Pipeline
 from soar_bench.pipelines.loading import load_pipeline
 from soar_bench.pipelines.sizes import size_limits
@@ -45,7 +44,7 @@ class BasePipeline(Pipeline):
                 continue
             weights = self.weight_files(part).files if part in self.models() else ()
             digests[part] = [
-                _remembered(weights) if weights else "",
+                weights_digest(weights) if weights else "",
                 {
                     file.name: hashlib.sha256(file.read_bytes()).hexdigest()
                     for file in sorted(folder.iterdir())
@@ -66,8 +65,3 @@ class BasePipeline(Pipeline):
     def size_limits(self) -> tuple[int, int | None]:
         """Return the pixels that an image's side is a multiple of, and its largest side."""
         return size_limits(self)
-
-
-def _remembered(weights: tuple[Path, ...]) -> str:
-    names = " ".join(str(file.resolve()) for file in weights)
-    return remember(f"digest of the weights {names}", weights, lambda: digest_weights(weights))
