@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import expanded, home, replace_atomically
 from soar_bench.core.images import READABLE, READING, images_in, read_pixels
 from soar_bench.core.text import count
+from soar_bench.core.threads import in_threads
 
 _FEWEST = figures.NEIGHBOUR + 2
 _READERS = 8
@@ -72,9 +72,8 @@ class ReferenceSet:
         """
 
         def read_all() -> str:
-            with ThreadPoolExecutor(_READERS) as pool:
-                for _ in pool.map(self._read, files):
-                    pass
+            for _ in in_threads(self._read, files, _READERS):
+                pass
             return "read"
 
         files = self.files()

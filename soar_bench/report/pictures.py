@@ -7,10 +7,8 @@ is damaged or is another image is missing, with the reason.
 from __future__ import annotations
 
 import csv
-import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,7 @@ from PIL import Image
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import digest_image, read_pixels
 from soar_bench.core.text import from_csv
+from soar_bench.core.threads import in_threads
 from soar_bench.records import Run
 from soar_bench.records.delete import store_of
 from soar_bench.scoring.images import FILES_FILE
@@ -80,18 +79,10 @@ class Shelf:
             if image.digest not in self.placed:
                 by_digest.setdefault(image.digest, []).append(image)
         (self.folder / FOLDER).mkdir(exist_ok=True)
-        done = 0
-        with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
-            try:
-                for digest, picture in zip(
-                    by_digest, pool.map(self._place, by_digest.values()), strict=True
-                ):
-                    self.placed[digest] = picture
-                    done += 1
-                    observe(done, len(by_digest))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        pictures = in_threads(self._place, list(by_digest.values()), _READERS)
+        for done, (digest, picture) in enumerate(zip(by_digest, pictures, strict=True), start=1):
+            self.placed[digest] = picture
+            observe(done, len(by_digest))
         return [self.placed[image.digest] for image in images]
 
     def _place(self, same: Sequence[Wanted]) -> Picture | str:

@@ -7,7 +7,6 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import write_text
 from soar_bench.core.images import digest_image, read_pixels
 from soar_bench.core.text import csv_text
+from soar_bench.core.threads import in_threads
 from soar_bench.scoring.folders import FolderImages, listed_images, open_folder
 from soar_bench.suites.types import PlannedSample
 
@@ -188,17 +188,12 @@ def _opened(
 def _read_all(files: Sequence[Path], observe: Callable[[int, int], None]) -> tuple[Content, ...]:
     contents: list[Content] = []
     faults: list[str] = []
-    with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
-        try:
-            for done, content in enumerate(pool.map(_read, files), start=1):
-                if isinstance(content, Content):
-                    contents.append(content)
-                else:
-                    faults.append(content)
-                observe(done, len(files))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for done, content in enumerate(in_threads(_read, files, _READERS), start=1):
+        if isinstance(content, Content):
+            contents.append(content)
+        else:
+            faults.append(content)
+        observe(done, len(files))
     if len(faults) == 1:
         raise SoarBenchError(faults[0])
     if faults:

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from soar_bench.core.text import parse_json
+from soar_bench.core.threads import in_threads
 from training.cache import ALONE, Cache, Processes, write_json
-from training.data.records import Fault, Listing, Source, in_threads, refuse, size_of
+from training.data.records import Fault, Listing, Source, refuse, size_of
 from training.types import Images
 
 #: Records per file of findings.

@@ -11,11 +11,9 @@ import hashlib
 import io
 import os
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -23,13 +21,8 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.images import decode, digest_image
 from soar_bench.core.rows import NUL
 from soar_bench.core.text import encodable
+from soar_bench.core.threads import in_threads
 from training.types import TrainingError
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-#: Number of items that wait for a thread at a time.
-_BLOCK = 1024
 
 #: A file of more bytes is no image, but may fill the memory.
 _MAX_BYTES = 1 << 29
@@ -230,18 +223,6 @@ def refuse(faults: list[Fault], name: str, on_broken: str) -> None:
 def content_digest(place: Place) -> bytes:
     """Return the SHA-256 of the bytes at a place."""
     return hashlib.sha256(place.read()).digest()
-
-
-def workers() -> int:
-    """Return the number of threads that read and decode, both of which release Python's lock."""
-    return min(16, os.cpu_count() or 1)
-
-
-def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Yield ``work`` of every item in order, with one block of items in memory at a time."""
-    with ThreadPoolExecutor(workers()) as pool:
-        for start in range(0, len(items), _BLOCK):
-            yield from pool.map(work, items[start : start + _BLOCK])
 
 
 def inside(root: Path, name: str, where: str) -> Path | Fault:
