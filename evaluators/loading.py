@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluators.types import EvaluatorError
-from soar_bench.core.text import parse_json
+from soar_bench.core.text import first_few, parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -89,18 +89,23 @@ def check_keys(
     """
     differing = {key for key in shapes.keys() ^ state.keys() if not key.endswith(optional)}
     common = shapes.keys() & state.keys()
-    kinds = {
-        "lacks": differing & shapes.keys(),
-        "has the unknown": differing & state.keys(),
-        "has another shape for": {k for k in common if tuple(state[k].shape) != shapes[k]},
-    }
-    problems = []
-    for verb, keys in kinds.items():
-        if keys:
-            more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
-            problems.append(f"{verb} {', '.join(sorted(keys)[:shown])}{more}")
-    if problems:
-        raise EvaluatorError(f"{file} holds no weights of {what}: it {'; it '.join(problems)}")
+    misshapen = {k for k in common if tuple(state[k].shape) != shapes[k]}
+    refuse_keys(file, what, differing & shapes.keys(), differing & state.keys(), misshapen, shown)
+
+
+def refuse_keys(
+    source: Path | str,
+    what: str,
+    missing: Collection[str],
+    unknown: Collection[str],
+    misshapen: Collection[str],
+    shown: int = 3,
+) -> None:
+    """Raise EvaluatorError if there are such keys; of each kind it shows up to ``shown``."""
+    kinds = {"lacks": missing, "has the unknown": unknown, "has another shape for": misshapen}
+    faults = [f"{verb} {first_few(sorted(keys), shown)}" for verb, keys in kinds.items() if keys]
+    if faults:
+        raise EvaluatorError(f"{source} holds no weights of {what}: it {'; it '.join(faults)}")
 
 
 def empty_model(make: Callable[[], torch.nn.Module]) -> Any:

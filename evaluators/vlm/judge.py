@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluators.loading import refuse_keys
 from evaluators.types import EvaluatorError
 from evaluators.vlm.chat import IMAGE, wrapped
 from evaluators.vlm.pixels import MERGE, Grid, PixelRule, rule_of
 from evaluators.vlm.question import Question
 from evaluators.weights import Weights
-from soar_bench.core.text import first_few, parse_json
+from soar_bench.core.text import parse_json
 from soar_bench.core.torchvision import mend_torchvision
 
 if TYPE_CHECKING:
@@ -286,14 +287,8 @@ def load_model(config: Any, folder: Path | None, state: dict[str, Any] | None, d
         raise EvaluatorError(
             f"{source} cannot be read as weights of {what} ({words}): fetch it again"
         ) from None
-    problems = []
-    for key, verb in (("missing_keys", "lacks"), ("unexpected_keys", "has the unknown"),
-                      ("mismatched_keys", "has another shape for")):  # fmt: skip
-        names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in report[key])
-        if names:
-            problems.append(f"{verb} {first_few(names)}")
-    if problems:
-        raise EvaluatorError(f"{source} holds no weights of {what}: it {'; it '.join(problems)}")
+    misshapen = [n[0] if isinstance(n, tuple) else n for n in report["mismatched_keys"]]
+    refuse_keys(source, what, report["missing_keys"], report["unexpected_keys"], misshapen)
     return model
 
 
