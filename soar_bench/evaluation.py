@@ -30,7 +30,7 @@ from soar_bench.records.model import RunDraft
 from soar_bench.records.provenance import made_by
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.images import ImageSet
-from soar_bench.scoring.plan import Options, Plan, prepare, prepare_images, problems
+from soar_bench.scoring.plan import Options, Plan, check_able, prepare, prepare_images
 from soar_bench.scoring.scores import BATCH, Observer, score_samples
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import default_protocol, get_protocol, override
@@ -39,7 +39,7 @@ from soar_bench.suites.types import Protocol, Suite
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Options", "Plan", "evaluate", "prepare", "prepare_images", "problems", "run", "score"]
+__all__ = ["Options", "Plan", "check_able", "evaluate", "prepare", "prepare_images", "run", "score"]
 
 #: Called with a sentence for a person.
 Note = Callable[[str], None]
@@ -59,8 +59,7 @@ def run(
     With several processes each calls this with the same plan; the main one writes, all return the
     record.
     """
-    if plan.problems:
-        raise SoarBenchError("; ".join(plan.problems.values()))
+    check_able([plan])
     started, source, force = datetime.now(UTC), plan.source, options.force
     # where nothing is left to do, torch need not be asked for a device
     idle = plan.idle and options.device == AUTO
@@ -210,7 +209,8 @@ def evaluate(
         force,
     )  # fmt: skip
     with nullcontext() if checkpoint.loaded is None else preserved_torch_state():
-        return _run_quietly(prepare(checkpoint, suite, protocol, options), options, progress)
+        plan = prepare(checkpoint, suite, protocol, options)
+        return run(plan, options, progress or (lambda stage, done, total: None))
 
 
 def score(
@@ -249,15 +249,9 @@ def score(
     )  # fmt: skip
     observe = progress or (lambda stage, done, total: None)
     plan = prepare_images(images, options, prompts, metadata, label, suite, observe)
-    return _run_quietly(plan, options, progress)
+    return run(plan, options, observe)
 
 
 def _listed(evaluators: str | Evaluator | Sequence[str | Evaluator]) -> tuple[str | Evaluator, ...]:
     several = isinstance(evaluators, Sequence) and not isinstance(evaluators, str)
     return tuple(evaluators) if several else (evaluators,)  # type: ignore[arg-type, return-value]
-
-
-def _run_quietly(plan: Plan, options: Options, progress: Observer | None) -> Run:
-    if plan.problems:
-        raise SoarBenchError("nothing was started: " + "; ".join(problems([plan])))
-    return run(plan, options) if progress is None else run(plan, options, progress)

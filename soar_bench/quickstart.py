@@ -20,6 +20,7 @@ from soar_bench.core.errors import SoarBenchError
 from soar_bench.core.files import replace_atomically, write_text
 from soar_bench.core.gallery import grid
 from soar_bench.core.progress import Stages, named
+from soar_bench.core.text import aligned
 from soar_bench.evaluation import Options, prepare, run
 from soar_bench.output.leaderboard import leaderboard
 from soar_bench.records import Run
@@ -130,8 +131,7 @@ def words(result: Result) -> str:
     table = [["", *metrics]]
     for name in dict.fromkeys(row.entrant for row in rows):
         table.append([name, *(format_value(values[name, metric]) for metric in metrics)])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
+    lines = [line.rstrip() for line in aligned(table)]
     for comparisons in (result.comparisons, result.between):
         lines.append("")
         lines += [

@@ -88,7 +88,7 @@ def mismatches(runs: Sequence[Run]) -> list[str]:
         names = [r.label for r in (first, run)]
         if names[0] == names[1]:
             names = [f"{r.label} under {r.record.protocol.name}" for r in (first, run)]
-        settings = differences(first.decides, run.decides)
+        settings = differences(first.record.decides, run.record.decides)
         different = "; ".join(_difference(*setting, names) for setting in settings)
         sentences[run.board] = f"{' and '.join(names)} were not measured alike ({different})"
     return list(sentences.values())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,6 @@ class ImageGone(SoarBenchError):
     """An image that was there has been deleted or damaged since."""
 
 
-def store_name(checkpoint: str, settings: Mapping[str, Any], seed: int) -> str:
-    """Return the folder's name for a checkpoint's digest, a protocol's settings, a suite's seed."""
-    kind = {"generator": VERSION, "checkpoint": checkpoint, "protocol": settings, "seed": seed}
-    return digest_of(kind)[:32]
-
-
 @dataclass(frozen=True)
 class ImageStore:
     """The images of one checkpoint under one protocol and seed."""
@@ -50,8 +44,11 @@ class ImageStore:
 
     @classmethod
     def of(cls, cache: Path, checkpoint: str, settings: Mapping[str, Any], seed: int) -> ImageStore:
-        """Return the store in a cache, existing or not; arguments as of :func:`store_name`."""
-        return cls(cache / "images" / store_name(checkpoint, settings, seed))
+        """Return the store in a cache, existing or not, of a checkpoint's digest, a protocol's
+        settings and a suite's seed.
+        """
+        kind = {"generator": VERSION, "checkpoint": checkpoint, "protocol": settings, "seed": seed}
+        return cls(cache / "images" / digest_of(kind)[:32])
 
     def file(self, sample: PlannedSample) -> Path:
         return self.folder / f"{_key(sample)}.png"
@@ -103,11 +100,9 @@ class ImageStore:
     def lock_file(self) -> Path:
         return self.folder.with_suffix(".lock")
 
-    @contextmanager
-    def lock(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def lock(self, waiting: Callable[[], None] = lambda: None) -> AbstractContextManager[bool]:
         """Hold a lock while images are made: see :func:`soar_bench.core.files.locked`."""
-        with locked(self.lock_file, waiting):
-            yield
+        return locked(self.lock_file, waiting)
 
 
 class Writer:

@@ -42,11 +42,6 @@ class Adapter:
     scales: Mapping[str, float]
 
     @property
-    def components(self) -> set[str]:
-        """The parts of the pipeline that it changes."""
-        return {name.split(".", 1)[0] for name in self.tensors}
-
-    @property
     def changes_something(self) -> bool:
         return any(
             scale != 0 and self.tensors[name + _A].any() and self.tensors[name + _B].any()

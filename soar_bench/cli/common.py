@@ -175,10 +175,9 @@ def carry_out(
     from itertools import islice
 
     from soar_bench.core.distributed import leave
-    from soar_bench.core.errors import SoarBenchError
     from soar_bench.core.progress import stages
     from soar_bench.core.terminal import new_console
-    from soar_bench.evaluation import problems, run
+    from soar_bench.evaluation import check_able, run
     from soar_bench.output.plan import plan_record, show_plans, titles
     from soar_bench.output.runs import unscored_reasons
     from soar_bench.output.tables import run_table
@@ -188,8 +187,7 @@ def carry_out(
         echo_json(plan_record(plans))
     elif group.main:
         show_plans(plans, new_console(stderr=True))
-    if reasons := problems(plans):
-        raise SoarBenchError("nothing was started: " + "; ".join(reasons))
+    check_able(plans)
     if dry_run:
         return
     runs = []

@@ -208,12 +208,9 @@ class MetricRecord(_Part):
     @classmethod
     def of(cls, metric: Metric, *, of_run: bool = False) -> MetricRecord:
         """Return the record of a metric as its evaluator declares it."""
-        names = cls.model_fields.keys() - {"of_run"}
-        fields = {name: getattr(metric, name) for name in names} | {"of_run": of_run}
-        for name in ("stratified", "skewed", "of_run"):
-            if not fields[name]:
-                del fields[name]
-        return cls.model_validate(fields)
+        flags = {"stratified": metric.stratified, "skewed": metric.skewed, "of_run": of_run}
+        fields = {name: getattr(metric, name) for name in cls.model_fields.keys() - flags.keys()}
+        return cls.model_validate(fields | {name: True for name, is_so in flags.items() if is_so})
 
 
 class EvaluatorRecord(_Part):

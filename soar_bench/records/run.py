@@ -140,14 +140,9 @@ class Run:
         return self.record.checkpoint.label
 
     @property
-    def decides(self) -> dict[str, Any]:
-        """Everything but the checkpoint that decides the run's numbers."""
-        return self.record.decides
-
-    @property
     def board(self) -> str:
         """Key that runs have in common which may be compared."""
-        return digest_of(self.decides)
+        return digest_of(self.record.decides)
 
     @property
     def imported(self) -> bool:

@@ -23,7 +23,7 @@ def protocol_sweeps(boards: Sequence[Section]) -> list[Plot]:
     for setting, axis in SWEPT.items():
         families: dict[str, list[Section]] = {}
         for board in boards:
-            decides = board.runs[0].decides
+            decides = board.record.decides
             rest = {k: v for k, v in decides["protocol"].items() if k != setting}
             # How many images a prompt has changes how sure a value is, not what it means.
             suite = {k: v for k, v in decides["suite"].items() if k != "images_per_prompt"}

@@ -185,9 +185,10 @@ def _compared(source: Generation | ImageSet, judges: tuple[Judge, ...], options:
     return plan
 
 
-def problems(plans: Sequence[Plan]) -> list[str]:
-    """Return why the plans cannot start, each reason once; one command fetches all weights."""
-    return problems_of(judge for plan in plans for judge in plan.judges)
+def check_able(plans: Sequence[Plan]) -> None:
+    """Raise SoarBenchError with every reason why evaluators of the plans cannot work here."""
+    if reasons := problems_of(judge for plan in plans for judge in plan.judges):
+        raise SoarBenchError("nothing was started: " + "; ".join(reasons))
 
 
 def problems_of(all_judges: Iterable[Judge]) -> list[str]:

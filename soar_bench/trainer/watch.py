@@ -25,7 +25,7 @@ from soar_bench.core.memory import USUAL_BATCH, release
 from soar_bench.core.progress import named
 from soar_bench.core.torch_state import preserved_torch_state
 from soar_bench.core.torchvision import mend_torchvision
-from soar_bench.evaluation import Note, Options, prepare, problems, run
+from soar_bench.evaluation import Note, Options, check_able, prepare, run
 from soar_bench.records import Run
 from soar_bench.sampling.generate import Generation
 from soar_bench.scoring.judges import resolve_judges
@@ -245,9 +245,7 @@ def _setting(name: str) -> Iterator[None]:
 def _check(base: Checkpoint, suite: Suite, protocol: Protocol, options: Options) -> None:
     """Raise SoarBenchError for what keeps ``eval`` of the base from starting."""
     # The run's folder is left for the trainer to make, which tells from it whether it has begun.
-    work = prepare(base, suite, protocol, replace(options, results=options.cache))
-    if work.problems:
-        raise SoarBenchError("; ".join(problems([work])))
+    check_able([prepare(base, suite, protocol, replace(options, results=options.cache))])
 
 
 def _resolved(name: str, group: Group) -> Checkpoint:
