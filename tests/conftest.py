@@ -25,6 +25,7 @@ LONGEST = (
     "test_golden_curves.py",
     "test_evaluate.py",
     "test_report_folder.py",
+    "test_report_screens.py",
     "test_rerun.py",
     "test_scoring.py",
     "test_eval_command.py",

@@ -137,3 +137,8 @@ def whole_run(results: Path, cache: Path, unscored: int = 0, **checkpoint) -> Ru
         "tasks": {SUITE.prompts[0].task: statistics.fmean(values)},
     }
     return write_run(results, said, pd.DataFrame(rows))
+
+
+def id_of(run: Run) -> str:
+    """The run's name in lists."""
+    return run.folder.name.rpartition("-")[2]

@@ -1,4 +1,4 @@
-"""Records listed, shown, verified and deleted, as a user does."""
+"""Records found, listed, shown and deleted, as a user does."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
-from records_by_hand import SETTINGS, SUITE, few_scores, record, score_row, whole_run, write_run
-from typer.testing import CliRunner
+from records_by_hand import SETTINGS, SUITE, few_scores, id_of, record, whole_run, write_run
 
 from soar_bench.cache.images import ImageStore
 from soar_bench.cache.scores import Journal
@@ -21,38 +17,6 @@ from soar_bench.records import RUN_FILE, SCORES_FILE, read_run, read_runs
 from soar_bench.records.delete import delete
 from soar_bench.records.folders import find, select, survey
 from soar_bench.suites.types import plan
-
-
-@pytest.fixture()
-def places(tmp_path):
-    return tmp_path / "results", tmp_path / "cache"
-
-
-@pytest.fixture()
-def run(places):
-    return whole_run(*places)
-
-
-@pytest.fixture()
-def command(places):
-    """command(words...) -> (exit code, output), with these results and this cache."""
-    from soar_bench.cli.runs import app
-
-    def go(*words, given=None):
-        options = ["--results", str(places[0])]
-        if words[0] in ("delete", "verify"):
-            options += ["--cache", str(places[1])]
-        done = CliRunner().invoke(app, [*map(str, words), *options], input=given)
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return done.exit_code, done.stdout
-
-    return go
-
-
-def id_of(run):
-    return run.folder.name.rpartition("-")[2]
-
 
 # Finding a run
 
@@ -221,7 +185,7 @@ def test_delete_takes_the_record_and_leaves_the_images(command, places, run):
 
 def test_delete_asks_and_without_a_terminal_wants_yes(command, run):
     with pytest.raises(SoarBenchError, match="--yes"):
-        command("delete", id_of(run), given="")
+        command("delete", id_of(run), typed="")
     assert run.folder.exists()
 
 
@@ -274,127 +238,6 @@ def test_a_folder_that_holds_more_than_a_record_is_not_deleted(places, run):
         delete(select(places[0], str(run.folder)), places[0])
     assert (run.folder / "thesis.tex").exists()
     read_run(run.folder).check()
-
-
-# Verify
-
-
-def states(command, run):
-    code, out = command("verify", id_of(run), "--json")
-    found = {one["check"]: (one["state"], one["text"]) for one in json.loads(out)}
-    wrong = {name for name, (state, _) in found.items() if state == "wrong"}
-    assert code == (1 if wrong else 0)
-    return found, wrong
-
-
-def test_a_record_in_which_everything_is_right_passes_every_check(command, places):
-    for unscored in (0, 3):
-        run = whole_run(*places, unscored=unscored, digest=f"w{unscored}")
-        found, _ = states(command, run)
-        assert {state for state, _ in found.values()} == {"ok"}, found
-    assert command("verify")[0] == 0
-
-
-def rewrite(run, change):
-    """The record with other scores, and the digest that belongs to them."""
-    scores = run.scores()
-    changed = change(scores)
-    write_run(run.folder.parents[2], run.record.as_json(), scores if changed is None else changed)
-
-
-def set_value(column, value, at=3):
-    def change(scores):
-        scores.loc[at, column] = value
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "check"),
-    [
-        (lambda scores: scores.drop(index=5), "samples"),
-        (lambda scores: pd.concat([scores, scores.tail(1)]), "samples"),
-        (set_value("index", 7), "samples"),
-        (set_value("metric", "other"), "samples"),
-        (set_value("image", "beef"), "samples"),
-        (set_value("value", -0.5), "values"),
-        (set_value("value", None), "values"),
-        (set_value("unscored", "no reason at all"), "values"),
-        (set_value("value", 0.9), "metrics"),
-        (set_value("noise", "0" * 32), "noise"),
-        (set_value("prompt", "another text"), "suite"),
-        (set_value("task", "another task"), "suite"),
-        (set_value("image", "0" * 64), "images"),
-    ],
-)
-def test_verify_finds_scores_that_are_not_as_they_should_be(command, run, change, check):
-    rewrite(run, change)
-    found, wrong = states(command, run)
-    assert check in wrong, found
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "check"),
-    [
-        (("metrics", "quality", "value"), 0.5, "metrics"),
-        (("metrics", "quality", "standard_error"), None, "metrics"),
-        (("metrics", "quality", "unscored"), 1, "metrics"),
-        (("metrics", "quality", "tasks"), {}, "metrics"),
-        (("metrics",), {}, "metrics"),
-        (("suite", "prompts"), 31, "samples"),
-        (("suite", "images_per_prompt"), 2, "samples"),
-        (("suite", "seed"), 5, "noise"),
-        (("suite", "digest"), "0" * 64, "suite"),
-        (("scores", "sha256"), "0" * 64, "scores"),
-        (("scores", "rows"), 7, "scores"),
-        (("schema",), 9, "record"),
-    ],
-)
-def test_verify_finds_a_run_json_that_does_not_fit(command, run, path, value, check):
-    file = run.folder / RUN_FILE
-    said = json.loads(file.read_text())
-    part = said
-    for key in path[:-1]:
-        part = part[key]
-    part[path[-1]] = value
-    file.write_text(json.dumps(said))
-    found, wrong = states(command, run)
-    assert check in wrong, found
-
-
-def test_verify_decodes_the_images_that_are_there(command, places, run):
-    store = ImageStore.of(places[1], "weights", SETTINGS, SUITE.seed)
-    first, second, *_ = plan(SUITE, 1)
-    store.file(first).unlink()
-    found, _ = states(command, run)
-    assert found["images"][0] == "not checked"
-    assert "1 of 30 images are not in" in found["images"][1]
-    store.add(second, np.full((8, 8, 3), 200, np.uint8))
-    found, wrong = states(command, run)
-    assert wrong == {"images"}
-    assert second.prompt.id in found["images"][1]
-    Image.new("RGB", (8, 8)).save(store.file(second))
-    assert "damaged" in states(command, run)[0]["images"][1]
-
-
-def test_verify_says_what_it_could_not_check(command, places):
-    said = record(digest="no images anywhere")
-    said["suite"]["name"] = "my-own"
-    run = write_run(places[0], said, pd.DataFrame([score_row("p", 0, 0.5, image="0" * 64)]))
-    found, _ = states(command, run)
-    assert found["suite"][0] == found["images"][0] == "not checked"
-    assert "my-own" in found["suite"][1]
-    assert "not checked: suite" in command("verify", id_of(run))[1]
-
-
-def test_the_committed_records_are_right(tmp_path):
-    from pathlib import Path
-
-    from soar_bench.records.verify import verify
-
-    found = survey(Path(__file__).parents[3] / "results")
-    every = [finding for one in found for finding in verify(one, tmp_path)]
-    assert {(f.check, f.state) for f in every if f.state != "ok"} <= {("images", "not checked")}
 
 
 def test_managing_runs_imports_no_torch(places, run):

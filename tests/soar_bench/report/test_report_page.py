@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
-import subprocess
-import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
-from report_by_hand import (
-    PROMPTS,
-    TOO_DARK,
-    details_of,
-    evaluated,
-    hand_run,
-    hand_runs,
-    image_of,
-    value_of,
-)
+from report_by_hand import PROMPTS, TOO_DARK, details_of, hand_run, hand_runs, image_of, value_of
+from report_reader import IN_BROWSER, LOW_CONTRAST, Reader
 
-from soar_bench.report import page
 from soar_bench.report.page import Options, write_report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
-    pytest.mark.timeout(300),
-]
+pytestmark = IN_BROWSER
 
-TEMPLATES = Path(page.__file__).parent / "templates"
-#: Seconds that a browser on a busy machine may take for one thing.
-_PATIENCE = 120
 NAMES = ["base", "sft, seed 0", "sft, seed 1", "<b>soar</b>"]
 #: What the page shows without a choice: of seeds the first.
 FIRST = [0, 1, 3]
 HIGHER = {"right": True, "distance": False, "read": True}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as engine:
-        started = engine.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -65,90 +35,10 @@ def folder(tmp_path_factory):
     return place / "report"
 
 
-class Reader:
-    """A page with everything that went wrong on it."""
-
-    def __init__(self, browser, folder, fragment="", **context):
-        context = {"viewport": {"width": 1280, "height": 900}, **context}
-        self.context = browser.new_context(offline=True, **context)
-        self.context.set_default_timeout(1000 * _PATIENCE)
-        self.page = self.context.new_page()
-        self.errors: list[str] = []
-        self.requests: list[str] = []
-        page = self.page
-        page.on("console", self.heard)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("requestfailed", lambda request: self.errors.append(f"failed: {request.url}"))
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("dialog", self.asked)
-        page.goto(f"file://{folder}/index.html{fragment}")
-        page.wait_for_selector("#count:not(:text('Loading'))")
-
-    def heard(self, said):
-        if said.type in ("error", "warning"):
-            self.errors.append(said.text)
-
-    def asked(self, dialog):
-        self.errors.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    def until(self, holds):
-        """Waits for an expression to be true; asked from outside, since the page allows no eval."""
-        self.comes(lambda: bool(self.page.evaluate(holds)), True, holds)
-
-    def comes(self, read, expected, of=""):
-        """Waits until a function returns what is expected: a busy browser takes its time."""
-        end = time.monotonic() + _PATIENCE
-        while (found := read()) != expected:
-            assert time.monotonic() < end, f"{of} stayed {found!r} and not {expected!r}"
-            self.page.wait_for_timeout(50)
-
-    def samples(self):
-        """(prompt id, index) of the cards, in their order."""
-        return self.page.evaluate(
-            """() => [...document.querySelectorAll(".card .about")].map((line) => {
-                 const [id, image] = line.textContent.split(" · ");
-                 return [id, Number(image.replace("image ", "")) - 1];
-               })"""
-        )
-
-    def choose(self, **values):
-        for name, value in values.items():
-            self.page.select_option(
-                f"#{name}", **({"label": value} if name != "size" else {"value": value})
-            )
-
-    def state(self):
-        return self.page.evaluate("location.hash")
-
-    def focused(self):
-        """(prompt id, index, checkpoint) of the tile that has the focus."""
-        return self.page.evaluate(
-            """() => {
-                 const tile = document.activeElement.closest(".tile");
-                 if (!tile) return null;
-                 const about = tile.closest(".card").querySelector(".about");
-                 const [id, image] = about.textContent.split(" · ");
-                 const number = Number(image.replace("image ", "")) - 1;
-                 return [id, number, Number(tile.dataset.checkpoint)];
-               }"""
-        )
-
-
 @pytest.fixture()
-def open_page(browser, folder):
-    """open_page(fragment, **context) -> a Reader; nothing may have gone wrong on it."""
-    readers = []
-
-    def go(fragment="", of=folder, **context):
-        readers.append(Reader(browser, of, fragment, **context))
-        return readers[-1]
-
-    yield go
-    for reader in readers:
-        reader.context.close()
-        assert reader.errors == []
-        assert all(url.startswith("file://") for url in reader.requests)
+def open_page(open_report, folder):
+    """open_page(fragment, **context) -> a Reader of the folder's report."""
+    return partial(open_report, folder)
 
 
 SAMPLES = [(p, k) for p in range(len(PROMPTS)) for k in range(2)]
@@ -442,46 +332,6 @@ def test_a_file_that_has_gone_from_the_report_is_said_to_be_missing(browser, fol
 
 # ---- looks -----------------------------------------------------------------------------------
 
-#: Every visible text's contrast with what is behind it, by WCAG's formula, where it is too low.
-LOW_CONTRAST = """
-() => {
-  const parse = (color) => {
-    const [r, g, b, a = 1] = color.match(/[\\d.]+/g).map(Number);
-    return { rgb: [r, g, b], a };
-  };
-  const luminance = ({ rgb }) => {
-    const [r, g, b] = rgb.map((c) => c / 255).map((c) =>
-      c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (element) => {
-    for (let e = element; e; e = e.parentElement) {
-      const color = parse(getComputedStyle(e).backgroundColor);
-      if (color.a > 0.99) return color;
-    }
-    return { rgb: [255, 255, 255], a: 1 };
-  };
-  const low = [];
-  let seen = 0;
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const element = walker.currentNode.parentElement;
-    if (!walker.currentNode.textContent.trim()) continue;
-    if (element.closest("script, noscript, title, option")) continue;
-    if (!element.checkVisibility() || element.disabled) continue;
-    const style = getComputedStyle(element);
-    if (style.paintOrder === "stroke") continue; // white with a black outline
-    const ink = element.closest("svg") ? style.fill : style.color;
-    const [x, y] = [luminance(parse(ink)), luminance(behind(element))].sort((p, q) => q - p);
-    const mark = element.classList.contains("mark");
-    seen += 1;
-    const enough = (x + 0.05) / (y + 0.05) >= (mark ? 3 : 4.5);
-    if (!enough) low.push([element.textContent.slice(0, 40), ink]);
-  }
-  return { seen, low };
-}
-"""
-
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_all_text_stands_out_in_both_themes(open_page, theme):
@@ -519,28 +369,6 @@ def test_a_phone_needs_no_sideways_scrolling(open_page):
     assert page.evaluate("document.querySelector('#large').scrollTop") == 0
 
 
-@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs pdftotext")
-def test_a_printed_head_is_on_the_page_of_its_rows(browser, tmp_path):
-    rows = "<tr><th scope='row'>row</th></tr>" * 4
-    head = "<caption class='hidden'>c</caption><thead><tr><th>HEAD</th></tr></thead>"
-    table = f"<div class='scroll'><table class='summary'>{head}<tbody>{rows}</tbody></table></div>"
-    board = f"<article class='board'><p class='note'>note</p>{table}</article>"
-    boards = [  # wherever on a page it comes to stand
-        f"<div style='break-before: page; height: {height}mm'></div>{board}"
-        for height in range(200, 270, 5)
-    ]
-    sheet = browser.new_page()
-    sheet.set_content(
-        f"<!doctype html><style>{(TEMPLATES / 'report.css').read_text()}</style>{''.join(boards)}"
-    )
-    sheet.pdf(path=tmp_path / "page.pdf", format="A4")
-    sheet.close()
-    command = ["pdftotext", "-layout", tmp_path / "page.pdf", "-"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert printed.count("HEAD") == len(boards)
-    assert not [text for text in printed.split("\f") if text.rstrip().endswith(("HEAD", "note"))]
-
-
 def test_structure_labels_and_names_for_a_screen_reader(open_page):
     reader = open_page()
     page = reader.page
@@ -568,89 +396,3 @@ def test_structure_labels_and_names_for_a_screen_reader(open_page):
 def test_nothing_moves_for_who_wants_no_motion(open_page):
     scroll = "getComputedStyle(document.documentElement).scrollBehavior"
     assert open_page(reduced_motion="reduce").page.evaluate(scroll) == "auto"
-
-
-@pytest.fixture(scope="module")
-def with_training(tmp_path_factory):
-    """The base and two seeds of a training that evaluated its checkpoints."""
-    place = tmp_path_factory.mktemp("training")
-    runs = [hand_run(place / "results", None, 0, "base")]
-    for seed in (0, 1):
-        folder, said = evaluated(place, "soar", seed)
-        runs.append(hand_run(place / "results", None, seed + 2, str(folder), said))
-    write_report(runs, Options(place / "report", place / "cache"))
-    return place / "report"
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_training_curves_are_readable_on_a_phone(open_page, with_training, theme):
-    reader = open_page(of=with_training, viewport={"width": 375, "height": 812}, color_scheme=theme)
-    page = reader.page
-    page.evaluate(
-        "document.querySelectorAll('#training details').forEach((d) => { d.open = true; })"
-    )
-    assert page.evaluate("document.documentElement.scrollWidth") <= 375
-    assert reader.page.evaluate(LOW_CONTRAST)["low"] == []
-    figures = page.query_selector_all("#training figure")
-    assert [f.query_selector("h5").inner_text().partition(" ")[0] for f in figures] == [
-        "Losses", "hand", "hand", "hand"
-    ]  # fmt: skip
-    for figure in figures[1:]:
-        plot = figure.query_selector("svg.plot")
-        assert "the numbers follow as a table" in plot.get_attribute("aria-label")
-        box = plot.bounding_box()
-        assert box["x"] >= 0
-        assert box["x"] + box["width"] <= 375, "the whole plot without scrolling"
-    titles = page.evaluate(
-        "[...document.querySelectorAll('#training svg.plot title')].map((t) => t.textContent)"
-    )
-    assert any(t.startswith("soar, seed 1, step 40: ") and "unscored" in t for t in titles)
-
-
-# ---- size ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory):
-    """2,000 samples of two checkpoints; images repeat after a hundred prompts."""
-    place = tmp_path_factory.mktemp("large")
-    prompts = tuple((f"p{n:04d}", f"prompt number {n}", f"task{n % 6}") for n in range(1000))
-    rng = np.random.default_rng(0)
-    scores = rng.integers(0, 2, (2, 1000, 2))
-    runs = []
-    for number, label in enumerate(("base", "tuned")):
-
-        def value(c, p, k, metric, number=number):
-            return float(scores[number, p, k]), ""
-
-        runs.append(
-            hand_run(place / "results", place / "cache", number, label, prompts=prompts,
-                     value=value, metrics=("right",), distinct=100)
-        )  # fmt: skip
-    written = write_report(runs, Options(place / "report", place / "cache"))
-    return place / "report", written, scores
-
-
-def test_two_thousand_samples_are_interactive_in_under_two_seconds(open_page, large):
-    folder, written, scores = large
-    assert written.images == 4000
-    opened = []
-    while len(opened) < 5 and min(opened, default=2000) >= 2000:  # the machine may be busy
-        page = open_page(of=folder).page
-        ready = "performance.getEntriesByName('soar-bench-ready')[0].startTime"
-        opened.append(page.evaluate(ready))
-        assert page.inner_text("#count") == "2,000 of 2,000 samples"
-    assert min(opened) < 2000, opened
-    choose = """(value) => {
-             const start = performance.now();
-             const choice = document.getElementById("show");
-             choice.value = value;
-             choice.dispatchEvent(new Event("change"));
-             document.body.getBoundingClientRect();
-             return performance.now() - start;
-           }"""
-    took = [(page.evaluate(choose, "all"), page.evaluate(choose, "wins"))[1] for _ in range(3)]
-    wins = int((scores[1] > scores[0]).sum())
-    assert page.inner_text("#count") == f"{wins} of 2,000 samples"
-    assert min(took) < 1000, took
-    assert len(page.query_selector_all(".card")) == 12

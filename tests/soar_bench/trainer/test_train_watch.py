@@ -1,18 +1,15 @@
-"""Looking at checkpoints while training goes on: figures as of ``eval``, and no trace left."""
+"""Looking at checkpoints while training goes on: figures and images as of ``eval``."""
 
 from __future__ import annotations
 
 import dataclasses
-import gc
 import json
-import os
-import random
 from pathlib import Path
 
-import forks
 import numpy as np
 import pytest
 from PIL import Image
+from watched import PROMPTS, PROTOCOL, by_name
 
 from soar_bench import suites
 from soar_bench.checkpoints import resolve
@@ -22,57 +19,9 @@ from soar_bench.sampling.noise import initial_noise
 from soar_bench.sampling.sampler import Sampler
 from soar_bench.suites import get_suite
 from soar_bench.suites.protocols import get_protocol
-from soar_bench.trainer.config import load_config
 from soar_bench.trainer.watch import callbacks_of
 
-PROTOCOL = "shapes+steps=2"
-PROMPTS = ["a photo of a red circle", "a photo of two green stars"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def collected():
-    """What is there already is not looked through whenever a model leaves memory: it takes long."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(scope="module")
-def prompts(tmp_path_factory, small_suite):
-    """A user's file of three prompts, which shapes-geneval judges."""
-    file = tmp_path_factory.mktemp("prompts") / "three.jsonl"
-    lines = [
-        {"prompt": p.text, "id": p.id, **p.metadata} for p in small_suite.prompts if "0" in p.id
-    ]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines[::2]))
-    return file
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory, tiny_pipeline, prompts):
-    """config(**settings): of a short training, with an evaluation and validation images."""
-
-    def make(**changes):
-        settings = {
-            "base": str(tiny_pipeline),
-            "data": "shapes-clean:8",
-            "output": tmp_path_factory.mktemp("train") / "run",
-            "steps": 2,
-            "save_every": 1,
-            "batch_size": 4,
-            "resolution": 64,
-            "max_sequence_length": 14,
-            "precision": "fp32",
-            "cache": None,
-            "trackers": [],
-            "optimizer": {"lr": 1e-2},
-            "evaluation": {"every": 1, "suite": str(prompts), "protocol": PROTOCOL, "images": 1},
-            "validation": {"every": 1, "prompts": PROMPTS, "protocol": PROTOCOL},
-        }
-        return load_config(None, {"method": "sft", **settings, **changes})
-
-    return make
+pytestmark = pytest.mark.usefixtures("collected")
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +48,6 @@ def drawn(monkeypatch):
 
     monkeypatch.setattr(Sampler, "sample", counted)
     return samples
-
-
-def by_name(config, cache, **more):
-    return {watcher.name: watcher for watcher in callbacks_of(config, cache, **more)}
 
 
 def files_in(folder):
@@ -332,176 +277,3 @@ def test_training_that_is_looked_at_gives_the_weights_of_one_that_is_not(config,
     assert [look["step"] for look in looks if look["watcher"] == "evaluation"] == [0, 1, 2]
     for step in (0, 1, 2):
         assert len(list((tmp_path / "run" / "validation" / f"step-00000{step}").iterdir())) == 2
-
-
-def test_training_goes_on_with_the_random_states_and_modes_it_had(config, tmp_path, monkeypatch):
-    import torch
-
-    sample, modes = Sampler.sample, set()
-
-    def looked(self, *given):
-        modes.add(
-            (
-                torch.is_autocast_enabled("cpu"),
-                torch.is_grad_enabled(),
-                torch.get_default_dtype(),
-            )
-        )
-        return sample(self, *given)
-
-    monkeypatch.setattr(Sampler, "sample", looked)
-    settings = config(output=tmp_path / "run")
-    torch.manual_seed(5), np.random.seed(6), random.seed(7)
-    expected = torch.rand(3), np.random.rand(3), [random.random() for _ in range(3)]
-    torch.manual_seed(5), np.random.seed(6), random.seed(7)
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.autocast("cpu", torch.bfloat16):
-            seen = [
-                w.on_checkpoint(settings.base, 0)
-                for w in callbacks_of(settings, tmp_path / "cache")
-            ]
-            assert torch.is_autocast_enabled("cpu")
-            assert torch.is_grad_enabled()
-            assert torch.get_default_dtype() == torch.float64
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert modes == {(False, False, torch.float32)}
-    assert torch.equal(torch.rand(3), expected[0])
-    assert np.array_equal(np.random.rand(3), expected[1])
-    assert [random.random() for _ in range(3)] == expected[2]
-
-    plain = config(output=tmp_path / "plain")
-    others = [w.on_checkpoint(plain.base, 0) for w in callbacks_of(plain, tmp_path / "other")]
-    assert seen[1].figures == others[1].figures
-    for one, other in zip(seen[0].images.values(), others[0].images.values(), strict=True):
-        assert one.read_bytes() == other.read_bytes()
-
-
-def test_states_are_as_they_were_after_a_look_that_failed(config, tmp_path, monkeypatch):
-    import torch
-
-    def fail(*_):
-        torch.manual_seed(1), np.random.seed(1), random.seed(1)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Sampler, "sample", fail)
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    settings = config(output=tmp_path / "run")
-    for watcher in callbacks_of(settings, tmp_path / "cache"):
-        with pytest.raises(KeyboardInterrupt):
-            watcher.on_checkpoint(settings.base, 0)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
-    assert torch.is_grad_enabled()
-
-
-def test_models_of_a_look_are_whole_under_zero_3(config, tmp_path, monkeypatch):
-    """DeepSpeed's third stage has transformers divide every model that it loads."""
-    from transformers.integrations import deepspeed
-
-    class Settings:
-        config = None
-
-        def is_zero3(self):
-            return True
-
-    settings, seen = Settings(), []
-    sample = Sampler.sample
-
-    def looked(self, *given):
-        seen.append(deepspeed.is_deepspeed_zero3_enabled())
-        return sample(self, *given)
-
-    monkeypatch.setattr(Sampler, "sample", looked)
-    run = config(output=tmp_path / "run")
-    validation, _ = callbacks_of(run, tmp_path / "cache")
-    deepspeed.set_hf_deepspeed_config(settings)
-    try:
-        validation.on_checkpoint(run.base, 0)
-        assert seen == [False]
-        assert deepspeed.is_deepspeed_zero3_enabled()
-    finally:
-        deepspeed.unset_hf_deepspeed_config()
-
-
-# Several processes
-
-_TWO = """
-import gc, json, os, sys
-import torch.distributed as dist
-from torch.testing._internal.distributed import fake_pg  # a group that says nothing, like NCCL's
-import transformers, diffusers
-import soar_bench.evaluation, soar_bench.sampling.generate, soar_bench.core.memory
-from diffusers import StableDiffusion3Pipeline
-from transformers import CLIPTextModelWithProjection, T5EncoderModel
-
-soar_bench.core.memory.USUAL_BATCH = 1  # images at once, so that both processes make some
-gc.freeze()
-place, settings = sys.argv[1], json.loads(sys.argv[2])
-child = os.fork()
-rank = 0 if child else 1
-os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
-               "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-from pathlib import Path
-from transformers.modeling_utils import is_fsdp_enabled
-from soar_bench.trainer.config import load_config
-from soar_bench.sampling.sampler import Sampler
-from soar_bench.trainer.watch import callbacks_of
-
-sample, whole = Sampler.sample, []
-
-def looked(self, *given):
-    whole.append(not is_fsdp_enabled())
-    return sample(self, *given)
-
-Sampler.sample = looked
-try:
-    for backend in ("gloo", "fake"):
-        store = dist.FileStore(f"{place}/{backend}.store", 2)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=2)
-        output = f"{place}/{backend}"
-        config = load_config(None, settings | {"output": output})
-        figures = {}
-        for watcher in callbacks_of(config, Path(output) / "cache"):
-            figures |= watcher.on_checkpoint(config.base, 0).figures
-        assert dist.is_initialized() and dist.get_backend() == backend
-        assert whole and all(whole) and is_fsdp_enabled()
-        Path(f"{output}/{rank}.json").write_text(json.dumps(figures))
-        dist.destroy_process_group()
-except BaseException:
-    import traceback
-    traceback.print_exc()
-    os._exit(1)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else 0)
-"""
-
-
-def test_two_processes_have_the_figures_and_images_of_one(config, tmp_path):
-    """Over the default group where it is gloo's, over one of their own beside another. The setting
-    of FSDP has transformers leave models empty in all processes but one; not so in a look.
-    """
-    alone = config(output=tmp_path / "one")
-    found = by_name(alone, tmp_path / "cache")
-    seen = found["evaluation"].on_checkpoint(alone.base, 0)
-    images = found["validation"].on_checkpoint(alone.base, 0).images
-    settings = alone.model_dump(mode="json", exclude={"output"}, exclude_defaults=True)
-    done = forks.run(
-        ["-c", _TWO, tmp_path, json.dumps(settings)],
-        env={
-            **os.environ,
-            "ACCELERATE_USE_FSDP": "true",
-            "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
-        },
-    )
-    assert done.returncode == 0, done.stderr
-    for backend in ("gloo", "fake"):
-        output = tmp_path / backend
-        for rank in (0, 1):
-            assert json.loads((output / f"{rank}.json").read_text()) == seen.figures
-        for file in images.values():
-            other = np.asarray(Image.open(output / file.relative_to(alone.output)))
-            assert np.abs(np.asarray(Image.open(file)).astype(int) - other).max() <= 1
-        (record,) = (output / "results").rglob("run.json")
-        made = json.loads(record.read_text())["made"]
-        assert (made["processes"], made["generated"]) == (2, 3)
