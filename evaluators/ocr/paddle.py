@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,7 +131,9 @@ class PaddleOcr:
         major, _ = _release()
         start = _start_2 if major == "2" else _start_3
         try:
-            engine = start(*map(str, self.folders()))
+            with warnings.catch_warnings():  # of what building its sources would need
+                warnings.filterwarnings("ignore", "No ccache found")
+                engine = start(*map(str, self.folders()))
         except (Exception, SystemExit) as error:  # its many dependencies fail in many ways
             raise EvaluatorError(
                 f"PaddleOCR {installed('paddleocr')} does not start here ({error!r}): see "

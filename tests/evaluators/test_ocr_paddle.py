@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import types
+import warnings
 from pathlib import Path
 from typing import ClassVar
 
@@ -283,6 +284,21 @@ def test_a_paddleocr_that_does_not_start_is_one_sentence(stand_in, monkeypatch, 
     monkeypatch.setattr(sys.modules["paddleocr"], "PaddleOCR", refuse)
     with pytest.raises(EvaluatorError, match=r"PaddleOCR \S+ does not start here"):
         PaddleOcr(models=tmp_path).load()
+
+
+def test_paddles_advice_on_building_it_is_not_shown_and_other_warnings_are(
+    stand_in, monkeypatch, tmp_path
+):
+    def start(**settings):
+        warnings.warn("No ccache found. Please be aware", stacklevel=1)
+        warnings.warn("the models are damaged", stacklevel=1)
+        return stand_in(**settings)
+
+    monkeypatch.setattr(sys.modules["paddleocr"], "PaddleOCR", start)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        PaddleOcr(models=tmp_path).load()
+    assert [str(warning.message) for warning in shown] == ["the models are damaged"]
 
 
 def test_the_identity_of_paddle_holds_versions_and_the_models_themselves(stand_in, tmp_path, major):
