@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -12,13 +13,31 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu import LEFT_OUT, ROOT
 from benchmarks.gpu_trainer import Trainer, fitting_chunk
 
-ROOT = Path(__file__).resolve().parents[1]
+#: moment of ``time.monotonic`` at which the part is ended by force
+END = math.inf
 
 
 class Figures(dict[str, Any]):
     """Figures by label, printed whenever one is added: a part that is cut off keeps the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked, self._longest = math.inf, 0.0
+
+    def time_for(self, label: str) -> bool:
+        """Return whether time is left for as much as took longest between two of these questions;
+        where it is not, the figure of ``label`` says so.
+        """
+        now = time.monotonic()
+        self._longest = max(self._longest, now - self._asked)
+        self._asked = now
+        if now + self._longest > END:
+            self[label] = LEFT_OUT
+            return False
+        return True
 
     def __setitem__(self, label: str, value: Any) -> None:
         super().__setitem__(label, value)
@@ -64,6 +83,8 @@ def _measure(figures: Figures, trainer: Trainer, method: str, chunk: int, words:
     from training.types import Soar
 
     label = (method if method == "sft" else f"soar, aux_chunk {chunk}") + words
+    if not figures.time_for(label):
+        return
     device, seconds = trainer.device, 0.0
 
     def step() -> None:
@@ -91,26 +112,35 @@ def _measure(figures: Figures, trainer: Trainer, method: str, chunk: int, words:
         figures[f"{label}: MFU"] = passes * trainer.flop / seconds / peak
 
 
-def steps(device: str, small: bool) -> None:
-    """Seconds, MFU and peak memory of a step: sft, soar with aux_chunk 4, 6, auto; compiled."""
+def _measure_all(figures: Figures, trainer: Trainer, small: bool, words: str = "") -> None:
+    """Measure steps of sft and of soar with aux_chunk 4, auto and 6, as long as there is time."""
     from soar_bench.core.errors import SoarBenchError
-    from training.loop import compile_blocks
 
-    figures, trainer = Figures(), Trainer(device, small)
-    _measure(figures, trainer, "sft", 0)
-    _measure(figures, trainer, "soar", 4)
-    _measure(figures, trainer, "soar", 6)
+    _measure(figures, trainer, "sft", 0, words)
+    _measure(figures, trainer, "soar", 4, words)
     try:
-        auto = fitting_chunk(device, small)
+        auto = fitting_chunk(trainer.device, small)
     except SoarBenchError as error:  # by the estimate no step fits
         figures["aux_chunk auto failed"] = str(error)[:200]
     else:
         figures["aux_chunk auto is"] = auto
         if auto not in (4, 6):
-            _measure(figures, trainer, "soar", auto)
+            _measure(figures, trainer, "soar", auto, words)
+    _measure(figures, trainer, "soar", 6, words)
+
+
+def steps(device: str, small: bool) -> None:
+    """Seconds, MFU and peak memory of a step: sft, and soar with aux_chunk 4, auto and 6."""
+    _measure_all(Figures(), Trainer(device, small), small)
+
+
+def compiled(device: str, small: bool) -> None:
+    """The same of compiled steps, of which each first compiles what it needs."""
+    from training.loop import compile_blocks
+
+    figures, trainer = Figures(), Trainer(device, small)
     compile_blocks(trainer.model)
-    _measure(figures, trainer, "sft", 0, ", compiled")
-    _measure(figures, trainer, "soar", 4, ", compiled")
+    _measure_all(figures, trainer, small, ", compiled")
 
 
 def working_copy(device: str, small: bool) -> None:
@@ -325,6 +355,8 @@ def evaluators(device: str, small: bool) -> None:
         bench = Bench(Path(folder), SCALES["small" if small else "official"], device)
         bench.write()
         for name in ("pickscore", "hpsv21", "clipscore", "aesthetic", "image-reward"):
+            if not figures.time_for(name):
+                continue
             evaluator = bench.evaluator(name)
             load = _seconds(lambda e=evaluator: e.load(device), device, 1, 0)
             values(evaluator, bench.samples(count))  # the first batch chooses its kernels

@@ -92,6 +92,46 @@ def test_a_step_of_the_gpus_table_that_does_not_fit_says_so(monkeypatch):
     assert zeroed == [True]
 
 
+def test_what_the_gpus_table_has_no_time_for_is_left_out_and_said(monkeypatch):
+    """The steps take 10, 30 and 20 s; then 25 s are left, and one that may take 30 is not begun."""
+    now, took = [100.0], iter([10.0, 30.0, 20.0])
+    monkeypatch.setattr(gpu_parts.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(gpu_parts, "_seconds", lambda work, *given: 2.0)
+
+    def step(*given):
+        now[0] += next(took)
+
+    trainer = types.SimpleNamespace(device="cpu", step=step)
+    figures = gpu_parts.Figures()
+    now[0] += 50  # as its models take, which nothing after them takes again
+    monkeypatch.setattr(gpu_parts, "END", 235.0)
+    monkeypatch.setattr(gpu_parts, "fitting_chunk", lambda *given: 8)
+    gpu_parts._measure_all(figures, trainer, small=True)
+    labels = ("sft", "soar, aux_chunk 4", "soar, aux_chunk 8")
+    assert [figures[f"{label}: s/step"] for label in labels] == [2.0] * 3
+    assert figures["aux_chunk auto is"] == 8
+    assert figures["soar, aux_chunk 6"] == gpu.LEFT_OUT
+
+
+def test_parts_of_the_gpus_table_are_left_out_in_their_order(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["gpu.py", "--device", "cpu", "--output", str(tmp_path)])
+    now, ran = [0.0], []
+    monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
+
+    def run(name, options, seconds):
+        ran.append((name, seconds))
+        now[0] += 200
+        return {"seconds": 200}
+
+    monkeypatch.setattr(gpu, "run", run)
+    assert gpu.main() == 1
+    assert ran == [("steps", 470), ("bits", 270), ("agreement", 70)]
+    parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    assert [*parts] == [*gpu.PARTS]
+    assert parts["resume"] == parts["working_copy"] == {"all": gpu.LEFT_OUT}
+    assert f"| compiled | all | {gpu.LEFT_OUT} |" in (tmp_path / "gpu.md").read_text()
+
+
 def too_much(*given):
     raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -13,6 +13,8 @@ from test_processes import metrics, settings, weights
 #: Not every parameter fits into DDP's first group, so that its groups are made anew.
 FULL = {"batch_size": 1, "soar": {"points": 2, "guidance": 2.0}}
 ADAPTER = {**FULL, "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.1}}
+#: Passes in a bfloat16 copy of the weights; under FSDP2 that is what it gathers.
+COPY = {**FULL, "precision": "bf16", "working_copy": True, "accumulate": 2}
 
 
 def check(tiny_config, tmp_path, kinds, tries, count, environment):
@@ -46,5 +48,5 @@ def test_three_processes_go_on_after_a_stop(tiny_config, tmp_path):
 @pytest.mark.parametrize("count", [3, 4])
 @pytest.mark.parametrize("environment", [{}, FSDP2], ids=["ddp", "fsdp2"])
 def test_processes_go_on_after_stops(count, environment, tiny_config, tmp_path):
-    kinds = {"full": FULL, "adapter": ADAPTER}
+    kinds = {"full": FULL, "adapter": ADAPTER, "copy": COPY}
     check(tiny_config, tmp_path, kinds, [[1, 3], [2]], count, environment)
