@@ -283,54 +283,25 @@ def generation(device: str, small: bool) -> None:
     """Images per second of ``eval``'s generation and of plain diffusers, PNG files included."""
     import torch
 
+    from benchmarks.generation import OURS, PLAIN, Setting
     from benchmarks.sd35m import sd35m
-    from soar_bench.checkpoints.in_memory import Loaded
-    from soar_bench.checkpoints.types import Checkpoint
-    from soar_bench.sampling.generate import Generation
-    from soar_bench.suites.types import Prompt, Protocol, Suite
 
     figures = Figures()
     side, steps_, count = (64, 2, 2) if small else (512, 20, 16)
     pipeline = sd35m(device, small, torch.bfloat16).to(device)
-    pipeline.set_progress_bar_config(disable=True)
-    checkpoint = Checkpoint("random", "random", "pipeline", (loaded := Loaded(pipeline)).folder,
-                            "0" * 64, loaded=loaded)  # fmt: skip
-    prompts = tuple(Prompt(str(n), f"a photo of {n} things", {}) for n in range(count))
-    suite = Suite("gpu", "random weights", prompts, ())
-    protocol = Protocol(
-        "gpu",
-        steps=steps_,
-        guidance=4.5,
-        resolution=side,
-        max_sequence_length=256,
-        dtype="bfloat16",
-        vae_dtype="bfloat16",
-    )
-    batch = min(8, count)
-
-    def plain(folder: Path) -> None:
-        for start in range(0, count, batch):
-            texts = [prompt.text for prompt in prompts[start : start + batch]]
-            images = pipeline(
-                texts, num_inference_steps=steps_, guidance_scale=4.5, height=side, width=side,
-                max_sequence_length=256,
-            ).images  # fmt: skip
-            for number, image in enumerate(images):
-                image.save(folder / f"{start + number}.png")
-
-    def ours(folder: Path) -> None:
-        Generation(checkpoint, suite, protocol, folder, 1).make(batch, device)
-
+    ways = Setting(
+        pipeline, count, min(8, count), steps_, side, 4.5, 256, "bfloat16", device
+    ).ways()
     pipeline("warm up", num_inference_steps=1, height=side, width=side)
-    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(3):
-        for label, way in (("plain", plain), ("ours", ours)):
+        for label, way in ways.items():
             with tempfile.TemporaryDirectory() as folder:
                 seconds[label].append(_seconds(lambda w=way, f=folder: w(Path(f)), device, 1, 0))
         best = {label: min(values) for label, values in seconds.items()}
-        figures["plain diffusers, images/s"] = count / best["plain"]
-        figures["eval, images/s"] = count / best["ours"]
-        figures["eval against plain diffusers"] = best["plain"] / best["ours"]
+        for label, value in best.items():
+            figures[f"{label}, images/s"] = count / value
+        figures["eval against plain diffusers"] = best[PLAIN] / best[OURS]
 
 
 def tests(device: str, small: bool) -> None:

@@ -43,6 +43,24 @@ def vae(tiny: bool = False) -> Any:
     )
 
 
+def thin_vae() -> Any:
+    """Return an autoencoder of as many latents that costs next to nothing."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(4,) * 4,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+        latent_channels=16,
+        scaling_factor=1.5305,
+        shift_factor=0.0609,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    ).eval()
+
+
 def sd35m(device: str, tiny: bool = False, dtype: Any = None) -> Any:
     """Return the pipeline on that device: encoders in bfloat16, transformer and VAE in ``dtype``,
     by default float32. ``tiny`` is a thin one, to try a program with.

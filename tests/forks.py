@@ -124,7 +124,8 @@ def launch(code: Sequence[object], count: int = 2, **environment: str) -> list[s
         )
         for rank in range(count)
     ]
-    codes = [process.wait(timeout=240) for process in started]
+    # Long enough to compile on a busy machine.
+    codes = [process.wait(timeout=600) for process in started]
     assert codes == [0] * count, [(p.stdout, p.stderr) for p in started]
     return [process.stderr for process in started]
 

@@ -47,6 +47,8 @@ from training.trackers import Trackers
 from training.types import Config, Diverged, Stopped, TrainingError
 
 _GIB = 2**30
+#: kinds and sizes of passes that are compiled at most, where each is compiled by itself
+_EACH_SIZE = 4096
 
 
 def train(
@@ -216,17 +218,28 @@ def _to_be_trained(transformer: Any, config: Config) -> Any:
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     if config.compile:
-        compile_blocks(transformer)
+        compile_blocks(transformer, config.deterministic)
     return transformer
 
 
-def compile_blocks(transformer: Any) -> None:
+def compile_blocks(transformer: Any, deterministic: bool = False) -> None:
     """Compile the blocks one by one: they share their code, which is then compiled once per kind of
     block and of pass, and however the weights are divided.
+
+    Code that meets another size of pass is compiled once more, for all sizes from then on. If
+    ``deterministic`` it is compiled for each size alone, and no kernel is chosen by its time: the
+    code of a pass then does not depend on those that came before.
     """
     torch._dynamo.config.recompile_limit = 64
+    kind: dict[str, Any] = {}
+    if deterministic:
+        torch._dynamo.config.recompile_limit = _EACH_SIZE
+        torch._dynamo.config.accumulated_recompile_limit = _EACH_SIZE
+        kind = {"dynamic": False}
+        if "deterministic" in torch._inductor.list_options():  # an older torch has none
+            kind["options"] = {"deterministic": True}
     for block in transformer.transformer_blocks:
-        block.compile()
+        block.compile(**kind)
 
 
 def _losses(

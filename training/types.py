@@ -229,7 +229,8 @@ class Config(Section):
     with DeepSpeed."""
     compile: bool = False
     """Compile the transformer's blocks: minutes at the start, then faster steps. Needs a C++
-    compiler. Not for flow-grpo."""
+    compiler. With deterministic, every size of image and of pass is compiled by itself. Not for
+    flow-grpo."""
     deterministic: bool = False
     """Use deterministic algorithms alone, so that a GPU gives the same bits again; slower. On a CPU
     they are the same in either case."""
