@@ -62,9 +62,8 @@ def peak(
     The run goes on after ``first`` steps, with the checkpoints of the steps ``existing`` (and a
     state, if ``first`` is not 0), of which those that need not stay go at once. At each save it
     writes the checkpoint and then the state, of which the older one goes once the new one is whole;
-    then checkpoints that need not stay go. The last save writes no state, but each stop does, of
-    which there may be any number between saves. A state amid a rollout has the ``samples`` of all
-    processes, in bytes.
+    then checkpoints that need not stay go. The last save writes no state. A state amid a rollout
+    has the ``samples`` of all processes, in bytes.
     """
     checkpoint, weights = sizes.checkpoint(config), sizes.state(config)
     stay = config.keep_last + bool(config.keep_best)
@@ -76,21 +75,19 @@ def peak(
     def staying(steps: Collection[int]) -> set[int]:
         return set(sorted(steps)[-stay:] if config.keep_last else steps)
 
-    held, before, newest, most = staying(existing), first, state(first), 0
-    used = (len(held) - len(existing)) * checkpoint - newest
+    held, newest, most = staying(existing), first, 0
+    used = (len(held) - len(existing)) * checkpoint
     saves = range(
         (first // config.save_every + 1) * config.save_every, config.steps, config.save_every
     )
     for step in (*saves, config.steps):
-        # The two largest states that stops may leave beside each other: four steps show them.
-        *_, older, newest = sorted([0, newest, *map(state, range(before + 1, step)[:4])])
-        most = max(most, used + older + newest)
-        most = max(most, used + newest + checkpoint)  # aside before it takes another's place
+        most = max(most, used + checkpoint)  # written aside before it takes another's place
         used += 0 if step in held else checkpoint
         held.add(step)
         if step < config.steps:
-            most = max(most, used + newest + state(step))
-            before, newest = step, state(step)
+            most = max(most, used + state(step))
+            used += state(step) - state(newest)
+            newest = step
         used -= (len(held) - len(staying(held))) * checkpoint
         held = staying(held)
     return most
