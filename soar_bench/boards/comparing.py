@@ -117,7 +117,7 @@ def _judged(rows: Sequence[Row], alike: bool) -> list[Row]:
     tests = sum(not math.isnan(p) for p in corrected)
     judged = []
     for row, p in zip(rows, corrected, strict=True):
-        text = verdict(row.difference, row.higher_is_better, p, row.level)
+        text = verdict(row.difference, row.higher_is_better, p, row.level, row.pair)
         if text and not alike:
             text += NOT_ALIKE
         judged.append(replace(row, p_corrected=p, tests=tests, verdict=text, alike=alike))

@@ -13,6 +13,7 @@ ANALYTIC, BOOTSTRAP, WILSON = "analytic", "bootstrap", "wilson"
 T_TEST, EXACT = "t", "exact"
 BETTER, WORSE = "better", "worse"
 NO_EVIDENCE = "no evidence of a difference at this size"
+TOO_FEW = "too few prompts or seeds to tell"
 #: Ends the verdict where the two sides were not measured alike.
 NOT_ALIKE = " (not measured alike)"
 #: Meaning of the names of tests.
@@ -105,22 +106,27 @@ def verdict(
     higher_is_better: bool,
     p_value: float | None = None,
     level: float = CONFIDENCE,
+    pair: Pair | None = None,
 ) -> str:
     """Return the difference in plain words; "better" and "worse" only for p up to 1 - level.
 
     ``p_value`` is the corrected one; without it, that of the t-test: it agrees with the interval.
+    ``pair`` has the differences by prompt, which say more where there is no standard error.
     """
     if difference is None:
         return ""
     if not difference.scored:
         return "nothing in common to compare"
-    if difference.prompts > 1 and difference.value == 0 and difference.standard_error == 0:
+    several, error = difference.prompts > 1, difference.standard_error
+    equal = difference.value == 0 and error == 0
+    if several and (equal or (math.isnan(error) and pair is not None and pair.equal)):
         return "equal on every prompt"
     p_value = difference.p_value() if p_value is None else p_value
     if math.isnan(p_value) and difference.freedom > 0 and difference.standard_error == 0:
         return "one figure of each run, whose error is not known"
     if math.isnan(p_value):
-        return "too few prompts or seeds to tell"
+        alone = several and pair is not None and pair.lone_prompt
+        return TOO_FEW + (": a task has one prompt only" if alone else "")
     if p_value > 1 - level:
         return NO_EVIDENCE
     return BETTER if (difference.value > 0) == higher_is_better else WORSE

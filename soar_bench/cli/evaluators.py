@@ -34,7 +34,7 @@ def listing(
         from soar_bench.core.terminal import new_console
 
         console = new_console(highlight=False)
-        console.print(pages.table(rows))
+        console.print(pages.table(rows, console.width))
         console.print()
         if command := pages.to_fetch(rows):
             console.print(command, markup=False)

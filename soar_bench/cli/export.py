@@ -94,17 +94,27 @@ def import_(
         None, metavar="NAME", help="Suite of the prompts.  [default: the one that has them]"
     ),
     results: Path = RESULTS,
+    dry_run: bool = Option(
+        False, "--dry-run", help="Read and check everything; write no record, show its folder."
+    ),
     as_json: bool = Option(False, "--json", help="Print the record as JSON."),
 ) -> None:
     """Make a record of another tool's results, marked as imported.
 
     GenEval's results.jsonl, or the evaluation_results.jsonl of DiffusionNFT and HY-SOAR.
     """
+    from tempfile import TemporaryDirectory
+
+    from soar_bench.core.files import check_writable
     from soar_bench.records.imports import import_results, notes
 
-    imported = import_results(file, label, tool, suite, results)
+    check_writable(results)
+    with TemporaryDirectory() as aside:
+        target = Path(aside) if dry_run else results
+        imported = import_results(file, label, tool, suite, target)
+        folder = results / imported.folder.relative_to(target)
     echo_lines(notes(imported), err=True)
     if as_json:
-        echo_json({"folder": str(imported.folder), **imported.record.as_json()})
+        echo_json({"folder": str(folder), **imported.record.as_json()})
     else:
-        echo(imported.folder)
+        echo(folder)

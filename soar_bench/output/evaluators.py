@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,6 +21,8 @@ PLAIN_HEADER = (
     "evaluator", "metric", "unit", "range", "better", "version", "licence", "weights", "runs here",
 )  # fmt: skip
 _STATES = {"yes": "[green]yes[/]", "no": "[yellow]no[/]", "broken": "[red]broken[/]"}
+#: Characters between two columns of the table.
+_GAP = 2
 _SUMMARY = {
     "mean": "mean over samples",
     "task_mean": "unweighted mean of the tasks' means",
@@ -73,14 +76,29 @@ def forms() -> list[Row]:
     ]
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """Return a table with one line per evaluator; :func:`page` has the rest."""
-    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=True)
-    result.add_column("evaluator", no_wrap=True, min_width=max(len(r.entry.name) for r in rows))
-    result.add_column("metrics", no_wrap=True, overflow="ellipsis", ratio=1)
-    result.add_column("runs here", no_wrap=True, overflow="ellipsis", ratio=1)
-    for row in rows:
-        result.add_row(escape(row.entry.name), escape(_metrics_text(row)), _state_text(row))
+def table(rows: Sequence[Row], width: int) -> Table:
+    """Return a table of ``width`` characters with one line per evaluator and no word cut: reasons
+    have the words that fit, and metrics are left out where there is no room for one; :func:`page`
+    has the rest.
+    """
+    states = [_state_text(row) for row in rows]
+    room = width - max(len(row.entry.name) for row in rows) - _GAP
+    least = max(len(state) for state in states if "fetch" in state or ":" not in state)
+    names = [[_metric_text(metric) for metric in row.metrics] for row in rows]
+    one = max(len(name) for of_row in names for name in of_row[:1])
+    longest = max(one, *(len(", ".join(of_row)) for of_row in names))
+    of_metrics = min(longest, max(one, room // 2))
+    if shown := of_metrics <= room - _GAP - least:
+        room -= of_metrics + _GAP
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for title in ("evaluator", *(["metrics"] if shown else []), "runs here"):
+        result.add_column(title, no_wrap=True)
+    for row, of_row, text in zip(rows, names, states, strict=True):
+        word, *reason = _shortened(text, room).partition(":")
+        state = _STATES.get(word, "") + escape("".join(reason))
+        about = _shortened(row.reason, of_metrics) if row.state == "named" else ""
+        about = about or _fitting(of_row, of_metrics)
+        result.add_row(escape(row.entry.name), *([escape(about)] if shown else []), state)
     return result
 
 
@@ -169,21 +187,31 @@ def _better(metric: Metric) -> str:
     return "higher" if metric.higher_is_better else "lower"
 
 
-def _metrics_text(row: Row) -> str:
-    if row.state == "named":
-        return row.reason
-    return ", ".join(f"{m.name} {'↑' if m.higher_is_better else '↓'}" for m in row.metrics)
+def _metric_text(metric: Metric) -> str:
+    return f"{metric.name} {'↑' if metric.higher_is_better else '↓'}"
+
+
+def _fitting(names: Sequence[str], room: int) -> str:
+    """Return the names that fit into ``room`` characters, and how many more there are."""
+    texts = [", ".join(names)]
+    texts += [f"{', '.join(names[:n])}, +{len(names) - n}" for n in range(len(names) - 1, 0, -1)]
+    return next((text for text in texts if len(text) <= room), f"{len(names)} metrics")
 
 
 def _state_text(row: Row) -> str:
-    """Return whether it runs, and in short what it lacks, with rich markup."""
+    """Return whether it runs, and in short what it lacks."""
     if row.state == "named":
         return ""
     sets, reason = _to_fetch(row), row.reason.removeprefix(f"{row.entry} ")
     if row.state == "no":
         needs = reason.partition(" needs ")[2]
-        reason = f"fetch {_size_of(*sets)}" if sets else f"needs {needs}" if needs else reason
-    return _STATES[row.state] + (f": {escape(' '.join(reason.split()))}" if reason else "")
+        size = _size_of(*sets).removeprefix("about ")
+        reason = f"fetch {size}" if sets else f"needs {needs}" if needs else reason
+    return row.state + (f": {reason}" if reason else "")
+
+
+def _shortened(text: str, room: int) -> str:
+    return textwrap.shorten(text, room, placeholder=" ...")
 
 
 def _to_fetch(row: Row) -> list[Weights]:

@@ -37,7 +37,7 @@ def table(entries: Sequence[Entry]) -> Group:
             tables[place] = Table(box=None, pad_edge=False)
             for name in ("run", "checkpoint", "value ± s.e.", "n", "date"):
                 justify: JustifyMethod = "right" if name == "n" else "left"
-                whole = name != "checkpoint"
+                whole = name not in ("run", "checkpoint")  # a run may need its path to be told
                 tables[place].add_column(name, justify=justify, overflow="fold", no_wrap=whole)
         first = (escape(entry.id), escape(entry.label))
         if not run:

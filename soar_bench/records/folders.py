@@ -23,7 +23,7 @@ class Entry:
     """A folder that holds a record, whole or broken."""
 
     folder: Path
-    #: end of the folder's name, or its path where several end alike
+    #: end of the folder's name; where several end alike its whole name, or else its path
     id: str
     #: None if run.json cannot be read
     run: Run | None
@@ -65,16 +65,17 @@ def look(folder: Path) -> Entry:
 def survey(results: Path) -> list[Entry]:
     """Return every record under ``results``, broken ones too. SoarBenchError without results."""
     entries = [look(folder) for folder in run_folders(results)]
-    times = Counter(entry.id for entry in entries)
+    ids = [(e.id, e.folder.name, _place(e, results)) for e in entries]
+    times = Counter(name for names in ids for name in dict.fromkeys(names))
     runs = [entry.run for entry in entries if entry.run]
     shown = iter(told_apart([run.record.checkpoint.named for run in runs]))
     return [
         replace(
             entry,
-            id=_place(entry, results) if times[entry.id] > 1 else entry.id,
+            id=next((name for name in names if times[name] == 1), names[-1]),
             shown=next(shown) if entry.run else "",
         )
-        for entry in entries
+        for entry, names in zip(entries, ids, strict=True)
     ]
 
 

@@ -175,10 +175,21 @@ def _part(verdict: str, rows: Sequence[Row], reference: str) -> str:
     return f"{verdict}: {between.join(names)}"
 
 
+def _no_interval(row: Row, of_run: bool) -> str:
+    """Say why a value has no interval."""
+    if of_run:
+        return "it is one figure of the whole run"
+    if row.value.prompts < 2:
+        return "one prompt is too few"
+    if row.value.standard_error == 0:
+        return "every prompt has the same score, which says nothing of other prompts"
+    return "a task has one prompt only"
+
+
 def warnings(board: Section) -> list[str]:
     """Return what a reader should know before believing the table."""
     notes = []
-    few: dict[str, list[str]] = {}
+    bare: dict[tuple[str, str], list[str]] = {}
     for row in board.rows:
         if not row.value.scored:
             notes.append(f"{row.metric}: no image of {row.entrant} could be scored.")
@@ -188,11 +199,11 @@ def warnings(board: Section) -> list[str]:
                 f"{'is' if row.value.unscored == 1 else 'are'} unscored and in no mean."
             )
         if row.value.scored and not math.isfinite(row.value_interval[0]):
-            few.setdefault(row.metric, []).append(row.entrant)
+            of_run = dict(board.metrics)[row.metric].of_run
+            bare.setdefault((row.metric, _no_interval(row, of_run)), []).append(row.entrant)
     notes += [
-        f"{metric}: {'; '.join(names)} {'has' if len(names) == 1 else 'have'} too few prompts for "
-        "an interval."
-        for metric, names in few.items()
+        f"{metric}: {'; '.join(names)} {'has' if len(names) == 1 else 'have'} no interval: {why}."
+        for (metric, why), names in bare.items()
     ]
     notes += over_optimised(board.entrants, board.rows)
     trained = [e for e in board.entrants if e.runs[0].seed is not None]

@@ -41,6 +41,17 @@ class Pair:
         return clusters is None or not (clusters.equal and clusters.strata.any())
 
     @property
+    def equal(self) -> bool:
+        """Whether both have the same mean on every prompt."""
+        return self.clusters is not None and not self.clusters.sums.any()
+
+    @property
+    def lone_prompt(self) -> bool:
+        """Whether a task has one prompt only: nothing says how prompts of it vary."""
+        clusters = self.clusters
+        return clusters is not None and not self.plain and bool((clusters.by_stratum() == 1).any())
+
+    @property
     def wins(self) -> tuple[int, int, int]:
         """Prompts whose mean is higher for the first, equal, and higher for the second."""
         if self.clusters is None:

@@ -240,3 +240,20 @@ def test_unscored_is_counted_beside_the_mean(place):
     assert row.value.unscored == 1
     assert row.difference.prompts == 2
     assert "n 3 (+1 unscored)" in printed(place.results)
+
+
+@pytest.mark.parametrize(
+    ("b", "words"),
+    [
+        ([1, 0, 1, 0], "equal on every prompt"),
+        ([1, 1, 1, 0], "too few prompts or seeds to tell: a task has one prompt only"),
+    ],
+)
+def test_a_task_with_one_prompt_is_not_called_too_few_prompts(place, b, words):
+    """Tasks of 2, 1 and 1 prompts have no standard error; that nothing differs is seen anyway."""
+    declare, tasks = {"m": declared(aggregate="task_mean")}, ["x", "x", "y", "z"]
+    place("a", {"m": [1, 0, 1, 0]}, declare, tasks)
+    place("b", {"m": b}, declare, tasks)
+    row = place.rows()["m", "b"]
+    assert row.verdict == words
+    assert all(map(math.isnan, (*row.interval, row.p_value)))

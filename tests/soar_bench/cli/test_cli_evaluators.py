@@ -61,6 +61,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("width", [80, 140])
 def test_a_terminal_gets_a_table_of_its_width(soar_bench, plug_ins, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("LINES", "50")  # else a dumb terminal has 80 columns
     monkeypatch.setenv("TERM", "dumb")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
@@ -80,16 +81,20 @@ def test_a_terminal_gets_a_table_of_its_width(soar_bench, plug_ins, monkeypatch,
         assert words in text
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [60, 80, 120])
 def test_all_built_in_evaluators_fit_on_a_screen(soar_bench, monkeypatch, tmp_path, width):
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("LINES", "50")  # else a dumb terminal has 80 columns
     monkeypatch.setenv("TERM", "dumb")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     soar_bench("evaluators")
     lines = terminal.getvalue().splitlines()
-    assert len(lines) <= len(registry.names()) + len(registry.FORMS) + 5
+    assert len(lines) <= len(registry.names()) + len(registry.FORMS) + 5 + 2 * (width < 80)
+    assert max(map(len, lines)) <= width
+    assert "…" not in terminal.getvalue()  # no name, size or reason is cut
+    assert sum("no: fetch 17.6 GB" in line for line in lines) == 4
     for name in (*registry.BUILT_IN, *registry.FORMS):
         assert sum(line.startswith(f"{name} ") for line in lines) == 1
 

@@ -306,3 +306,17 @@ def test_the_command_prints_the_record_and_its_notes_apart(tmp_path):
     says = json.loads(again.stdout)
     assert (says["folder"], says["checkpoint"]["label"]) == (folder, "../x")
     assert says["suite"]["prompts"] == 3
+
+
+def test_a_dry_run_reads_everything_and_writes_nothing(tmp_path):
+    file, results = write(tmp_path / "results.jsonl", LINES), tmp_path / "results"
+    app = typer.Typer()
+    app.command()(import_)
+    options = [str(file), "--label", "theirs", "--results", str(results)]
+    dry = CliRunner().invoke(app, [*options, "--dry-run"])
+    assert dry.exit_code == 0 and not results.exists()
+    done = CliRunner().invoke(app, options)
+    assert (done.stdout, done.stderr) == (dry.stdout, dry.stderr)
+    write(file, [*LINES, "{"])
+    refused = CliRunner().invoke(app, [*options, "--dry-run"])
+    assert "line 7 is not JSON" in str(refused.exception)

@@ -84,6 +84,17 @@ def test_runs_whose_ids_are_alike_are_told_apart_by_their_path(places, run):
         assert select(places[0], one.id).folder == one.folder
 
 
+def test_weights_judged_under_two_labels_are_told_apart_by_the_folders_names(places, run):
+    """Both end in one id, and no path is needed, which a terminal would have no room for."""
+    label, _, end = run.folder.name.rpartition("-")
+    run.folder.rename(run.folder.parent / f"again-{end}")
+    whole_run(*places)
+    ids = [one.id for one in survey(places[0])]
+    assert sorted(ids) == sorted([f"again-{end}", f"{label}-{end}"])
+    for one in survey(places[0]):
+        assert select(places[0], one.id).folder == one.folder
+
+
 # List and show
 
 

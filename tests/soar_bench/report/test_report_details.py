@@ -111,3 +111,14 @@ def test_print_shows_the_whole_table():
     rules = css.partition("@media print")[2]
     assert ".top { position: static; }" in rules
     assert ".scroll { overflow: visible;" in rules
+
+
+def test_a_value_without_an_interval_says_why(tmp_path):
+    """All prompts alike is not "too few prompts"."""
+
+    def value(checkpoint, prompt, index, metric):
+        return 5.0, ""
+
+    runs = [hand_run(tmp_path / "r", None, 0, "c0", value=value, metrics=("distance",))]
+    notes = words.warnings(sections_of(runs)[0])
+    assert notes[0].startswith("distance: c0 has no interval: every prompt has the same score")
