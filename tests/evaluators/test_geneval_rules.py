@@ -258,8 +258,8 @@ def test_include_and_exclude_are_reported_together():
 )
 def test_colours_of_the_two_best_of_several(colors, right):
     reds = record("colors", {"class": "dog", "count": 2, "color": "red"})
-    found = [dog(color=c, score=0.9 - i / 10) for i, c in enumerate(colors.split())]
-    assert judge(reds, found).correct is right
+    dogs = [dog(color=c, score=0.9 - i / 10) for i, c in enumerate(colors.split())]
+    assert judge(reds, dogs).correct is right
 
 
 def test_no_colour_is_asked_when_there_are_too_few():

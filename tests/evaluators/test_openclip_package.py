@@ -131,10 +131,10 @@ def test_our_tower_embeds_as_open_clip_does(open_clip, tmp_path, quick_gelu):
     with torch.no_grad():
         images = theirs.encode_image(pixels, normalize=True)
         texts = theirs.encode_text(tokens, normalize=True)
-    found = ours.embed_images([s.image for s in samples()], pillow_view("round"))
-    torch.testing.assert_close(found, images, atol=2e-6, rtol=0)
-    found = ours.embed_texts([clean(prompt) for prompt in PROMPTS])
-    torch.testing.assert_close(found, texts, atol=2e-6, rtol=0)
+    own = ours.embed_images([s.image for s in samples()], pillow_view("round"))
+    torch.testing.assert_close(own, images, atol=2e-6, rtol=0)
+    own = ours.embed_texts([clean(prompt) for prompt in PROMPTS])
+    torch.testing.assert_close(own, texts, atol=2e-6, rtol=0)
     assert ours.logit_scale == pytest.approx(float(theirs.logit_scale.exp()))
     other = tower(open_clip, tmp_path, not quick_gelu)  # the two activations are told apart
     other_images = other.embed_images([s.image for s in samples()], pillow_view("round"))

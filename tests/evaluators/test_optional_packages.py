@@ -53,8 +53,8 @@ def test_a_torchvision_that_is_broken_otherwise_is_named(tmp_path):
         "from soar_bench.core.errors import SoarBenchError\n"
         "try:\n    mend_torchvision()\nexcept SoarBenchError as error:\n    print(error)"
     )
-    said = run(program, tmp_path).stdout
-    assert "torchvision does not import (no libjpeg): uninstall it" in said
+    output = run(program, tmp_path).stdout
+    assert "torchvision does not import (no libjpeg): uninstall it" in output
 
 
 def test_the_hpsv2_package_is_named_where_it_is_absent(monkeypatch):

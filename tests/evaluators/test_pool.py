@@ -72,15 +72,15 @@ def test_nothing_to_do_loads_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("item", "said"),
+    ("item", "message"),
     [
         ("sentence", "the picture is torn"),
         ("unknown", "ZeroDivisionError"),
         ("exit", "SystemExit"),  # never an end in silence
     ],
 )
-def test_a_failure_names_its_item(item, said):
-    with pytest.raises(EvaluatorError, match=f"the work failed on item 1: .*{said}"):
+def test_a_failure_names_its_item(item, message):
+    with pytest.raises(EvaluatorError, match=f"the work failed on item 1: .*{message}"):
         run(Pool(make, "the work"), [1, item, 2])
 
 
@@ -119,8 +119,8 @@ def test_a_pool_of_processes_from_start_to_end(monkeypatch, tmp_path):
     assert len(loaded) == len(set(loaded)) <= 2, "each process loads once"
     assert pids <= {int(pid) for pid in loaded}
 
-    for item, said in (("sentence", "the picture is torn"), ("exit", "SystemExit")):
-        with pytest.raises(EvaluatorError, match=f"the work failed on item 2: .*{said}"):
+    for item, message in (("sentence", "the picture is torn"), ("exit", "SystemExit")):
+        with pytest.raises(EvaluatorError, match=f"the work failed on item 2: .*{message}"):
             run(shared, [1, 2, item, *range(20)])
 
     with pytest.raises(

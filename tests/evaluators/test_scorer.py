@@ -31,10 +31,10 @@ def test_it_gives_what_the_evaluator_gives(name, tmp_path):
     )
     by_metric = values if isinstance(values, dict) else {alone.metrics[0].name: values}
     assert set(by_metric) == {m.name for m in alone.metrics}
-    for metric, found in by_metric.items():
-        assert (found.dtype, found.shape) == (np.float64, (len(samples),))
-        wanted = [np.nan if s[metric].value is None else s[metric].value for s in expected]
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    for metric, own in by_metric.items():
+        assert (own.dtype, own.shape) == (np.float64, (len(samples),))
+        one_by_one = [np.nan if s[metric].value is None else s[metric].value for s in expected]
+        np.testing.assert_allclose(own, one_by_one, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(scorer.score(samples), expected, strict=True):
         assert {m: s.unscored for m, s in ours.items()} == {
             m: s.unscored for m, s in theirs.items()

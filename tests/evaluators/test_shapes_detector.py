@@ -28,10 +28,10 @@ def seen(image):
 @pytest.mark.parametrize("background", BACKGROUNDS)
 def test_every_shape_colour_and_size_on_every_background(background):
     for shape, color, radius in itertools.product(SHAPES, PALETTE, (8, 9, 10)):
-        (found,) = detect(render(Scene(background, (Thing(shape, color, 28, 36, radius),))))
-        assert (found.label, found.color) == (shape, color)
-        assert found.score > 0.9
-        left, top, right, bottom = found.box
+        (detected,) = detect(render(Scene(background, (Thing(shape, color, 28, 36, radius),))))
+        assert (detected.label, detected.color) == (shape, color)
+        assert detected.score > 0.9
+        left, top, right, bottom = detected.box
         assert left >= 28 - radius
         assert right <= 28 + radius
         assert (left + right) / 2 == pytest.approx(28, abs=1)
@@ -74,8 +74,8 @@ def test_a_malformed_object_scores_low():
     image = np.full((64, 64, 3), 250, np.uint8)
     image[20:28, 20:50] = PALETTE["red"]
     image[20:44, 20:26] = PALETTE["red"]
-    (found,) = detect(image)
-    assert found.score < 0.9
+    (detected,) = detect(image)
+    assert detected.score < 0.9
 
 
 def test_an_empty_image_a_dark_one_and_noise_hold_nothing_sure():

@@ -35,8 +35,8 @@ class Brightness(Evaluator):
 
 def samples():
     images = sample_images()
-    found = [Sample(image, f"a photo of {name}", {"n": [1]}) for name, image in images.items()]
-    return [*found, Sample(images["noise"], "unjudged")]
+    samples = [Sample(image, f"a photo of {name}", {"n": [1]}) for name, image in images.items()]
+    return [*samples, Sample(images["noise"], "unjudged")]
 
 
 def test_an_evaluator_that_keeps_the_contract_passes():

@@ -105,12 +105,12 @@ def test_what_is_wrong_is_said_only_of_what_is_known():
 
 
 def test_every_catalogued_file_is_pinned():
-    names = [one.name for one in catalogue.ALL]
+    names = [weights.name for weights in catalogue.ALL]
     assert len(set(names)) == len(names)
-    for one in catalogue.ALL:
-        assert one.licence and one.source
-        for file in one.files:
+    for weights in catalogue.ALL:
+        assert weights.licence and weights.source
+        for file in weights.files:
             revision = file.url.partition("/resolve/")[2].partition("/")[0]
             pinned = len(revision) == 40 or file.sha256 or file.sha256_prefix
-            assert pinned, f"{one.name}: {file.path}"
+            assert pinned, f"{weights.name}: {file.path}"
             assert file.url.startswith("https://")

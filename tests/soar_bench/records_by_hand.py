@@ -111,8 +111,8 @@ def whole_run(results: Path, cache: Path, unscored: int = 0, **checkpoint) -> Ru
     """A record in which everything is right, with its images in the cache: each image is grey of
     its sample's number, and a hundredth of that is its score; the last ``unscored`` have none.
     """
-    said = record(**checkpoint)
-    digest = said["checkpoint"]["digest"]
+    draft = record(**checkpoint)
+    digest = draft["checkpoint"]["digest"]
     store = ImageStore.of(cache, digest, SETTINGS, SUITE.seed)
     rows = []
     samples = plan(SUITE, 1)
@@ -129,14 +129,14 @@ def whole_run(results: Path, cache: Path, unscored: int = 0, **checkpoint) -> Ru
         )  # fmt: skip
     values = [r["value"] for r in rows if r["value"] is not None]
     # One image a prompt: the clustered error is the plain one.
-    said["metrics"]["quality"] = {
+    draft["metrics"]["quality"] = {
         "value": statistics.fmean(values),
         "standard_error": statistics.stdev(values) / math.sqrt(len(values)),
         "scored": len(values),
         "unscored": unscored,
         "tasks": {SUITE.prompts[0].task: statistics.fmean(values)},
     }
-    return write_run(results, said, pd.DataFrame(rows))
+    return write_run(results, draft, pd.DataFrame(rows))
 
 
 def id_of(run: Run) -> str:

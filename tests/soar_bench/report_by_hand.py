@@ -37,7 +37,7 @@ def settings(**changes):
 METRICS = ("right", "distance", "read")
 
 
-def evaluators(wanted=METRICS):
+def evaluators(names=METRICS):
     """right: 0 or 1, by task; distance: lower is better; read: of quoted text only."""
     metrics = {
         "right": declared(range=[0.0, 1.0], aggregate="task_mean"),
@@ -45,9 +45,14 @@ def evaluators(wanted=METRICS):
         "read": declared(range=[0.0, 1.0]),
     }
     return {
-        name: {"given": name, "version": "1", "identity": {"weights": "w"}, "metrics": {name: said}}
-        for name, said in metrics.items()
-        if name in wanted
+        name: {
+            "given": name,
+            "version": "1",
+            "identity": {"weights": "w"},
+            "metrics": {name: metric},
+        }
+        for name, metric in metrics.items()
+        if name in names
     }
 
 
@@ -76,8 +81,8 @@ def details_of(checkpoint: int, prompt: int, index: int, metric: str) -> dict:
     if metric == "right":
         detections = [{"label": "<b>dog</b>", "color": "red", "score": 0.9, "box": [2, 3, 9, 12]}]
         right, _ = value_of(checkpoint, prompt, index, metric)
-        said = {"detections": detections}
-        return said if right else {**said, "reasons": ["expected 2 cats, found <0>"]}
+        details = {"detections": detections}
+        return details if right else {**details, "reasons": ["expected 2 cats, found <0>"]}
     if metric == "read" and prompt == 5:
         return {"recognised": [("CUP", "<C>UP")[(checkpoint + index) % 2]]}
     if metric == "distance":
@@ -179,14 +184,14 @@ def trained(tmp_path: Path, name="sft", seed=0, step=40, **changes) -> tuple[Pat
     """A training's folder with losses up to step 60, and the story of its checkpoint."""
     folder = tmp_path / f"train {name} {seed}"
     folder.mkdir()
-    said = story(name, seed, step)
-    config = {"settings": said["config"], "base": "base", "data": "d", **changes}
+    training = story(name, seed, step)
+    config = {"settings": training["config"], "base": "base", "data": "d", **changes}
     (folder / "config.json").write_text(json.dumps(config))
     lines = [{"step": s, "loss": 1 / s, "loss_base": 0.5, "loss_auxiliary": 0.0}
              for s in range(10, 61, 10)]  # fmt: skip
     text = "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 70, "lo'
     (folder / "metrics.jsonl").write_text(text)
-    return folder, said
+    return folder, training
 
 
 def look(step: int, **figures) -> dict:
@@ -196,7 +201,7 @@ def look(step: int, **figures) -> dict:
 
 def say(folder: Path, *looks: dict) -> None:
     """Writes the lines, and one that is torn."""
-    text = "".join(json.dumps(one) + "\n" for one in looks)
+    text = "".join(json.dumps(look) + "\n" for look in looks)
     (folder / "evaluations.jsonl").write_text(text + '{"step": 20, "watcher": "eval')
 
 
@@ -204,26 +209,26 @@ def values_of(number: int, metrics=METRICS) -> dict:
     """What the trainer writes of checkpoint ``number``: each metric's value, and how many samples
     have none.
     """
-    found = {}
+    means = {}
     for metric in metrics:
         values = [(PROMPTS[p][2], value_of(number, p, k, metric)[0])
                   for p in range(6) for k in range(2)]  # fmt: skip
         scored = [(task if metric == "right" else "", v) for task, v in values if v is not None]
         tasks = {task for task, _ in scored}
-        found[metric] = float(np.mean([np.mean([v for t, v in scored if t == task])
+        means[metric] = float(np.mean([np.mean([v for t, v in scored if t == task])
                                        for task in tasks]))  # fmt: skip
         if len(scored) < len(values):
-            found[f"{metric}/unscored"] = len(values) - len(scored)
-    return found
+            means[f"{metric}/unscored"] = len(values) - len(scored)
+    return means
 
 
 def evaluated(tmp_path: Path, name="sft", seed=0, first=1, **changes) -> tuple[Path, dict]:
     """A training that looked at the base, at steps 20 and 40, and later at 60, with its records."""
-    folder, said = trained(tmp_path, name, seed)
+    folder, training = trained(tmp_path, name, seed)
     looks = []
     for step, number in ((0, 0), (20, first), (40, first + 1), (60, first + 2)):
         of = story(name, seed, step) if step else None
         hand_run(folder / "results", None, number, f"c{step}", of, **changes)
         looks.append(look(step, **values_of(number, changes.get("metrics", METRICS))))
     say(folder, *looks)
-    return folder, said
+    return folder, training

@@ -30,26 +30,26 @@ def only(monkeypatch):
 
 
 def test_it_names_the_machine_and_every_evaluator(home):
-    found = findings()
-    assert found["machine", "torch"].state is State.ok
-    assert found["evaluators", "shapes-geneval"].state is State.ok
-    assert str(home) in found["machine", "home"].text
+    by_name = findings()
+    assert by_name["machine", "torch"].state is State.ok
+    assert by_name["evaluators", "shapes-geneval"].state is State.ok
+    assert str(home) in by_name["machine", "home"].text
     from evaluators import registry
 
     with_folder = {f"{prefix}FOLDER" for prefix in registry.REFERENCED}
-    named = {name for section, name in found if section == "evaluators"}
+    named = {name for section, name in by_name if section == "evaluators"}
     assert named == set(registry.names()) | with_folder
-    assert found["evaluators", "cmmd:FOLDER"].text == "soar-bench fetch clip-vit-l-14-336"
+    assert by_name["evaluators", "cmmd:FOLDER"].text == "soar-bench fetch clip-vit-l-14-336"
 
 
 def test_absent_weights_are_no_fault_and_it_says_what_to_fetch(home):
-    found = findings()
-    assert found["weights", "pickscore"].state is State.absent
-    judged = found["evaluators", "pickscore"]
+    by_name = findings()
+    assert by_name["weights", "pickscore"].state is State.absent
+    judged = by_name["evaluators", "pickscore"]
     assert judged.state is State.absent
     assert judged.text == "soar-bench fetch pickscore clip-tokenizer"
-    assert found["weights", "blip-vqa-base"].state is State.absent  # an evaluator's own alone
-    assert not [f for f in found.values() if f.state is State.broken]
+    assert by_name["weights", "blip-vqa-base"].state is State.absent  # an evaluator's own alone
+    assert not [f for f in by_name.values() if f.state is State.broken]
 
 
 def test_weights_in_part_and_damaged_weights_are_told_apart(home):
@@ -60,15 +60,15 @@ def test_weights_in_part_and_damaged_weights_are_told_apart(home):
     head = home / "weights" / "aesthetic"
     head.mkdir()
     (head / "sac+logos+ava1-l14-linearMSE.pth").write_bytes(b"damaged")
-    found = findings()["weights", "aesthetic"]
-    assert found.state is State.broken
-    assert "soar-bench fetch aesthetic" in found.text
+    finding = findings()["weights", "aesthetic"]
+    assert finding.state is State.broken
+    assert "soar-bench fetch aesthetic" in finding.text
 
 
 def test_an_unusable_device_is_broken(home, only):
     only()
-    found = findings(device="cuda:99")
-    assert found["machine", "device"].state is State.broken
+    by_name = findings(device="cuda:99")
+    assert by_name["machine", "device"].state is State.broken
 
 
 @pytest.mark.parametrize(
@@ -81,15 +81,15 @@ def test_an_unusable_device_is_broken(home, only):
 def test_known_conflicts_are_named(home, only, monkeypatch, installed, name, words):
     only()
     monkeypatch.setattr(examination, "installed", installed.get)
-    found = findings()["packages", name]
-    assert found.state is State.broken
-    assert words in found.text
+    finding = findings()["packages", name]
+    assert finding.state is State.broken
+    assert words in finding.text
 
 
 def test_an_extra_is_named_where_its_package_is_absent(home, only, monkeypatch):
     only()
     monkeypatch.setattr(examination, "installed", lambda package: None)
-    found = findings()
+    by_name = findings()
     for package, extra in (
         ("open-clip-torch", "openclip"),
         ("wandb", "wandb"),
@@ -97,8 +97,8 @@ def test_an_extra_is_named_where_its_package_is_absent(home, only, monkeypatch):
         ("deepspeed", "deepspeed"),
         ("paddleocr", "paddleocr"),
     ):
-        assert found["packages", package].state is State.absent
-        assert found["packages", package].text.endswith(f": {install(extra)}")
+        assert by_name["packages", package].state is State.absent
+        assert by_name["packages", package].text.endswith(f": {install(extra)}")
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ def test_a_package_that_does_not_import_is_broken(
     (tmp_path / f"{module}.py").write_text("raise RuntimeError('built for another torch')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(examination, "installed", {package: "1.0"}.get)
-    found = findings()["packages", package]
-    assert found.state is State.broken
-    assert "1.0 does not import (RuntimeError: built for another torch)" in found.text
+    finding = findings()["packages", package]
+    assert finding.state is State.broken
+    assert "1.0 does not import (RuntimeError: built for another torch)" in finding.text
     (tmp_path / f"{module}.py").write_text("print('a greeting')")
-    found = findings()["packages", package]
-    assert (found.state, found.text[:9]) == (State.ok, "1.0; for ")
+    finding = findings()["packages", package]
+    assert (finding.state, finding.text[:9]) == (State.ok, "1.0; for ")
 
 
 def test_an_import_of_minutes_on_a_busy_machine_is_no_fault(home, only, monkeypatch):
@@ -157,10 +157,10 @@ def test_opencvs_faults_come_with_a_command_that_mends_them(
     only()
     monkeypatch.setattr(examination, "installed", installed.get)
     monkeypatch.setattr(examination, "_import_error", lambda module: broken)
-    found = findings()["packages", "opencv"]
-    assert found.state is State.broken and broken in found.text
-    assert found.text.endswith(f"pip install --force-reinstall --no-deps {command}")
-    assert "keep one" not in found.text
+    finding = findings()["packages", "opencv"]
+    assert finding.state is State.broken and broken in finding.text
+    assert finding.text.endswith(f"pip install --force-reinstall --no-deps {command}")
+    assert "keep one" not in finding.text
 
 
 def test_the_named_evaluators_alone_are_looked_at(home):
@@ -199,9 +199,9 @@ def test_a_machine_that_computes_otherwise_is_found(home, only, monkeypatch):
     recorded = cases.expected()
     recorded["clipscore"]["clipscore"][0] += 0.01
     monkeypatch.setattr(cases, "expected", lambda: recorded)
-    found = golden("clipscore")
-    assert found.state is State.broken
-    assert "clipscore of stripes.png is" in found.text
+    finding = golden("clipscore")
+    assert finding.state is State.broken
+    assert "clipscore of stripes.png is" in finding.text
 
 
 def test_what_lacks_a_package_is_absent(home, only, monkeypatch):
@@ -230,9 +230,9 @@ def test_what_fails_at_work_is_broken(home, only, monkeypatch, error):
 
     only("clipscore")
     monkeypatch.setattr(cases, "measure", fail)
-    found = golden("clipscore")
-    assert found.state is State.broken
-    assert str(error) in found.text
+    finding = golden("clipscore")
+    assert finding.state is State.broken
+    assert str(error) in finding.text
 
 
 def test_a_plug_in_whose_check_crashes_stops_nothing_else(home, only, monkeypatch):
@@ -251,10 +251,10 @@ def test_a_plug_in_whose_check_crashes_stops_nothing_else(home, only, monkeypatc
     monkeypatch.setattr(
         examination.registry, "create", lambda name: Broken() if name == "broken" else create(name)
     )
-    found = findings()
-    assert found["evaluators", "broken"].state is State.broken
-    assert "boom" in found["evaluators", "broken"].text
-    assert found["evaluators", "shapes-geneval"].state is State.ok
+    by_name = findings()
+    assert by_name["evaluators", "broken"].state is State.broken
+    assert "boom" in by_name["evaluators", "broken"].text
+    assert by_name["evaluators", "shapes-geneval"].state is State.ok
 
 
 def run(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
@@ -331,5 +331,5 @@ def test_the_command_fails_where_something_is_broken(home, only, monkeypatch, ca
     assert code == 1
     assert "broken here: packages mmcv" in err
     assert ("packages", "mmcv", "broken") in {
-        (one["section"], one["name"], one["state"]) for one in json.loads(out)
+        (finding["section"], finding["name"], finding["state"]) for finding in json.loads(out)
     }

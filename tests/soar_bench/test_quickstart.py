@@ -62,8 +62,8 @@ def test_the_whole_path_and_again_without_work(small_world, tmp_path):
     picture = Image.open(result.picture)
     assert picture.width > 3 * 128
     assert picture.height > 7 * 128
-    said = small_world.words(result)
-    board, against_base, between = said.split("\n\n")
+    text = small_world.words(result)
+    board, against_base, between = text.split("\n\n")
     header, *rows = board.splitlines()
     assert header.split() == ["shapes_geneval", "shapes_clipscore", "ocr_accuracy"]
     assert [row.split()[0] for row in rows] == ["shapes", "sft-seed0", "soar-seed0"]
@@ -76,7 +76,7 @@ def test_the_whole_path_and_again_without_work(small_world, tmp_path):
     seen.clear()
     again = small_world.quickstart(tmp_path, steps=2, images=1, seed=0, show=show)
     assert again.leaderboard.read_text() == page
-    assert small_world.words(again) == said
+    assert small_world.words(again) == text
     assert not [stage for stage in seen if "train" in stage or "generate" in stage]
 
 

@@ -95,9 +95,9 @@ def test_the_images_of_the_checkpoint_are_those_of_the_trained_model(
                 b = weights(checkpoint)[name.replace("lora_A", "lora_B")]
                 base.get_submodule(layer).weight.data += ALPHA / RANK * b @ tensor
         expected = base(**inputs).sample
-        found = loaded(**inputs).sample
+        sample = loaded(**inputs).sample
     assert (expected - plain).abs().max() > 1e-4
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sample, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_before_the_first_step_an_adapter_changes_nothing(tiny_pipeline):

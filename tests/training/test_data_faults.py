@@ -101,15 +101,15 @@ def test_a_broken_image_is_found_before_training_and_dropped_only_when_asked(kin
     data = open_listing(str(folder))
     with pytest.raises(TrainingError, match=r"line 3 names sub/2\.png, which is not a readable"):
         check(data, images)
-    found = check(open_listing(str(folder), DROP), DROP)
-    assert found.dropped == 1
-    assert [found.source[i][1] for i in range(len(found.source))] == [
+    checked = check(open_listing(str(folder), DROP), DROP)
+    assert checked.dropped == 1
+    assert [checked.source[i][1] for i in range(len(checked.source))] == [
         CAPTIONS[0],
         CAPTIONS[1],
         CAPTIONS[3],
     ]
-    assert found.sizes.tolist() == [[24, 16]] * 3
-    assert found.source.digest != data.digest
+    assert checked.sizes.tolist() == [[24, 16]] * 3
+    assert checked.source.digest != data.digest
 
 
 def test_a_caption_in_utf16_is_a_fault_and_not_trained_on(tmp_path):

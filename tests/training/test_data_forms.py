@@ -41,8 +41,8 @@ def test_what_the_datasets_library_saves_is_read(tmp_path):
     datasets = pytest.importorskip("datasets")
     images = [Image.fromarray(picture(i)) for i in range(4)]
     features = datasets.Features({"picture": datasets.Image(), "text": datasets.Value("string")})
-    made = datasets.Dataset.from_dict({"picture": images, "text": CAPTIONS}, features=features)
-    shuffled = made.select([2, 0, 1, 3])
+    dataset = datasets.Dataset.from_dict({"picture": images, "text": CAPTIONS}, features=features)
+    shuffled = dataset.select([2, 0, 1, 3])
     datasets.DatasetDict({"small": shuffled}).save_to_disk(str(tmp_path / "saved"))
     data = open_listing(str(tmp_path / "saved"), Images(image="picture", split="small"))
     assert [data.caption(i) for i in range(4)] == [CAPTIONS[i] for i in (2, 0, 1, 3)]
@@ -103,9 +103,9 @@ def test_what_was_read_is_remembered_by_content(tmp_path, monkeypatch):
     first = inspect(data, cache)
     with monkeypatch.context() as patch:
         patch.setattr(Listing, "decode", lambda *a: pytest.fail("read again"))
-        again = inspect(open_listing(str(folder), DROP), cache)
-    assert again.sizes.tolist() == first.sizes.tolist()
-    assert again.faults == first.faults
+        findings = inspect(open_listing(str(folder), DROP), cache)
+    assert findings.sizes.tolist() == first.sizes.tolist()
+    assert findings.faults == first.faults
     (folder / "sub" / "2.png").write_bytes(png(2))
     assert not inspect(open_listing(str(folder)), cache).faults
 

@@ -32,8 +32,8 @@ def released(tmp_path):
     for number, size in enumerate(RELEASED):
         pixels = rng.integers(0, 256, (80, 96, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:032x}.jpg")
-        asked = {"bw": size[0], "bh": size[1]} if size else {}
-        rows.append({"md5": f"{number:032x}", "caption_en": f"a star {number}", **asked})
+        own_size = {"bw": size[0], "bh": size[1]} if size else {}
+        rows.append({"md5": f"{number:032x}", "caption_en": f"a star {number}", **own_size})
     file = folder / "train.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     return str(file)
@@ -50,8 +50,8 @@ def test_a_record_is_cut_to_its_own_size_where_it_has_one(released, tiny_config,
     # The VAE halves a side twice; a record without sizes is a square.
     assert shapes == [(4, h // 4, w // 4) for w, h in (*RELEASED[:4], (64, 64))]
     vae = load_pipeline(tiny_pipeline)
-    whole = Image.fromarray(source[0][0]).resize((64, 53), Image.Resampling.LANCZOS)
-    parts = [np.asarray(whole)[top : top + 48] for top in range(6)]
+    resized = Image.fromarray(source[0][0]).resize((64, 53), Image.Resampling.LANCZOS)
+    parts = [np.asarray(resized)[top : top + 48] for top in range(6)]
     encoded = [encode_images(vae, part[None])[0] for part in parts]
     for variant in (0, 1):  # a part of the resized picture, whichever was drawn
         far = [float((data.latents[variant] - e).abs().mean()) for e in encoded]

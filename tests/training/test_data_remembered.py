@@ -78,8 +78,8 @@ def test_images_in_a_tar_are_remembered_by_their_place_in_it(folder, tmp_path, r
 
     file = tmp_path / "data.tar"
     with tarfile.open(file, "w") as tar:
-        for one in sorted(folder.iterdir()):
-            tar.add(one, arcname=one.name)
+        for entry in sorted(folder.iterdir()):
+            tar.add(entry, arcname=entry.name)
     os.utime(file, (1, time.time() - 60))
     first = open_listing(str(file), cache=tmp_path / "cache")
     reads.clear()

@@ -22,8 +22,8 @@ def test_a_folder_of_tars_is_read_in_the_order_of_names(tmp_path):
 def test_ranges_of_files_are_spelled_out_with_their_zeros(tmp_path):
     for name in ("a-08.tar", "a-09.tar", "a-10.tar"):
         (tmp_path / name).touch()
-    found = expand(str(tmp_path / "a-{08..10}.tar"))
-    assert [file.name for file in found] == ["a-08.tar", "a-09.tar", "a-10.tar"]
+    paths = expand(str(tmp_path / "a-{08..10}.tar"))
+    assert [file.name for file in paths] == ["a-08.tar", "a-09.tar", "a-10.tar"]
     with pytest.raises(TrainingError, match=r"a-11\.tar' and 1 more"):
         expand(str(tmp_path / "a-{08..12}.tar"))
 

@@ -121,7 +121,7 @@ def alone(tiny_pipeline, tmp_path_factory):
     """The same trainings in this process: by name, the output and the weights."""
     folder = tmp_path_factory.mktemp("alone")
 
-    def found():
+    def each():
         for name, changes in SETTINGS.items():
             AcceleratorState._reset_state()
             settings = {**common(folder, tiny_pipeline), **changes, "batch_size": 4}
@@ -129,7 +129,7 @@ def alone(tiny_pipeline, tmp_path_factory):
             yield name, (config.output, weights(train(config, watch=False)))
         AcceleratorState._reset_state()
 
-    return dict(found())
+    return dict(each())
 
 
 @pytest.mark.parametrize("stage", STAGES)

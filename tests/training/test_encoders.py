@@ -59,8 +59,8 @@ def test_images_are_encoded_as_many_at_once_as_memory_holds(tiny_pipeline, monke
     halved = Encoders(BasePipeline(tiny_pipeline), CPU)
     torch.testing.assert_close(halved.images(pixels), expected, rtol=1e-4, atol=1e-5)
     assert tried == [7, 3, 1, 1, 1, 1, 1, 1, 1]
-    for here, there in zip(halved.prompts(texts, 14), captions, strict=True):
-        torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
+    for embeds, expected_embeds in zip(halved.prompts(texts, 14), captions, strict=True):
+        torch.testing.assert_close(embeds, expected_embeds, rtol=1e-4, atol=1e-5)
     del tried[:]
     halved.images(pixels)
     assert tried == [1] * 7, "no second try of what did not fit"
@@ -118,10 +118,10 @@ def test_encoding_in_bfloat16_is_another_encoding_near_the_first(tiny_pipeline):
         assert single.identity(parts) != half.identity(parts)
     pairs = [(single.images(pixels), half.images(pixels))]
     pairs += zip(single.prompts(["a star"], 14), half.prompts(["a star"], 14), strict=True)
-    for expected, found in pairs:
-        assert found.dtype == torch.float32
-        assert not torch.equal(found, expected)
-        assert (found - expected).norm() < 0.05 * expected.norm()
+    for expected, rounded in pairs:
+        assert rounded.dtype == torch.float32
+        assert not torch.equal(rounded, expected)
+        assert (rounded - expected).norm() < 0.05 * expected.norm()
 
 
 def test_what_is_kept_in_half_precision_trains_the_same_under_bf16(tiny_pipeline):
@@ -173,8 +173,8 @@ def test_a_pipeline_without_a_third_text_encoder_embeds_the_same_in_parts(tiny_p
     whole.register_modules(text_encoder_3=None, tokenizer_3=None)
     whole.save_pretrained(tmp_path / "two", safe_serialization=True)
     expected = encode_prompts(whole, ["a red star"], 14)
-    found = Encoders(BasePipeline(tmp_path / "two"), CPU).prompts(["a red star"], 14)
-    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    embedded = Encoders(BasePipeline(tmp_path / "two"), CPU).prompts(["a red star"], 14)
+    assert all(torch.equal(a, b) for a, b in zip(expected, embedded, strict=True))
 
 
 def test_cached_encodings_keep_their_names():

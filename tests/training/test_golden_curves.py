@@ -115,8 +115,8 @@ def test_the_loss_curve_is_the_one_that_was_recorded(name, tmp_path, tiny_pipeli
     expected = json.loads(GOLDEN.read_text())[name]
     losses = curve(name, tmp_path, tiny_pipeline)
     assert len(losses) == len(expected) == 24
-    for step, (here, there) in enumerate(zip(losses, expected, strict=True), start=1):
-        assert here == pytest.approx(there, rel=1e-3, abs=1e-6), f"step {step}"
+    for step, (loss, expected_loss) in enumerate(zip(losses, expected, strict=True), start=1):
+        assert loss == pytest.approx(expected_loss, rel=1e-3, abs=1e-6), f"step {step}"
 
 
 def test_the_curves_tell_the_methods_apart():
@@ -128,9 +128,9 @@ def test_the_curves_tell_the_methods_apart():
     assert first["sft"][1] == pytest.approx(first["soar"][1], rel=1e-5)
     assert first["soar"][:3] == pytest.approx(first["soar-lora"][:3], rel=1e-5)
     last = [lines[-1][1] for lines in curves.values()]
-    for number, one in enumerate(last):
+    for number, layer in enumerate(last):
         for other in last[number + 1 :]:
-            assert one != pytest.approx(other, rel=2e-3)
+            assert layer != pytest.approx(other, rel=2e-3)
 
 
 if __name__ == "__main__":

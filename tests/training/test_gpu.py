@@ -36,5 +36,5 @@ def test_with_deterministic_a_stopped_run_ends_with_the_same_bits(
     parts = tiny_config(output=tmp_path / "parts", **settings)
     with pytest.raises(Stopped):
         tiny_train(parts, progress=stop)
-    here, there = weights(whole), weights(tiny_train(parts))
-    assert all(torch.equal(here[name], there[name]) for name in here)
+    straight, resumed = weights(whole), weights(tiny_train(parts))
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)

@@ -49,15 +49,15 @@ def test_two_processes_train_as_one_and_go_on_after_a_stop(
     # A stop comes after the first rollout; the kill between the two steps of the second.
     interrupted = [{"settings": parts, "stop": 2}, {"settings": parts, "kill": 4}]
     train_all([{"settings": whole}, *interrupted, {"settings": parts}], **environment)
-    one, two = metrics(tmp_path / "alone"), metrics(tmp_path / "whole")
-    for here, there in zip(one, two, strict=True):
-        for figure in ("loss", "grad_norm", *(f for f in here if f.startswith("reward"))):
-            assert there[figure] == pytest.approx(here[figure], rel=2e-3, abs=2e-4)
-    expected, found = (
+    single, divided = metrics(tmp_path / "alone"), metrics(tmp_path / "whole")
+    for own, others in zip(single, divided, strict=True):
+        for figure in ("loss", "grad_norm", *(f for f in own if f.startswith("reward"))):
+            assert others[figure] == pytest.approx(own[figure], rel=2e-3, abs=2e-4)
+    expected, resumed = (
         weights(tmp_path / kind / "checkpoint-000004") for kind in ("whole", "parts")
     )
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
-    assert two == metrics(tmp_path / "parts")
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+    assert divided == metrics(tmp_path / "parts")
 
 
 @pytest.mark.parametrize("environment", [{}, FSDP2], ids=["ddp", "fsdp2"])
@@ -90,8 +90,8 @@ def test_three_processes_go_on_inside_a_rollout_and_between_two(
     train_all(
         [{"settings": whole}, *({"settings": parts, **end} for end in ends)], 3, **environment
     )
-    expected, found = (
+    expected, resumed = (
         weights(tmp_path / kind / "checkpoint-000004") for kind in ("whole", "parts")
     )
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert all(torch.equal(expected[key], resumed[key]) for key in expected)
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")

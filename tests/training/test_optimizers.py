@@ -130,7 +130,7 @@ def size(state):
         for tensor in tensors.values():
             inner = getattr(tensor, "tensor_attrs", None)
             plain = [getattr(tensor, name) for name in inner] if inner else [tensor]
-            total += sum(one.numel() * one.element_size() for one in plain)
+            total += sum(parameter.numel() * parameter.element_size() for parameter in plain)
     return total
 
 
@@ -160,8 +160,8 @@ def test_stopped_and_resumed_is_bit_identical(kind, tmp_path):
     optimizer = make_optimizer(again.parameters(), Optimizer(kind=kind), CPU)
     optimizer.load_state_dict(moments)
     advance(again, optimizer, 5, STEPS)
-    for one, other in zip(whole.parameters(), again.parameters(), strict=True):
-        assert torch.equal(one, other)
+    for parameter, other in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(parameter, other)
 
 
 def divided():
@@ -199,8 +199,8 @@ def train_a_process(folder):
     again, optimizer = divided()
     Trained(again, optimizer).load(state)
     advance(again, optimizer, 5, STEPS, part)
-    for one, other in zip(model.parameters(), again.parameters(), strict=True):
-        assert torch.equal(one.to_local(), other.to_local())
+    for parameter, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(parameter.to_local(), other.to_local())
     full = {name: tensor.full_tensor() for name, tensor in model.state_dict().items()}
     torch.save(full, folder / f"weights-{dist.get_rank()}.pt")
     dist.destroy_process_group()
@@ -236,7 +236,7 @@ def test_compiled_as_on_a_gpu_the_step_is_the_same_and_compiled_once():
     compiled, _, _ = trained("adamw8bit", STEPS, torch.device("cuda"))
     assert counters["stats"]["unique_graphs"] == graphs
     plain, _, _ = trained("adamw8bit", STEPS)
-    for one, other, start in zip(
+    for parameter, other, start in zip(
         compiled.parameters(), plain.parameters(), network().parameters(), strict=True
     ):
-        assert (one - other).norm() < 0.01 * (other - start).norm()
+        assert (parameter - other).norm() < 0.01 * (other - start).norm()

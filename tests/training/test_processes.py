@@ -77,19 +77,19 @@ def test_two_processes_train_as_one_and_go_on_after_a_stop(
         **environment,
     )
     for step in (2, 4, 5):
-        one, two = weights(alone.output, step), weights(tmp_path / "whole", step)
-        assert one.keys() == two.keys()
-        for name in one:
-            torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=2e-6)
+        single, divided = weights(alone.output, step), weights(tmp_path / "whole", step)
+        assert single.keys() == divided.keys()
+        for name in single:
+            torch.testing.assert_close(divided[name], single[name], rtol=1e-4, atol=2e-6)
     assert resolve(str(tmp_path / "whole")).form == "transformer"
     assert resolve(str(tmp_path / "adapter-whole")).form == "lora"
-    for here, there in zip(metrics(alone.output), metrics(tmp_path / "whole"), strict=True):
-        assert there == pytest.approx(here, rel=1e-4)
+    for single, divided in zip(metrics(alone.output), metrics(tmp_path / "whole"), strict=True):
+        assert divided == pytest.approx(single, rel=1e-4)
     for kind in ("", "adapter-"):
         exact, rounded = metrics(tmp_path / f"{kind}whole"), metrics(tmp_path / f"{kind}half")
-        for here, there in zip(exact, rounded, strict=True):
-            assert there["loss"] == pytest.approx(here["loss"], rel=0.02)
-        expected, found = weights(tmp_path / f"{kind}whole"), weights(tmp_path / f"{kind}parts")
-        assert expected.keys() == found.keys()
-        assert all(torch.equal(expected[name], found[name]) for name in expected)
+        for row, rounded_row in zip(exact, rounded, strict=True):
+            assert rounded_row["loss"] == pytest.approx(row["loss"], rel=0.02)
+        expected, resumed = weights(tmp_path / f"{kind}whole"), weights(tmp_path / f"{kind}parts")
+        assert expected.keys() == resumed.keys()
+        assert all(torch.equal(expected[name], resumed[name]) for name in expected)
         assert metrics(tmp_path / f"{kind}whole") == metrics(tmp_path / f"{kind}parts")

@@ -34,9 +34,9 @@ def check(tiny_config, tmp_path, kinds, tries, count, environment):
         expected = weights(tmp_path / kind)
         for number in range(len(tries)):
             parts = tmp_path / f"{kind}-{number}"
-            found = weights(parts)
-            assert expected.keys() == found.keys()
-            assert all(torch.equal(expected[name], found[name]) for name in expected)
+            resumed = weights(parts)
+            assert expected.keys() == resumed.keys()
+            assert all(torch.equal(expected[name], resumed[name]) for name in expected)
             assert metrics(tmp_path / kind) == metrics(parts)
 
 

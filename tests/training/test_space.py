@@ -106,11 +106,11 @@ def test_checkpoints_that_go_at_the_start_make_room_first(tiny_config, tiny_trai
     with pytest.raises(Stopped):
         tiny_train(config, progress=stopping(3))
     before, fewer = used(config.output), config.model_copy(update={"keep_last": 1})
-    there = [*checkpoints(config.output)]
-    assert len(there) > 3
+    on_disk = [*checkpoints(config.output)]
+    assert len(on_disk) > 3
     del measured[:]
     tiny_train(fewer)
-    foreseen = peak(fewer, sizes_of(fewer), max(there), there)
+    foreseen = peak(fewer, sizes_of(fewer), max(on_disk), on_disk)
     assert before + foreseen == pytest.approx(max(measured[:-1]), rel=0.1)
 
 

@@ -66,8 +66,8 @@ def test_a_state_is_mapped_and_not_held(tmp_path, parallel, monkeypatch):
     assert str(file) not in Path("/proc/self/maps").read_text()
 
     assert torch.equal(after.transformer.weight, before.transformer.weight)
-    here, there = (t.optimizer.state_dict()["state"][0] for t in (after, before))
-    assert all(torch.equal(here[name], there[name]) for name in ("exp_avg", "exp_avg_sq", "step"))
-    here, there = (t.average.state_dict() for t in (after, before))
-    assert torch.equal(here.pop("shadow_params")[0], there.pop("shadow_params")[0])
-    assert here == there
+    loaded, saved = (t.optimizer.state_dict()["state"][0] for t in (after, before))
+    assert all(torch.equal(loaded[name], saved[name]) for name in ("exp_avg", "exp_avg_sq", "step"))
+    loaded, saved = (t.average.state_dict() for t in (after, before))
+    assert torch.equal(loaded.pop("shadow_params")[0], saved.pop("shadow_params")[0])
+    assert loaded == saved

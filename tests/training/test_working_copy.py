@@ -102,14 +102,14 @@ def test_it_trains_as_float32_does_and_keeps_float32_weights(tiny_config, tiny_t
     )
     tiny_train(exact)
     tiny_train(rounded)
-    for here, there in zip(losses(exact.output), losses(rounded.output), strict=True):
-        assert there == pytest.approx(here, rel=0.01)
-    whole, found = weights(exact.output, 24), weights(rounded.output, 24)
-    moved = [name for name, t in found.items() if not torch.equal(t, t.bfloat16().float())]
-    assert len(moved) > len(found) / 2
+    for exact_loss, rounded_loss in zip(losses(exact.output), losses(rounded.output), strict=True):
+        assert rounded_loss == pytest.approx(exact_loss, rel=0.01)
+    whole, trained = weights(exact.output, 24), weights(rounded.output, 24)
+    moved = [name for name, t in trained.items() if not torch.equal(t, t.bfloat16().float())]
+    assert len(moved) > len(trained) / 2
     start = load_pipeline(Path(exact.base)).transformer.state_dict()
     way = sum(float((whole[n] - start[n]).square().sum()) for n in whole) ** 0.5
-    apart = sum(float((whole[n] - found[n]).square().sum()) for n in whole) ** 0.5
+    apart = sum(float((whole[n] - trained[n]).square().sum()) for n in whole) ** 0.5
     assert apart < 0.1 * way, (apart, way)
 
 
@@ -134,8 +134,8 @@ def test_stopped_and_resumed_is_bit_identical_and_so_is_checkpointing(
     tiny_train(parts)
     expected = weights(whole.output, 4)
     for other in (parts, again):
-        found = weights(other.output, 4)
-        assert all(torch.equal(expected[name], found[name]) for name in expected)
+        trained = weights(other.output, 4)
+        assert all(torch.equal(expected[name], trained[name]) for name in expected)
     settings = json.loads((whole.output / CONFIG_FILE).read_text())["settings"]
     assert settings["working_copy"] is True
 
@@ -171,10 +171,10 @@ def test_two_processes_train_as_one_and_go_on_after_a_stop(
     train_all(
         [{"settings": two}, {"settings": parts, "stop": 1}, {"settings": parts}], **environment
     )
-    for here, there in zip(losses(alone.output), losses(tmp_path / "two"), strict=True):
-        assert there == pytest.approx(here, rel=5e-3)
-    expected, found = weights(tmp_path / "two", 3), weights(tmp_path / "parts", 3)
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    for own, others in zip(losses(alone.output), losses(tmp_path / "two"), strict=True):
+        assert others == pytest.approx(own, rel=5e-3)
+    expected, resumed = weights(tmp_path / "two", 3), weights(tmp_path / "parts", 3)
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
 def test_precisions_follow_one_another_in_a_process_each_as_by_itself(

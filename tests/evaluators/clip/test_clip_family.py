@@ -58,22 +58,24 @@ def test_an_empty_batch_has_no_scores(folder):
 
 
 def test_evaluators_of_one_clip_share_the_loaded_model(folder):
-    one, other = clipscore(folder), aesthetic(folder)
-    one.load()
-    other.load()
-    assert one._tower is other._tower
-    assert one.shares == other.shares != ""
+    clip_score, aesthetics = clipscore(folder), aesthetic(folder)
+    clip_score.load()
+    aesthetics.load()
+    assert clip_score._tower is aesthetics._tower
+    assert clip_score.shares == aesthetics.shares != ""
 
 
 def test_an_image_seen_twice_in_the_same_way_is_embedded_once(folder, samples, monkeypatch):
-    one, other = clipscore(folder, "clipscore-processor"), aesthetic(folder)
-    one.load()
-    other.load()
+    clip_score, aesthetics = clipscore(folder, "clipscore-processor"), aesthetic(folder)
+    clip_score.load()
+    aesthetics.load()
     passes = []
-    embed = one._tower.embed_pixels
-    monkeypatch.setattr(one._tower, "embed_pixels", lambda p: passes.append(len(p)) or embed(p))
-    one.score(samples)
-    shared = [s["aesthetic"].value for s in other.score(samples)]
+    embed = clip_score._tower.embed_pixels
+    monkeypatch.setattr(
+        clip_score._tower, "embed_pixels", lambda p: passes.append(len(p)) or embed(p)
+    )
+    clip_score.score(samples)
+    shared = [s["aesthetic"].value for s in aesthetics.score(samples)]
     assert passes == [len(samples)]
     assert shared == pytest.approx(values(aesthetic(folder), samples), abs=1e-6)
 

@@ -110,9 +110,9 @@ def test_the_texts_of_the_colours_are_the_official_mean(folder, tiny):
 
 def test_colours_are_those_of_the_official_steps(folder, tiny):
     cutouts = things(12)
-    found = ColorClassifier(tiny).classify(cutouts)
-    assert found == [official_color(folder, cutout) for cutout in cutouts]
-    assert len(set(found)) > 2, "a test where all are alike tells nothing"
+    classified = ColorClassifier(tiny).classify(cutouts)
+    assert classified == [official_color(folder, cutout) for cutout in cutouts]
+    assert len(set(classified)) > 2, "a test where all are alike tells nothing"
 
 
 @pytest.mark.parametrize("masked", [True, False])

@@ -134,8 +134,8 @@ def test_merged_patches_are_read_in_mmdets_order():
     module = SwinPatchMerging(dim=channels)
     module.reduction.weight.data = _merging(weight)
     module.norm.weight.data, module.norm.bias.data = _merging(gain), _merging(bias)
-    found = module(features.flatten(2).transpose(1, 2), (4, 6))
-    torch.testing.assert_close(found, expected)
+    encoded = module(features.flatten(2).transpose(1, 2), (4, 6))
+    torch.testing.assert_close(encoded, expected)
 
 
 def test_a_missing_a_surplus_and_a_misshapen_tensor_are_refused(save):

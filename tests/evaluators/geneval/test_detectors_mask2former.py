@@ -81,24 +81,24 @@ def assert_as_mmdet(detector, picture, expected):
     image = formulas.picture(picture)
     prepared = prepare(image, "bgr", detector.preprocessing)
     classes, masks = detector.logits(prepared)
-    for found, wanted in (
+    for objects, expected_array in (
         (classes[::2].numpy(), expected["class_logits"]),
         (masks[::10, 3::8, 3::8].numpy(), expected["mask_logits"]),
     ):
-        assert found.shape == wanted.shape
-        assert (np.abs(found - wanted) <= TOLERANCE).mean() >= 0.99
+        assert objects.shape == expected_array.shape
+        assert (np.abs(objects - expected_array) <= TOLERANCE).mean() >= 0.99
     padded = prepared.pixels.shape[1:]
-    found = instances(classes, masks, padded, prepared.size, image.shape[:2])
-    assert_same_objects(found, expected)
+    objects = instances(classes, masks, padded, prepared.size, image.shape[:2])
+    assert_same_objects(objects, expected)
 
 
-def assert_same_objects(found, expected):
+def assert_same_objects(objects, expected):
     """At least 95 of 100: same label, box within 2 pixels, score within 1e-3, area within 0.5%."""
-    boxes = np.array([instance.box for instance in found])
-    scores = np.array([instance.score for instance in found])
-    labels = np.array([OBJECT_NAMES.index(instance.label) for instance in found])
-    areas = np.array([instance.mask.sum() for instance in found])
-    assert len(found) == len(expected["boxes"]) == 100
+    boxes = np.array([instance.box for instance in objects])
+    scores = np.array([instance.score for instance in objects])
+    labels = np.array([OBJECT_NAMES.index(instance.label) for instance in objects])
+    areas = np.array([instance.mask.sum() for instance in objects])
+    assert len(objects) == len(expected["boxes"]) == 100
     free = np.ones(100, dtype=bool)
     for box, score, label, area in zip(
         *(expected[key] for key in ("boxes", "scores", "labels", "areas")), strict=True
@@ -119,8 +119,8 @@ def test_a_small_model_finds_what_mmdet_finds(tiny, preprocessing, picture):
     assert len(set(expected["labels"])) > 5
     assert len(np.unique(expected["boxes"], axis=0)) > 5
     assert_as_mmdet(tiny[preprocessing], picture, expected)
-    (found,) = tiny[preprocessing].detect([formulas.picture(picture)])
-    assert_same_objects(found, expected)
+    (objects,) = tiny[preprocessing].detect([formulas.picture(picture)])
+    assert_same_objects(objects, expected)
 
 
 @pytest.mark.slow
@@ -140,24 +140,24 @@ def test_the_full_model_finds_what_mmdet_2_finds_on_a_padded_picture(full, monke
     assert_as_mmdet(full, "wide", reference("mmdet2", "full", "wide"))
 
 
-def plain(found):
-    return [(i.label, round(i.score, 6), i.box, i.mask.sum()) for i in found]
+def plain(objects):
+    return [(i.label, round(i.score, 6), i.box, i.mask.sum()) for i in objects]
 
 
 def test_what_is_found_depends_on_the_image_alone(tiny):
     detector = tiny["mmdet3"]
     images = [formulas.picture(name)[::2, ::2] for name in ("wide", "tall")]
-    together = [plain(found) for found in detector.detect(images)]
-    backwards = [plain(found) for found in detector.detect(images[::-1])][::-1]
+    together = [plain(objects) for objects in detector.detect(images)]
+    backwards = [plain(objects) for objects in detector.detect(images[::-1])][::-1]
     alone = [plain(detector.detect([image])[0]) for image in images]
     assert together == backwards == alone
 
 
 def test_masks_have_the_images_own_size_and_fit_their_boxes(tiny):
     image = formulas.picture("tall")
-    (found,) = tiny["mmdet3"].detect([image])
-    assert [i.score for i in found] == sorted((i.score for i in found), reverse=True)
-    for instance in found:
+    (objects,) = tiny["mmdet3"].detect([image])
+    assert [i.score for i in objects] == sorted((i.score for i in objects), reverse=True)
+    for instance in objects:
         assert instance.mask.shape == image.shape[:2]
         assert instance.mask.dtype == bool
         assert instance.box == mask_box(instance.mask)
@@ -168,18 +168,18 @@ def test_handing_rgb_over_is_handing_a_swapped_image_over(tiny, tiny_weights):
     image = formulas.picture("wide")
     swapped = Mask2FormerSwinS(channels="rgb", weights=tiny_weights, architecture=TINY)
     swapped.load()
-    (found,) = swapped.detect([image])
+    (objects,) = swapped.detect([image])
     (expected,) = tiny["mmdet3"].detect([image[..., ::-1]])
     (straight,) = tiny["mmdet3"].detect([image])
-    assert plain(found) == plain(expected)
-    assert plain(found) != plain(straight)
+    assert plain(objects) == plain(expected)
+    assert plain(objects) != plain(straight)
 
 
 def test_an_image_of_any_size_is_taken(tiny):
     images = [np.zeros((1, 1, 3), np.uint8), formulas.picture("tall")[:33, :190]]
-    for image, found in zip(images, tiny["mmdet3"].detect(images), strict=True):
-        assert len(found) == 100
-        assert found[0].mask.shape == image.shape[:2]
+    for image, objects in zip(images, tiny["mmdet3"].detect(images), strict=True):
+        assert len(objects) == 100
+        assert objects[0].mask.shape == image.shape[:2]
     assert tiny["mmdet3"].detect([]) == []
 
 
@@ -210,21 +210,21 @@ def test_scores_boxes_and_masks_follow_from_the_logits_by_hand():
     classes = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 3.0]])
     masks = torch.full((2, 4, 4), -5.0)
     masks[0, 1:3, 0:2] = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
-    found = instances(classes, masks, (4, 4), (4, 4), (4, 4))
+    objects = instances(classes, masks, (4, 4), (4, 4), (4, 4))
 
     def probability(row, column):
         powers = np.exp(classes[row].numpy())
         return powers[column] / powers.sum()
 
     inside = np.mean([1 / (1 + np.exp(-value)) for value in (1.0, 2.0, 3.0)])
-    assert [i.label for i in found[:2]] == ["person", "bicycle"]
-    assert found[0].score == pytest.approx(probability(0, 0) * inside, rel=1e-5)
-    assert found[1].score == pytest.approx(probability(0, 1) * inside, rel=1e-5)
-    assert found[0].box == (0, 1, 2, 3)
-    assert np.argwhere(found[0].mask).tolist() == [[1, 0], [1, 1], [2, 0]]
+    assert [i.label for i in objects[:2]] == ["person", "bicycle"]
+    assert objects[0].score == pytest.approx(probability(0, 0) * inside, rel=1e-5)
+    assert objects[1].score == pytest.approx(probability(0, 1) * inside, rel=1e-5)
+    assert objects[0].box == (0, 1, 2, 3)
+    assert np.argwhere(objects[0].mask).tolist() == [[1, 0], [1, 1], [2, 0]]
     # the second query's mask is empty: it is kept, with score 0 and an empty box
-    assert [i.score for i in found[2:]] == [0.0, 0.0]
-    assert found[2].box == (0, 0, 0, 0)
+    assert [i.score for i in objects[2:]] == [0.0, 0.0]
+    assert objects[2].box == (0, 0, 0, 0)
 
 
 def test_padding_is_cut_away_before_masks_get_the_images_size():
@@ -232,15 +232,15 @@ def test_padding_is_cut_away_before_masks_get_the_images_size():
     classes = torch.tensor([[9.0, 0.0]])
     masks = torch.full((1, 8, 8), -4.0)
     masks[:, :, :3] = 4.0
-    (found,) = instances(classes, masks, (32, 32), (32, 24), (64, 48))
-    assert found.box == (0, 0, 24, 64)
+    (instance,) = instances(classes, masks, (32, 32), (32, 24), (64, 48))
+    assert instance.box == (0, 0, 24, 64)
 
 
 def test_many_objects_are_cut_at_100():
     generator = torch.Generator().manual_seed(0)
     classes = torch.randn(30, 81, generator=generator)
     masks = torch.randn(30, 8, 8, generator=generator)
-    found = instances(classes, masks, (32, 32), (32, 32), (20, 20))
-    assert len(found) == 100
+    objects = instances(classes, masks, (32, 32), (32, 32), (20, 20))
+    assert len(objects) == 100
     probabilities = classes.softmax(-1)[:, :-1].flatten().sort(descending=True).values[:100]
-    assert max(i.score for i in found) <= float(probabilities[0])
+    assert max(i.score for i in objects) <= float(probabilities[0])

@@ -102,8 +102,8 @@ def complaint(make, folder, state) -> str:
 
 def test_a_missing_tensor_is_named_as_in_the_file(make, tmp_path, tiny_state):
     del tiny_state["blip.visual_encoder.blocks.1.attn.qkv.bias"]
-    said = complaint(make, tmp_path, tiny_state)
-    assert "lacks blip.visual_encoder.blocks.1.attn.qkv.bias" in said
+    message = complaint(make, tmp_path, tiny_state)
+    assert "lacks blip.visual_encoder.blocks.1.attn.qkv.bias" in message
 
 
 @pytest.mark.parametrize(

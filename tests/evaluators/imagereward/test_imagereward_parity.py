@@ -143,8 +143,8 @@ def test_the_score_is_the_published_formula_of_pixels_and_tokens(
     image = rng.integers(0, 256, (80, 80, 3), dtype=np.uint8)
     pixels = plain_view(Image.fromarray(image), tiny_architecture.image_size)
     expected = published(pixels, ids, tiny_state, tiny_architecture)
-    found = scorer.score([Sample(image, prompt)])[0]["image_reward"].value
-    assert found == pytest.approx(expected, abs=1e-5)
+    score = scorer.score([Sample(image, prompt)])[0]["image_reward"].value
+    assert score == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_tiny_model_tells_prompts_and_pictures_apart(scorer, samples):
@@ -172,8 +172,8 @@ def test_of_a_picture_that_is_not_square_the_middle_is_seen(
     top, left = corner
     middle = picture.crop((left, top, left + 32, top + 32))
     expected = published(plain_view(middle, 32), padded(7, 8), tiny_state, tiny_architecture)
-    found = scorer.score([Sample(image, "red cat")])[0]["image_reward"].value
-    assert found == pytest.approx(expected, abs=1e-5)
+    score = scorer.score([Sample(image, "red cat")])[0]["image_reward"].value
+    assert score == pytest.approx(expected, abs=1e-5)
 
 
 def test_half_precision_stays_near(tiny_folder, make, scorer, samples):
@@ -188,7 +188,7 @@ def test_half_precision_stays_near(tiny_folder, make, scorer, samples):
 
 def test_the_official_sizes_have_the_published_names_and_shapes():
     """A sample from each part of the file, and as many bytes as the published one has."""
-    found = shapes(OFFICIAL)
+    own_shapes = shapes(OFFICIAL)
     expected = {
         "blip.visual_encoder.cls_token": (1, 1, 1024),
         "blip.visual_encoder.pos_embed": (1, 197, 1024),
@@ -207,9 +207,9 @@ def test_the_official_sizes_have_the_published_names_and_shapes():
         "mlp.layers.6.weight": (16, 64),
         "mlp.layers.7.bias": (1,),
     }
-    assert {name: found.get(name) for name in expected} == expected
+    assert {name: own_shapes.get(name) for name in expected} == expected
     unused = 4 * (256 * (1024 + 768) + 2 * 256) + 8 * 512  # two projections, positions
-    size = 4 * sum(math.prod(shape) for shape in found.values()) + unused
+    size = 4 * sum(math.prod(shape) for shape in own_shapes.values()) + unused
     assert size == pytest.approx(1_786_880_927, rel=2e-4)  # the file has names and checksums too
 
 
@@ -243,11 +243,11 @@ def test_a_state_dict_in_the_published_layout_has_the_unused_tensors_too(tiny_ar
         "blip.text_proj.bias": (5,),
         "blip.text_encoder.embeddings.position_ids": (1, 40),
     }
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    assert found == shapes(tiny_architecture) | unused
+    own_shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    assert own_shapes == shapes(tiny_architecture) | unused
     positions = "blip.text_encoder.embeddings.position_ids"
     assert state[positions].tolist() == [list(range(40))]
-    assert set(asked) == set(found) - {positions}
+    assert set(asked) == set(own_shapes) - {positions}
 
 
 def test_a_filler_that_gives_another_shape_is_refused():

@@ -58,21 +58,22 @@ def run_of(tmp_path, label, seed=0, evaluators=(Bright, Second)):
 
 def test_counts_kappa_and_the_images_on_which_they_part(tmp_path):
     run = run_of(tmp_path, "one")
-    (found,) = agreements(Board.of(group_seeds([run])))
-    assert (found.both, found.only_first, found.only_second, found.neither) == (3, 2, 1, 1)
+    (agreement,) = agreements(Board.of(group_seeds([run])))
+    assert (agreement.both, agreement.neither) == (3, 1)
+    assert (agreement.only_first, agreement.only_second) == (2, 1)
     chance = (5 * 4 + 2 * 3) / 49
-    assert found.share == pytest.approx(4 / 7)
-    assert found.kappa == pytest.approx((4 / 7 - chance) / (1 - chance))
+    assert agreement.share == pytest.approx(4 / 7)
+    assert agreement.kappa == pytest.approx((4 / 7 - chance) / (1 - chance))
     names = run.scores().groupby("prompt")["prompt_id"].first()
-    assert set(found.parted) == {(names[f"prompt {i}"], 0) for i in (3, 4, 5)}
-    assert "agree on 57% of the 7 images of one" in str(found)
+    assert set(agreement.parted) == {(names[f"prompt {i}"], 0) for i in (3, 4, 5)}
+    assert "agree on 57% of the 7 images of one" in str(agreement)
     # Wilson's interval of 4 of 7 prompts, in the form of docs/statistics.md
     p, g, t = 4 / 7, 7, 2.4469
     n = (p * (1 - p) + 1 / (2 * g)) / (p * (1 - p) / (g - 1) + 1 / (2 * g**2))
     r = t**2 / n
     half = np.sqrt(r * p * (1 - p) + r**2 / 4) / (1 + r)
     centre = (p + r / 2) / (1 + r)
-    assert found.interval == pytest.approx((centre - half, centre + half), abs=1e-4)
+    assert agreement.interval == pytest.approx((centre - half, centre + half), abs=1e-4)
 
 
 def test_a_comparison_says_how_its_judges_agree(tmp_path, capsys):

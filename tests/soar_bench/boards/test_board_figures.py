@@ -59,14 +59,14 @@ def test_a_whole_board_has_the_figures_of_one_pair_at_a_time(aggregate, missing)
         assert own.standard_error[i] == pytest.approx(expected.standard_error)
         assert (own.interval()[0][i], own.interval()[1][i]) == pytest.approx(expected.interval())
         assert (own.scored[i], column.unscored[i]) == (expected.scored, expected.unscored)
-    for one, others, found in column.pairs(range(4)):
-        p_values = column.p_values(one, others, found)
+    for base, others, differences in column.pairs(range(4)):
+        p_values = column.p_values(base, others, differences)
         for j, other in enumerate(others):
-            expected = pair_of(sides[other], sides[one], aggregate).difference
-            assert found.value[j] == pytest.approx(expected.value)
+            expected = pair_of(sides[other], sides[base], aggregate).difference
+            assert differences.value[j] == pytest.approx(expected.value)
             assert p_values[j] == pytest.approx(expected.p_value())
-            assert found.scored[j] == expected.scored
-            assert column.unpaired(one, others)[j] == expected.unscored
+            assert differences.scored[j] == expected.scored
+            assert column.unpaired(base, others)[j] == expected.unscored
 
 
 def test_ranks_are_those_of_every_paired_t_test_with_holms_correction():
@@ -106,6 +106,6 @@ def test_a_difference_that_never_varies_is_tested_by_its_signs():
     for prompts, p in ((6, 2 / 64), (10, 2 / 1024)):
         sides = [[grid(np.full(prompts, v), images=1)] for v in (0.0, 1.0)]
         table = column_of(sides, "mean")
-        (base, others, found), *_ = table.pairs([0, 1])
-        assert table.p_values(base, others, found).tolist() == [p]
-        assert all(np.isnan(end).all() for end in found.interval())
+        (base, others, differences), *_ = table.pairs([0, 1])
+        assert table.p_values(base, others, differences).tolist() == [p]
+        assert all(np.isnan(end).all() for end in differences.interval())

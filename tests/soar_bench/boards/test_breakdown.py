@@ -278,9 +278,9 @@ def test_the_leaderboards_other_forms_have_the_categories(runs, tmp_path, values
     printed("leaderboard", "--results", results, "--by", "style", "--output", table)
     frame = pd.read_csv(table, keep_default_na=False)
     chosen = frame[(frame["category"] == "ink") & (frame["metric"] == "quality")]
-    found = dict(zip(chosen["checkpoint"], chosen["value"].astype(float), strict=True))
+    listed = dict(zip(chosen["checkpoint"], chosen["value"].astype(float), strict=True))
     means = {label: of_label[of_style("ink")].mean() for label, of_label in values.items()}
-    assert found == pytest.approx(means, rel=1e-5)
+    assert listed == pytest.approx(means, rel=1e-5)
     assert set(chosen["prompts"].astype(int)) == {3} and set(chosen["by"]) == {"style"}
 
 

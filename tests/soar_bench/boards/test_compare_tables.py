@@ -67,11 +67,11 @@ def test_json_has_the_numbers_of_the_csv(three):
     shown = json.loads(printed(three, "--format", "json"))
     assert shown["reference"] == "base"
     assert shown["measured_alike"] is True
-    for one, other in zip(shown["rows"], table_of(three), strict=True):
-        assert set(one) == set(other)
+    for row, expected in zip(shown["rows"], table_of(three), strict=True):
+        assert set(row) == set(expected)
         for key in ("value", "p_corrected", "difference_low"):
-            assert (one[key] is None) == (other[key] == "")
-            assert one[key] is None or one[key] == pytest.approx(float(other[key]))
+            assert (row[key] is None) == (expected[key] == "")
+            assert row[key] is None or row[key] == pytest.approx(float(expected[key]))
 
 
 def test_latex_is_a_tabular_of_even_rows(three):

@@ -227,8 +227,8 @@ def test_what_cannot_be_told_is_said_in_words_without_a_misleading_number(
     for number in ("nan", "inf", "± 0.000", "[+"):
         assert number not in text.lower()
     (_, data) = table_of(place.results)
-    found = data["difference"]
-    assert found == "" if difference is None else float(found) == pytest.approx(difference)
+    written = data["difference"]
+    assert written == "" if difference is None else float(written) == pytest.approx(difference)
     assert (data["difference_low"], data["difference_high"]) == ("", "")
     assert "NaN" not in printed(place.results, "--format", "json")
 

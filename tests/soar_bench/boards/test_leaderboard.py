@@ -130,10 +130,10 @@ class _Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
+        by_name = dict(attributes)
         if tag not in ("meta", "link", "img", "br"):
             self.open.append(tag)
-        if tag in ("script", "link", "img", "iframe") or "onerror" in found:
+        if tag in ("script", "link", "img", "iframe") or "onerror" in by_name:
             self.loads.append(tag)
         self.captions += tag == "caption"
         if tag == "table":
@@ -141,7 +141,7 @@ class _Page(HTMLParser):
         if tag == "tr":
             self.tables[-1].append([])
         if tag == "th":
-            self.scopes.append(found.get("scope"))
+            self.scopes.append(by_name.get("scope"))
         if tag in ("th", "td"):
             self.tables[-1][-1].append("")
 

@@ -22,9 +22,9 @@ def test_an_adapter_has_one_digest_in_every_layout(tiny_pipeline, tmp_path):
     assert direct.base == (base, digest_pipeline(tiny_pipeline))
     for inside in ("lora", "transformer"):  # as Flow-GRPO and others save
         peft(tmp_path / inside / "checkpoint-20" / inside)
-        found = resolve(str(tmp_path / inside / "checkpoint-20"), base)
-        assert found.digest == direct.digest
-        assert found.label.endswith(f"{inside}-checkpoint-20")
+        checkpoint = resolve(str(tmp_path / inside / "checkpoint-20"), base)
+        assert checkpoint.digest == direct.digest
+        assert checkpoint.label.endswith(f"{inside}-checkpoint-20")
     # The same product in diffusers' layout, where alpha is in the metadata.
     metadata = {"transformer.r": 2, "transformer.lora_alpha": 4}
     metadata["transformer.target_modules"] = [MODULE]
@@ -86,8 +86,8 @@ def test_an_adapter_of_another_base_is_refused(tiny_pipeline, tmp_path):
     far = peft(tmp_path / "a", pair(f"base_model.model.{beyond}"), target_modules=[beyond])
     refused(f"the base has no transformer.{beyond}", far, tiny_pipeline)
     wide = peft(tmp_path / "b", pair(width=48))
-    said = refused("does not fit its base", wide, tiny_pipeline)
-    assert f"transformer.{MODULE} is 32x32, its matrices make 48x48" in said
+    message = refused("does not fit its base", wide, tiny_pipeline)
+    assert f"transformer.{MODULE} is 32x32, its matrices make 48x48" in message
     file = tmp_path / "unet.safetensors"
     save_file(pair("unet.mid_block.attn.to_q"), file)
     refused("has tensors for no part of .* another kind of pipeline", file, tiny_pipeline)

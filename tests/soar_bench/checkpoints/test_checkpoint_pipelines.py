@@ -57,9 +57,9 @@ def test_a_pipeline_that_has_only_a_variant_is_loaded_from_it(tiny_pipeline, pip
 
 @pytest.mark.parametrize("kind", list(BUILD))
 def test_other_kinds_of_pipelines_are_checkpoints(tiny_pipeline, tmp_path, kind):
-    found = resolve(str(BUILD[kind](tiny_pipeline, tmp_path / kind)))
-    assert found.form == "pipeline"
-    assert image_size(found, protocol(32)) == 32
+    checkpoint = resolve(str(BUILD[kind](tiny_pipeline, tmp_path / kind)))
+    assert checkpoint.form == "pipeline"
+    assert image_size(checkpoint, protocol(32)) == 32
 
 
 @pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder"])
@@ -67,8 +67,8 @@ def test_a_pipeline_that_lacks_tensors_is_refused(pipeline, component):
     name = "model.safetensors" if component == "text_encoder" else WEIGHTS
     lost = sorted(load_file(pipeline / component / name))[:4]
     change(pipeline / component / name, lambda t: [t.pop(key) for key in lost])
-    said = refused(rf"{component} is not whole: it lacks .* and 1 more", pipeline)
-    assert all(key in said for key in lost[:3])
+    message = refused(rf"{component} is not whole: it lacks .* and 1 more", pipeline)
+    assert all(key in message for key in lost[:3])
 
 
 def test_a_pipeline_with_a_wrong_shape_is_refused(pipeline):
@@ -233,10 +233,10 @@ def protocol(resolution: int | None) -> Protocol:
 
 
 def test_the_size_is_the_protocols_or_the_pipelines_own(tiny_pipeline):
-    found = resolve(str(tiny_pipeline))
-    assert image_size(found, protocol(None)) == 64  # 16 latents of 4 pixels
-    assert image_size(found, protocol(32)) == 32
+    checkpoint = resolve(str(tiny_pipeline))
+    assert image_size(checkpoint, protocol(None)) == 64  # 16 latents of 4 pixels
+    assert image_size(checkpoint, protocol(32)) == 32
     for side, nearest in ((60, 56), (72, 64), (0, 8)):
         words = f"a multiple of 8 up to 64 pixels, not {side}: ask for a resolution of {nearest}$"
         with pytest.raises(SoarBenchError, match=words):
-            image_size(found, protocol(side))
+            image_size(checkpoint, protocol(side))

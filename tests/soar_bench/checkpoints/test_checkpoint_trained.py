@@ -38,8 +38,8 @@ def trained(tiny_pipeline: Path, transformer: Path, tmp_path: Path) -> Path:
 
 
 def test_a_training_run_is_its_last_checkpoint(trained, transformer, tiny_pipeline):
-    found = resolve(str(trained.parent))
-    assert found == Checkpoint(
+    checkpoint = resolve(str(trained.parent))
+    assert checkpoint == Checkpoint(
         label="soar-seed3",
         name=str(trained.parent),
         form="transformer",
@@ -47,9 +47,9 @@ def test_a_training_run_is_its_last_checkpoint(trained, transformer, tiny_pipeli
         digest=resolve(str(transformer), str(tiny_pipeline)).digest,
         base=(str(tiny_pipeline), digest_pipeline(tiny_pipeline)),
         weights=trained / "transformer",
-        story=found.story,
+        story=checkpoint.story,
     )
-    assert found.story["step"] == 6
+    assert checkpoint.story["step"] == 6
 
 
 def test_copies_beside_a_runs_checkpoints_are_judged_only_by_name(trained):

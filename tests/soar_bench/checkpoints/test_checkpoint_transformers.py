@@ -26,11 +26,11 @@ def test_one_transformer_has_one_digest_however_it_lies(tiny_pipeline, transform
     single = tmp_path / "mine.safetensors"
     shutil.copy(transformer / WEIGHTS, single)
     names = (transformer, transformer.parent, sharded, single, transformer / WEIGHTS)
-    found = [resolve(str(name), str(tiny_pipeline)) for name in names]
-    assert {one.form for one in found} == {"transformer"}
-    assert len({one.digest for one in found}) == 1
-    assert {one.base for one in found} == {(str(tiny_pipeline), digest_pipeline(tiny_pipeline))}
-    labels = [one.label for one in found]
+    checkpoints = [resolve(str(name), str(tiny_pipeline)) for name in names]
+    assert {c.form for c in checkpoints} == {"transformer"}
+    assert len({c.digest for c in checkpoints}) == 1
+    assert {c.base for c in checkpoints} == {(str(tiny_pipeline), digest_pipeline(tiny_pipeline))}
+    labels = [c.label for c in checkpoints]
     assert labels == [
         "run-transformer",
         "run",
@@ -38,7 +38,10 @@ def test_one_transformer_has_one_digest_however_it_lies(tiny_pipeline, transform
         "mine",
         f"run-transformer-{WEIGHTS[:-12]}",
     ]
-    assert found[0].digest != resolve(str(tiny_pipeline / "transformer"), str(tiny_pipeline)).digest
+    assert (
+        checkpoints[0].digest
+        != resolve(str(tiny_pipeline / "transformer"), str(tiny_pipeline)).digest
+    )
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -54,9 +57,11 @@ def test_a_file_in_the_original_names_is_the_same_transformer(
         renamed["text_encoders.t5xxl.logit_scale"] = torch.ones(1)
     file = tmp_path / "original.safetensors"
     save_file({k: v.contiguous() for k, v in renamed.items()}, file)
-    found = resolve(str(file), str(tiny_pipeline))
-    assert found.digest == resolve(str(transformer), str(tiny_pipeline)).digest
-    loaded = load(found, torch.float32, torch.float32, ["transformer"]).transformer.state_dict()
+    checkpoint = resolve(str(file), str(tiny_pipeline))
+    assert checkpoint.digest == resolve(str(transformer), str(tiny_pipeline)).digest
+    loaded = load(
+        checkpoint, torch.float32, torch.float32, ["transformer"]
+    ).transformer.state_dict()
     assert loaded.keys() == tensors.keys()
     assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
 
@@ -80,11 +85,11 @@ def test_a_transformer_that_does_not_fit_its_base_is_refused(tiny_pipeline, tran
 
     lost = sorted(load_file(transformer / WEIGHTS))[:3]
     change(transformer / WEIGHTS, spoil)
-    said = refused("does not fit its base", name, tiny_pipeline)
-    assert all(key in said for key in lost)
-    assert "and 2 more" in said
-    assert "proj_out.bias 3 instead of 16" in said
-    assert "tensors that have no place: extra.weight" in said
+    message = refused("does not fit its base", name, tiny_pipeline)
+    assert all(key in message for key in lost)
+    assert "and 2 more" in message
+    assert "proj_out.bias 3 instead of 16" in message
+    assert "tensors that have no place: extra.weight" in message
 
 
 def test_a_transformer_of_other_settings_is_refused(tiny_pipeline, transformer):
@@ -147,8 +152,8 @@ def test_a_wrappers_prefix_is_named(tiny_pipeline, transformer, form, prefix):
     file = transformer / WEIGHTS
     save_file({prefix + k: v for k, v in load_file(file).items()}, file)
     name = transformer if form == "folder" else file
-    said = refused("was saved inside a wrapper", name, tiny_pipeline)
-    assert f"remove {prefix} from the names" in said
+    message = refused("was saved inside a wrapper", name, tiny_pipeline)
+    assert f"remove {prefix} from the names" in message
 
 
 def test_other_parts_and_formats_are_named(tiny_pipeline, tmp_path):
@@ -157,14 +162,14 @@ def test_other_parts_and_formats_are_named(tiny_pipeline, tmp_path):
     refused("is a text encoder and no transformer", encoder, tiny_pipeline)
     for name in ("q4.gguf", "renamed.safetensors"):
         (tmp_path / name).write_bytes(b"GGUF\3\0\0\0" + bytes(100))
-        said = refused("holds quantized weights in GGUF", tmp_path / name, tiny_pipeline)
-        assert "torch.load" not in said
+        message = refused("holds quantized weights in GGUF", tmp_path / name, tiny_pipeline)
+        assert "torch.load" not in message
 
 
 def test_a_folder_that_is_none_of_these_says_what_was_looked_for(tmp_path):
-    said = refused("is no checkpoint", tmp_path)
+    message = refused("is no checkpoint", tmp_path)
     for looked in ("model_index.json", "checkpoint.json", "config.json", "adapter_config.json"):
-        assert looked in said
+        assert looked in message
     for name in ("a", "b"):
         save_file({"x": torch.ones(1)}, tmp_path / f"{name}.safetensors")
     refused("holds several weight files .a.safetensors, b.safetensors.: name one", tmp_path)

@@ -127,11 +127,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_cached_pipeline_is_the_folder_it_was_made_of(cache, tiny_pipeline):
     cached(cache, "org/tiny", tiny_pipeline, {"main": COMMIT, "v1": COMMIT})
     for name in ("org/tiny", "org/tiny@v1", f"org/tiny@{COMMIT}"):
-        found = resolve(name)
-        assert found.form == "pipeline"
-        assert found.revision == COMMIT
-        assert found.label == "tiny"
-        assert found.digest == digest_pipeline(tiny_pipeline)
+        checkpoint = resolve(name)
+        assert checkpoint.form == "pipeline"
+        assert checkpoint.revision == COMMIT
+        assert checkpoint.label == "tiny"
+        assert checkpoint.digest == digest_pipeline(tiny_pipeline)
 
 
 def test_a_damaged_copy_is_named_where_every_byte_is_read(cache, tiny_pipeline):
@@ -144,10 +144,10 @@ def test_a_damaged_copy_is_named_where_every_byte_is_read(cache, tiny_pipeline):
 
 def test_a_part_of_a_cached_repository_can_be_named(cache, tiny_pipeline):
     cached(cache, "org/tiny", tiny_pipeline)
-    found = resolve("org/tiny@main/transformer", base="org/tiny")
-    assert found.form == "transformer"
-    assert found.label == "tiny-transformer"
-    assert found.base == ("org/tiny", digest_pipeline(tiny_pipeline))
+    checkpoint = resolve("org/tiny@main/transformer", base="org/tiny")
+    assert checkpoint.form == "transformer"
+    assert checkpoint.label == "tiny-transformer"
+    assert checkpoint.base == ("org/tiny", digest_pipeline(tiny_pipeline))
     with pytest.raises(SoarBenchError, match="unet is not in the copy of org/tiny here"):
         resolve("org/tiny@main/unet", base="org/tiny")
 
@@ -307,10 +307,10 @@ def test_fetch_brings_what_eval_needs_and_no_more(server, tmp_path, tiny_pipelin
     assert "org/tiny: fetched" in done.stdout
     monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    found = resolve("org/tiny")
-    assert found.digest == digest_pipeline(tiny_pipeline)
-    assert not (found.pipeline / "single.safetensors").exists()
-    assert not (found.pipeline / "vae" / "diffusion_pytorch_model.bin").exists()
+    checkpoint = resolve("org/tiny")
+    assert checkpoint.digest == digest_pipeline(tiny_pipeline)
+    assert not (checkpoint.pipeline / "single.safetensors").exists()
+    assert not (checkpoint.pipeline / "vae" / "diffusion_pytorch_model.bin").exists()
     assert not [line for line in asked if line.endswith((".bin", "single.safetensors"))]
 
     asked.clear()

@@ -26,10 +26,17 @@ def test_a_pipe_gets_a_line_a_metric_with_tabs(soar_bench, plug_ins):
     assert by_name["shapes-geneval", "shapes_geneval"][:3] == [
         "share of images that are right", "0 to 1", "higher"]  # fmt: skip
     assert by_name["shapes-geneval", "shapes_geneval"][-1] == "yes"
-    one = by_name["headed", "one"]
-    assert one[:6] == ["points; about 3", "at least 0", "lower", "7", "CC0", "head 3 MB (missing)"]
-    assert one[6].startswith("no: the weights head are not here")
-    assert "run `soar-bench fetch head`" in one[6]
+    headed = by_name["headed", "one"]
+    assert headed[:6] == [
+        "points; about 3",
+        "at least 0",
+        "lower",
+        "7",
+        "CC0",
+        "head 3 MB (missing)",
+    ]
+    assert headed[6].startswith("no: the weights head are not here")
+    assert "run `soar-bench fetch head`" in headed[6]
     assert by_name["headed", "two"][1] == "any number"
     assert "broken: the evaluator 'off-key'" in by_name["off-key", ""][-1]
     assert "SystemExit: out of tune" in by_name["off-key", ""][-1]
@@ -40,15 +47,15 @@ def test_a_program_gets_json(soar_bench, plug_ins):
         raise AssertionError(f"{constant} is no JSON")
 
     _, out, _ = soar_bench("evaluators", "--json")
-    said = {entry["name"]: entry for entry in json.loads(out, parse_constant=strictly)}
-    assert [said[n]["state"] for n in ("shapes-geneval", "headed", "off-key")] == [
+    by_name = {entry["name"]: entry for entry in json.loads(out, parse_constant=strictly)}
+    assert [by_name[n]["state"] for n in ("shapes-geneval", "headed", "off-key")] == [
         "yes", "no", "broken"]  # fmt: skip
-    assert said["openclip:MODEL/PRETRAINED"]["state"] == "named"
-    assert said["cmmd:FOLDER"]["target"] == "evaluators.sets.reference:Cmmd"
-    assert said["headed"]["metrics"][0]["range"] == [0, None]
-    assert said["headed"]["metrics"][0]["licence"] == "CC0"
-    assert said["headed"]["origin"] == "package band"
-    files = said["headed"]["weights"][0]["files"]
+    assert by_name["openclip:MODEL/PRETRAINED"]["state"] == "named"
+    assert by_name["cmmd:FOLDER"]["target"] == "evaluators.sets.reference:Cmmd"
+    assert by_name["headed"]["metrics"][0]["range"] == [0, None]
+    assert by_name["headed"]["metrics"][0]["licence"] == "CC0"
+    assert by_name["headed"]["origin"] == "package band"
+    files = by_name["headed"]["weights"][0]["files"]
     assert [(f["path"], f["size"], f["here"]) for f in files] == [
         ("a.bin", 3_000_000, False), ("b.bin", 500, False)]  # fmt: skip
 

@@ -52,25 +52,25 @@ def test_everything_that_is_broken_is_listed_with_its_line(folder):
     assert "5 records, 3 broken" in result.stdout
     result = call("check", folder, "--json")
     assert result.exit_code == 1
-    found = json.loads(result.stdout)
-    assert (found["records"], found["whole"], len(found["broken"])) == (5, 2, 3)
+    report = json.loads(result.stdout)
+    assert (report["records"], report["whole"], len(report["broken"])) == (5, 2, 3)
 
 
 def test_statistics_by_hand(folder):
     result = call("stats", folder, "--json", "--resolution", 32, "--bucket-step", 8,
                   "--batch-size", 2)  # fmt: skip
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert found["records"] == 4
-    assert found["images_distinct"] == 3
-    assert (found["captions_distinct"], found["captions_empty"]) == (2, 1)
-    assert found["width"] == {"min": 32, "median": 32, "max": 64}
-    assert found["aspect"] == {"min": 0.5, "median": 1, "max": 2}
-    assert found["caption_words"] == {"min": 0, "median": 2, "max": 2}
-    taken = {(b["width"], b["height"]): b["images"] for b in found["buckets"] if b["images"]}
+    report = json.loads(result.stdout)
+    assert report["records"] == 4
+    assert report["images_distinct"] == 3
+    assert (report["captions_distinct"], report["captions_empty"]) == (2, 1)
+    assert report["width"] == {"min": 32, "median": 32, "max": 64}
+    assert report["aspect"] == {"min": 0.5, "median": 1, "max": 2}
+    assert report["caption_words"] == {"min": 0, "median": 2, "max": 2}
+    taken = {(b["width"], b["height"]): b["images"] for b in report["buckets"] if b["images"]}
     assert taken == {(24, 40): 1, (32, 32): 2, (40, 24): 1}
     # one batch each of 1, 2 and 1 images
-    assert (found["bucket_batches"], found["bucket_repeats"]) == (3, 2)
+    assert (report["bucket_batches"], report["bucket_repeats"]) == (3, 2)
     assert "distinct images    3" in call("stats", folder).stdout
 
 

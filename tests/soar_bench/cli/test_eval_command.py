@@ -30,45 +30,45 @@ def server(place):
 @pytest.fixture(scope="module")
 def forms(place, tiny_pipeline):
     """One change of the tiny pipeline's transformer in every form, and a LoRA with its own."""
-    found = {"base": tiny_pipeline}
+    checkpoints = {"base": tiny_pipeline}
     weights = load_file(tiny_pipeline / "transformer" / WEIGHTS)
     config = tiny_pipeline / "transformer" / "config.json"
     changed = {n: value * 1.25 if "proj_out" in n else value for n, value in weights.items()}
 
-    found["full"] = place / "full"
-    (found["full"] / "transformer").mkdir(parents=True)
-    save_file(changed, found["full"] / "transformer" / WEIGHTS)
-    shutil.copy(config, found["full"] / "transformer")
+    checkpoints["full"] = place / "full"
+    (checkpoints["full"] / "transformer").mkdir(parents=True)
+    save_file(changed, checkpoints["full"] / "transformer" / WEIGHTS)
+    shutil.copy(config, checkpoints["full"] / "transformer")
 
-    found["file"] = place / "tuned model.safetensors"
-    save_file(changed, found["file"])
+    checkpoints["file"] = place / "tuned model.safetensors"
+    save_file(changed, checkpoints["file"])
 
-    found["pipeline"] = place / "tuned-pipeline"
-    shutil.copytree(tiny_pipeline, found["pipeline"])
-    save_file(changed, found["pipeline"] / "transformer" / WEIGHTS)
+    checkpoints["pipeline"] = place / "tuned-pipeline"
+    shutil.copytree(tiny_pipeline, checkpoints["pipeline"])
+    save_file(changed, checkpoints["pipeline"] / "transformer" / WEIGHTS)
 
     generator = torch.Generator().manual_seed(5)
     target = "proj_out"
     rank, (out, into) = 3, weights[f"{target}.weight"].shape
     a = 0.1 * torch.randn(rank, into, generator=generator)
     b = torch.randn(out, rank, generator=generator)
-    found["lora"] = place / "adapter"
-    found["lora"].mkdir()
+    checkpoints["lora"] = place / "adapter"
+    checkpoints["lora"].mkdir()
     name = f"base_model.model.{target}"
     save_file(
         {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b},
-        found["lora"] / "adapter_model.safetensors",
+        checkpoints["lora"] / "adapter_model.safetensors",
     )
     settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 6, "target_modules": [target]}
-    (found["lora"] / "adapter_config.json").write_text(json.dumps(settings))
+    (checkpoints["lora"] / "adapter_config.json").write_text(json.dumps(settings))
 
-    found["merged"] = place / "merged"
-    found["merged"].mkdir()
+    checkpoints["merged"] = place / "merged"
+    checkpoints["merged"].mkdir()
     whole = dict(weights)
     whole[f"{target}.weight"] = weights[f"{target}.weight"] + 6 / rank * (b @ a)
-    save_file(whole, found["merged"] / WEIGHTS)
-    shutil.copy(config, found["merged"])
-    return found
+    save_file(whole, checkpoints["merged"] / WEIGHTS)
+    shutil.copy(config, checkpoints["merged"])
+    return checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +116,8 @@ def test_every_form_of_checkpoint_is_evaluated(place, server, forms, options):
     code = server.run("eval", *names, "--base", forms["base"], *options, "--json")
     assert code == 0, server.printed
     records = dict(zip(order, printed_json(server), strict=True))
-    said = {name: record["checkpoint"]["form"] for name, record in records.items()}
-    assert said == {
+    recorded = {name: record["checkpoint"]["form"] for name, record in records.items()}
+    assert recorded == {
         "base": "pipeline", "full": "transformer", "file": "transformer", "pipeline": "pipeline",
         "lora": "lora", "merged": "transformer",
     }  # fmt: skip
@@ -192,16 +192,16 @@ def test_a_sweep_is_one_plan_of_all_its_runs(server, forms, options):
     sweep = ("--steps", "2,3", "--guidance", "1,2")
     assert server.run("eval", forms["base"], *options, *sweep, "--dry-run", "--json") == 0
     plan = printed_json(server)
-    assert [one["protocol"]["name"] for one in plan] == [
+    assert [run["protocol"]["name"] for run in plan] == [
         "shapes+guidance=1+steps=2",
         "shapes+guidance=2+steps=2",
         "shapes+guidance=1+steps=3",
         "shapes+guidance=2+steps=3",
     ]
-    assert [one["to_generate"] for one in plan] == [6, 6, 6, 6]
+    assert [run["to_generate"] for run in plan] == [6, 6, 6, 6]
     assert server.run("eval", forms["base"], *options, *sweep) == 0, server.printed
     assert server.run("eval", forms["base"], *options, *sweep, "--dry-run", "--json") == 0
-    assert [one["to_generate"] for one in printed_json(server)] == [0, 0, 0, 0]
+    assert [run["to_generate"] for run in printed_json(server)] == [0, 0, 0, 0]
 
 
 def test_missing_weights_are_in_the_plan_and_nothing_is_started(server, forms, options, tmp_path):

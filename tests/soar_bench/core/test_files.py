@@ -40,14 +40,14 @@ def holder(tmp_path):
 
 @pytest.mark.parametrize("end", ["done", "killed"])
 def test_a_second_process_says_that_it_waits_and_then_goes_on(tmp_path, holder, end):
-    said = []
+    heard = []
 
     def waiting():
-        said.append("waiting")
+        heard.append("waiting")
         holder.stdin.close() if end == "done" else holder.kill()
 
     with locked(tmp_path / "lock", waiting) as held:
-        assert held and said == ["waiting"]
+        assert held and heard == ["waiting"]
 
 
 def test_a_lock_that_nobody_holds_is_had_at_once(tmp_path):
@@ -112,16 +112,16 @@ fcntl.flock = flock
         [sys.executable, "-c", code, str(folder)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    said = []
+    heard = []
 
     def waiting():
-        said.append("waiting")
+        heard.append("waiting")
         process.stdin.close() if end == "done" else process.kill()
 
     try:
         assert process.stdout.readline() == "True\n"
         with locked_folder(folder, waiting) as held:
-            assert held and said == ["waiting"]
+            assert held and heard == ["waiting"]
             assert not list(folder.iterdir())
     finally:
         process.kill()

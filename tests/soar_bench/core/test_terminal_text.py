@@ -137,7 +137,7 @@ def test_names_on_a_terminal_are_shown_not_obeyed(tmp_path, capsys, monkeypatch)
             monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal)
             with pytest.raises(SystemExit):
                 main()
-            said = capsys.readouterr()
-            text = said.out + said.err
+            printed = capsys.readouterr()
+            text = printed.out + printed.err
             assert "\x1b[31m" not in text and "\x1b]" not in text and "\x07" not in text, words
             assert "\\x1b[31mred" in text, words

@@ -34,12 +34,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_command_writes_a_table_a_record_and_a_plot(run, tiny_pipeline, tmp_path):
-    said = run(
+    printed = run(
         tiny_pipeline, "shapes", "--data", "shapes-clean:4", "--steps", 5, "--guidance", 2,
         "--rolled", "1,2", "--device", "cpu",
     )  # fmt: skip
-    assert "own error / ideal error" in said
-    assert "ratio less that of pipeline" in said
+    assert "own error / ideal error" in printed
+    assert "ratio less that of pipeline" in printed
     lines = list(csv.DictReader((tmp_path / "out" / "drift.csv").read_text().splitlines()))
     assert list(lines[0])[:5] == ["timestep", "sigma", "checkpoint", "digest", "steps_rolled"]
     # Levels 2, 3 and 4 of 5 after one step, 3 and 4 after two, of two checkpoints.

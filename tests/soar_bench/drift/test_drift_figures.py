@@ -51,13 +51,13 @@ def test_the_standard_error_of_a_ratio_is_that_of_resampling_the_samples():
     rng = np.random.default_rng(0)
     ideal = rng.gamma(4, 0.1, 400)
     own = ideal * rng.gamma(9, 0.15, 400)
-    found = figures.ratio(own, ideal)
-    assert found.value == pytest.approx(own.mean() / ideal.mean())
+    estimated = figures.ratio(own, ideal)
+    assert estimated.value == pytest.approx(own.mean() / ideal.mean())
     resampled = []
     for _ in range(3000):
         rows = rng.integers(0, 400, 400)
         resampled.append(own[rows].mean() / ideal[rows].mean())
-    assert found.standard_error == pytest.approx(np.std(resampled), rel=0.06)
+    assert estimated.standard_error == pytest.approx(np.std(resampled), rel=0.06)
 
 
 def test_a_row_says_the_start_the_error_held_from_it_and_means_with_their_errors():
@@ -79,12 +79,12 @@ def test_two_checkpoints_are_compared_sample_by_sample():
     a, b = hard + rng.normal(0, 0.1, 50), hard + 0.05 + rng.normal(0, 0.1, 50)
     ideal = np.full(50, 0.5)
     every = figures.entrants([made(a, ideal), made(b, ideal, "c" * 64)])
-    (found,) = [
+    (row,) = [
         d for d in figures.differences(every) if d.figure == "error_own" and d.timestep is not None
     ]
     expected = stats.ttest_rel(b, a).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx(tuple(expected), rel=1e-9)
-    assert found.value == pytest.approx((b - a).mean())
+    assert (row.low, row.high) == pytest.approx(tuple(expected), rel=1e-9)
+    assert row.value == pytest.approx((b - a).mean())
 
 
 def test_seeds_of_one_training_become_one_and_their_spread_counts():
@@ -97,12 +97,14 @@ def test_seeds_of_one_training_become_one_and_their_spread_counts():
     ]
     every = figures.entrants(probes)
     assert [(e.name, len(e.probes)) for e in every] == [("sft", 3), ("soar", 3)]
-    (found,) = [
+    (difference,) = [
         d for d in figures.differences(every) if d.figure == "ratio" and d.timestep is not None
     ]
     # All samples are alike, so nothing but the paired seeds is left.
     pairs = stats.ttest_rel(np.array(soar) / 0.5, np.array(sft) / 0.5)
-    assert (found.low, found.high) == pytest.approx(tuple(pairs.confidence_interval(0.95)))
+    assert (difference.low, difference.high) == pytest.approx(
+        tuple(pairs.confidence_interval(0.95))
+    )
 
 
 def test_trainings_with_other_settings_are_not_seeds_of_one():
@@ -125,9 +127,9 @@ def test_all_levels_together_are_the_geometric_mean():
         own=np.concatenate([np.full((1, 1, 2), np.nan), own[None]], axis=1),
     )
     (entrant,) = figures.entrants([one])
-    found = figures.summary(entrant, 0, [1, 2])
-    assert found.value == pytest.approx(math.sqrt(2 * 8))
-    assert found.standard_error == pytest.approx(0)
+    estimated = figures.summary(entrant, 0, [1, 2])
+    assert estimated.value == pytest.approx(math.sqrt(2 * 8))
+    assert estimated.standard_error == pytest.approx(0)
 
 
 def test_a_ratio_to_no_error_at_all_is_not_defined_and_is_said_so():

@@ -56,14 +56,14 @@ def test_the_order_of_checkpoints_changes_no_figure_and_nothing_is_measured_twic
 ):
     after = tiny_train(tiny_config(steps=2, save_every=2))
     names = [str(tiny_pipeline), str(after)]
-    found = {}
+    probes = {}
     for output, order in (("ab", names), ("ba", names[::-1])):
         work = Measurement(settings, open_data("shapes-clean:12"), tmp_path / output, "cpu")
         for name in order:
-            found[output, name] = work.probe(resolve(name))
+            probes[output, name] = work.probe(resolve(name))
     for name in names:
-        np.testing.assert_array_equal(found["ab", name].own, found["ba", name].own)
-    assert not np.allclose(found["ab", names[0]].own, found["ab", names[1]].own, rtol=1e-3)
+        np.testing.assert_array_equal(probes["ab", name].own, probes["ba", name].own)
+    assert not np.allclose(probes["ab", names[0]].own, probes["ab", names[1]].own, rtol=1e-3)
 
     files = sorted((tmp_path / "ab").rglob("*.npz"))
     assert len(files) == 2
@@ -75,7 +75,7 @@ def test_the_order_of_checkpoints_changes_no_figure_and_nothing_is_measured_twic
         "cpu",
         observe=lambda stage, done, total: stages.append(stage),
     )
-    np.testing.assert_array_equal(again.probe(resolve(names[1])).own, found["ab", names[1]].own)
+    np.testing.assert_array_equal(again.probe(resolve(names[1])).own, probes["ab", names[1]].own)
     assert stages == []
     files[0].write_bytes(b"PK torn")
     with pytest.raises(SoarBenchError, match="damaged"):

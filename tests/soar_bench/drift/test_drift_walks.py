@@ -46,10 +46,10 @@ def test_a_perfect_model_of_a_point_mass_errs_nowhere_and_stays_on_the_line():
     def velocity(z, sigma, rows, conditional):
         return (z - picture) / wide(sigma)
 
-    found = probe(velocity, z0, z1, table(10), 4.5, (1, 2, 4))
-    assert found.ideal.max() < figures.EXACT
-    assert np.nanmax(found.own) < figures.EXACT
-    assert np.nanmax(found.moved) < figures.EXACT
+    errors = probe(velocity, z0, z1, table(10), 4.5, (1, 2, 4))
+    assert errors.ideal.max() < figures.EXACT
+    assert np.nanmax(errors.own) < figures.EXACT
+    assert np.nanmax(errors.moved) < figures.EXACT
 
 
 def test_a_constant_error_carries_the_state_off_by_itself_times_the_steps():
@@ -62,18 +62,18 @@ def test_a_constant_error_carries_the_state_off_by_itself_times_the_steps():
     def velocity(z, sigma, rows, conditional):
         return z1[rows] - z0[rows] + e
 
-    found = probe(velocity, z0, z1, sigmas, 1.0, (1, 3))
+    errors = probe(velocity, z0, z1, sigmas, 1.0, (1, 3))
     levels = inner_levels(sigmas)
     assert levels == list(range(1, 8))
-    np.testing.assert_allclose(found.ideal, e**2, rtol=1e-5)
+    np.testing.assert_allclose(errors.ideal, e**2, rtol=1e-5)
     for m, steps in enumerate((1, 3)):
         for place in range(len(levels)):
             if place < steps:
-                assert np.isnan(found.own[m, place]).all()
+                assert np.isnan(errors.own[m, place]).all()
                 continue
             s, s_new = float(sigmas[levels[place - steps]]), float(sigmas[levels[place]])
-            np.testing.assert_allclose(found.moved[m, place], (e * (s - s_new)) ** 2, rtol=1e-4)
-            np.testing.assert_allclose(found.own[m, place], (e * s / s_new) ** 2, rtol=1e-4)
+            np.testing.assert_allclose(errors.moved[m, place], (e * (s - s_new)) ** 2, rtol=1e-4)
+            np.testing.assert_allclose(errors.own[m, place], (e * s / s_new) ** 2, rtol=1e-4)
 
 
 def test_where_the_model_corrects_itself_its_error_does_not_grow_though_its_state_drifts():
@@ -86,13 +86,13 @@ def test_where_the_model_corrects_itself_its_error_does_not_grow_though_its_stat
     def velocity(z, sigma, rows, conditional):
         return (z - picture) / wide(sigma) + e
 
-    found = probe(velocity, z0, z1, sigmas, 1.0, (3,))
+    errors = probe(velocity, z0, z1, sigmas, 1.0, (3,))
     s = [5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
     for place in (3, 4):
         walked = s[place - 3 : place + 1]
         off = walked[-1] * e * sum(1 - a / b for a, b in pairwise(walked))
-        np.testing.assert_allclose(found.own[0, place], e**2, rtol=1e-4)
-        np.testing.assert_allclose(found.moved[0, place], off**2, rtol=1e-4)
+        np.testing.assert_allclose(errors.own[0, place], e**2, rtol=1e-4)
+        np.testing.assert_allclose(errors.moved[0, place], off**2, rtol=1e-4)
 
 
 def test_a_perfect_model_of_a_gaussian_errs_by_what_the_start_did_not_know():
@@ -107,7 +107,7 @@ def test_a_perfect_model_of_a_gaussian_errs_by_what_the_start_did_not_know():
         s = wide(sigma)
         return (2 * s - 1) * z / ((1 - s) ** 2 + s**2)
 
-    found = probe(velocity, z0, z1, sigmas, 1.0, (1, 2))
+    errors = probe(velocity, z0, z1, sigmas, 1.0, (1, 2))
     s = sigmas.double().numpy()
     for m, steps in enumerate((1, 2)):
         for place in range(steps, 9):
@@ -121,8 +121,8 @@ def test_a_perfect_model_of_a_gaussian_errs_by_what_the_start_did_not_know():
             guess = (1 - s[end]) / var * factor  # the predicted z0 is this times z_s
             own = (1 - 2 * guess * (1 - s[start]) + guess**2 * var_start) / s[end] ** 2
             assert own > ideal
-            assert found.ideal[place].mean() == pytest.approx(ideal, rel=0.03)
-            assert found.own[m, place].mean() == pytest.approx(own, rel=0.03)
+            assert errors.ideal[place].mean() == pytest.approx(ideal, rel=0.03)
+            assert errors.own[m, place].mean() == pytest.approx(own, rel=0.03)
 
 
 def test_steps_are_guided_and_errors_are_those_of_the_conditional_prediction():
@@ -131,11 +131,11 @@ def test_steps_are_guided_and_errors_are_those_of_the_conditional_prediction():
     def velocity(z, sigma, rows, conditional):
         return z1[rows] - z0[rows] + (0.1 if conditional else -0.3)
 
-    found = probe(velocity, z0, z1, sigmas, 3.0, (1,))
+    errors = probe(velocity, z0, z1, sigmas, 3.0, (1,))
     guided = -0.3 + 3 * (0.1 + 0.3)  # off the line by this a step of 1
-    np.testing.assert_allclose(found.ideal, 0.1**2, rtol=1e-5)
-    np.testing.assert_allclose(found.moved[0, 1], (guided / 4) ** 2, rtol=1e-4)
-    np.testing.assert_allclose(found.own[0, 1], (0.1 + guided / 4 / 0.5) ** 2, rtol=1e-4)
+    np.testing.assert_allclose(errors.ideal, 0.1**2, rtol=1e-5)
+    np.testing.assert_allclose(errors.moved[0, 1], (guided / 4) ** 2, rtol=1e-4)
+    np.testing.assert_allclose(errors.own[0, 1], (0.1 + guided / 4 / 0.5) ** 2, rtol=1e-4)
 
 
 # The sampler itself

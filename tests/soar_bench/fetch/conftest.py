@@ -62,7 +62,7 @@ def run(home, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["soar-bench", "fetch", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out + said.err
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out + printed.err
 
     return go

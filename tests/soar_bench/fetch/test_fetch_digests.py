@@ -19,9 +19,9 @@ from soar_bench.fetch import connection
 def test_another_file_than_the_pinned_one_is_refused_and_the_rest_is_kept(catalogued, run, server):
     file_set = catalogued(files={"a.bin": b"right", "b.bin": b"also right"})
     server.files["/set/a.bin"] = b"wrong"
-    code, said = run("set")
+    code, output = run("set")
     assert code == 1
-    assert "not the published file" in said and sha256(b"right")[:12] in said
+    assert "not the published file" in output and sha256(b"right")[:12] in output
     assert [f.path for f in file_set.missing()] == ["a.bin"]
     assert leftovers(file_set.folder) == []
 
@@ -47,13 +47,13 @@ def test_an_unknown_digest_is_recorded_at_the_first_fetch_and_enforced_then(
     with pytest.raises(EvaluatorError, match="damaged or another file"):
         file_set.digests()
     server.files["/set/a.bin"] = b"another version"
-    code, said = run("set")
-    assert code == 1 and "not what came at the first fetch" in said and "digests.json" in said
+    code, output = run("set")
+    assert code == 1 and "not what came at the first fetch" in output and "digests.json" in output
     assert (file_set.folder / "a.bin").read_bytes() == b"damaged"
 
     server.files["/set/a.bin"] = some_bytes(300_000)
-    code, said = run("set")
-    assert code == 0 and "damaged: SHA-256" in said
+    code, output = run("set")
+    assert code == 0 and "damaged: SHA-256" in output
     assert file_set.digests() == {"a.bin": digest}
 
 
@@ -67,10 +67,10 @@ def test_the_first_fetch_is_compared_with_what_the_hub_declares(
     for declared, expected in ((sha256(b"else"), 1), (sha256(some_bytes(300_000)), 0)):
         linked = {"X-Linked-Etag": f'"{declared}"', "X-Linked-Size": "300000"}
         server.redirect["/set/a.bin"] = (f"{server.address}/elsewhere", linked)
-        code, said = run("set")
-        assert code == expected, said
+        code, output = run("set")
+        assert code == expected, output
         assert bool(file_set.missing()) == bool(expected)
-    assert "300.0 kB" in said, "the size was asked for before the start"
+    assert "300.0 kB" in output, "the size was asked for before the start"
 
 
 def test_an_unknown_digest_needs_a_right_structure(catalogued, run, server):
@@ -86,8 +86,8 @@ def test_an_unknown_digest_needs_a_right_structure(catalogued, run, server):
     with pytest.raises(EvaluatorError, match="no right header; 2,000 bytes"):
         file_set.digests()
     assert "not the published" in fetch_wrong(server, run)
-    code, said = run("set")
-    assert code == 0 and "damaged: it has no right header; 2,000 bytes" in said
+    code, output = run("set")
+    assert code == 0 and "damaged: it has no right header; 2,000 bytes" in output
     assert file_set.digests() == {"a.bin": sha256(b"right weights")}
     recorded = json.loads((file_set.folder / "digests.json").read_text())["a.bin"]
     assert recorded["pinned"] == sha256(b"right weights") and recorded["structure"] == "right"
@@ -96,10 +96,10 @@ def test_an_unknown_digest_needs_a_right_structure(catalogued, run, server):
 def fetch_wrong(server, run):
     whole = server.files["/set/a.bin"]
     server.files["/set/a.bin"] = b"wrong weights"
-    code, said = run("set")
-    assert code == 1 and "it has no right header; 13 bytes" in said
+    code, output = run("set")
+    assert code == 1 and "it has no right header; 13 bytes" in output
     server.files["/set/a.bin"] = whole
-    return said
+    return output
 
 
 #: ``printf 'what is up, doc?' | git hash-object --stdin``, as the Git book has it
@@ -113,13 +113,13 @@ def test_a_git_blob_id_is_a_pin(catalogued, run, server, tmp_path):
     """
     file_set = catalogued(files={"a.bin": b"something else"}, known=False, sized=False,
                      git_blob=DOC_BLOB)  # fmt: skip
-    code, said = run("set")
+    code, output = run("set")
     assert (
         code == 1
-        and "not the published file (git blob 339f0be6c0f5…" in said
+        and "not the published file (git blob 339f0be6c0f5…" in output
         and file_set.missing()
     )
-    assert "expected bd9dbf5aae1a…" in said
+    assert "expected bd9dbf5aae1a…" in output
 
     server.files["/set/a.bin"] = server.files["/m/weights/set/a.bin"] = DOC
     pile = tmp_path / "pile" / "deep"
@@ -128,14 +128,14 @@ def test_a_git_blob_id_is_a_pin(catalogued, run, server, tmp_path):
         (pile / str(number)).mkdir()
         (pile / str(number) / "a.bin").write_bytes(content)
     for source in ([], ["--mirror", f"{server.address}/m"], ["--mirror", tmp_path / "pile"]):
-        code, said = run("set", *source)
-        assert code == 0 and file_set.digests() == {"a.bin": sha256(DOC)}, said
+        code, output = run("set", *source)
+        assert code == 0 and file_set.digests() == {"a.bin": sha256(DOC)}, output
         recorded = json.loads((file_set.folder / "digests.json").read_text())["a.bin"]
         assert recorded["pinned"] == sha256(DOC) and recorded["structure"] == "right"
         shutil.rmtree(file_set.folder)
     (pile / "1" / "a.bin").unlink()
-    code, said = run("set", "--mirror", tmp_path / "pile")
-    assert code == 1 and f"has no set/a.bin (git blob {DOC_BLOB})" in said
+    code, output = run("set", "--mirror", tmp_path / "pile")
+    assert code == 1 and f"has no set/a.bin (git blob {DOC_BLOB})" in output
 
 
 def test_a_mirror_hands_no_wrong_structure_on(catalogued, run, tmp_path):
@@ -145,17 +145,20 @@ def test_a_mirror_hands_no_wrong_structure_on(catalogued, run, tmp_path):
     (place / "a.bin").write_bytes(b"wrong")
     entry = {"sha256": sha256(b"wrong"), "pinned": sha256(b"wrong"), "structure": "right"}
     (place / "digests.json").write_text(json.dumps({"a.bin": entry}))
-    code, said = run("set", "--mirror", tmp_path / "mirror")
-    assert code == 1 and "no right header" in said and file_set.missing()
+    code, output = run("set", "--mirror", tmp_path / "mirror")
+    assert code == 1 and "no right header" in output and file_set.missing()
 
 
 def test_a_file_that_a_user_put_there_is_verified_and_recorded(catalogued, run, server, home):
     known, unknown = catalogued("known"), catalogued("unknown", {"u.bin": b"mine"}, known=False)
-    for one, path, content in ((known, "a.bin", some_bytes(300_000)), (unknown, "u.bin", b"mine")):
-        one.folder.mkdir(parents=True)
-        (one.folder / path).write_bytes(content)
-    code, said = run("known", "unknown")
-    assert code == 0 and "Nothing to fetch." in said and server.requests == []
+    for files, path, content in (
+        (known, "a.bin", some_bytes(300_000)),
+        (unknown, "u.bin", b"mine"),
+    ):
+        files.folder.mkdir(parents=True)
+        (files.folder / path).write_bytes(content)
+    code, output = run("known", "unknown")
+    assert code == 0 and "Nothing to fetch." in output and server.requests == []
     assert weights.recorded(known.folder)["a.bin"]["sha256"] == sha256(some_bytes(300_000))
     assert weights.recorded(unknown.folder)["u.bin"]["pinned"] == sha256(b"mine")
 

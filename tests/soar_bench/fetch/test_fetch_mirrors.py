@@ -26,8 +26,8 @@ def mirrored(catalogued, run, home, tmp_path, monkeypatch, server):
 
 
 def test_a_copy_of_a_home_is_a_mirror(mirrored, run, server):
-    code, said = run("known", "unknown", "--mirror", mirrored.place, "--offline")
-    assert code == 0, said
+    code, output = run("known", "unknown", "--mirror", mirrored.place, "--offline")
+    assert code == 0, output
     assert server.requests == []
     assert mirrored.known.digests() and mirrored.unknown.digests()
     entry = weights.recorded(mirrored.unknown.folder)["u.bin"]
@@ -35,8 +35,8 @@ def test_a_copy_of_a_home_is_a_mirror(mirrored, run, server):
 
 
 def test_a_mirrors_weights_folder_alone_is_a_mirror(mirrored, run):
-    code, said = run("known", "unknown", "--mirror", mirrored.place / "weights")
-    assert code == 0, said
+    code, output = run("known", "unknown", "--mirror", mirrored.place / "weights")
+    assert code == 0, output
 
 
 @pytest.mark.parametrize("layout", ["flat", "hub cache", "symlink"])
@@ -50,8 +50,8 @@ def test_files_of_known_digest_are_found_in_any_layout(mirrored, run, tmp_path, 
     else:
         name = "model.weights" if layout == "flat" else sha256(some_bytes(5_000))
         shutil.copy(file, pile / name)
-    code, said = run("known", "--mirror", tmp_path / "pile")
-    assert code == 0, said
+    code, output = run("known", "--mirror", tmp_path / "pile")
+    assert code == 0, output
     assert mirrored.known.digests()
 
 
@@ -62,8 +62,8 @@ def test_a_file_of_known_digest_and_unknown_size_is_found_by_index_or_name(
     pile = tmp_path / "pile" / "x"
     pile.mkdir(parents=True)
     (pile / "renamed").write_bytes(b"content")
-    code, said = run("set", "--mirror", tmp_path / "pile")
-    assert code == 1 and "has no set/a.bin" in said
+    code, output = run("set", "--mirror", tmp_path / "pile")
+    assert code == 1 and "has no set/a.bin" in output
     (pile / "digests.json").write_text(json.dumps({"renamed": {"sha256": sha256(b"content")}}))
     assert run("set", "--mirror", tmp_path / "pile")[0] == 0
 
@@ -82,8 +82,8 @@ def test_an_index_that_lies_is_not_believed(catalogued, run, tmp_path):
 
 def test_a_file_that_nobody_vouches_for_is_refused(mirrored, run, tmp_path):
     (mirrored.place / "weights" / "unknown" / "digests.json").unlink()
-    code, said = run("unknown", "--mirror", mirrored.place)
-    assert code == 1 and "nobody but the mirror can say" in said and "digests.json" in said
+    code, output = run("unknown", "--mirror", mirrored.place)
+    assert code == 1 and "nobody but the mirror can say" in output and "digests.json" in output
     assert mirrored.unknown.missing()
 
 
@@ -98,15 +98,15 @@ def test_a_second_copy_in_the_mirror_that_is_vouched_for_is_taken(mirrored, run)
 
 def test_a_mirrors_damaged_file_of_unknown_digest_is_refused(mirrored, run):
     (mirrored.place / "weights" / "unknown" / "u.bin").write_bytes(b"damaged")
-    code, said = run("unknown", "--mirror", mirrored.place)
-    assert code == 1 and "was not kept" in said
+    code, output = run("unknown", "--mirror", mirrored.place)
+    assert code == 1 and "was not kept" in output
     assert mirrored.unknown.missing()
 
 
 def test_what_a_mirror_lacks_is_said_and_not_fetched_elsewhere(mirrored, run, server):
     shutil.rmtree(mirrored.place / "weights" / "unknown")
-    code, said = run("known", "unknown", "--mirror", mirrored.place)
-    assert code == 1 and "has no weights/unknown/u.bin" in said and server.requests == []
+    code, output = run("known", "unknown", "--mirror", mirrored.place)
+    assert code == 1 and "has no weights/unknown/u.bin" in output and server.requests == []
     assert mirrored.known.digests()
 
 
@@ -123,8 +123,8 @@ def test_an_index_that_leads_out_of_the_mirror_is_refused(
     (tmp_path / "mirror" / "weights" / "outside.bin").write_bytes(b"content")
     server.files["/m/weights/set/digests.json"] = index.encode()
     mirror = f"{server.address}/m" if served else tmp_path / "mirror"
-    code, said = run("set", "--mirror", mirror)
-    assert code == 2 and "outside of the mirror" in said
+    code, output = run("set", "--mirror", mirror)
+    assert code == 2 and "outside of the mirror" in output
     assert file_set.missing()
 
 
@@ -135,8 +135,8 @@ def test_a_served_home_is_a_mirror(mirrored, run, server, monkeypatch):
             path = f"/m/{file.relative_to(mirrored.place)}"
             server.files[path] = file.read_bytes()
     server.cuts = [10**6, 2_000]  # the index whole, then a file in two pieces
-    code, said = run("known", "unknown", "--mirror", f"{server.address}/m/")
-    assert code == 0, said
+    code, output = run("known", "unknown", "--mirror", f"{server.address}/m/")
+    assert code == 0, output
     assert mirrored.known.digests() and mirrored.unknown.digests()
     assert all("Authorization" not in headers for _, _, headers in server.requests)
     assert server.gets("/m/weights/known/deep/k.bin")[-1]["Range"] == "bytes=2000-"
@@ -154,11 +154,11 @@ def test_a_served_file_lies_where_the_mirrors_index_says(catalogued, run, server
 def test_a_served_mirror_without_index_serves_files_of_known_digest(catalogued, run, server):
     catalogued("known"), catalogued("unknown", known=False)
     server.files = {f"/m/weights/{n}/a.bin": some_bytes(300_000) for n in ("known", "unknown")}
-    code, said = run("known", "unknown", "--mirror", f"{server.address}/m")
-    assert code == 1 and "known/a.bin: fetched" in said
-    assert "nobody but the mirror can say what unknown/a.bin must be" in said
+    code, output = run("known", "unknown", "--mirror", f"{server.address}/m")
+    assert code == 1 and "known/a.bin: fetched" in output
+    assert "nobody but the mirror can say what unknown/a.bin must be" in output
     server.files.clear()
-    code, said = run("unknown", "--mirror", f"{server.address}/m")
+    code, output = run("unknown", "--mirror", f"{server.address}/m")
     assert code == 1
 
 
@@ -174,5 +174,5 @@ def test_a_served_mirror_without_index_serves_files_of_known_digest(catalogued, 
 )
 def test_a_mirror_that_is_none_is_refused(catalogued, run, arguments, words):
     catalogued()
-    code, said = run(*arguments)
-    assert code == 2 and words in said
+    code, output = run(*arguments)
+    assert code == 2 and words in output

@@ -22,12 +22,12 @@ from soar_bench.output.fetch import listing, table
 
 def test_a_fetched_set_is_whole_and_is_not_read_again(catalogued, run, server, monkeypatch):
     file_set = catalogued(files={"a.bin": some_bytes(300_000), "deep/b.txt": b"words"})
-    code, said = run("set")
-    assert code == 0, said
+    code, output = run("set")
+    assert code == 0, output
     assert (file_set.folder / "a.bin").read_bytes() == some_bytes(300_000)
     assert (file_set.folder / "deep" / "b.txt").read_bytes() == b"words"
-    assert said.index("a.bin  300.0 kB") < said.index("2 files to fetch: 300.0 kB")
-    assert said.index("2 files to fetch") < said.index("set/a.bin: fetched")
+    assert output.index("a.bin  300.0 kB") < output.index("2 files to fetch: 300.0 kB")
+    assert output.index("2 files to fetch") < output.index("set/a.bin: fetched")
     assert leftovers(file_set.folder) == []
 
     monkeypatch.setattr(digests, "digest_file", lambda _: pytest.fail("a file was read again"))
@@ -36,8 +36,8 @@ def test_a_fetched_set_is_whole_and_is_not_read_again(catalogued, run, server, m
         "deep/b.txt": sha256(b"words"),
     }
     asked = len(server.requests)
-    code, said = run("set")
-    assert code == 0 and "Nothing to fetch." in said and len(server.requests) == asked
+    code, output = run("set")
+    assert code == 0 and "Nothing to fetch." in output and len(server.requests) == asked
 
 
 def test_without_names_everything_is_listed_and_nothing_is_fetched(catalogued, run, server):
@@ -45,16 +45,16 @@ def test_without_names_everything_is_listed_and_nothing_is_fetched(catalogued, r
     run("here")
     catalogued("gone", known=False, sized=False)
     server.requests.clear()
-    code, said = run()
+    code, output = run()
     assert code == 0 and server.requests == []
-    lines = {line.split("\t")[0]: line.split("\t") for line in said.splitlines()}
+    lines = {line.split("\t")[0]: line.split("\t") for line in output.splitlines()}
     assert lines["here"] == ["here", "weights", "300.0 kB", "yes", "MIT", ""]
     assert lines["gone"] == ["gone", "weights", "?", "no", "MIT", ""]
     assert {"geneval", "ocr", "drawbench", "pickscore"} <= set(lines)
     (here.folder / "a.bin").write_bytes(b"cut")
-    code, said = run("here", "--json")
+    code, output = run("here", "--json")
     row = {"name": "here", "what": "weights", "bytes": 300_000, "here": "damaged"}
-    assert json.loads(said) == [{**row, "licence": "MIT", "evaluators": []}]
+    assert json.loads(output) == [{**row, "licence": "MIT", "evaluators": []}]
     assert len(json.loads(run("--json")[1])) > 5 and server.requests == []
 
 
@@ -165,12 +165,12 @@ def test_a_suite_names_its_prompts_and_its_evaluators_weights(
     published = file_sets.FileSet("cats", "prompts", "prompts", (file,), "MIT", "here")
     monkeypatch.setitem(file_sets.PROMPT_SETS, "cats", published)
     monkeypatch.setitem(suites.FETCHED, "cats", suites.Suite("cats", "", (), ("judge",)))
-    code, said = run("--suite", "cats")
-    assert code == 0, said
+    code, output = run("--suite", "cats")
+    assert code == 0, output
     assert suites.get_suite("cats").prompts[0].text == "a cat"
     assert file_set.digests()
-    code, said = run("--suite", "cat")
-    assert code == 2 and "did you mean cats?" in said
+    code, output = run("--suite", "cat")
+    assert code == 2 and "did you mean cats?" in output
 
 
 def test_weights_that_a_user_brought_are_not_fetched(catalogued, judge, tmp_path):
@@ -187,8 +187,8 @@ def test_all_is_every_weight_set_and_every_prompt_set(catalogued, home):
 
 def test_an_unknown_name_is_named_with_the_nearest(catalogued, run):
     catalogued("clip-vit-l-14")
-    code, said = run("clip-vit-14")
-    assert code == 2 and "did you mean clip-vit-l-14?" in said
+    code, output = run("clip-vit-14")
+    assert code == 2 and "did you mean clip-vit-l-14?" in output
 
 
 def test_a_name_of_several_things_fetches_them_all(catalogued):
@@ -205,15 +205,15 @@ def test_sizes_are_told_for_files_of_unknown_size_too(catalogued, run):
 def test_prompts_of_the_same_name_do_not_make_a_fetch_of_weights_fail(
     catalogued, run, server, monkeypatch, tmp_path
 ):
-    wanted = catalogued("pickscore", files={"a.bin": b"a"})
+    pickscore = catalogued("pickscore", files={"a.bin": b"a"})
     prompts = file_sets.FileSet(
         "pickscore", "prompts", "prompts",
         (WeightFile("pickscore.txt", f"{server.address}/prompts.txt", sha256(b"p"), 1),), "", "",
     )  # fmt: skip
     monkeypatch.setitem(file_sets.PROMPT_SETS, "pickscore", prompts)
-    code, said = run("pickscore")
-    assert code == 0 and not wanted.missing()
-    assert "soar-bench fetch --suite pickscore" in said
+    code, output = run("pickscore")
+    assert code == 0 and not pickscore.missing()
+    assert "soar-bench fetch --suite pickscore" in output
     assert run("pickscore", "--offline")[0] == 0
     assert run("prompts/pickscore")[0] == 1
     assert run("weights/pickscore") == (0, "pickscore/a.bin: here and whole\nNothing to fetch.\n")
@@ -235,10 +235,10 @@ def test_offline_touches_no_network_and_says_what_is_missing(
     file_set = catalogued(files={"a.bin": b"a", "b.bin": b"b"}, known=False, sized=False)
     file_set.folder.mkdir(parents=True)
     (file_set.folder / "a.bin").write_bytes(b"a")
-    code, said = run("set", *arguments)
+    code, output = run("set", *arguments)
     assert code == 1 and server.requests == []
-    assert "set/a.bin: here and whole" in said and "set/b.bin" in said
-    assert "run `soar-bench fetch set` where there is internet" in said
+    assert "set/a.bin: here and whole" in output and "set/b.bin" in output
+    assert "run `soar-bench fetch set` where there is internet" in output
     (file_set.folder / "b.bin").write_bytes(b"b")
     assert run("set", *arguments)[0] == 0 and server.requests == []
 
@@ -250,7 +250,7 @@ def test_offline_checkpoints_and_files_that_are_missing_are_named_at_once(
 
     monkeypatch.setattr(hub, "is_here", lambda hub_id: False)
     catalogued()
-    code, said = run("set", "--checkpoint", "org/tiny,org/other", "--offline")
-    assert code == 1 and "set/a.bin" in said
-    assert "run `soar-bench fetch set --checkpoint org/tiny --checkpoint org/other` where" in said
-    assert "the files here with --mirror and the hub's cache here" in said
+    code, output = run("set", "--checkpoint", "org/tiny,org/other", "--offline")
+    assert code == 1 and "set/a.bin" in output
+    assert "run `soar-bench fetch set --checkpoint org/tiny --checkpoint org/other` where" in output
+    assert "the files here with --mirror and the hub's cache here" in output

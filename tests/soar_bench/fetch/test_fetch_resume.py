@@ -17,8 +17,8 @@ from file_server import leftovers, sha256, some_bytes
 def test_a_body_that_ends_early_is_resumed_where_it_stopped(catalogued, run, server):
     file_set = catalogued()
     server.cuts = [100_000, 50_000]
-    code, said = run("set")
-    assert code == 0, said
+    code, output = run("set")
+    assert code == 0, output
     assert [h.get("Range") for h in server.gets("/set/a.bin")] == [
         None, "bytes=100000-", "bytes=150000-"
     ]  # fmt: skip
@@ -28,8 +28,8 @@ def test_a_body_that_ends_early_is_resumed_where_it_stopped(catalogued, run, ser
 def test_a_body_that_always_ends_early_is_given_up_and_what_came_is_kept(catalogued, run, server):
     file_set = catalogued()
     server.cuts = [100_000, *[0] * 20]
-    code, said = run("set")
-    assert code == 1 and "run the same command again" in said
+    code, output = run("set")
+    assert code == 1 and "run the same command again" in output
     assert file_set.missing() and (file_set.folder / "a.bin.part").stat().st_size == 100_000
     server.cuts = []
     assert run("set")[0] == 0
@@ -54,8 +54,8 @@ def test_a_part_of_another_file_is_thrown_away(catalogued, run, server, part):
     file_set = catalogued()
     file_set.folder.mkdir(parents=True)
     (file_set.folder / "a.bin.part").write_bytes(part)
-    code, said = run("set")
-    assert code == 0, said
+    code, output = run("set")
+    assert code == 0, output
     assert file_set.digests() and leftovers(file_set.folder) == []
 
 
@@ -66,8 +66,8 @@ def test_a_part_as_long_as_a_file_of_unknown_size_is_settled_by_the_server(
     file_set = catalogued(sized=False)
     file_set.folder.mkdir(parents=True)
     (file_set.folder / "a.bin.part").write_bytes(part)
-    code, said = run("set")
-    assert code == 0, said
+    code, output = run("set")
+    assert code == 0, output
     assert file_set.digests()
 
 
@@ -108,9 +108,9 @@ def test_a_killed_fetch_goes_on(server, home):
     assert came < len(content) and not part.with_name("a.bin").exists()
     server.pause = 0.0
     second = start_fetch(server, content)
-    said, _ = second.communicate(timeout=240)
-    assert second.returncode == 0, said
-    assert "are here already" in said
+    output, _ = second.communicate(timeout=240)
+    assert second.returncode == 0, output
+    assert "are here already" in output
     assert server.gets("/a.bin")[-1]["Range"] == f"bytes={came}-"
     assert part.with_name("a.bin").read_bytes() == content and not part.exists()
 

@@ -35,9 +35,9 @@ def nobody():
 def test_a_refusal_is_one_sentence_and_stops_only_its_file(catalogued, run, server, status, words):
     file_set = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
     server.status["/set/a.bin"] = status
-    code, said = run("set")
-    assert code == 1 and "Traceback" not in said
-    assert all(word in said for word in words), said
+    code, output = run("set")
+    assert code == 1 and "Traceback" not in output
+    assert all(word in output for word in words), output
     assert [f.path for f in file_set.missing()] == ["a.bin"]
 
 
@@ -53,9 +53,9 @@ def test_a_gated_repository_says_whose_terms_to_accept(catalogued, run, server, 
     file_set = Weights("gated", (weights.hub("who/what", "0" * 40, "m.bin"),), "", "")
     monkeypatch.setattr(catalogue, "ALL", (file_set,))
     server.status[f"/who/what/resolve/{'0' * 40}/m.bin"] = 401
-    code, said = run("gated")
+    code, output = run("gated")
     assert code == 1
-    assert f"accept the terms on {server.address}/who/what with" in said and "HF_TOKEN" in said
+    assert f"accept the terms on {server.address}/who/what with" in output and "HF_TOKEN" in output
 
 
 def test_the_token_goes_to_the_hub_and_nowhere_else(catalogued, run, server, monkeypatch):
@@ -67,12 +67,12 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(catalogued, run, server, mon
     monkeypatch.setenv("HF_ENDPOINT", f"{server.address}/")
     server.requests.clear()
     catalogued("hub", address=connection.HUB)
-    there = f"http://localhost:{server.port}/elsewhere"  # another name, so another host
+    elsewhere = f"http://localhost:{server.port}/elsewhere"  # another name, so another host
     server.redirect["/hub/a.bin"] = ("/moved", {})
-    server.redirect["/moved"] = (there, {})
+    server.redirect["/moved"] = (elsewhere, {})
     server.files["/elsewhere"] = some_bytes(300_000)
-    code, said = run("hub")
-    assert code == 0, said
+    code, output = run("hub")
+    assert code == 0, output
     sent = {path: headers.get("Authorization") for _, path, headers in server.requests}
     assert sent == {"/hub/a.bin": "Bearer secret", "/moved": "Bearer secret", "/elsewhere": None}
 
@@ -92,19 +92,19 @@ def test_without_a_network_one_sentence_says_so_and_the_rest_is_not_tried(
     catalogued, run, monkeypatch
 ):
     catalogued(files={"a.bin": b"a", "b.bin": b"b"}, address=nobody(), sized=False)
-    code, said = run("set")
+    code, output = run("set")
     assert code == 1
-    assert "cannot be reached (connection refused)" in said and "--mirror" in said
-    assert "files that were not tried then: 1" in said and said.count("cannot be reached") == 1
+    assert "cannot be reached (connection refused)" in output and "--mirror" in output
+    assert "files that were not tried then: 1" in output and output.count("cannot be reached") == 1
 
 
 def test_a_host_that_cannot_be_reached_stops_no_other(catalogued, run):
     for sized in (True, False):
         catalogued("far", files={"a.bin": b"a", "b.bin": b"b"}, address=nobody(), sized=sized)
         near = catalogued("near", files={"c.bin": b"c"}, sized=sized)
-        code, said = run("far", "near")
+        code, output = run("far", "near")
         assert code == 1 and not near.missing()
-        assert said.count("cannot be reached") == 1 and "not tried then: 1" in said
+        assert output.count("cannot be reached") == 1 and "not tried then: 1" in output
         shutil.rmtree(near.folder)
 
 
@@ -114,19 +114,19 @@ def test_a_host_that_a_server_sends_on_to_stops_only_what_lies_there(catalogued,
     file_set, gone = catalogued(files=contents, sized=False), nobody()
     for name in ("a.bin", "b.bin"):
         server.redirect[f"/set/{name}"] = (f"{gone}/{name}", {})
-    code, said = run("set")
+    code, output = run("set")
     assert code == 1 and [f.path for f in file_set.missing()] == ["a.bin", "b.bin"]
     host = gone.removeprefix("http://")
-    assert f"{host}, to which 127.0.0.1:{server.port} sends on, cannot be reached" in said
-    assert said.count("cannot be reached") == 1 and "not tried then: 1" in said
+    assert f"{host}, to which 127.0.0.1:{server.port} sends on, cannot be reached" in output
+    assert output.count("cannot be reached") == 1 and "not tried then: 1" in output
 
 
 def test_a_redirect_to_another_protocol_stops_only_its_file(catalogued, run, server):
     file_set = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
     server.redirect["/set/a.bin"] = ("ftp://127.0.0.1/a.bin", {})
-    code, said = run("set")
+    code, output = run("set")
     assert code == 1 and [f.path for f in file_set.missing()] == ["a.bin"]
-    assert "unsupported protocol" in said and "cannot be reached" not in said
+    assert "unsupported protocol" in output and "cannot be reached" not in output
 
 
 @pytest.mark.parametrize("address", ["nonsense", "http://", "ftp://hub"])
@@ -134,21 +134,21 @@ def test_an_address_of_the_hub_that_is_none_is_told_first(catalogued, run, monke
     monkeypatch.setenv("HF_ENDPOINT", address)
     catalogued(address=connection.HUB, sized=False)
     for arguments in (["set"], ["--checkpoint", "org/tiny"]):
-        code, said = run(*arguments)
-        assert code == 2 and f"HF_ENDPOINT is '{address.rstrip('/')}': write an" in said
+        code, output = run(*arguments)
+        assert code == 2 and f"HF_ENDPOINT is '{address.rstrip('/')}': write an" in output
 
 
 def test_certificates_that_are_none_are_told(catalogued, run, monkeypatch, tmp_path):
     catalogued()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
     for arguments in (["set"], ["--checkpoint", "org/tiny"]):
-        code, said = run(*arguments)
-        assert code == 2 and "nowhere.pem, which is not there: correct or unset it" in said
+        code, output = run(*arguments)
+        assert code == 2 and "nowhere.pem, which is not there: correct or unset it" in output
     (tmp_path / "nowhere.pem").write_text("no certificate")
     huggingface_hub.close_session()
-    code, said = run("set")
+    code, output = run("set")
     huggingface_hub.close_session()
-    assert code == 1 and "the certificates of SSL_CERT_FILE cannot be read" in said
+    assert code == 1 and "the certificates of SSL_CERT_FILE cannot be read" in output
 
 
 def test_a_checkpoint_that_cannot_be_had_stops_nothing_else(catalogued, run, monkeypatch):
@@ -159,9 +159,9 @@ def test_a_checkpoint_that_cannot_be_had_stops_nothing_else(catalogued, run, mon
 
     monkeypatch.setattr(hub, "plan", refused)
     file_set = catalogued()
-    code, said = run("set", "--checkpoint", "org/gated,org/other")
+    code, output = run("set", "--checkpoint", "org/gated,org/other")
     assert code == 2 and not file_set.missing()
-    assert said.count("asks for its terms to be accepted") == 2
+    assert output.count("asks for its terms to be accepted") == 2
 
 
 def test_a_name_that_cannot_be_resolved_is_said(catalogued, run, monkeypatch):
@@ -177,15 +177,15 @@ def test_a_server_that_falls_silent_is_left(catalogued, run, server, monkeypatch
     monkeypatch.setattr(connection, "TIMEOUT", 0.1)
     catalogued()
     server.silence = 0.5
-    code, said = run("set")
-    assert code == 1 and "no answer for 0.1 seconds" in said
+    code, output = run("set")
+    assert code == 1 and "no answer for 0.1 seconds" in output
 
 
 def test_redirects_without_an_end_stop_only_their_file(catalogued, run, server):
     file_set = catalogued(files={"a.bin": b"a", "b.bin": b"b"})
     server.redirect["/set/a.bin"] = ("/set/a.bin", {})
-    code, said = run("set")
-    assert code == 1 and "redirects" in said and "Traceback" not in said
+    code, output = run("set")
+    assert code == 1 and "redirects" in output and "Traceback" not in output
     assert [f.path for f in file_set.missing()] == ["a.bin"]
 
 
@@ -206,11 +206,11 @@ def run_behind(catalogued, run, monkeypatch):
 
 @pytest.mark.parametrize("proxy", ["nonsense://host:1", "socks5://127.0.0.1:1"])
 def test_a_proxy_that_cannot_be_used_is_one_sentence(run_behind, proxy):
-    code, said = run_behind(proxy)
-    assert code == 1 and "HTTP_PROXY" in said and "Traceback" not in said
+    code, output = run_behind(proxy)
+    assert code == 1 and "HTTP_PROXY" in output and "Traceback" not in output
 
 
 def test_a_proxy_that_is_not_there_is_named(run_behind):
-    code, said = run_behind(nobody())
-    assert code == 1 and "example.invalid cannot be reached (connection refused)" in said
-    assert "HTTPS_PROXY" in said
+    code, output = run_behind(nobody())
+    assert code == 1 and "example.invalid cannot be reached (connection refused)" in output
+    assert "HTTPS_PROXY" in output

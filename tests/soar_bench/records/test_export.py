@@ -36,29 +36,29 @@ def call(*arguments, catch=True):
 
 def parsed(text):
     """The results that the hub's own parser finds in a card."""
-    found = ModelCard(text).data.to_dict()["model-index"]
-    return model_index_to_eval_results(found)
+    index = ModelCard(text).data.to_dict()["model-index"]
+    return model_index_to_eval_results(index)
 
 
 def test_the_hubs_parser_finds_every_number_where_it_belongs(run):
-    name, found = parsed(card([run], source="https://example.org/records"))
+    name, entries = parsed(card([run], source="https://example.org/records"))
     assert name == "base"
-    (one,) = found
-    assert (one.task_type, one.dataset_type) == ("text-to-image", "shapes-signs")
-    assert one.dataset_config == "shapes, 1 images a prompt"
-    assert one.dataset_revision == run.record.suite.digest
-    assert one.dataset_args["settings"]["steps"] == 20
-    assert one.metric_type == "quality"
-    assert one.metric_value == pytest.approx(statistics.fmean(VALUES))
-    assert one.metric_args["standard_error"] == pytest.approx(
+    (entry,) = entries
+    assert (entry.task_type, entry.dataset_type) == ("text-to-image", "shapes-signs")
+    assert entry.dataset_config == "shapes, 1 images a prompt"
+    assert entry.dataset_revision == run.record.suite.digest
+    assert entry.dataset_args["settings"]["steps"] == 20
+    assert entry.metric_type == "quality"
+    assert entry.metric_value == pytest.approx(statistics.fmean(VALUES))
+    assert entry.metric_args["standard_error"] == pytest.approx(
         statistics.stdev(VALUES) / math.sqrt(len(VALUES))
     )
-    assert one.metric_args["unit"] == "share" and "share" in one.metric_name
-    assert (one.metric_args["scored"], one.metric_args["unscored"]) == (4, 0)
-    assert one.metric_args["record"] == run.folder.name
+    assert entry.metric_args["unit"] == "share" and "share" in entry.metric_name
+    assert (entry.metric_args["scored"], entry.metric_args["unscored"]) == (4, 0)
+    assert entry.metric_args["record"] == run.folder.name
     content = (run.folder / SCORES_FILE).read_bytes()
-    assert one.metric_args["scores_sha256"] == hashlib.sha256(content).hexdigest()
-    assert one.source_url == "https://example.org/records"
+    assert entry.metric_args["scores_sha256"] == hashlib.sha256(content).hexdigest()
+    assert entry.source_url == "https://example.org/records"
 
 
 CARD = """---
@@ -94,9 +94,9 @@ def test_text_and_other_metadata_stay_to_the_letter(run):
     assert {k: v for k, v in data.items() if k != "model-index"} == {
         k: v for k, v in old.items() if k != "model-index"
     }
-    name, found = parsed(text)
+    name, entries = parsed(text)
     assert name == "mine"
-    assert {one.metric_type: one.metric_value for one in found} == {
+    assert {entry.metric_type: entry.metric_value for entry in entries} == {
         "fid": 12.5,
         "quality": pytest.approx(0.4),
     }
@@ -106,9 +106,11 @@ def test_a_second_export_replaces_the_values_and_nothing_else(run, tmp_path):
     once = card([run], CARD)
     assert card([run], once) == once
     again = write_run(tmp_path / "results", record(), few_scores(0.9, 0.9, 0.9, 0.8))
-    _, found = parsed(card([again], once))
-    assert sorted(one.metric_type for one in found) == ["fid", "quality"]
-    assert {one.metric_type: one.metric_value for one in found}["quality"] == pytest.approx(0.875)
+    _, entries = parsed(card([again], once))
+    assert sorted(entry.metric_type for entry in entries) == ["fid", "quality"]
+    assert {entry.metric_type: entry.metric_value for entry in entries}["quality"] == pytest.approx(
+        0.875
+    )
 
 
 def test_windows_line_ends_stay(run):
@@ -165,8 +167,8 @@ def test_a_card_is_of_one_checkpoint_and_of_something(tmp_path):
 
 
 def test_one_value_has_no_standard_error_and_the_card_says_none(tmp_path):
-    (one,) = results([write_run(tmp_path, record(), few_scores(0.5))])
-    assert not {"standard_error", "interval_95"} & set(one.metric_args)
+    (entry,) = results([write_run(tmp_path, record(), few_scores(0.5))])
+    assert not {"standard_error", "interval_95"} & set(entry.metric_args)
     assert ".nan" not in card([write_run(tmp_path, record(), few_scores(0.5))])
 
 

@@ -50,7 +50,7 @@ LINES = [
 
 
 def write(file, lines):
-    text = "".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in lines)
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
     file.write_text(text, "utf-8")
     return file
 
@@ -64,9 +64,9 @@ def load(tmp_path, lines, label="theirs", tool=None, suite=None):
 def test_genevals_results_give_the_number_its_own_summary_prints(tmp_path):
     """Single object 1/2, counting 2/4: unweighted mean 0.5; by prompt and index as in the names."""
     run = load(tmp_path, LINES)
-    found = run.record.metrics["geneval"]
-    assert found.value == pytest.approx((1 / 2 + 2 / 4) / 2)
-    assert found.tasks == {"single_object": 0.5, "counting": 0.5}
+    summary = run.record.metrics["geneval"]
+    assert summary.value == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert summary.tasks == {"single_object": 0.5, "counting": 0.5}
     scores = run.scores().set_index(["prompt", "index"])
     assert scores.loc[("a photo of a bench", 0), "value"] == 1
     details = json.loads(scores.loc[("a photo of three cows", 0), "details"])
@@ -99,8 +99,8 @@ def test_sentinels_become_unscored_with_a_reason_and_enter_no_mean(tmp_path):
         nft_line(3, "d", {"imagereward": 2.0, "avg": 1.0}),
     ]
     run = load(tmp_path, lines)
-    found = run.record.metrics["image_reward"]
-    assert (found.value, found.scored, found.unscored) == (1.5, 2, 2)
+    summary = run.record.metrics["image_reward"]
+    assert (summary.value, summary.scored, summary.unscored) == (1.5, 2, 2)
     assert set(run.scores()["unscored"]) == {
         "",
         "the tool's sentinel -10",
@@ -138,7 +138,7 @@ def test_the_familys_three_geneval_numbers_and_their_tasks(tmp_path):
         )
     ]  # fmt: skip
     run = load(tmp_path, lines)
-    values = {name: found.value for name, found in run.record.metrics.items()}
+    values = {name: summary.value for name, summary in run.record.metrics.items()}
     assert values == {
         "geneval_flow_grpo": 0.75, "geneval_flow_grpo_strict": 0.0, "geneval_flow_grpo_soft": 0.25,
     }  # fmt: skip

@@ -73,8 +73,8 @@ def test_verify_deep_runs_no_code_that_a_record_names(evaluate, tiny_pipeline, t
     file = run.folder / "run.json"
     file.write_text(file.read_text().replace('"given": "shapes-geneval"', f'"given": "{evil}"'))
     findings = verify(select(tmp_path / "results", str(run.folder)), tmp_path / "cache", deep=True)
-    (found,) = [finding for finding in findings if finding.check == "evaluators"]
-    assert (found.state, found.text) == ("not checked", f"{evil} is no installed evaluator")
+    (finding,) = [finding for finding in findings if finding.check == "evaluators"]
+    assert (finding.state, finding.text) == ("not checked", f"{evil} is no installed evaluator")
     assert not (tmp_path / "ran").exists()
 
 
@@ -112,8 +112,8 @@ def test_fetch_and_doctor_read_weights_again(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", ["soar-bench", *words])
         with pytest.raises(SystemExit) as end:
             main()
-        said = capsys.readouterr()
-        return end.value.code or 0, said.out + said.err
+        printed = capsys.readouterr()
+        return end.value.code or 0, printed.out + printed.err
 
     assert call("fetch", "set", "--offline")[0] == 0  # records what came
     assert call("fetch", "set", "--verify")[0] == 0
@@ -121,18 +121,18 @@ def test_fetch_and_doctor_read_weights_again(tmp_path, monkeypatch, capsys):
         damage(weights.folder / file.path)
         assert call("fetch", "set", "--offline")[0] == 0
         assert call("doctor", "--no-golden")[0] == 0
-        code, said = call("doctor", "--no-golden", "--verify")
+        code, output = call("doctor", "--no-golden", "--verify")
         assert code == 1
-        assert "broken here: weights set" in said
+        assert "broken here: weights set" in output
         (weights.folder / file.path).write_bytes(content)
         with reading_through():
             file_digest(weights.folder / file.path)
         damage(weights.folder / file.path)
         for names in (["set"], []):
-            code, said = call("fetch", *names, "--verify")
+            code, output = call("fetch", *names, "--verify")
             assert code == 1
-            assert f"soar-bench: set/{file.path} is damaged: SHA-256" in said
-            assert f"set/{others}" in said
+            assert f"soar-bench: set/{file.path} is damaged: SHA-256" in output
+            assert f"set/{others}" in output
         assert call("fetch", "set", "--offline")[0] == 1  # what was read is known from then on
         (weights.folder / file.path).write_bytes(content)
         with reading_through():

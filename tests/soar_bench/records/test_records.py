@@ -68,8 +68,8 @@ def test_run_json_is_json_for_every_reader(run):
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
 
-    said = json.loads((run.folder / RUN_FILE).read_text(), parse_constant=refuse)
-    assert said["evaluators"]["judge"]["metrics"]["quality"]["range"] == [0.0, None]
+    contents = json.loads((run.folder / RUN_FILE).read_text(), parse_constant=refuse)
+    assert contents["evaluators"]["judge"]["metrics"]["quality"]["range"] == [0.0, None]
     assert run.record.evaluators["judge"].metrics["quality"].range == (0.0, math.inf)
 
 
@@ -82,11 +82,11 @@ def test_any_text_of_prompt_reason_and_details_can_be_written(tmp_path, text):
             score_row("p0", 1, None, text, unscored=text, details=details),
         ]
     )
-    found = write_run(tmp_path, record(name=text, label=text), scores).scores()
+    scores_read = write_run(tmp_path, record(name=text, label=text), scores).scores()
     expected = text.encode("utf-8", "backslashreplace").decode()
-    assert found["prompt"].tolist() == [expected] * 2
-    assert found["unscored"].tolist() == ["", expected]
-    assert json.loads(found["details"][0]) == {"read": text}
+    assert scores_read["prompt"].tolist() == [expected] * 2
+    assert scores_read["unscored"].tolist() == ["", expected]
+    assert json.loads(scores_read["details"][0]) == {"read": text}
     assert read_runs(tmp_path)[0].record.checkpoint.name == text
 
 
@@ -94,33 +94,33 @@ def test_any_text_of_prompt_reason_and_details_can_be_written(tmp_path, text):
     "name", ["two words", "絵", "..", "", "../../up", "a/b\\c:d", ".hidden", "x" * 400]
 )
 def test_every_name_gets_a_visible_folder_inside_the_results(tmp_path, name):
-    said = record(label=name)
-    said["suite"]["name"] = said["protocol"]["name"] = name
-    run = write_run(tmp_path, said, few_scores(0.5))
+    contents = record(label=name)
+    contents["suite"]["name"] = contents["protocol"]["name"] = name
+    run = write_run(tmp_path, contents, few_scores(0.5))
     assert run.folder.resolve().parents[2] == tmp_path.resolve()
     assert [r.folder for r in read_runs(tmp_path)] == [run.folder]
 
 
 def changed(*path, value):
-    said = record()
-    part = said
+    contents = record()
+    part = contents
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = value
-    return said
+    return contents
 
 
 def test_the_folder_depends_on_what_decides_the_numbers_and_on_nothing_else(tmp_path):
     home = folder_of(tmp_path, draft(record()))
-    for said in (
+    for contents in (
         changed("checkpoint", "name", value="elsewhere"),
         changed("suite", "source", value="prompts.txt"),
         changed("evaluators", "judge", "given", value="other/judge.py"),
         changed("evaluators", "judge", "version", value="9"),
         changed("made", value={}),
     ):
-        assert folder_of(tmp_path, draft(said)) == home
-    for said in (
+        assert folder_of(tmp_path, draft(contents)) == home
+    for contents in (
         changed("checkpoint", "digest", value="other"),
         changed("suite", "digest", value="other"),
         changed("suite", "images_per_prompt", value=2),
@@ -128,14 +128,14 @@ def test_the_folder_depends_on_what_decides_the_numbers_and_on_nothing_else(tmp_
         changed("protocol", "settings", "vae_dtype", value="float16"),
         changed("evaluators", "judge", "identity", value={}),
     ):
-        assert folder_of(tmp_path, draft(said)) != home
+        assert folder_of(tmp_path, draft(contents)) != home
 
 
 def test_a_record_that_lacks_something_is_not_written(tmp_path):
-    said = record()
-    del said["checkpoint"]["form"]
+    contents = record()
+    del contents["checkpoint"]["form"]
     with pytest.raises(ValueError, match=r"checkpoint\.form"):
-        write_run(tmp_path, said, few_scores(0.5))
+        write_run(tmp_path, contents, few_scores(0.5))
     assert not list(tmp_path.iterdir())
 
 
@@ -220,8 +220,8 @@ def test_schemas_that_are_not_known_are_refused(run, schema, advice):
 @pytest.mark.parametrize("value", [None, 5, []])
 def test_a_record_with_a_wrong_part_is_refused_by_its_name(run, part, value):
     file = run.folder / RUN_FILE
-    said = {**json.loads(file.read_text()), part: value}
-    file.write_text(json.dumps(said))
+    contents = {**json.loads(file.read_text()), part: value}
+    file.write_text(json.dumps(contents))
     with pytest.raises(
         SoarBenchError, match=rf"run\.json is damaged: {part} is .*, not an object"
     ) as raised:

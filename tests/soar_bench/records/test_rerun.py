@@ -103,13 +103,13 @@ def test_a_run_is_made_again_from_its_record_alone_and_the_record_is_left(
     assert code == 0, (out, err)
     assert files_in(tmp_path / "results") == before
     assert not (tmp_path / "cache").exists()
-    found = json.loads(out)
-    assert found["same"]
-    assert found["images"] == {"equal": 6, "samples": 6, "unmatched": 0}
-    brightness = found["metrics"]["brightness"]
+    printed = json.loads(out)
+    assert printed["same"]
+    assert printed["images"] == {"equal": 6, "samples": 6, "unmatched": 0}
+    brightness = printed["metrics"]["brightness"]
     assert (brightness["equal"], brightness["greatest_difference"]) == (6, 0.0)
     assert brightness["recorded"] == brightness["again"]
-    assert found["changes"] == []
+    assert printed["changes"] == []
     assert "differs" not in err
 
 
@@ -118,9 +118,9 @@ def test_nothing_that_was_kept_helps(original, rerun):
     for _ in range(2):
         code, out, _err = rerun(original)
         assert code == 0
-        said = json.loads((_last_line(out) / RUN_FILE).read_text())
-        assert said["made"]["generated"] == 6
-        assert said["made"]["scored"] == {"brightness": 6}
+        contents = json.loads((_last_line(out) / RUN_FILE).read_text())
+        assert contents["made"]["generated"] == 6
+        assert contents["made"]["scored"] == {"brightness": 6}
 
 
 def _last_line(out):
@@ -135,9 +135,9 @@ def test_a_stopped_rerun_goes_on(original, tmp_path):
             raise KeyboardInterrupt
 
     def again():
-        found = plan_again(original, tmp_path / "reruns", evaluators=judges(original))
-        start(found)
-        return found
+        again = plan_again(original, tmp_path / "reruns", evaluators=judges(original))
+        start(again)
+        return again
 
     with pytest.raises(KeyboardInterrupt):
         make(again(), interrupt)
@@ -155,10 +155,10 @@ def test_scores_that_do_not_come_out_again_are_counted_and_fail(original, rerun)
     write_run(original.folder.parents[2], original.record.as_json(), scores)
     code, out, _ = rerun(original, "--json")
     assert code == 1
-    found = json.loads(out)
-    assert not found["same"]
-    assert found["images"]["equal"] == 5
-    brightness = found["metrics"]["brightness"]
+    printed = json.loads(out)
+    assert not printed["same"]
+    assert printed["images"]["equal"] == 5
+    brightness = printed["metrics"]["brightness"]
     assert (brightness["equal"], brightness["unscored_differs"]) == (4, 1)
     assert brightness["greatest_difference"] == pytest.approx(0.25)
     code, out, _ = rerun(original)
@@ -192,10 +192,10 @@ def test_another_checkpoint_under_the_same_name_is_refused(original, rerun, tmp_
 def test_a_changed_evaluator_and_library_are_named_before_work_starts(original, rerun, tmp_path):
     file = tmp_path / "my judge.py"
     file.write_text(EVALUATOR.replace("/ 255", "/ 256").replace('version="1"', 'version="2"'))
-    said = original.record.as_json()
-    said["made"]["versions"]["torch"] = "0.0.1"
-    said["made"]["device"] = "cuda (NVIDIA H200)"
-    write_run(original.folder.parents[2], said, original.scores())
+    contents = original.record.as_json()
+    contents["made"]["versions"]["torch"] = "0.0.1"
+    contents["made"]["device"] = "cuda (NVIDIA H200)"
+    write_run(original.folder.parents[2], contents, original.scores())
     code, out, err = rerun(original, "--device", "cpu", "--batch-size", "3", "--json")
     assert code == 1
     assert json.loads(out)["images"]["samples"] == 6
@@ -212,8 +212,8 @@ def test_a_changed_evaluator_and_library_are_named_before_work_starts(original, 
 
 def test_images_from_elsewhere_are_sent_to_score(tmp_path):
     story = {"imported": {"layout": "list"}}
-    said = record(form="images", story=story, name="my images", label="SD 3.5")
-    run = write_run(tmp_path, said, few_scores(0.5))
+    contents = record(form="images", story=story, name="my images", label="SD 3.5")
+    run = write_run(tmp_path, contents, few_scores(0.5))
     with pytest.raises(
         SoarBenchError, match=r"soar-bench score 'my images' --evaluators judge\.py"
     ):
@@ -237,10 +237,10 @@ def test_a_hub_checkpoint_is_asked_for_at_the_recorded_commit(original, tmp_path
         return real(str(tmp_path / "pipeline"))
 
     monkeypatch.setattr(soar_bench.checkpoints, "resolve", resolve)
-    said = original.record.as_json()
+    contents = original.record.as_json()
     base = {"name": "org/base", "digest": "b"}
-    said["checkpoint"] |= {"name": "org/model@main/lora", "revision": "c0ffee", "base": base}
-    run = dataclasses.replace(original, record=RunRecord.model_validate(said))
+    contents["checkpoint"] |= {"name": "org/model@main/lora", "revision": "c0ffee", "base": base}
+    run = dataclasses.replace(original, record=RunRecord.model_validate(contents))
     plan_again(run, tmp_path / "out", evaluators=judges(run))
     assert asked == [("org/model@c0ffee/lora", "org/base")]
 
@@ -256,9 +256,9 @@ def test_a_hub_checkpoint_is_asked_for_at_the_recorded_commit(original, tmp_path
 )
 def test_the_tolerance_is_a_part_of_the_metrics_scale(tmp_path, bounds, values, allowed):
     def run(folder, change):
-        said = record()
-        said["evaluators"]["judge"]["metrics"]["quality"]["range"] = bounds
-        return write_run(tmp_path / folder, said, few_scores(values[0], values[1] + change))
+        contents = record()
+        contents["evaluators"]["judge"]["metrics"]["quality"]["range"] = bounds
+        return write_run(tmp_path / folder, contents, few_scores(values[0], values[1] + change))
 
     first = run("a", 0.0)
     near, far = (

@@ -79,9 +79,9 @@ def test_runs_whose_ids_are_alike_are_told_apart_by_their_path(places, run):
     copy.parent.mkdir()
     run.folder.rename(copy)
     whole_run(*places)
-    assert len({one.id for one in survey(places[0])}) == 2
-    for one in survey(places[0]):
-        assert select(places[0], one.id).folder == one.folder
+    assert len({entry.id for entry in survey(places[0])}) == 2
+    for entry in survey(places[0]):
+        assert select(places[0], entry.id).folder == entry.folder
 
 
 def test_weights_judged_under_two_labels_are_told_apart_by_the_folders_names(places, run):
@@ -99,11 +99,11 @@ def test_weights_judged_under_two_labels_are_told_apart_by_the_folders_names(pla
 
 
 def test_the_list_has_the_value_by_hand_and_what_it_is_of(command, places):
-    said = record()
-    said["metrics"]["quality"] = {
+    contents = record()
+    contents["metrics"]["quality"] = {
         "value": 0.25, "standard_error": 0.125, "scored": 4, "unscored": 1, "tasks": {},
     }  # fmt: skip
-    run = write_run(places[0], said, few_scores(0.5))
+    run = write_run(places[0], contents, few_scores(0.5))
     code, out = command("list")
     header, line = out.splitlines()
     assert code == 0
@@ -113,8 +113,8 @@ def test_the_list_has_the_value_by_hand_and_what_it_is_of(command, places):
         "unscored": "1", "date": "2026-11-20",
     }  # fmt: skip
     code, out = command("list", "--json")
-    [one] = json.loads(out)
-    assert (one["value"], one["folder"], one["fault"]) == (0.25, str(run.folder), "")
+    [row] = json.loads(out)
+    assert (row["value"], row["folder"], row["fault"]) == (0.25, str(run.folder), "")
 
 
 def test_the_list_on_a_terminal_keeps_names_whole_in_60_columns(places):
@@ -155,7 +155,7 @@ def test_a_broken_record_is_listed_as_broken_beside_the_others(command, places, 
     (broken.folder / RUN_FILE).write_text("{")
     code, out = command("list", "--json")
     assert code == 1
-    assert {one["fault"] == "" for one in json.loads(out)} == {True, False}
+    assert {row["fault"] == "" for row in json.loads(out)} == {True, False}
 
 
 def test_show_says_everything_of_the_record(command, places):
@@ -219,9 +219,9 @@ def test_delete_with_images_leaves_what_another_record_needs(command, places, ru
     journals = [journal_of(run, cache), journal_of(other, cache)]
     # A second record of the same images, but of the first ten samples alone.
     few = run.scores().head(10)
-    said = record()
-    said["suite"]["digest"] = "ten of them"
-    ten = write_run(results, said, few)
+    contents = record()
+    contents["suite"]["digest"] = "ten of them"
+    ten = write_run(results, contents, few)
     command("delete", id_of(run), "--images", "--yes")
     store = ImageStore.of(cache, "weights", SETTINGS, SUITE.seed)
     left = [s for s in plan(SUITE, 1) if store.file(s).exists()]

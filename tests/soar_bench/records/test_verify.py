@@ -19,17 +19,17 @@ from soar_bench.suites.types import plan
 
 def states(command, run):
     code, out = command("verify", id_of(run), "--json")
-    found = {one["check"]: (one["state"], one["text"]) for one in json.loads(out)}
-    wrong = {name for name, (state, _) in found.items() if state == "wrong"}
+    checks = {check["check"]: (check["state"], check["text"]) for check in json.loads(out)}
+    wrong = {name for name, (state, _) in checks.items() if state == "wrong"}
     assert code == (1 if wrong else 0)
-    return found, wrong
+    return checks, wrong
 
 
 def test_a_record_in_which_everything_is_right_passes_every_check(command, places):
     for unscored in (0, 3):
         run = whole_run(*places, unscored=unscored, digest=f"w{unscored}")
-        found, _ = states(command, run)
-        assert {state for state, _ in found.values()} == {"ok"}, found
+        checks, _ = states(command, run)
+        assert {state for state, _ in checks.values()} == {"ok"}, checks
     assert command("verify")[0] == 0
 
 
@@ -67,8 +67,8 @@ def set_value(column, value, at=3):
 )
 def test_verify_finds_scores_that_are_not_as_they_should_be(command, run, change, check):
     rewrite(run, change)
-    found, wrong = states(command, run)
-    assert check in wrong, found
+    checks, wrong = states(command, run)
+    assert check in wrong, checks
 
 
 @pytest.mark.parametrize(
@@ -90,38 +90,38 @@ def test_verify_finds_scores_that_are_not_as_they_should_be(command, run, change
 )
 def test_verify_finds_a_run_json_that_does_not_fit(command, run, path, value, check):
     file = run.folder / RUN_FILE
-    said = json.loads(file.read_text())
-    part = said
+    contents = json.loads(file.read_text())
+    part = contents
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = value
-    file.write_text(json.dumps(said))
-    found, wrong = states(command, run)
-    assert check in wrong, found
+    file.write_text(json.dumps(contents))
+    checks, wrong = states(command, run)
+    assert check in wrong, checks
 
 
 def test_verify_decodes_the_images_that_are_there(command, places, run):
     store = ImageStore.of(places[1], "weights", SETTINGS, SUITE.seed)
     first, second, *_ = plan(SUITE, 1)
     store.file(first).unlink()
-    found, _ = states(command, run)
-    assert found["images"][0] == "not checked"
-    assert "1 of 30 images are not in" in found["images"][1]
+    checks, _ = states(command, run)
+    assert checks["images"][0] == "not checked"
+    assert "1 of 30 images are not in" in checks["images"][1]
     store.add(second, np.full((8, 8, 3), 200, np.uint8))
-    found, wrong = states(command, run)
+    checks, wrong = states(command, run)
     assert wrong == {"images"}
-    assert second.prompt.id in found["images"][1]
+    assert second.prompt.id in checks["images"][1]
     Image.new("RGB", (8, 8)).save(store.file(second))
     assert "damaged" in states(command, run)[0]["images"][1]
 
 
 def test_verify_says_what_it_could_not_check(command, places):
-    said = record(digest="no images anywhere")
-    said["suite"]["name"] = "my-own"
-    run = write_run(places[0], said, pd.DataFrame([score_row("p", 0, 0.5, image="0" * 64)]))
-    found, _ = states(command, run)
-    assert found["suite"][0] == found["images"][0] == "not checked"
-    assert "my-own" in found["suite"][1]
+    contents = record(digest="no images anywhere")
+    contents["suite"]["name"] = "my-own"
+    run = write_run(places[0], contents, pd.DataFrame([score_row("p", 0, 0.5, image="0" * 64)]))
+    checks, _ = states(command, run)
+    assert checks["suite"][0] == checks["images"][0] == "not checked"
+    assert "my-own" in checks["suite"][1]
     assert "not checked: suite" in command("verify", id_of(run))[1]
 
 
@@ -129,6 +129,6 @@ def test_the_committed_records_are_right(tmp_path):
 
     from soar_bench.records.verify import verify
 
-    found = survey(Path(__file__).parents[3] / "results")
-    every = [finding for one in found for finding in verify(one, tmp_path)]
+    entries = survey(Path(__file__).parents[3] / "results")
+    every = [finding for entry in entries for finding in verify(entry, tmp_path)]
     assert {(f.check, f.state) for f in every if f.state != "ok"} <= {("images", "not checked")}

@@ -77,9 +77,9 @@ class Reader:
         page.goto(f"file://{folder}/index.html{fragment}")
         page.wait_for_selector("#count:not(:text('Loading'))")
 
-    def heard(self, said):
-        if said.type in ("error", "warning"):
-            self.errors.append(said.text)
+    def heard(self, message):
+        if message.type in ("error", "warning"):
+            self.errors.append(message.text)
 
     def asked(self, dialog):
         self.errors.append(f"dialog: {dialog.message}")
@@ -92,8 +92,8 @@ class Reader:
     def comes(self, read, expected, of=""):
         """Waits until a function returns what is expected: a busy browser takes its time."""
         end = time.monotonic() + _PATIENCE
-        while (found := read()) != expected:
-            assert time.monotonic() < end, f"{of} stayed {found!r} and not {expected!r}"
+        while (value := read()) != expected:
+            assert time.monotonic() < end, f"{of} stayed {value!r} and not {expected!r}"
             self.page.wait_for_timeout(50)
 
     def samples(self):

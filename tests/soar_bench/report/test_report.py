@@ -87,8 +87,8 @@ def test_the_data_are_the_records(made):
             p = int(data["prompts"][prompt][0][1:])
             for m, metric in enumerate(metrics):
                 value, reason = value_of(number, p, index, metric)
-                found = data["values"][c][m][s]
-                assert found == pytest.approx(value, abs=1e-9) if value is not None else not found
+                shown = data["values"][c][m][s]
+                assert shown == pytest.approx(value, abs=1e-9) if value is not None else not shown
                 assert data["unscored"][c][m].get(str(s), "") == reason
     assert [m["binary"] for m in data["metrics"]] == [m == "right" for m in metrics]
 
@@ -192,8 +192,8 @@ def test_prompt_differences_are_paired_on_the_same_samples(made):
     for p in range(6):
         pairs = [[value_of(c, p, k, "distance")[0] for c in (3, 0)] for k in range(2)]
         expected.append(np.mean([a - b for a, b in pairs if a is not None]))
-    found = plots.prompt_differences(board, 2, 0, "distance")
-    assert found == pytest.approx(expected, abs=1e-9)
+    differences = plots.prompt_differences(board, 2, 0, "distance")
+    assert differences == pytest.approx(expected, abs=1e-9)
 
 
 # ---- colours ---------------------------------------------------------------------------------
@@ -206,8 +206,8 @@ def luminance(color: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def contrast(one: str, other: str) -> float:
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+def contrast(front: str, back: str) -> float:
+    high, low = sorted((luminance(front), luminance(back)), reverse=True)
     return (high + 0.05) / (low + 0.05)
 
 
@@ -232,6 +232,6 @@ def test_the_contrast_formula_by_known_values():
 
 
 def test_samples_are_prompt_by_prompt(made):
-    found = samples.Gallery.of(sections_of(made[2])[0])
-    order = [(s.prompt.id, s.index) for s in found.samples]
+    gallery = samples.Gallery.of(sections_of(made[2])[0])
+    order = [(s.prompt.id, s.index) for s in gallery.samples]
     assert order == [(f"p{p}", k) for p in range(6) for k in range(2)]

@@ -76,8 +76,8 @@ def test_checkpoints_whose_names_have_commas_are_listed_without(tmp_path):
 
 @pytest.mark.parametrize("inside", ["", "checkpoint-000040"])
 def test_losses_are_read_up_to_the_checkpoints_step(tmp_path, inside):
-    folder, said = trained(tmp_path)
-    run = hand_run(tmp_path / "r", None, 1, str(folder / inside), said)
+    folder, training = trained(tmp_path)
+    run = hand_run(tmp_path / "r", None, 1, str(folder / inside), training)
     (log,), without = curves.trainings([run])
     assert log.steps.tolist() == [10, 20, 30, 40]
     assert log.losses["loss"] == pytest.approx([0.1, 0.05, 1 / 30, 0.025])
@@ -89,8 +89,8 @@ def test_losses_are_read_up_to_the_checkpoints_step(tmp_path, inside):
 
 @pytest.mark.usefixtures("no_plots")
 def test_another_trainings_losses_are_not_shown(tmp_path, write):
-    folder, said = trained(tmp_path, data="other")
-    run = hand_run(tmp_path / "r", None, 1, str(folder), said, **FEW)
+    folder, training = trained(tmp_path, data="other")
+    run = hand_run(tmp_path / "r", None, 1, str(folder), training, **FEW)
     assert curves.trainings([run]) == ([], [str(folder)])
     assert "No training log is at hand of" in Page((write([run]) / "index.html").read_text()).text
 
@@ -108,10 +108,10 @@ def test_trainings_of_one_name_are_told_apart(tmp_path):
     runs = []
     for number, rate in ((1, 0.1), (2, 0.2)):
         (tmp_path / str(number)).mkdir()
-        said = story("sft", 0, 40)
-        said["config"]["lr"] = rate
-        folder, _ = trained(tmp_path / str(number), settings=said["config"])
-        run = hand_run(tmp_path / "r", None, number, str(folder), said)
+        training = story("sft", 0, 40)
+        training["config"]["lr"] = rate
+        folder, _ = trained(tmp_path / str(number), settings=training["config"])
+        run = hand_run(tmp_path / "r", None, number, str(folder), training)
         checkpoint = run.record.checkpoint.model_copy(update={"label": "sft-seed0"})
         record = run.record.model_copy(update={"checkpoint": checkpoint})
         runs.append(dataclasses.replace(run, record=record))
@@ -124,8 +124,8 @@ def test_trainings_of_one_name_are_told_apart(tmp_path):
 
 
 def test_a_training_that_was_moved_is_found_by_the_records_in_it(tmp_path):
-    folder, said = trained(tmp_path)
-    run = hand_run(folder / "results", None, 1, "elsewhere/checkpoint-000040", said)
+    folder, training = trained(tmp_path)
+    run = hand_run(folder / "results", None, 1, "elsewhere/checkpoint-000040", training)
     (log,), without = curves.trainings([run])
     assert (log.folder, without) == (folder, [])
 
@@ -149,12 +149,15 @@ def test_drift_is_read_from_what_the_probe_writes(tmp_path):
     lines = list(csv.DictReader(DRIFT.splitlines()))
     (tmp_path / "drift.json").write_text(json.dumps({"rows": lines, "schema": 1}))
     (tmp_path / "list.json").write_text(json.dumps(lines))
-    found = drift.read(tmp_path / "drift.csv")
-    assert {rolled: list(of) for rolled, of in found.items()} == {"1": ["a"], "2": ["<i>x</i>"]}
-    points = [(mark.x, mark.y, mark.interval) for mark in found["1"]["a"]]
+    curves_read = drift.read(tmp_path / "drift.csv")
+    assert {rolled: list(of) for rolled, of in curves_read.items()} == {
+        "1": ["a"],
+        "2": ["<i>x</i>"],
+    }
+    points = [(mark.x, mark.y, mark.interval) for mark in curves_read["1"]["a"]]
     assert points == [(250, 1.25, (1.15, 1.35)), (500, 1.5, (1.4, 1.6))]
     for name in ("drift.json", "list.json"):
-        assert drift.read(tmp_path / name)["1"] == found["1"]
+        assert drift.read(tmp_path / name)["1"] == curves_read["1"]
     assert drift.named([tmp_path]) == [tmp_path / "drift.csv"]
 
 

@@ -97,8 +97,8 @@ def test_many_metrics_are_drawn_below_each_other(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_was_logged_once_is_a_point(tmp_path):
-    folder, said = trained(tmp_path, step=10)
-    runs = [hand_run(tmp_path / "r", None, 1, str(folder), said)]
+    folder, training = trained(tmp_path, step=10)
+    runs = [hand_run(tmp_path / "r", None, 1, str(folder), training)]
     logs, _ = curves.trainings(runs)
     assert len(logs[0].steps) == 1
     drawing = ElementTree.fromstring(str(curves.figure(logs, {logs[0].key: 1}).svg))

@@ -50,15 +50,15 @@ def test_the_constants_are_those_of_the_trainer():
 
 
 def test_metrics_are_shown_from_the_base_to_the_judged_checkpoint(tmp_path):
-    folder, said = evaluated(tmp_path)
-    run = hand_run(tmp_path / "r", None, 2, str(folder), said)
-    found = drawn([run])
-    assert [figure.title for figure in found] == [
+    folder, training = evaluated(tmp_path)
+    run = hand_run(tmp_path / "r", None, 2, str(folder), training)
+    plots = drawn([run])
+    assert [figure.title for figure in plots] == [
         "hand under hand: right while training (share, higher is better)",
         "hand under hand: distance while training (<cm>, lower is better)",
         "hand under hand: read while training (share, higher is better)",
     ]
-    right, distance, read = found
+    right, distance, read = plots
     assert right.header == ("step", "sft")
     assert shortened(right) == [
         (str(step), f"{values_of(number)['right']:.3f}")
@@ -75,8 +75,8 @@ def test_metrics_are_shown_from_the_base_to_the_judged_checkpoint(tmp_path):
 
 
 def test_metrics_have_the_intervals_of_their_records(tmp_path):
-    folder, said = evaluated(tmp_path)
-    run = hand_run(tmp_path / "r", None, 2, str(folder), said)
+    folder, training = evaluated(tmp_path)
+    run = hand_run(tmp_path / "r", None, 2, str(folder), training)
     board = sections_of([run])[0]
     summary = next(line for line in words.table(board) if line.row.metric == "distance")
     distance = drawn([run])[1]
@@ -89,8 +89,8 @@ def test_metrics_have_the_intervals_of_their_records(tmp_path):
 def test_seeds_of_one_training_have_one_colour_and_their_names(tmp_path):
     runs = [hand_run(tmp_path / "r", None, 0, "base", **FEW)]
     for name, seed, number in (("sft", 0, 1), ("sft", 1, 2), ("soar", 0, 3)):
-        folder, said = evaluated(tmp_path, name, seed, number, **FEW)
-        runs.append(hand_run(tmp_path / "r", None, number + 1, str(folder), said, **FEW))
+        folder, training = evaluated(tmp_path, name, seed, number, **FEW)
+        runs.append(hand_run(tmp_path / "r", None, number + 1, str(folder), training, **FEW))
     (figure,) = drawn(runs)
     assert figure.header == ("step", "sft, seed 0", "sft, seed 1", "soar")
     assert figure.legend == ((1, "sft"), (2, "soar"))
@@ -100,10 +100,10 @@ def test_seeds_of_one_training_have_one_colour_and_their_names(tmp_path):
 def test_only_what_was_measured_alike_is_in_one_plot(tmp_path):
     runs = []
     for seed, steps in ((0, 20), (1, 20), (2, 10)):
-        folder, said = evaluated(tmp_path, "sft", seed, steps=steps, **FEW)
-        runs.append(hand_run(tmp_path / "r", None, seed + 1, str(folder), said, **FEW))
-    found = drawn(runs)
-    assert [(figure.title.partition(":")[0], figure.header) for figure in found] == [
+        folder, training = evaluated(tmp_path, "sft", seed, steps=steps, **FEW)
+        runs.append(hand_run(tmp_path / "r", None, seed + 1, str(folder), training, **FEW))
+    plots = drawn(runs)
+    assert [(figure.title.partition(":")[0], figure.header) for figure in plots] == [
         ("hand under hand", ("step", "sft, seed 0", "sft, seed 1")),
         ("hand under hand+steps=10", ("step", "sft")),
     ]
@@ -111,11 +111,11 @@ def test_only_what_was_measured_alike_is_in_one_plot(tmp_path):
 
 @pytest.mark.usefixtures("no_plots")
 def test_metrics_without_their_records_are_shown_as_what_they_are(tmp_path):
-    folder, said = trained(tmp_path)
+    folder, training = trained(tmp_path)
     say(folder, look(0, geneval=0.5), look(20, geneval=0.25, mine=3.0),
         look(40, geneval=float("nan"), mine=True), {"step": True, "figures": {"mine": 1.0}},
         {"step": -20, "figures": {"mine": 1.0}}, {"step": 40, "figures": [1]})  # fmt: skip
-    run = hand_run(tmp_path / "r", None, 2, str(folder), said)
+    run = hand_run(tmp_path / "r", None, 2, str(folder), training)
     geneval, mine = drawn([run])
     assert (
         geneval.title == "geneval while training (share of images that are right, higher is better)"
@@ -128,18 +128,18 @@ def test_metrics_without_their_records_are_shown_as_what_they_are(tmp_path):
 
 
 def test_records_that_say_other_values_are_not_taken_for_those_of_the_figures(tmp_path):
-    folder, said = evaluated(tmp_path, **FEW)
+    folder, training = evaluated(tmp_path, **FEW)
     say(folder, look(20, right=0.123))
-    run = hand_run(tmp_path / "r", None, 2, str(folder), said, **FEW)
+    run = hand_run(tmp_path / "r", None, 2, str(folder), training, **FEW)
     (figure,) = drawn([run])
     assert figure.title == "right while training"
     assert "not known" in figure.caption
 
 
 def test_a_metric_that_nothing_has_is_told_without_a_plot(tmp_path, write):
-    folder, said = trained(tmp_path)
+    folder, training = trained(tmp_path)
     say(folder, look(0, **{"ocr/unscored": 12}))
-    run = hand_run(tmp_path / "r", None, 2, str(folder), said, **FEW)
+    run = hand_run(tmp_path / "r", None, 2, str(folder), training, **FEW)
     (figure,) = drawn([run])
     assert figure.svg == ""
     assert figure.rows == (("0", "– (12 unscored)"),)
@@ -161,12 +161,12 @@ def test_metrics_of_a_hostile_training_stay_text(tmp_path, write):
     name = '<img src=x onerror="alert(4)">'
     folder = tmp_path / "t"
     folder.mkdir()
-    said = story(name, 0, 40)
-    config = {"settings": said["config"], "base": "base", "data": "d"}
+    training = story(name, 0, 40)
+    config = {"settings": training["config"], "base": "base", "data": "d"}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "metrics.jsonl").write_text('{"step": 10, "loss": 1.0}\n')
     say(folder, look(0, **{"<script>m": 1.0}), look(20, **{"<script>m": 2.0}))
-    run = hand_run(tmp_path / "r", None, 1, str(folder), said, **FEW)
+    run = hand_run(tmp_path / "r", None, 1, str(folder), training, **FEW)
     page = Page((write([run]) / "index.html").read_text())
     assert "<script>m while training" in page.text
     assert not [a for tag, a in page.elements if tag == "img"]

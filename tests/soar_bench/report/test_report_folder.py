@@ -111,11 +111,13 @@ def test_details_of_any_form_are_kept_as_text(write, tmp_path):
     scores = run.scores()
     scores["details"] = [json.dumps(odd[i % len(odd)]) for i in range(len(scores))]
     run = write_run(tmp_path / "r", run.record.as_json(), scores)
-    found = data_of(write([run]))["details"][0]
-    others = {one[1] for of in found.values() for one in of.get("o", [])}
+    details = data_of(write([run]))["details"][0]
+    others = {entry[1] for of in details.values() for entry in of.get("o", [])}
     assert others == {'{"detections": "many"}', '{"detections": [{"box": [1, 2]}]}',
                       '{"recognised": [1]}'}  # fmt: skip
-    assert ["3", "", None, 1, 2, 3, 4] in [box for of in found.values() for box in of.get("b", [])]
+    assert ["3", "", None, 1, 2, 3, 4] in [
+        box for of in details.values() for box in of.get("b", [])
+    ]
 
 
 @pytest.mark.usefixtures("no_plots")

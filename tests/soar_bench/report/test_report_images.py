@@ -83,12 +83,12 @@ def test_with_a_limit_first_images_of_all_prompts_come_first(write, tmp_path):
 def test_images_of_a_scored_folder_are_shown_where_they_still_are(write, tmp_path):
     place = tmp_path / "elsewhere"
     place.mkdir()
-    found = hand_run(tmp_path / "r", None, 0, "mine", **FEW)
-    record = found.record.as_json()
+    generated = hand_run(tmp_path / "r", None, 0, "mine", **FEW)
+    record = generated.record.as_json()
     record["checkpoint"] |= {"form": "images", "name": str(place), "story": {"imported": {}}}
     record["suite"]["seed"] = None
     record["protocol"] = {"name": "images", "settings": {"images": "scored, not made here"}}
-    run = write_run(tmp_path / "r", record, found.scores())
+    run = write_run(tmp_path / "r", record, generated.scores())
     rows = [("prompt_id", "index", "file", "image")]
     for p in range(6):
         for k in range(2):
@@ -111,13 +111,13 @@ def test_images_of_a_scored_folder_are_shown_where_they_still_are(write, tmp_pat
 
 @pytest.mark.usefixtures("no_plots")
 def test_scores_of_another_tool_have_no_images_and_no_command(write, tmp_path):
-    found = hand_run(tmp_path / "r", None, 0, "theirs", **FEW)
-    record = found.record.as_json()
+    generated = hand_run(tmp_path / "r", None, 0, "theirs", **FEW)
+    record = generated.record.as_json()
     record["checkpoint"]["form"] = "images"
     record["checkpoint"]["story"] = {"imported": {"tool": "x/geneval"}}
     record["suite"]["seed"] = None
     record["protocol"] = {"name": "imported", "settings": {"tool": "x/geneval"}}
-    run = write_run(tmp_path / "other", record, found.scores())
+    run = write_run(tmp_path / "other", record, generated.scores())
     data = data_of(write([run]))
     assert data["missing"] == ["x/geneval gave its scores without images"]
     assert data["checkpoints"][0]["command"] == ""

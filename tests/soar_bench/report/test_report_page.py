@@ -337,9 +337,9 @@ def test_a_file_that_has_gone_from_the_report_is_said_to_be_missing(browser, fol
 def test_all_text_stands_out_in_both_themes(open_page, theme):
     reader = open_page(color_scheme=theme)
     reader.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-    found = reader.page.evaluate(LOW_CONTRAST)
-    assert found["seen"] > 300
-    assert found["low"] == []
+    contrast = reader.page.evaluate(LOW_CONTRAST)
+    assert contrast["seen"] > 300
+    assert contrast["low"] == []
     reader.page.click(".tile >> nth=1")
     assert reader.page.evaluate(LOW_CONTRAST)["low"] == []
 

@@ -47,8 +47,8 @@ def with_training(tmp_path_factory):
     place = tmp_path_factory.mktemp("training")
     runs = [hand_run(place / "results", None, 0, "base")]
     for seed in (0, 1):
-        folder, said = evaluated(place, "soar", seed)
-        runs.append(hand_run(place / "results", None, seed + 2, str(folder), said))
+        folder, training = evaluated(place, "soar", seed)
+        runs.append(hand_run(place / "results", None, seed + 2, str(folder), training))
     write_report(runs, Options(place / "report", place / "cache"))
     return place / "report"
 

@@ -65,18 +65,20 @@ def own(folder: Path, kind: str):
     return pipeline
 
 
-def own_call(pipeline, kind: str, one: PlannedSample, side: int, **changes: object) -> np.ndarray:
+def own_call(
+    pipeline, kind: str, planned: PlannedSample, side: int, **changes: object
+) -> np.ndarray:
     """uint8 [H, W, 3] of the pipeline's own call with the prompt as text."""
     latents = side // pipeline.vae_scale_factor
     channels = 4
     noise = torch.from_numpy(
-        initial_noise(SEED, one.prompt.id, one.index, (channels, latents, latents))
+        initial_noise(SEED, planned.prompt.id, planned.index, (channels, latents, latents))
     )[None]
     if kind == "flux":
         noise = pipeline._pack_latents(noise, 1, channels, latents, latents)
     length = {"max_sequence_length": 14} if kind in ("sd3", "flux") else {}
     call = {
-        "prompt": one.prompt.text,
+        "prompt": planned.prompt.text,
         "latents": noise,
         "num_inference_steps": 3,
         "guidance_scale": 3.0,
@@ -101,8 +103,8 @@ def test_images_are_those_of_the_pipelines_own_call(folders, kind):
     assert made.shape == (3, settings.resolution, settings.resolution, 3)
     assert made.dtype == np.uint8
     pipeline = own(folders[kind], kind)
-    for image, one in zip(made, SAMPLES, strict=True):
-        assert distance(image, own_call(pipeline, kind, one, settings.resolution)) <= 1
+    for image, planned in zip(made, SAMPLES, strict=True):
+        assert distance(image, own_call(pipeline, kind, planned, settings.resolution)) <= 1
     assert distance(made[0], made[1]) > 1  # so that the comparison says something
 
 
@@ -214,15 +216,15 @@ RANK, ALPHA = 2, 6
 def matrices(model: torch.nn.Module, ends: tuple[str, ...], size: float = 0.3) -> dict:
     """Random A and B by module, for the modules whose names end so."""
     generator = torch.Generator().manual_seed(5)
-    found = {}
+    pairs = {}
     for name, layer in model.named_modules():
         if isinstance(layer, torch.nn.Linear) and name.endswith(ends):
             out, into = layer.weight.shape
             a = torch.randn(RANK, into, generator=generator) * size
             b = torch.randn(out, RANK, generator=generator) * size
-            found[name] = (a, b)
-    assert found
-    return found
+            pairs[name] = (a, b)
+    assert pairs
+    return pairs
 
 
 def merge(model: torch.nn.Module, pairs: dict, scale: float) -> None:
@@ -261,8 +263,8 @@ def test_a_peft_adapter_is_its_product_added_to_the_weights(folders, tmp_path):
     made = sample(adapter, protocol("sd3"), base=str(folders["sd3"]))
     base = sample(folders["sd3"], protocol("sd3"))
     merge(pipeline.transformer, pairs, ALPHA / RANK)
-    for image, one in zip(made, SAMPLES, strict=True):
-        assert distance(image, own_call(pipeline, "sd3", one, 64)) <= 1
+    for image, planned in zip(made, SAMPLES, strict=True):
+        assert distance(image, own_call(pipeline, "sd3", planned, 64)) <= 1
     assert distance(made, base) > 1
 
 
@@ -282,8 +284,8 @@ def test_a_dora_adapter_in_pefts_layout_has_its_own_magnitudes(folders, tmp_path
             weight.copy_(magnitude[:, None] * whole / whole.norm(dim=1, keepdim=True))
     save_file(tensors, adapter / "adapter_model.safetensors")
     made = sample(adapter, protocol("sd3"), base=str(folders["sd3"]))
-    for image, one in zip(made, SAMPLES, strict=True):
-        assert distance(image, own_call(pipeline, "sd3", one, 64)) <= 1
+    for image, planned in zip(made, SAMPLES, strict=True):
+        assert distance(image, own_call(pipeline, "sd3", planned, 64)) <= 1
 
 
 @pytest.mark.parametrize("kind", ["sd3", "sdxl", "flux"])
@@ -303,8 +305,8 @@ def test_a_diffusers_adapter_is_its_product_added_to_the_weights(folders, tmp_pa
     made = sample(file, protocol(kind), base=str(folders[kind]))
     merge(model, pairs, 1.0)
     side = protocol(kind).resolution
-    for image, one in zip(made, SAMPLES, strict=True):
-        assert distance(image, own_call(pipeline, kind, one, side)) <= 1
+    for image, planned in zip(made, SAMPLES, strict=True):
+        assert distance(image, own_call(pipeline, kind, planned, side)) <= 1
     assert distance(made, sample(folders[kind], protocol(kind))) > 1
 
 
@@ -336,8 +338,8 @@ def test_an_adapter_in_kohyas_names_changes_unet_and_text_encoders(folders, tmp_
     made = sample(file, protocol(kind), base=str(folders[kind]))
     for model, pairs in merged:
         merge(model, pairs, ALPHA / RANK)
-    for image, one in zip(made, SAMPLES, strict=True):
-        assert distance(image, own_call(pipeline, kind, one, 16)) <= 1
+    for image, planned in zip(made, SAMPLES, strict=True):
+        assert distance(image, own_call(pipeline, kind, planned, 16)) <= 1
 
 
 @pytest.mark.parametrize("kind", ["sd3", "flux", "sd15"])
@@ -350,5 +352,5 @@ def test_a_transformer_replaces_the_bases(folders, tmp_path, kind):
     assert len(list((tmp_path / part).glob("*.safetensors"))) > 1
     made = sample(tmp_path, protocol(kind), base=str(folders[kind]))
     side = protocol(kind).resolution
-    for image, one in zip(made, SAMPLES, strict=True):
-        assert distance(image, own_call(pipeline, kind, one, side)) <= 1
+    for image, planned in zip(made, SAMPLES, strict=True):
+        assert distance(image, own_call(pipeline, kind, planned, side)) <= 1

@@ -68,8 +68,8 @@ def test_exchanged_colours_are_other_facts():
 
 def test_a_word_is_its_letters_in_their_places():
     shown = facts.of_scene(Scene("white", sign=Sign("TAP", 16)))
-    said = facts.of_caption(captions.sign("TAP"))
+    stated = facts.of_caption(captions.sign("TAP"))
     other = facts.of_caption(captions.sign("PAT"))
-    assert torch.equal(shown[0], said[0])
+    assert torch.equal(shown[0], stated[0])
     assert shown[0].sum() == 3
-    assert not torch.equal(said[0], other[0])
+    assert not torch.equal(stated[0], other[0])

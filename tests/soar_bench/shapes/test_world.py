@@ -31,12 +31,12 @@ def perfect(scene):
 )
 def test_the_world_is_the_same_everywhere(name, digest):
     """Pinned: another digest here means that trained weights and records no longer fit it."""
-    found = hashlib.sha256()
+    content = hashlib.sha256()
     for index in range(200):
         drawn = example(DISTRIBUTIONS[name], 0, index)
-        found.update(drawn.caption.encode())
-        found.update(render(drawn.scene).tobytes())
-    assert found.hexdigest()[:16] == digest
+        content.update(drawn.caption.encode())
+        content.update(render(drawn.scene).tobytes())
+    assert content.hexdigest()[:16] == digest
 
 
 def test_an_example_depends_on_seed_and_number_alone():

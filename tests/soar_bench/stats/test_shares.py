@@ -140,13 +140,13 @@ def test_fixed_tasks_leave_only_what_varies_inside_them():
     sizes, shares = [18, 40, 10], [0.95, 0.4, 0.1]
     tasks = np.repeat(["a", "b", "c"], sizes)
     values = rng.random(68) < np.repeat(shares, sizes)
-    found = estimate(frame(values, tasks=tasks), "stratified_mean")
+    estimated = estimate(frame(values, tasks=tasks), "stratified_mean")
     expected = sum(
         (n / 68 * scipy_stats.sem(values[tasks == name])) ** 2
         for name, n in zip("abc", sizes, strict=True)
     )
-    assert found.value == pytest.approx(values.mean())
-    assert found.standard_error == pytest.approx(math.sqrt(expected))
+    assert estimated.value == pytest.approx(values.mean())
+    assert estimated.standard_error == pytest.approx(math.sqrt(expected))
 
 
 def test_the_standard_error_of_fixed_tasks_is_how_much_the_mean_varies():
@@ -155,8 +155,8 @@ def test_the_standard_error_of_fixed_tasks_is_how_much_the_mean_varies():
     shares = np.repeat([0.98, 0.8, 0.45, 0.85, 0.25, 0.3], GENEVAL)
     tasks = np.repeat([f"t{i}" for i in range(6)], GENEVAL)
     values = rng.random((200, 553)) < shares
-    found = [estimate(frame(v, tasks=tasks), "stratified_mean") for v in values[:40]]
-    errors = np.mean([e.standard_error for e in found])
+    estimates = [estimate(frame(v, tasks=tasks), "stratified_mean") for v in values[:40]]
+    errors = np.mean([e.standard_error for e in estimates])
     plain = np.mean([estimate(frame(v, tasks=tasks)).standard_error for v in values[:40]])
     assert errors == pytest.approx(values.mean(1).std(ddof=1), rel=0.15)
     assert plain / errors > 1.15

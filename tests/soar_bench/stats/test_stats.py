@@ -29,12 +29,12 @@ def test_no_samples_at_all_have_no_value_and_no_difference(aggregate):
 
 def test_one_image_a_prompt_is_the_plain_standard_error():
     values = np.random.default_rng(0).normal(size=40)
-    found = estimate(frame(values))
-    assert found.value == pytest.approx(values.mean())
-    assert found.standard_error == pytest.approx(scipy_stats.sem(values))
+    estimated = estimate(frame(values))
+    assert estimated.value == pytest.approx(values.mean())
+    assert estimated.standard_error == pytest.approx(scipy_stats.sem(values))
     expected = scipy_stats.t.interval(0.95, 39, values.mean(), scipy_stats.sem(values))
-    assert found.interval() == pytest.approx(expected)
-    assert found.p_value() == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue)
+    assert estimated.interval() == pytest.approx(expected)
+    assert estimated.p_value() == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue)
 
 
 def test_clustered_standard_error_by_hand():
@@ -42,17 +42,17 @@ def test_clustered_standard_error_by_hand():
 
     Variance = 2/1 * (1/4 + 1/4) / 4^2 = 1/16.
     """
-    found = estimate(frame([1, 1, 0, 1], ["a", "a", "b", "b"]))
-    assert found.value == 0.75
-    assert found.standard_error == pytest.approx(0.25)
-    assert found.prompts == 2
-    assert found.scored == 4
+    estimated = estimate(frame([1, 1, 0, 1], ["a", "a", "b", "b"]))
+    assert estimated.value == 0.75
+    assert estimated.standard_error == pytest.approx(0.25)
+    assert estimated.prompts == 2
+    assert estimated.scored == 4
 
 
 def test_equal_clusters_are_the_standard_error_of_their_means():
     values = np.random.default_rng(1).normal(size=(30, 4))
-    found = estimate(frame(values.ravel(), np.repeat([f"p{i}" for i in range(30)], 4)))
-    assert found.standard_error == pytest.approx(scipy_stats.sem(values.mean(1)))
+    estimated = estimate(frame(values.ravel(), np.repeat([f"p{i}" for i in range(30)], 4)))
+    assert estimated.standard_error == pytest.approx(scipy_stats.sem(values.mean(1)))
 
 
 def test_copies_of_an_image_add_nothing():
@@ -64,48 +64,48 @@ def test_copies_of_an_image_add_nothing():
 def test_task_mean_is_unweighted():
     """SD-XL's GenEval from its own table: 0.557 over tasks against 0.544 over images."""
     tasks = ["single"] * 2 + ["counting"] * 6
-    found = estimate(frame([1, 1, 0, 0, 1, 0, 0, 1], tasks=tasks), "task_mean")
-    assert found.value == pytest.approx((1 + 1 / 3) / 2)
+    estimated = estimate(frame([1, 1, 0, 0, 1, 0, 0, 1], tasks=tasks), "task_mean")
+    assert estimated.value == pytest.approx((1 + 1 / 3) / 2)
     counting = estimate(frame([0, 0, 1, 0, 0, 1]))
-    assert found.standard_error == pytest.approx(counting.standard_error / 2)
+    assert estimated.standard_error == pytest.approx(counting.standard_error / 2)
 
 
 def test_unscored_is_counted_and_enters_no_mean():
-    found = estimate(frame([1.0, None, 0.0, math.nan]))
-    assert (found.value, found.scored, found.unscored) == (0.5, 2, 2)
+    estimated = estimate(frame([1.0, None, 0.0, math.nan]))
+    assert (estimated.value, estimated.scored, estimated.unscored) == (0.5, 2, 2)
 
 
 def test_nothing_scored_has_no_value():
-    found = estimate(frame([math.nan, math.nan]))
-    assert math.isnan(found.value)
-    assert found.unscored == 2
-    assert math.isnan(found.interval()[0])
+    estimated = estimate(frame([math.nan, math.nan]))
+    assert math.isnan(estimated.value)
+    assert estimated.unscored == 2
+    assert math.isnan(estimated.interval()[0])
 
 
 def test_a_single_prompt_has_no_standard_error():
-    found = estimate(frame([1, 0, 1], ["a"] * 3))
-    assert math.isnan(found.standard_error)
-    assert all(map(math.isnan, found.interval()))
+    estimated = estimate(frame([1, 0, 1], ["a"] * 3))
+    assert math.isnan(estimated.standard_error)
+    assert all(map(math.isnan, estimated.interval()))
 
 
 def test_paired_difference_is_the_paired_t_test():
     rng = np.random.default_rng(2)
     hard = rng.normal(size=50)
     a, b = hard + rng.normal(scale=0.1, size=50) + 0.05, hard + rng.normal(scale=0.1, size=50)
-    found = pair_of([frame(a)], [frame(b)]).difference
-    assert found.value == pytest.approx((a - b).mean())
-    assert found.p_value() == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
+    difference = pair_of([frame(a)], [frame(b)]).difference
+    assert difference.value == pytest.approx((a - b).mean())
+    assert difference.p_value() == pytest.approx(scipy_stats.ttest_rel(a, b).pvalue)
     apart = math.hypot(estimate(frame(a)).standard_error, estimate(frame(b)).standard_error)
-    assert found.standard_error < apart / 5, "what both share has cancelled"
+    assert difference.standard_error < apart / 5, "what both share has cancelled"
 
 
 def test_only_samples_that_both_scored_are_paired():
     a = frame([1.0, 0.0, math.nan, 1.0])
     b = frame([0.0, 0.0, 1.0])
-    found = pair_of([a], [b]).difference
-    assert found.scored == 2
-    assert found.value == 0.5
-    assert found.unscored == 2
+    difference = pair_of([a], [b]).difference
+    assert difference.scored == 2
+    assert difference.value == 0.5
+    assert difference.unscored == 2
 
 
 def test_order_does_not_matter():
@@ -121,20 +121,20 @@ def test_seeds_by_hand():
     """Values 0.2 and 0.6: mean 0.4, deviation 0.2828; seed part of the variance 0.08 / 2."""
     a = frame([0.0, 0.4])
     b = frame([0.4, 0.8])
-    found = over_seeds([a, b])
-    assert found.value == pytest.approx(0.4)
-    assert found.seed_deviation == pytest.approx(math.sqrt(0.08))
+    estimated = over_seeds([a, b])
+    assert estimated.value == pytest.approx(0.4)
+    assert estimated.seed_deviation == pytest.approx(math.sqrt(0.08))
     prompts = scipy_stats.sem([0.2, 0.6])
-    assert found.standard_error == pytest.approx(math.sqrt(prompts**2 + 0.04))
-    assert found.seeds == 2
+    assert estimated.standard_error == pytest.approx(math.sqrt(prompts**2 + 0.04))
+    assert estimated.seeds == 2
     assert repr(over_seeds([a])) == repr(estimate(a))  # with NaN, which Python 3.13 finds unequal
 
 
 def test_a_seed_with_nothing_scored_does_not_spoil_the_others():
-    found = over_seeds([frame([0.0, 1.0]), frame([math.nan, math.nan]), frame([1.0, 1.0])])
-    assert found.value == 0.75
-    assert found.seeds == 2
-    assert found.unscored == 2
+    estimated = over_seeds([frame([0.0, 1.0]), frame([math.nan, math.nan]), frame([1.0, 1.0])])
+    assert estimated.value == 0.75
+    assert estimated.seeds == 2
+    assert estimated.unscored == 2
 
 
 def test_paired_seeds_by_hand():
@@ -144,49 +144,49 @@ def test_paired_seeds_by_hand():
     """
     a = [frame([0.0, 0.4]), frame([0.4, 0.8])]
     b = [frame([0.1, 0.3]), frame([0.1, 0.3])]
-    found = pair_of(a, b).difference
-    assert found.value == pytest.approx(0.2)
-    assert found.standard_error == pytest.approx(math.sqrt(0.1**2 + 0.08 / 2))
-    assert found.scored == 2
+    difference = pair_of(a, b).difference
+    assert difference.value == pytest.approx(0.2)
+    assert difference.standard_error == pytest.approx(math.sqrt(0.1**2 + 0.08 / 2))
+    assert difference.scored == 2
 
 
 def test_clustered_error_of_unequal_clusters_is_that_of_statsmodels():
     """Constants: statsmodels 0.14, OLS on a constant, cov_type="cluster", and by hand below."""
     values, prompts = [1.0, 0.0, 1.0, 1.0, 0.0, 0.5], list("aabccc")
-    found = estimate(frame(values, prompts, index=[0, 1, 0, 0, 1, 2]))
+    estimated = estimate(frame(values, prompts, index=[0, 1, 0, 0, 1, 2]))
     mean = 3.5 / 6
     residuals = (1 - 2 * mean, 1 - mean, 1.5 - 3 * mean)
     by_hand = math.sqrt(3 / 2 * sum(r**2 for r in residuals)) / 6
-    assert found.standard_error == pytest.approx(by_hand)
+    assert estimated.standard_error == pytest.approx(by_hand)
     models = pytest.importorskip("statsmodels.api")
     fitted = models.OLS(values, np.ones(6)).fit(
         cov_type="cluster", cov_kwds={"groups": pd.factorize(np.array(prompts))[0]}
     )
-    assert found.standard_error == pytest.approx(fitted.bse[0])
+    assert estimated.standard_error == pytest.approx(fitted.bse[0])
 
 
 def test_an_infinite_score_is_no_score():
-    found = estimate(frame([1.0, math.inf, 0.0]))
-    assert (found.value, found.scored, found.unscored) == (0.5, 2, 1)
+    estimated = estimate(frame([1.0, math.inf, 0.0]))
+    assert (estimated.value, estimated.scored, estimated.unscored) == (0.5, 2, 1)
 
 
 @pytest.mark.parametrize("value", [1.0, 0.1, 22.3])
 def test_constant_scores_have_no_interval_that_would_pass_for_certainty(value):
-    found = estimate(frame([value] * 12, [f"p{i // 3}" for i in range(12)]))
-    assert found.value == pytest.approx(value)
-    assert found.standard_error == 0
-    assert all(map(math.isnan, found.interval()))
-    assert math.isnan(found.p_value())
+    estimated = estimate(frame([value] * 12, [f"p{i // 3}" for i in range(12)]))
+    assert estimated.value == pytest.approx(value)
+    assert estimated.standard_error == 0
+    assert all(map(math.isnan, estimated.interval()))
+    assert math.isnan(estimated.p_value())
     assert all(map(math.isnan, bootstrap_interval(frame([value] * 12))))
 
 
 def test_an_equal_difference_everywhere_has_no_interval_and_no_t():
     base = np.linspace(20.0, 23.0, 7)
-    found = pair_of([frame(base + 0.1)], [frame(base)]).difference
-    assert found.value == pytest.approx(0.1)
-    assert found.standard_error == 0
-    assert math.isnan(found.p_value())
-    assert math.isnan(effect_size(found))
+    difference = pair_of([frame(base + 0.1)], [frame(base)]).difference
+    assert difference.value == pytest.approx(0.1)
+    assert difference.standard_error == 0
+    assert math.isnan(difference.p_value())
+    assert math.isnan(effect_size(difference))
     assert sign_flip_p([frame(base + 0.1)], [frame(base)]) == pytest.approx(2 / 2**7)
 
 

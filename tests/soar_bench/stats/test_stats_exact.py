@@ -32,7 +32,7 @@ def flipped_by_hand(a, b, aggregate):
 
     observed = abs(metric([1] * len(names)))
     all_flips = [abs(metric(s)) for s in itertools.product((1, -1), repeat=len(names))]
-    return np.mean([one >= observed - 1e-12 for one in all_flips])
+    return np.mean([value >= observed - 1e-12 for value in all_flips])
 
 
 @pytest.mark.parametrize("aggregate", ["mean", "task_mean"])
@@ -51,9 +51,9 @@ def test_sign_flips_are_exact_on_small_cases(aggregate, kind, seed):
         values = (drawn < chance).astype(float) if kind == "binary" else drawn + chance
         sides.append(frame(values, prompts, tasks, index))
     sides[0].loc[2, "value"] = math.nan
-    found, exact = sign_flip(pair_of([sides[0]], [sides[1]], aggregate).clusters)
+    p_value, exact = sign_flip(pair_of([sides[0]], [sides[1]], aggregate).clusters)
     assert exact
-    assert found == pytest.approx(flipped_by_hand(*sides, aggregate))
+    assert p_value == pytest.approx(flipped_by_hand(*sides, aggregate))
 
 
 def test_sign_flips_are_those_of_scipy():
@@ -99,18 +99,18 @@ def test_one_prompt_is_no_test():
 def test_sign_flips_of_a_whole_geneval_are_exact_and_quick(aggregate, lost):
     sides = geneval_like(np.random.default_rng(9), lift=0.02, lost=lost)
     pair = pair_of([sides[0]], [sides[1]], aggregate)
-    found, exact = sign_flip(pair.clusters)
+    p_value, exact = sign_flip(pair.clusters)
     assert exact
     drawn = sums_drawn(pair, 20_000)
-    assert found == pytest.approx(drawn, abs=4 * math.sqrt(drawn / 20_000))
+    assert p_value == pytest.approx(drawn, abs=4 * math.sqrt(drawn / 20_000))
 
 
 def sums_drawn(pair, draws):
     """The p-value from random flips of each prompt's part of the metric."""
-    found = pair.clusters
-    tasks = pd.factorize(found.strata)[0]
-    images = np.bincount(tasks, weights=found.counts)
-    parts = found.sums / images[tasks] / len(images)
+    clusters = pair.clusters
+    tasks = pd.factorize(clusters.strata)[0]
+    images = np.bincount(tasks, weights=clusters.counts)
+    parts = clusters.sums / images[tasks] / len(images)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(draws, len(parts)))
     return np.mean(np.abs(signs @ parts) >= abs(parts.sum()) - 1e-12)
 
@@ -153,10 +153,10 @@ def test_holm_by_hand():
 
 
 def test_what_was_not_tested_is_not_corrected_for():
-    found = holm([0.01, math.nan, 0.02])
-    assert found[0] == 0.02
-    assert math.isnan(found[1])
-    assert found[2] == 0.02
+    corrected = holm([0.01, math.nan, 0.02])
+    assert corrected[0] == 0.02
+    assert math.isnan(corrected[1])
+    assert corrected[2] == 0.02
 
 
 def test_holm_is_that_of_statsmodels():

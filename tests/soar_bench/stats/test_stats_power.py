@@ -28,8 +28,8 @@ def test_effect_size_is_mean_over_deviation_of_prompt_differences():
     prompts, index = np.repeat(np.arange(40), 4), np.tile(np.arange(4), 40)
     sides = [frame(side.ravel(), prompts, index=index) for side in (a, b)]
     by_prompt = (a - b).mean(1)
-    found = effect_size(pair_of([sides[0]], [sides[1]]).difference)
-    assert found == pytest.approx(by_prompt.mean() / by_prompt.std(ddof=1))
+    effect = effect_size(pair_of([sides[0]], [sides[1]]).difference)
+    assert effect == pytest.approx(by_prompt.mean() / by_prompt.std(ddof=1))
 
 
 def of_effect(d_z, prompts=50):
@@ -67,9 +67,9 @@ def test_seeds_that_differ_too_much_cannot_be_outweighed_by_prompts():
         [frame(hard + seed + rng.normal(scale=0.1, size=300)) for seed in seeds]
         for seeds in ((-0.3, 0.3), (0.2, -0.2))
     ]
-    found = pair_of(*sides).difference
-    assert prompts_needed(found, 0.05) == math.inf
-    assert 2 <= prompts_needed(found, 5.0) < 300
+    difference = pair_of(*sides).difference
+    assert prompts_needed(difference, 0.05) == math.inf
+    assert 2 <= prompts_needed(difference, 5.0) < 300
 
 
 def test_prompts_needed_give_the_power_that_was_asked_for():
@@ -107,10 +107,10 @@ def test_resamples_vary_as_the_theory_says():
     """Their variance is that of a mean of independent strata with n in place of n - 1."""
     sides = geneval_like(np.random.default_rng(17))
     for aggregate in ("mean", "task_mean"):
-        found = table_of([[sides[0]]], aggregate).clusters(0)
-        means = pd.Series(found.sums / found.counts).groupby(found.strata)
+        clusters = table_of([[sides[0]]], aggregate).clusters(0)
+        means = pd.Series(clusters.sums / clusters.counts).groupby(clusters.strata)
         expected = math.sqrt(sum(means.var(ddof=0) / means.size())) / means.ngroups
-        drawn = resampled(found, draws=20_000)
+        drawn = resampled(clusters, draws=20_000)
         assert drawn.std() == pytest.approx(expected, rel=0.02)
         assert drawn.mean() == pytest.approx(estimate(sides[0], aggregate).value, abs=3e-4)
 

@@ -45,8 +45,8 @@ def test_captions_are_or_hold_prompts():
         "a dog on a photo of a bench and a photo of a bench",  # holds p0, once
         "",
     ]
-    found = [(leak.caption, leak.prompt.id, leak.equal) for leak in Index(PROMPTS).leaks(captions)]
-    assert found == [(0, "p0", True), (1, "p0", False), (4, "p2", True), (5, "p0", False)]
+    leaks = [(leak.caption, leak.prompt.id, leak.equal) for leak in Index(PROMPTS).leaks(captions)]
+    assert leaks == [(0, "p0", True), (1, "p0", False), (4, "p2", True), (5, "p0", False)]
     assert counts(Index(PROMPTS).leaks(captions)) == {"captions": 4, "equal": 2, "prompts": 2}
 
 
@@ -59,10 +59,10 @@ def test_a_short_prompt_at_a_captions_end_is_not_held():
 def test_all_suites_that_are_here_are_counted(monkeypatch, tmp_path):
     monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path))  # nothing is fetched
     signs = get_suite("shapes-signs").prompts
-    found = of_named_suites([signs[0].text.upper(), "nothing of the kind"])
-    assert set(found) == {"shapes", "shapes-dev", "shapes-signs"}
+    by_suite = of_named_suites([signs[0].text.upper(), "nothing of the kind"])
+    assert set(by_suite) == {"shapes", "shapes-dev", "shapes-signs"}
     alike = [prompt for prompt in signs if fold(prompt.text) == fold(signs[0].text)]
-    assert found["shapes-signs"] == {"captions": 1, "equal": 1, "prompts": len(alike)}
+    assert by_suite["shapes-signs"] == {"captions": 1, "equal": 1, "prompts": len(alike)}
 
 
 @pytest.fixture
@@ -115,12 +115,12 @@ def test_a_checkpoint_carries_the_count_and_eval_and_compare_tell_it(
         judge = ("eval", tiny_pipeline, trained, "--suite", "shapes-signs", "--steps", 1)
         judge += ("--evaluators", "shapes-clipscore", "--images", 1, *files)
         assert server.run(*judge) == 0, server.printed
-        said = "knows-seed0 was trained on 4 captions that are or hold 1 of the prompts of"
-        assert f"note: {said} shapes-signs" in " ".join(server.printed.split())
+        sentence = "knows-seed0 was trained on 4 captions that are or hold 1 of the prompts of"
+        assert f"note: {sentence} shapes-signs" in " ".join(server.printed.split())
         assert server.run("compare", place / "results", "--format", "markdown") == 0, server.printed
         assert "was trained on 4 captions" in server.printed
         assert server.run("report", place / "results", "--output", place / "page") == 0
-        assert said in (place / "page" / "index.html").read_text()
+        assert sentence in (place / "page" / "index.html").read_text()
 
 
 def test_suites_whose_prompts_are_not_here_are_named_at_once(data, monkeypatch, tmp_path):

@@ -73,11 +73,11 @@ def fetched(tmp_path, monkeypatch):
 
 def test_genevals_record_is_the_metadata_and_its_tag_the_task(fetched):
     fetched("geneval")
-    found = suites.get_suite("geneval").prompts
-    assert [p.id for p in found] == ["geneval-00000", "geneval-00001"]
-    assert [p.text for p in found] == ["a bench", "two cows"]
-    assert [dict(p.metadata) for p in found] == RECORDS
-    assert [p.task for p in found] == ["single_object", "counting"]
+    prompts = suites.get_suite("geneval").prompts
+    assert [p.id for p in prompts] == ["geneval-00000", "geneval-00001"]
+    assert [p.text for p in prompts] == ["a bench", "two cows"]
+    assert [dict(p.metadata) for p in prompts] == RECORDS
+    assert [p.task for p in prompts] == ["single_object", "counting"]
 
 
 def test_a_text_file_has_one_prompt_a_line(fetched):
@@ -152,18 +152,18 @@ def test_geneval_2s_questions_are_the_metadata_and_its_atoms_the_task(fetched):
 
 def test_partis_quotation_marks_are_its_prompts_and_its_categories_the_tasks(fetched):
     fetched("parti")
-    found = suites.get_suite("parti").prompts
-    assert [(p.text, p.task) for p in found] == [
+    prompts = suites.get_suite("parti").prompts
+    assert [(p.text, p.task) for p in prompts] == [
         ("bond", "Abstract"), ('"G I" in paint', "Illustrations")
     ]  # fmt: skip
-    assert found[1].metadata["challenge"] == "Writing & Symbols"
+    assert prompts[1].metadata["challenge"] == "Writing & Symbols"
 
 
 def test_t2i_compbenchs_files_are_its_tasks(fetched):
     file = fetched("t2i-compbench")
-    found = suites.get_suite("t2i-compbench").prompts
-    assert len(found) == 8 and found[0].id == "t2i-compbench-color-00000"
-    assert {p.task for p in found} >= {"color", "3d_spatial", "complex"}
+    prompts = suites.get_suite("t2i-compbench").prompts
+    assert len(prompts) == 8 and prompts[0].id == "t2i-compbench-color-00000"
+    assert {p.task for p in prompts} >= {"color", "3d_spatial", "complex"}
     file.unlink()
     with pytest.raises(SoarBenchError, match="soar-bench fetch --suite t2i-compbench"):
         suites.get_suite("t2i-compbench")

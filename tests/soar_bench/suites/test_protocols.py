@@ -92,12 +92,12 @@ def test_a_recorded_name_can_be_typed_again(name, changes):
 
 
 def test_a_whole_number_of_guidance_is_the_same_protocol_as_that_number_with_a_point():
-    one, other = (override(get_protocol("soar-paper"), guidance=g) for g in (7, 7.0))
-    assert one == other and isinstance(one.guidance, float)
+    whole, other = (override(get_protocol("soar-paper"), guidance=g) for g in (7, 7.0))
+    assert whole == other and isinstance(whole.guidance, float)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("soar-papr", "did you mean soar-paper"),
         ("soar-paper+step=20", "no setting of a protocol is named 'step'; did you mean steps"),
@@ -117,8 +117,8 @@ def test_a_whole_number_of_guidance_is_the_same_protocol_as_that_number_with_a_p
         ("", "no protocol is named ''"),
     ],
 )
-def test_a_protocol_that_does_not_exist_is_refused_with_a_sentence(name, said):
-    with pytest.raises(SoarBenchError, match=said):
+def test_a_protocol_that_does_not_exist_is_refused_with_a_sentence(name, message):
+    with pytest.raises(SoarBenchError, match=message):
         get_protocol(name)
 
 
@@ -136,9 +136,12 @@ def test_a_precision_given_as_an_option_of_the_command_line_is_recorded_as_text(
 
 
 def test_a_sweep_is_every_combination_once_in_the_order_given():
-    found = sweep(get_protocol("soar-paper"), [20, 50, 20], [1, 4.5, 1.0])
-    assert [(p.steps, p.guidance) for p in found] == [(20, 1), (20, 4.5), (50, 1), (50, 4.5)]
-    assert [p.name for p in found][:2] == ["soar-paper+guidance=1+steps=20", "soar-paper+steps=20"]
+    protocols = sweep(get_protocol("soar-paper"), [20, 50, 20], [1, 4.5, 1.0])
+    assert [(p.steps, p.guidance) for p in protocols] == [(20, 1), (20, 4.5), (50, 1), (50, 4.5)]
+    assert [p.name for p in protocols][:2] == [
+        "soar-paper+guidance=1+steps=20",
+        "soar-paper+steps=20",
+    ]
 
 
 def test_a_sweep_over_nothing_is_the_protocol_itself():

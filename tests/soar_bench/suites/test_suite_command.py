@@ -27,25 +27,25 @@ def command(monkeypatch, capsys):
 
 def test_a_suites_page_says_what_a_run_of_it_would_be(write, command):
     write("my/a b.jsonl", lines(BENCH, COWS, LEFT))
-    code, said, _ = command("my/a b.jsonl")
+    code, output, _ = command("my/a b.jsonl")
     assert code == 0
     for part in (
         "3 prompts from my/a b.jsonl", "12 in all", "geneval", "soar-paper: 40 steps",
         get_suite("my/a b.jsonl").digest(), "single_object 1, counting 1, position 1",
         "a b-00002  a dog left of a cup", "--suite 'my/a b.jsonl'",
     ):  # fmt: skip
-        assert part in said
+        assert part in output
 
 
 def test_what_a_prompt_holds_cannot_move_the_cursor(write, command):
-    _, said, _ = command(write("p.txt", "a \x1b[2J cat\n"))
-    assert "\x1b" not in said and "a \\x1b[2J cat" in said
+    _, output, _ = command(write("p.txt", "a \x1b[2J cat\n"))
+    assert "\x1b" not in output and "a \\x1b[2J cat" in output
 
 
 def test_a_suite_is_given_to_programs_with_all_its_prompts(write, command):
     name = write("p.jsonl", lines(BENCH, COWS))
-    code, said, _ = command(name, "shapes", "--json")
-    first, second = json.loads(said)["suites"]
+    code, output, _ = command(name, "shapes", "--json")
+    first, second = json.loads(output)["suites"]
     assert code == 0 and second["name"] == "shapes" and second["prompts"] == 218
     assert first["source"] == name and first["digest"] == get_suite(name).digest()
     assert first["tasks"] == {"single_object": 1, "counting": 1}
@@ -57,24 +57,24 @@ def test_a_suite_is_given_to_programs_with_all_its_prompts(write, command):
 
 def test_the_list_is_given_to_programs_with_the_protocols(command, tmp_path, monkeypatch):
     monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path))
-    said = json.loads(command("--json")[1])
-    suites = {s["name"]: s for s in said["suites"]}
+    listing = json.loads(command("--json")[1])
+    suites = {s["name"]: s for s in listing["suites"]}
     assert suites["shapes"]["prompts"] == 218 and suites["shapes"]["state"] == "here"
     assert suites["geneval"]["prompts"] is None and suites["geneval"]["state"] == "not fetched"
-    protocols = {p["name"]: p["settings"] for p in said["protocols"]}
+    protocols = {p["name"]: p["settings"] for p in listing["protocols"]}
     assert protocols["geneval-official"]["resolution"] is None
     assert protocols["soar-paper"]["vae_dtype"] == "float32"
 
 
 def test_a_suite_that_is_not_fetched_is_shown_with_how_to_fetch_it(command, tmp_path, monkeypatch):
     monkeypatch.setenv("SOAR_BENCH_HOME", str(tmp_path))
-    code, said, _ = command("ocr")
-    assert code == 0 and "not fetched: run `soar-bench fetch --suite ocr`" in said
+    code, output, _ = command("ocr")
+    assert code == 0 and "not fetched: run `soar-bench fetch --suite ocr`" in output
 
 
 def test_a_wrong_name_ends_with_one_sentence_and_exit_code_2(command):
-    code, said, error = command("shaps")
-    assert code == 2 and said == ""
+    code, output, error = command("shaps")
+    assert code == 2 and output == ""
     assert error.startswith("soar-bench: no suite is named 'shaps'; did you mean shapes?")
     assert error.count("\n") == 1
 

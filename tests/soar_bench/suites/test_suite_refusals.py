@@ -13,7 +13,7 @@ from soar_bench.suites import get_suite
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"include": []}, "no include clauses"),
         ({"include": "bench"}, "no include clauses"),
@@ -26,9 +26,9 @@ from soar_bench.suites import get_suite
         ({"tag": "other"}, "its tag is 'other', none of single_object"),
     ],
 )
-def test_a_malformed_geneval_record_is_refused_at_once(write, change, said):
+def test_a_malformed_geneval_record_is_refused_at_once(write, change, message):
     name = write("p.jsonl", lines(COWS, {**BENCH, **change}))
-    with pytest.raises(SoarBenchError, match=f"p.jsonl, line 2 has include but .*{said}"):
+    with pytest.raises(SoarBenchError, match=f"p.jsonl, line 2 has include but .*{message}"):
         get_suite(name)
 
 
@@ -43,7 +43,7 @@ def test_a_typo_is_told_for_the_objects_that_the_file_is_about(write):
 
 
 @pytest.mark.parametrize(
-    ("ids", "said"),
+    ("ids", "message"),
     [
         (["a", "a"], "line 2 has the id 'a', which is that of p.jsonl, line 1"),
         (["7", 7], "line 2 has the id '7', which is that of"),
@@ -55,9 +55,9 @@ def test_a_typo_is_told_for_the_objects_that_the_file_is_about(write):
         (["a", "b\0"], "line 2 holds a NUL character"),
     ],
 )
-def test_ids_must_be_unique_and_said_of_all(write, ids, said):
+def test_ids_must_be_unique_and_said_of_all(write, ids, message):
     records = [{"prompt": f"p{i}", "id": id} for i, id in enumerate(ids)]
-    with pytest.raises(SoarBenchError, match=said):
+    with pytest.raises(SoarBenchError, match=message):
         get_suite(write("p.jsonl", lines(*records)))
 
 
@@ -70,7 +70,7 @@ def test_an_empty_id_in_a_table_is_refused(write):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("p.txt", b"a cat\na \xff dog\n", "p.txt, line 2 is not UTF-8"),
         ("p.txt", "a cat\n".encode("utf-16"), "p.txt, line 1 is not UTF-8"),
@@ -108,8 +108,8 @@ def test_an_empty_id_in_a_table_is_refused(write):
         ("p.jsonl", '{"prompt": "a", "tag": 3}\n', "tag must be a text, not 3"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_with_file_and_line(write, name, content, said):
-    with pytest.raises(SoarBenchError, match=said):
+def test_what_is_wrong_is_said_with_file_and_line(write, name, content, message):
+    with pytest.raises(SoarBenchError, match=message):
         get_suite(write(name, content))
 
 
@@ -132,7 +132,7 @@ def test_a_file_that_the_system_cannot_read_is_refused(write, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("shaps", "no suite is named 'shaps'; did you mean shapes.*a file of prompts that ends in"),
         ("my/promts.txt", "no file of prompts at my/promts.txt; did you mean my/prompts.txt"),
@@ -143,8 +143,8 @@ def test_a_file_that_the_system_cannot_read_is_refused(write, monkeypatch):
         ("", "is a folder|no suite is named"),
     ],
 )
-def test_a_name_that_is_neither_suite_nor_file_is_refused_with_what_was_meant(write, name, said):
+def test_a_name_that_is_neither_suite_nor_file_is_refused_with_what_was_meant(write, name, message):
     write("my/prompts.txt", "a cat\n")
     write("my/list.json", "[]")
-    with pytest.raises(SoarBenchError, match=said):
+    with pytest.raises(SoarBenchError, match=message):
         get_suite(name)

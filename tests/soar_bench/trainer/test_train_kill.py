@@ -112,10 +112,10 @@ def disturb(place, server, command, whole, times, seed):
                 break
             disturbed += 1
         assert server.run(*command(kind, folder)) == 0, server.printed
-        found, others = result(folder)
+        weights, others = result(folder)
         assert others == rest
-        assert found.keys() == tensors.keys()
-        assert all(found[name].equal(tensor) for name, tensor in tensors.items())
+        assert weights.keys() == tensors.keys()
+        assert all(weights[name].equal(tensor) for name, tensor in tensors.items())
         shutil.rmtree(folder)
 
 
@@ -136,11 +136,11 @@ def test_two_trainings_in_one_output_wait_for_one_another(place, server, command
     other_home.mkdir()
     with serve(other_home) as other, ThreadPoolExecutor(2) as pool:
         servers = [server, other]
-        codes = list(pool.map(lambda one: one.run(*command(kind, folder)), servers))
-    printed = [one.printed for one in servers]
+        codes = list(pool.map(lambda server: server.run(*command(kind, folder)), servers))
+    printed = [server.printed for server in servers]
     assert codes == [0, 0], printed
     note = f"waiting for another training in {folder}"
     assert sum(note in text.replace("\n", "") for text in printed) == 1, printed
-    found, others = result(folder)
+    weights, others = result(folder)
     assert others == rest
-    assert all(found[name].equal(tensor) for name, tensor in tensors.items())
+    assert all(weights[name].equal(tensor) for name, tensor in tensors.items())

@@ -57,9 +57,11 @@ def test_activations_are_those_of_a_real_pass(method, tiny_config, tiny_pipeline
     count = {"sft": 4, "soar": 8}[method]
     side = 64 // pipeline.vae_scale_factor
     real = kept_by_a_pass(transformer, count, side, pipeline.tokenizer_max_length + 14)
-    found = measure(Pipeline(tiny_pipeline), config)
-    assert found.activations == pytest.approx(real, rel=0.05)
-    assert found.parameters == found.trained == sum(p.numel() for p in transformer.parameters())
+    measured = measure(Pipeline(tiny_pipeline), config)
+    assert measured.activations == pytest.approx(real, rel=0.05)
+    assert (
+        measured.parameters == measured.trained == sum(p.numel() for p in transformer.parameters())
+    )
 
 
 def test_checkpointing_keeps_less_and_an_adapter_trains_less(tiny_config, tiny_pipeline):
@@ -214,12 +216,12 @@ def test_what_auto_chose_is_recorded_and_holds_for_the_whole_run(
     words = "activations of a pass of 6.*: go on with it on GPUs as large as it began on, or name "
     with pytest.raises(TrainingError, match=words):  # four would fit
         check(config, memory=int(small / SHARE) - 99)
-    found = tiny_train(config)
-    assert read_checkpoint(found)["chosen"] == {"aux_chunk": 6}
+    checkpoint = tiny_train(config)
+    assert read_checkpoint(checkpoint)["chosen"] == {"aux_chunk": 6}
     monkeypatch.undo()
     six = tiny_config(output=tmp_path / "six", steps=4, save_every=2, soar={**soar, "aux_chunk": 6})
     expected = tiny_train(six)
-    assert read_checkpoint(found)["weights"] == read_checkpoint(expected)["weights"]
+    assert read_checkpoint(checkpoint)["weights"] == read_checkpoint(expected)["weights"]
     on(small / 2)
     with pytest.raises(TrainingError, match=r"a step needs about .* 95% may be filled: "):
         tiny_train(tiny_config(output=tmp_path / "none"))

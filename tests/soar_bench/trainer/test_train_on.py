@@ -87,21 +87,21 @@ def test_a_run_from_whole_weights_is_that_from_a_pipeline_with_these_weights(
     assert (base["name"], base["digest"]) == (str(whole), first.digest)
     assert base["story"] == json.loads((whole / "checkpoint.json").read_text())
     # It stands on the pipeline alone: the same weights by themselves are the same checkpoint.
-    found = resolve(str(last))
-    assert found.base == first.base == resolve(str(tiny_pipeline)).root
-    assert found.digest == resolve(str(last / "transformer"), str(tiny_pipeline)).digest
-    assert found.before is None
+    checkpoint = resolve(str(last))
+    assert checkpoint.base == first.base == resolve(str(tiny_pipeline)).root
+    assert checkpoint.digest == resolve(str(last / "transformer"), str(tiny_pipeline)).digest
+    assert checkpoint.before is None
     assert root_of(str(last.parent)) == str(tiny_pipeline)
 
 
 def test_an_adapter_stands_on_the_checkpoint_it_was_trained_on(settings, whole, tmp_path):
     last = train(settings(whole, "adapter-on-whole", lora=LORA))
-    found = resolve(str(last))
-    assert (found.base, found.before.digest) == (
+    checkpoint = resolve(str(last))
+    assert (checkpoint.base, checkpoint.before.digest) == (
         resolve(str(whole)).base,
         resolve(str(whole)).digest,
     )
-    layer = load(found, torch.float32, None, ("transformer",)).transformer.get_submodule(LAYER)
+    layer = load(checkpoint, torch.float32, None, ("transformer",)).transformer.get_submodule(LAYER)
     assert torch.equal(layer.base_layer.weight, weight(whole))
     assert torch.allclose(layer.get_delta_weight("judged"), product(last))
 
@@ -109,18 +109,18 @@ def test_an_adapter_stands_on_the_checkpoint_it_was_trained_on(settings, whole, 
     whole.rename(moved)
     try:
         refused(f"{last} was trained from {whole}: no checkpoint", resolve, str(last))
-        assert resolve(str(last), str(moved)).digest == found.digest
+        assert resolve(str(last), str(moved)).digest == checkpoint.digest
     finally:
         moved.rename(whole)
-    assert resolve(str(last), str(found.pipeline)).digest == found.digest
+    assert resolve(str(last), str(checkpoint.pipeline)).digest == checkpoint.digest
 
 
 def test_an_adapter_is_merged_before_training_goes_on(settings, adapter, tiny_pipeline):
     last = train(settings(adapter, "adapter-on-adapter", lora=LORA))
-    found = resolve(str(last))
+    checkpoint = resolve(str(last))
     merged = weight(tiny_pipeline) + product(adapter)
     for dtype, rounding in ((torch.float32, 1e-6), (torch.bfloat16, 2**-8)):
-        layer = load(found, dtype, None, ("transformer",)).transformer.get_submodule(LAYER)
+        layer = load(checkpoint, dtype, None, ("transformer",)).transformer.get_submodule(LAYER)
         assert layer.base_layer.weight.dtype == dtype
         torch.testing.assert_close(
             layer.base_layer.weight.float(), merged, rtol=rounding, atol=1e-6

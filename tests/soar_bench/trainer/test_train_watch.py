@@ -87,9 +87,9 @@ def test_an_evaluation_afterwards_finds_everything_made(trained, prompts, tmp_pa
 def test_records_go_into_the_runs_own_folder_alone(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = config(output=tmp_path / "run")
-    found = by_name(settings, tmp_path / "cache")
+    watchers = by_name(settings, tmp_path / "cache")
     assert not (tmp_path / "run").exists(), "the trainer tells from it whether the run has begun"
-    for watcher in found.values():
+    for watcher in watchers.values():
         watcher.on_checkpoint(settings.base, 0)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["cache", "run"]
     assert sorted(f.name for f in (tmp_path / "run").iterdir()) == ["results", "validation"]

@@ -164,9 +164,9 @@ def test_two_processes_have_the_figures_and_images_of_one(config, tmp_path):
     of FSDP has transformers leave models empty in all processes but one; not so in a look.
     """
     alone = config(output=tmp_path / "one")
-    found = by_name(alone, tmp_path / "cache")
-    seen = found["evaluation"].on_checkpoint(alone.base, 0)
-    images = found["validation"].on_checkpoint(alone.base, 0).images
+    watchers = by_name(alone, tmp_path / "cache")
+    seen = watchers["evaluation"].on_checkpoint(alone.base, 0)
+    images = watchers["validation"].on_checkpoint(alone.base, 0).images
     settings = alone.model_dump(mode="json", exclude={"output"}, exclude_defaults=True)
     done = forks.run(
         ["-c", _TWO, tmp_path, json.dumps(settings)],

@@ -66,9 +66,9 @@ def test_loss_and_gradient_at_the_students_own_states(objective):
     model, opsd = objective
     batch = ContextBatch(ones(2), model.batch(1.0, 1.0), model.batch(3.0, 2.0))
     losses = []
-    for one in opsd.run(batch):
-        one.loss.backward()
-        losses.append(one.loss.item())
+    for part in opsd.run(batch):
+        part.loss.backward()
+        losses.append(part.loss.item())
     squares = 1.1**2 + 0.6**2
     assert losses == pytest.approx([squares, 0.64 * squares])
     # Neither teacher nor states have a gradient: d/dw is 2 (v - v_T) z.
@@ -91,4 +91,4 @@ def test_nothing_is_to_be_learnt_where_the_contexts_agree(objective):
     model, opsd = objective
     model.w.data.fill_(0.5)
     batch = ContextBatch(ones(2), model.batch(1.0, 2.0), model.batch(1.0, 2.0))
-    assert [one.loss.item() for one in opsd.run(batch)] == [0.0, 0.0]
+    assert [part.loss.item() for part in opsd.run(batch)] == [0.0, 0.0]
