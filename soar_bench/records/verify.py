@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from soar_bench.core.differences import differences
 from soar_bench.core.errors import EvaluatorError, SoarBenchError
 from soar_bench.core.images import digest_image
 from soar_bench.core.text import first_few
+from soar_bench.core.threads import in_threads
 from soar_bench.records.assembly import summaries
 from soar_bench.records.delete import samples_of, store_of
 from soar_bench.records.folders import Entry
@@ -212,10 +212,8 @@ def _images(run: Run, scores: pd.DataFrame, cache: Path) -> Iterator[str]:
         image = store.read(sample)
         return None if image is None else digest_image(image)
 
-    with ThreadPoolExecutor(_READERS) as pool:
-        digests = list(pool.map(read, here))
-    named = [(f"{s.prompt.id} {s.index}", d, recorded[s.prompt.id, s.index])
-             for s, d in zip(here, digests, strict=True)]  # fmt: skip
+    digests = zip(here, in_threads(read, here, _READERS), strict=True)
+    named = [(f"{s.prompt.id} {s.index}", d, recorded[s.prompt.id, s.index]) for s, d in digests]
     damaged = [name for name, digest, _ in named if digest is None]
     other = [name for name, digest, scored in named if digest not in (None, scored)]
     if damaged:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 import typing
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from soar_bench.core.threads import in_threads
 from soar_bench.suites.types import PlannedSample
 
 _DECODERS = 8
@@ -39,8 +39,7 @@ class Decoded:
     def batch(self, samples: Sequence[PlannedSample]) -> list[np.ndarray]:
         """Return uint8 RGB [H, W, 3] of each sample."""
         clock = time.monotonic()
-        with ThreadPoolExecutor(_DECODERS) as pool:
-            images = list(pool.map(self._decode, samples))
+        images = list(in_threads(self._decode, samples, _DECODERS))
         for image in images:
             image.setflags(write=False)  # all evaluators see the same array
         self.seconds += time.monotonic() - clock
