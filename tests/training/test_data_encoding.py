@@ -42,7 +42,7 @@ def source(tmp_path):
 
 
 @pytest.fixture()
-def made(source, tiny_pipeline, tmp_path):
+def encode(source, tiny_pipeline, tmp_path):
     """Encodes the source; with a cache unless told otherwise."""
 
     def make(cache=True, processes=ALONE, **keywords):
@@ -99,25 +99,25 @@ class WholePipeline:
 
 
 def test_encodings_on_disk_are_those_made_in_memory_and_are_made_once(
-    made, tiny_pipeline, tmp_path, no_encoders
+    encode, tiny_pipeline, tmp_path, no_encoders
 ):
-    in_memory = made(cache=False, encoders=WholePipeline(tiny_pipeline))
-    first = made()
+    in_memory = encode(cache=False, encoders=WholePipeline(tiny_pipeline))
+    first = encode()
     assert_same(first, in_memory)
     # 7 images and 5 captions (4 and the empty one) by 3.
     assert [len(files(tmp_path, kind)) for kind in ("latents", "text")] == [3, 2]
     no_encoders()
-    assert_same(made(), in_memory)
+    assert_same(encode(), in_memory)
 
 
 def test_an_image_or_caption_that_changed_is_made_again_with_its_batch_alone(
-    made, source, tmp_path
+    encode, source, tmp_path
 ):
-    made()
+    encode()
     before = {kind: set(files(tmp_path, kind)) for kind in ("latents", "text")}
     Image.new("RGB", (64, 64), "red").save(source.records[4].place.path)
     changed = open_listing(str(source.records[0].place.path.parent))
-    assert_same(made(source=changed), made(source=changed, cache=False))
+    assert_same(encode(source=changed), encode(source=changed, cache=False))
     assert len(set(files(tmp_path, "latents")) - before["latents"]) == 1
     assert set(files(tmp_path, "text")) == before["text"]
 
@@ -129,14 +129,14 @@ def test_an_image_or_caption_that_changed_is_made_again_with_its_batch_alone(
         {"keep": torch.bfloat16},
     ],
 )
-def test_other_settings_are_other_encodings(changes, made, tmp_path):
-    made()
+def test_other_settings_are_other_encodings(changes, encode, tmp_path):
+    encode()
     before = len(files(tmp_path))
-    assert_same(made(**changes), made(cache=False, **changes))
+    assert_same(encode(**changes), encode(cache=False, **changes))
     assert len(files(tmp_path)) > before
 
 
-def test_an_encode_that_was_killed_goes_on(made, tiny_pipeline, tmp_path):
+def test_an_encode_that_was_killed_goes_on(encode, tiny_pipeline, tmp_path):
     class Killed(Encoders):
         left = 2
 
@@ -147,7 +147,7 @@ def test_an_encode_that_was_killed_goes_on(made, tiny_pipeline, tmp_path):
             return super().images(pixels)
 
     with pytest.raises(KeyboardInterrupt):
-        made(encoders=Killed(BasePipeline(tiny_pipeline), CPU))
+        encode(encoders=Killed(BasePipeline(tiny_pipeline), CPU))
     assert len(files(tmp_path)) == 2
     seen = []
 
@@ -156,9 +156,9 @@ def test_an_encode_that_was_killed_goes_on(made, tiny_pipeline, tmp_path):
             seen.append(len(pixels))
             return super().images(pixels)
 
-    whole = made(encoders=Counting(BasePipeline(tiny_pipeline), CPU))
+    whole = encode(encoders=Counting(BasePipeline(tiny_pipeline), CPU))
     assert seen == [1]
-    assert_same(whole, made(cache=False))
+    assert_same(whole, encode(cache=False))
 
 
 _PROCESSES = """
@@ -173,7 +173,7 @@ from soar_bench.trainer.pipeline import BasePipeline
 from training.encoders import Encoders
 
 data, pipeline, here = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-waits, made = 0, 0
+waits, encoded = 0, 0
 child = os.fork()  # nothing was computed yet
 rank = 1 if child == 0 else 0
 
@@ -186,52 +186,52 @@ def wait():
 
 class Counting(Encoders):
     def images(self, pixels):
-        global made
-        made += len(pixels)
+        global encoded
+        encoded += len(pixels)
         return super().images(pixels)
 
 encoders = Counting(BasePipeline(pipeline), torch.device("cpu"))
 plan = EncodingPlan(
     open_listing(data), encoders, 64, 14, batch_size=3, cache=Cache(here / "cache")
 )
-found = plan.make(Processes(rank, 2, wait))
-torch.save([found.latents[i] for i in range(len(found.latents))], here / f"{rank}.pt")
-(here / f"{rank}.made").write_text(str(made))
+encodings = plan.make(Processes(rank, 2, wait))
+torch.save([encodings.latents[i] for i in range(len(encodings.latents))], here / f"{rank}.pt")
+(here / f"{rank}.made").write_text(str(encoded))
 if rank == 0:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_two_processes_share_the_work_and_read_the_same(made, source, tiny_pipeline, tmp_path):
+def test_two_processes_share_the_work_and_read_the_same(encode, source, tiny_pipeline, tmp_path):
     data = source.records[0].place.path.parent
     done = forks.run(["-c", _PROCESSES, data, tiny_pipeline, tmp_path])
     assert done.returncode == 0, done.stderr
     # 3 batches of 3, 3 and 1 images: the first and the last are rank 0's.
     assert [int((tmp_path / f"{rank}.made").read_text()) for rank in range(2)] == [4, 3]
-    alone = made(cache=False).latents
+    alone = encode(cache=False).latents
     for rank in range(2):
         rows = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert all(torch.equal(row, alone[i]) for i, row in enumerate(rows))
 
 
-def test_a_folder_that_processes_do_not_share_is_named(made):
+def test_a_folder_that_processes_do_not_share_is_named(encode):
     with pytest.raises(TrainingError, match="a folder that every process shares"):
-        made(processes=Processes(1, 2))
+        encode(processes=Processes(1, 2))
 
 
-def test_a_full_disk_is_told_beforehand(made, monkeypatch):
+def test_a_full_disk_is_told_beforehand(encode, monkeypatch):
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     with pytest.raises(TrainingError, match=r"encodings need .* [kM]?B more in .*cache"):
-        made()
+        encode()
 
 
-def test_damage_is_named_and_cleared(made, tmp_path):
-    made()
+def test_damage_is_named_and_cleared(encode, tmp_path):
+    encode()
     file = files(tmp_path, "latents")[0]
     file.write_bytes(b"damaged")
-    fresh = made()
+    fresh = encode()
     with pytest.raises(TrainingError, match=f"{file.name} is damaged"):
         for row in range(COUNT):
             fresh.latents[row]
@@ -241,14 +241,14 @@ def test_damage_is_named_and_cleared(made, tmp_path):
     assert list((tmp_path / "cache").rglob("*.*")) == [keep]
 
 
-def test_buckets_and_variants_by_hand(made, source, tiny_pipeline):
+def test_buckets_and_variants_by_hand(encode, source, tiny_pipeline):
     """Every row is the image's own crop through the VAE, of the bucket's shape."""
     images = Images(buckets=True, bucket_step=16, crop="random", flip=True, crops=2)
     buckets = bucket_sizes(64, 16)
     assert buckets == [(48, 80), (64, 64), (80, 48)]
     sizes = np.array([source[i][0].shape[1::-1] for i in range(COUNT)])
-    data = made(images=images, buckets=buckets, sizes=sizes)
-    assert_same(data, made(images=images, buckets=buckets, sizes=sizes, cache=False))
+    data = encode(images=images, buckets=buckets, sizes=sizes)
+    assert_same(data, encode(images=images, buckets=buckets, sizes=sizes, cache=False))
     assert len(data.latents) == 2 * COUNT
     shapes = [tuple(data.latents[row].shape) for row in range(2 * COUNT)]
     # width 80, height 48, a quarter of it as latents

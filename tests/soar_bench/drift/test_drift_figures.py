@@ -19,7 +19,7 @@ from soar_bench.drift import figures, show
 from soar_bench.drift.figures import Probe
 
 
-def made(own: np.ndarray, ideal: np.ndarray, digest: str = "a" * 64, **story: object) -> Probe:
+def probe(own: np.ndarray, ideal: np.ndarray, digest: str = "a" * 64, **story: object) -> Probe:
     """A probe of one walk of one step between two levels, 0.5 and 0.25."""
     nothing = np.full((1, 1, len(own)), np.nan)
     return Probe(
@@ -62,7 +62,7 @@ def test_the_standard_error_of_a_ratio_is_that_of_resampling_the_samples():
 
 def test_a_row_says_the_start_the_error_held_from_it_and_means_with_their_errors():
     own, ideal = np.array([0.2, 0.4, 0.6]), np.array([0.1, 0.1, 0.4])
-    (row,) = figures.rows(made(own, ideal), "one")
+    (row,) = figures.rows(probe(own, ideal), "one")
     assert (row.timestep, row.sigma, row.sigma_start, row.steps_rolled) == (250, 0.25, 0.5, 1)
     assert row.error_own == pytest.approx(0.4)
     assert row.error_own_se == pytest.approx(stats.sem(own))
@@ -78,7 +78,7 @@ def test_two_checkpoints_are_compared_sample_by_sample():
     hard = rng.gamma(2, 1, 50)
     a, b = hard + rng.normal(0, 0.1, 50), hard + 0.05 + rng.normal(0, 0.1, 50)
     ideal = np.full(50, 0.5)
-    every = figures.entrants([made(a, ideal), made(b, ideal, "c" * 64)])
+    every = figures.entrants([probe(a, ideal), probe(b, ideal, "c" * 64)])
     (row,) = [
         d for d in figures.differences(every) if d.figure == "error_own" and d.timestep is not None
     ]
@@ -91,7 +91,7 @@ def test_seeds_of_one_training_become_one_and_their_spread_counts():
     ideal = np.full(40, 0.5)
     sft, soar = [0.50, 0.54, 0.52], [0.47, 0.52, 0.46]
     probes = [
-        made(np.full(40, value), ideal, f"{name}{seed}".ljust(64, "0"), **trained(seed, name))
+        probe(np.full(40, value), ideal, f"{name}{seed}".ljust(64, "0"), **trained(seed, name))
         for name, values in (("sft", sft), ("soar", soar))
         for seed, value in enumerate(values)
     ]
@@ -110,8 +110,8 @@ def test_seeds_of_one_training_become_one_and_their_spread_counts():
 def test_trainings_with_other_settings_are_not_seeds_of_one():
     own = ideal = np.full(4, 0.5)
     probes = [
-        made(own, ideal, "e" * 64, **trained(0)),
-        made(own, ideal, "f" * 64, **trained(1, lr=2)),
+        probe(own, ideal, "e" * 64, **trained(0)),
+        probe(own, ideal, "f" * 64, **trained(1, lr=2)),
     ]
     names = [entrant.name for entrant in figures.entrants(probes)]
     assert len(set(names)) == 2
@@ -120,7 +120,7 @@ def test_trainings_with_other_settings_are_not_seeds_of_one():
 def test_all_levels_together_are_the_geometric_mean():
     own = np.array([[0.2, 0.2], [0.8, 0.8]])
     one = dataclasses.replace(
-        made(own[0], own[0]),
+        probe(own[0], own[0]),
         sigmas=np.array([0.8, 0.5, 0.25]),
         timesteps=np.array([800.0, 500.0, 250.0]),
         ideal=np.full((3, 2), 0.1),
@@ -133,7 +133,7 @@ def test_all_levels_together_are_the_geometric_mean():
 
 
 def test_a_ratio_to_no_error_at_all_is_not_defined_and_is_said_so():
-    one = made(np.zeros(4), np.zeros(4))
+    one = probe(np.zeros(4), np.zeros(4))
     (row,) = figures.rows(one, "exact")
     assert math.isnan(row.ratio)
     (line,) = csv.DictReader(show.as_csv([one]).splitlines())
@@ -154,7 +154,7 @@ def json_of(probes: list[Probe]) -> str:
 
 def test_samplers_with_other_levels_are_not_compared():
     own = ideal = np.full(4, 0.5)
-    one, other = made(own, ideal), made(own, ideal, "c" * 64)
+    one, other = probe(own, ideal), probe(own, ideal, "c" * 64)
     figures.check_alike([one, other])
     other = dataclasses.replace(other, sigmas=np.array([0.5, 0.2]))
     with pytest.raises(SoarBenchError, match="other noise levels"):

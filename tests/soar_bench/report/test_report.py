@@ -28,7 +28,7 @@ from soar_bench.report.sections import sections_of
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def hand_report(tmp_path_factory):
     """A report of the hand-made runs: (folder, what was written, runs)."""
     place = tmp_path_factory.mktemp("report")
     runs = hand_runs(place / "results", place / "cache")
@@ -39,8 +39,8 @@ def made(tmp_path_factory):
 # ---- numbers ---------------------------------------------------------------------------------
 
 
-def test_the_table_has_the_means_by_hand(made):
-    html = (made[0] / "index.html").read_text("utf-8").replace('<span class="interval">', "")
+def test_the_table_has_the_means_by_hand(hand_report):
+    html = (hand_report[0] / "index.html").read_text("utf-8").replace('<span class="interval">', "")
     right = [[value_of(0, p, k, "right")[0] for k in range(2)] for p in range(6)]
     # GenEval's overall: the mean of the tasks' means.
     by_task = {}
@@ -54,8 +54,8 @@ def test_the_table_has_the_means_by_hand(made):
     assert len(distance) == 11
 
 
-def test_wins_in_the_table_go_by_the_metrics_direction(made):
-    board = sections_of(made[2])[0]
+def test_wins_in_the_table_go_by_the_metrics_direction(hand_report):
+    board = sections_of(hand_report[2])[0]
     row = next(r for r in board.rows if (r.metric, r.entrant) == ("distance", "<b>soar</b>"))
     wins = ties = losses = 0
     for p in range(6):
@@ -73,12 +73,12 @@ def test_wins_in_the_table_go_by_the_metrics_direction(made):
     assert line.direction == "↓ lower is better"
 
 
-def test_a_metric_that_counts_tasks_comes_first(made):
-    assert next(name for name, _ in sections_of(made[2])[0].metrics) == "right"
+def test_a_metric_that_counts_tasks_comes_first(hand_report):
+    assert next(name for name, _ in sections_of(hand_report[2])[0].metrics) == "right"
 
 
-def test_the_data_are_the_records(made):
-    data = data_of(made[0])
+def test_the_data_are_the_records(hand_report):
+    data = data_of(hand_report[0])
     names = [c["name"] for c in data["checkpoints"]]
     assert names == ["base", "sft, seed 0", "sft, seed 1", "<b>soar</b>"]
     metrics = [m["name"] for m in data["metrics"]]
@@ -93,14 +93,14 @@ def test_the_data_are_the_records(made):
     assert [m["binary"] for m in data["metrics"]] == [m == "right" for m in metrics]
 
 
-def test_unscored_samples_are_told_of(made):
-    text = Page((made[0] / "index.html").read_text("utf-8")).text
+def test_unscored_samples_are_told_of(hand_report):
+    text = Page((hand_report[0] / "index.html").read_text("utf-8")).text
     assert "distance: 1 sample of base is unscored and in no mean." in text
     assert "distance: 2 samples of sft are unscored and in no mean." in text
 
 
-def test_the_same_records_give_the_same_bytes(made, tmp_path):
-    folder, _, runs = made
+def test_the_same_records_give_the_same_bytes(hand_report, tmp_path):
+    folder, _, runs = hand_report
     options = Options(tmp_path / "again", folder.parent / "cache", title="A & <B>")
     write_report(runs, options)
     for file in sorted(f for f in folder.rglob("*") if f.is_file()):
@@ -110,8 +110,8 @@ def test_the_same_records_give_the_same_bytes(made, tmp_path):
 # ---- escaping --------------------------------------------------------------------------------
 
 
-def test_nothing_from_a_record_becomes_an_element(made):
-    page = Page((made[0] / "index.html").read_text("utf-8"))
+def test_nothing_from_a_record_becomes_an_element(hand_report):
+    page = Page((hand_report[0] / "index.html").read_text("utf-8"))
     scripts = [attributes for tag, attributes in page.elements if tag == "script"]
     assert scripts == [{"src": "report.js"}, {"src": "data/b1.js"}]
     assert not [tag for tag, _ in page.elements if tag in ("i", "u", "img", "cm")]
@@ -122,14 +122,14 @@ def test_nothing_from_a_record_becomes_an_element(made):
         assert not [name for name in attributes if name.startswith("on") or name == "style"]
 
 
-def test_the_data_cannot_end_their_script(made):
-    content = (made[0] / "data" / "b1.js").read_text("ascii")
+def test_the_data_cannot_end_their_script(hand_report):
+    content = (hand_report[0] / "data" / "b1.js").read_text("ascii")
     assert "<" not in content
     assert "alert(1)" in content
 
 
-def test_the_page_allows_and_names_nothing_but_its_own_files(made):
-    html = (made[0] / "index.html").read_text("utf-8")
+def test_the_page_allows_and_names_nothing_but_its_own_files(hand_report):
+    html = (hand_report[0] / "index.html").read_text("utf-8")
     policy = next(
         attributes["content"] for tag, attributes in Page(html).elements
         if attributes.get("http-equiv") == "Content-Security-Policy"
@@ -141,7 +141,7 @@ def test_the_page_allows_and_names_nothing_but_its_own_files(made):
         for name in ("src", "href"):
             assert not re.match(r"[a-z]+:|//|/", attributes.get(name) or ""), (tag, attributes)
     for name in ("report.js", "report.css"):
-        text = (made[0] / name).read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
+        text = (hand_report[0] / name).read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"(https?|wss?|data|blob):|@import|fetch\(|XMLHttp|eval\(", text)
 
 
@@ -152,22 +152,22 @@ def test_names_with_signs_of_formulas_are_drawn_as_they_are(tmp_path):
     assert svg.label("x" * 99) == "x" * 27 + "…"
 
 
-def test_plots_take_their_colours_and_names_from_the_page(made):
-    drawing = plots.values(sections_of(made[2])[0]).svg
+def test_plots_take_their_colours_and_names_from_the_page(hand_report):
+    drawing = plots.values(sections_of(hand_report[2])[0]).svg
     assert "<text" in drawing
     assert "currentColor" in drawing
     assert "var(--k1)" in drawing
     assert "style=" not in drawing
     assert "<style" not in drawing
-    names = re.findall(r'id="([^"]+)"', (made[0] / "index.html").read_text("utf-8"))
+    names = re.findall(r'id="([^"]+)"', (hand_report[0] / "index.html").read_text("utf-8"))
     assert len(names) == len(set(names))
 
 
 # ---- images ----------------------------------------------------------------------------------
 
 
-def test_every_image_has_the_pixels_that_were_scored(made):
-    folder, written, _ = made
+def test_every_image_has_the_pixels_that_were_scored(hand_report):
+    folder, written, _ = hand_report
     data = data_of(folder)
     assert written.images == 4 * 12
     assert written.missing == ()
@@ -185,8 +185,8 @@ def test_every_image_has_the_pixels_that_were_scored(made):
 # ---- plots and curves ------------------------------------------------------------------------
 
 
-def test_prompt_differences_are_paired_on_the_same_samples(made):
-    board = sections_of(made[2])[0].board
+def test_prompt_differences_are_paired_on_the_same_samples(hand_report):
+    board = sections_of(hand_report[2])[0].board
     assert [entrant.name for entrant in board.entrants][2] == "<b>soar</b>"
     expected = []
     for p in range(6):
@@ -231,7 +231,7 @@ def test_the_contrast_formula_by_known_values():
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
 
 
-def test_samples_are_prompt_by_prompt(made):
-    gallery = samples.Gallery.of(sections_of(made[2])[0])
+def test_samples_are_prompt_by_prompt(hand_report):
+    gallery = samples.Gallery.of(sections_of(hand_report[2])[0])
     order = [(s.prompt.id, s.index) for s in gallery.samples]
     assert order == [(f"p{p}", k) for p in range(6) for k in range(2)]

@@ -38,7 +38,7 @@ BOTH = ("shapes-geneval", "shapes-clipscore")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, tiny_pipeline, small_suite, quick):
+def generated(tmp_path_factory, tiny_pipeline, small_suite, quick):
     """A run that ``eval`` made, and the file of each of its samples by prompt id and index."""
     from soar_bench.checkpoints import resolve
     from soar_bench.evaluation import Options, prepare, run
@@ -108,8 +108,8 @@ def test_both_layouts_give_the_same_pictures_the_same_scores(score, tmp_path):
     assert len(digests) == 1, "the same images in the same order are the same images"
 
 
-def test_scores_and_record_equal_those_of_eval_on_its_own_images(score, tmp_path, made):
-    theirs, files = made
+def test_scores_and_record_equal_those_of_eval_on_its_own_images(score, tmp_path, generated):
+    theirs, files = generated
     (tmp_path / "copied").mkdir()
     lines = []
     for number, (sample, file) in enumerate(files):
@@ -210,11 +210,11 @@ def test_two_folders_of_one_suite_are_compared_pair_by_pair(score, tmp_path):
 
 
 def test_on_the_leaderboard_they_have_a_board_of_their_own_that_says_what_they_are(
-    score, tmp_path, made
+    score, tmp_path, generated
 ):
     from soar_bench.output.leaderboard import leaderboard
 
-    shutil.copytree(made[0].folder.parents[2], tmp_path / "results")
+    shutil.copytree(generated[0].folder.parents[2], tmp_path / "results")
     write_geneval(tmp_path / "a")
     for folder in ("a", "b"):
         if folder == "b":
@@ -232,7 +232,7 @@ def test_on_the_leaderboard_they_have_a_board_of_their_own_that_says_what_they_a
     assert len(names) == 2, "two sets of images of one name are told apart"
     assert all(name.startswith("same name (images) (") for name in names)
     assert "step" not in board
-    result = CliRunner().invoke(app, ["compare", str(made[0].folder), str(scored.folder)])
+    result = CliRunner().invoke(app, ["compare", str(generated[0].folder), str(scored.folder)])
     assert isinstance(result.exception, SoarBenchError)
     message = str(result.exception)
     for words in ("not measured alike", "protocol.images: None and scored, not made here"):
