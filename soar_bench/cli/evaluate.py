@@ -54,6 +54,7 @@ def evaluate(
     ),
     label: list[str] = Option(
         [],
+        metavar="NAME,...",
         help="Names of the checkpoints on every page, separated by commas.  [default: their own]",
     ),
     evaluator_dtype: str = common.EVALUATOR_DTYPE,

@@ -122,6 +122,8 @@ class ListGroups(Groups):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         first = args[0] if args else ""
+        if ctx.resilient_parsing and not args:  # the shell completes a verb
+            return super().parse_args(ctx, args)
         if first not in ("-h", "--help", *self.commands):
             args = ["show" if first and not first.startswith("-") else "list", *args]
         return super().parse_args(ctx, args)

@@ -82,6 +82,12 @@ def test_help_breaks_no_word_at_its_hyphen():
 def test_shells_complete():
     text = run("--help")
     assert "--install-completion" in text and "--show-completion" in text
+    for words, verbs in (("runs ", "list show delete verify"), ("evaluators s", "show")):
+        shell = {"COMP_WORDS": f"soar-bench {words}", "COMP_CWORD": "2"}
+        asked = CliRunner().invoke(
+            app, prog_name="soar-bench", env={**shell, "_SOAR_BENCH_COMPLETE": "complete_bash"}
+        )
+        assert asked.stdout.split() == verbs.split()
 
 
 @pytest.mark.parametrize("group", ["suites", "evaluators", "runs"])
