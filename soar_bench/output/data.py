@@ -58,7 +58,7 @@ def check(
 
 
 def _leaks(captions: Sequence[str], suite: Suite) -> dict[str, Any]:
-    of_suite = leaks.find(captions, suite)
+    of_suite = list(leaks.find(captions, suite.prompts))
     rows = [
         {
             "record": leak.caption + 1,

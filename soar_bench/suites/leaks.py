@@ -14,7 +14,7 @@ from typing import Any
 
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.suites import get_suite, names, whole_name
-from soar_bench.suites.types import Prompt, Suite
+from soar_bench.suites.types import Prompt
 
 #: Prompts of fewer words ("a cat") stand in captions of every kind: only equal captions count.
 LEAST_HELD = 3
@@ -39,38 +39,28 @@ class Leak:
     equal: bool
 
 
-class Index:
-    """The prompts of a suite by their folded words."""
-
-    def __init__(self, prompts: Sequence[Prompt]) -> None:
-        self._prompts: dict[str, list[Prompt]] = {}
-        #: by first word: numbers of words of the prompts that begin with it
-        self._lengths: dict[str, set[int]] = {}
-        for prompt in prompts:
-            folded = fold(prompt.text)
-            self._prompts.setdefault(folded, []).append(prompt)
-            words = folded.split()
-            if len(words) >= LEAST_HELD:
-                self._lengths.setdefault(words[0], set()).add(len(words))
-
-    def leaks(self, captions: Iterable[str]) -> Iterator[Leak]:
-        """Yield the captions that have a prompt, in order, each prompt of a caption once."""
-        for position, caption in enumerate(captions):
-            whole = fold(caption)
-            words = whole.split()
-            texts = {whole: None} if whole else {}
-            for start, word in enumerate(words):
-                for length in self._lengths.get(word, ()):
-                    if start + length <= len(words):
-                        texts[" ".join(words[start : start + length])] = None
-            for text in texts:
-                for prompt in self._prompts.get(text, ()):
-                    yield Leak(position, prompt, text == whole)
-
-
-def find(captions: Sequence[str], suite: Suite) -> list[Leak]:
-    """Return the captions that have a prompt of a suite."""
-    return list(Index(suite.prompts).leaks(captions))
+def find(captions: Iterable[str], prompts: Iterable[Prompt]) -> Iterator[Leak]:
+    """Yield the captions that have a prompt, in order, each prompt of a caption once."""
+    by_words: dict[str, list[Prompt]] = {}
+    #: by first word: numbers of words of the prompts that begin with it
+    lengths: dict[str, set[int]] = {}
+    for prompt in prompts:
+        folded = fold(prompt.text)
+        by_words.setdefault(folded, []).append(prompt)
+        words = folded.split()
+        if len(words) >= LEAST_HELD:
+            lengths.setdefault(words[0], set()).add(len(words))
+    for position, caption in enumerate(captions):
+        whole = fold(caption)
+        words = whole.split()
+        texts = {whole: None} if whole else {}
+        for start, word in enumerate(words):
+            for length in lengths.get(word, ()):
+                if start + length <= len(words):
+                    texts[" ".join(words[start : start + length])] = None
+        for text in texts:
+            for prompt in by_words.get(text, ()):
+                yield Leak(position, prompt, text == whole)
 
 
 def counts(leaks: Iterable[Leak]) -> dict[str, int]:
@@ -91,7 +81,7 @@ def of_named_suites(captions: Sequence[str]) -> dict[str, dict[str, int]]:
             suite = get_suite(name)
         except SoarBenchError:  # its prompts are not here
             continue
-        by_suite[name] = counts(find(captions, suite))
+        by_suite[name] = counts(find(captions, suite.prompts))
     return by_suite
 
 

@@ -15,7 +15,7 @@ from soar_bench.boards.words import leak_notes
 from soar_bench.cli import app
 from soar_bench.core.errors import SoarBenchError
 from soar_bench.suites import get_suite
-from soar_bench.suites.leaks import Index, counts, fold, of_named_suites, sentence
+from soar_bench.suites.leaks import counts, find, fold, of_named_suites, sentence
 from soar_bench.suites.types import Prompt
 
 PROMPTS = (Prompt("p0", "A photo of a bench."), Prompt("p1", "Café — 'TAP'"), Prompt("p2", "a dog"))
@@ -45,15 +45,15 @@ def test_captions_are_or_hold_prompts():
         "a dog on a photo of a bench and a photo of a bench",  # holds p0, once
         "",
     ]
-    leaks = [(leak.caption, leak.prompt.id, leak.equal) for leak in Index(PROMPTS).leaks(captions)]
+    leaks = [(leak.caption, leak.prompt.id, leak.equal) for leak in find(captions, PROMPTS)]
     assert leaks == [(0, "p0", True), (1, "p0", False), (4, "p2", True), (5, "p0", False)]
-    assert counts(Index(PROMPTS).leaks(captions)) == {"captions": 4, "equal": 2, "prompts": 2}
+    assert counts(find(captions, PROMPTS)) == {"captions": 4, "equal": 2, "prompts": 2}
 
 
 def test_a_short_prompt_at_a_captions_end_is_not_held():
     """Its first word also begins a longer prompt, for which the caption has too few words."""
     prompts = [Prompt("p0", "a cat"), Prompt("p1", "a cat sleeps")]
-    assert list(Index(prompts).leaks(["once I saw a cat"])) == []
+    assert list(find(["once I saw a cat"], prompts)) == []
 
 
 def test_all_suites_that_are_here_are_counted(monkeypatch, tmp_path):
