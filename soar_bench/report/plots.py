@@ -98,6 +98,9 @@ def effects(board: Section) -> Plot | None:
                 titles[gid] = f"{entrant.name}, {metric}: {value}, {row.verdict}"
                 _point(axes, i, i + 1, value, gid, across=True)
             axes.locator_params(axis="x", nbins=5)
+            if not any(np.any(line.get_xdata()) for line in axes.lines):  # nothing has a scale
+                axes.set_xlim(-1, 1)
+                axes.set_xticks([0])
             axes.set_xlabel(f"difference to {svg.label(reference)}")
         says = f"Paired differences to {reference}; the table above has the numbers."
         drawing = svg.to_svg(figure, f"{board.key}-effects", says, titles)

@@ -50,6 +50,20 @@ def test_one_high_ratio_does_not_press_the_others_flat(monkeypatch):
     assert scales == ["log", "linear"]
 
 
+def test_differences_that_are_all_zero_have_no_axis_of_rounding(tmp_path, monkeypatch):
+    """The axis of equal checkpoints would go to 1e-17."""
+    axes = []
+    monkeypatch.setattr(plots.svg, "to_svg", lambda figure, *_: axes.extend(figure.axes) or "")
+    runs = [
+        hand_run(
+            tmp_path / "r", None, n, f"c{n}", value=lambda *_: (5.0, ""), metrics=("distance",)
+        )
+        for n in range(3)
+    ]
+    plots.effects(sections_of(runs)[0])
+    assert axes[0].get_xlim() == (-1, 1) and list(axes[0].get_xticks()) == [0]
+
+
 def test_no_name_turns_the_rest_of_the_page_around(write, tmp_path, no_plots):
     runs = [hand_run(tmp_path / "r", None, n, f"\u202eoverride {n}\x1b[31m") for n in range(2)]
     folder = write(runs, title="a\u202eb")
