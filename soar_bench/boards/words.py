@@ -54,14 +54,13 @@ def header(rows: Sequence[Row], by: str = "") -> dict[str, str]:
 def cells(row: Row) -> dict[str, str]:
     """Return the text of each column by its key, for any kind of table; names are not escaped."""
     paired = row.difference is not None and row.difference.scored > 0
-    unscored = f" (+{row.value.unscored} unscored)" if row.value.unscored else ""
     return {
         "metric": f"{line(row.metric)} {arrow(row)}",
         "category": line(row.category),
         "checkpoint": line(row.entrant),
         "prompts": str(row.value.prompts),
         "value": format_value(row.value),
-        "n": f"{row.value.scored}{unscored}",
+        "n": format_scored(row.value),
         "seeds": str(row.value.seeds),
         "difference": format_difference(row.difference, row.interval),
         "p": format_p(row.p_corrected),
@@ -211,6 +210,11 @@ def _intervals(rows: Sequence[Row], interval: str) -> str:
         return "by t, since there are several training seeds"
     by_t = " (by t where there are several training seeds)" if ANALYTIC in kinds else ""
     return f"by the cluster bootstrap{by_t}"
+
+
+def format_scored(estimate: Estimate) -> str:
+    """Return how many samples are scored, and how many are not."""
+    return f"{estimate.scored}" + (f" (+{estimate.unscored} unscored)" if estimate.unscored else "")
 
 
 def format_value(estimate: Estimate) -> str:

@@ -17,7 +17,14 @@ from soar_bench.boards.agreement import JUDGES, Agreement
 from soar_bench.boards.board import Board
 from soar_bench.boards.entrants import Entrant
 from soar_bench.boards.rows import BETTER, WORSE, Row
-from soar_bench.boards.words import cells, details, format_value, header, line
+from soar_bench.boards.words import (
+    cells,
+    details,
+    format_scored,
+    format_value,
+    header,
+    line,
+)
 from soar_bench.doctor import Finding
 from soar_bench.records import Run
 from soar_bench.records.labels import told_apart
@@ -32,13 +39,14 @@ def run_table(runs: Sequence[Run]) -> Group:
         if place not in tables:
             tables[place] = Table(box=None, pad_edge=False)
             tables[place].add_column("checkpoint", overflow="fold")
-            for name in ("metric", "value ± s.e.", "n", "unscored"):
+            for name in ("metric", "value ± s.e.", "n"):
                 tables[place].add_column(name, no_wrap=True)
         board = Board.of([Entrant(run.name, (run,))])
         for name in board.metrics:
             value = board.value(0, name)
-            numbers = (format_value(value), str(value.scored), str(value.unscored))
-            tables[place].add_row(escape(label), escape(name), *numbers)
+            tables[place].add_row(
+                escape(label), escape(name), format_value(value), format_scored(value)
+            )
     # a table's own title would be folded to its width
     return Group(*(part for place in tables for part in (Text(place, "italic"), tables[place])))
 

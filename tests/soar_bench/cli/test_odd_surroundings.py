@@ -116,12 +116,13 @@ def test_results_keep_names_whole_in_60_columns(tmp_path):
     from soar_bench.output.tables import run_table
     from tests.soar_bench.records_by_hand import few_scores, record, write_run
 
-    run = write_run(tmp_path, record(label="sft-seed0, step 6", digest="d"), few_scores(0.25, 0.5))
+    label = "a-lora-of-rank-64-seed0, step 60"
+    run = write_run(tmp_path, record(label=label, digest="d"), few_scores(0.25, 0.5))
     console = Console(width=60)
     with console.capture() as printed:
         console.print(run_table([run]))
     (row,) = [line for line in printed.get().splitlines() if "quality" in line]
-    assert row.startswith("sft-seed0, step 6  quality")
+    assert row.startswith(f"{label}  quality")
 
 
 def test_results_of_several_suites_are_tables_whose_titles_and_names_are_whole(tmp_path):
