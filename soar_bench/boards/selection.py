@@ -29,7 +29,8 @@ def select_boards(
     """
     boards = _boards(parts, anyway)
     if reference is None:
-        return _with_two(boards, parts)
+        pairs, notes = _with_two(boards, parts)
+        return pairs, [*notes, *(_without_base(pairs) if len(parts[0]) > 1 else [])]
     named = [e for board in boards for e in board if e.name == reference]
     named = named or [e for board in boards for e in _of_training(reference, board)]
     if named:
@@ -81,6 +82,20 @@ def _boards(parts: _Parts, anyway: bool) -> list[list[Entrant]]:
         return sorted(entrants, key=order)
 
     return [in_order(group_seeds(runs)) for runs in groups.values()]
+
+
+def _without_base(boards: Sequence[Sequence[Entrant]]) -> list[str]:
+    """Return a note on each board of checkpoints that all stand on one base, which has no run."""
+    notes = []
+    for board in boards:
+        bases = [entrant.first.record.checkpoint.base for entrant in board]
+        names = {base.digest: base.name for base in bases if base}
+        if None not in bases and len(names) == 1:
+            notes.append(
+                f"{board[0].first.record.title} has no run of the base {next(iter(names.values()))}"
+                f": {board[0].name} is the reference; evaluate the base, or name a --reference"
+            )
+    return notes
 
 
 def _with_two(boards: list[list[Entrant]], parts: _Parts) -> tuple[list[list[Entrant]], list[str]]:

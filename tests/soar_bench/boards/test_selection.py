@@ -77,6 +77,17 @@ def test_the_base_is_the_reference_of_loras_from_other_trainers(place):
     assert lines(place.results)[0]["checkpoint"] == "z-base"
 
 
+def test_a_folder_without_the_base_says_which_checkpoint_is_the_reference(place):
+    for label in ("style-a", "style-b"):
+        place(label, {"m": np.arange(9.0)}, base="org/base")
+    note = "has no run of the base org/base: style-a is the reference"
+    assert note in invoked(place.results).stderr
+    assert note not in invoked(place.results, "--reference", "style-b").stderr
+    assert note not in invoked("style-a", "style-b", "--results", place.results).stderr
+    place("org/base", {"m": np.arange(9.0)})
+    assert note not in invoked(place.results).stderr
+
+
 def test_checkpoints_of_one_training_are_in_the_order_of_their_steps(place):
     """In the folder they lie by digest."""
     place("base", {"m": [1, 2, 3]})
