@@ -173,7 +173,7 @@ def stages(
     name = Column(no_wrap=True, overflow="ellipsis", max_width=max(console.width // 4, 8))
     columns = (
         TextColumn("{task.description}", markup=False, table_column=name),
-        BarColumn(bar_width=max(min(console.width // 4, 30), 10)),
+        BarColumn(bar_width=max(min(console.width // 5, 30), 10)),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         _Left(table_column=Column(no_wrap=True)),
         _Figures(table_column=Column(no_wrap=True, ratio=1)),

@@ -137,9 +137,7 @@ def prepare_images(
             f"name what is to judge with --evaluators (known: {', '.join(registry.names())})"
         )
     judges = resolve_judges(options.evaluators, options.evaluator_dtype)
-    for judge in judges:
-        if judge.problem:
-            raise EvaluatorError(judge.problem)
+    check_judges(judges)
     if options.device != AUTO:
         choose(options.device)
     reading = partial(observe, "read")
@@ -189,6 +187,15 @@ def check_able(plans: Sequence[Plan]) -> None:
     """Raise SoarBenchError with every reason why evaluators of the plans cannot work here."""
     if reasons := problems_of(judge for plan in plans for judge in plan.judges):
         raise SoarBenchError("nothing was started: " + "; ".join(reasons))
+
+
+def check_judges(judges: Iterable[Judge]) -> None:
+    """Raise EvaluatorError with every reason why judges cannot work here."""
+    lacking = [judge for judge in judges if judge.problem]
+    if len(lacking) == 1:
+        raise EvaluatorError(lacking[0].problem)
+    if lacking:
+        raise EvaluatorError("; ".join(problems_of(lacking)))
 
 
 def problems_of(all_judges: Iterable[Judge]) -> list[str]:

@@ -20,6 +20,7 @@ from soar_bench.core.errors import SoarBenchError, unknown_name
 from soar_bench.core.files import check_writable, replace_folder_atomically, write_text
 from soar_bench.core.text import json_text
 from soar_bench.scoring.judges import Judge, resolve_judges
+from soar_bench.scoring.plan import check_judges
 from soar_bench.scoring.scores import BATCH, Observer, score_samples
 from soar_bench.suites.types import PlannedSample, Prompt
 from soar_bench.trainer.data import metadata_of, open_data
@@ -99,8 +100,7 @@ def score_data(
                 f"{judge.given} judges the images of a prompt together, and a record has one "
                 "picture: leave it out"
             )
-        if judge.problem:
-            raise SoarBenchError(judge.problem)
+    check_judges(judges)
     source = open_data(name, images)
     captions = [caption_of(source, i) for i in range(len(source))]
     records = zip(captions, metadata_of(name, captions), strict=True)

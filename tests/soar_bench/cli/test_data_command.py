@@ -97,3 +97,16 @@ def test_the_embedded_worlds_keys_captions_and_sizes_are_those_of_its_pictures()
 def test_data_that_is_not_there_is_one_sentence():
     with pytest.raises(SoarBenchError, match="no training data 'nowhere'"):
         open_data("nowhere")
+
+
+def test_everything_that_evaluators_lack_is_told_at_once(folder, tmp_path, monkeypatch):
+    from soar_bench.core.files import HOME_VARIABLE
+    from soar_bench.scoring.plan import Options, prepare_images
+
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "empty"))
+    told = str(call("score", folder, "--evaluators", "aesthetic,hpsv21").exception)
+    assert "aesthetic" in told and "hps-v2.1" in told and told.count("soar-bench fetch") == 1
+    options = Options(tmp_path, tmp_path, None, ("aesthetic", "hpsv21"))
+    with pytest.raises(SoarBenchError) as refused:
+        prepare_images(folder, options)
+    assert str(refused.value) == told
