@@ -66,9 +66,10 @@ def test_weights_in_part_and_damaged_weights_are_told_apart(home):
 
 
 def test_an_unusable_device_is_broken(home, only):
-    only()
+    only("shapes-clipscore")
     by_name = findings(device="cuda:99")
     assert by_name["machine", "device"].state is State.broken
+    assert ("golden", "shapes-clipscore") not in by_name, "a second fault for one cause"
 
 
 @pytest.mark.parametrize(
