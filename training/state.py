@@ -64,8 +64,10 @@ class Trained:
         for name, tensor in tensors.items():
             tensor = whole(tensor).detach()
             if parallel.main:
-                # Copied where it is on the CPU: what was averaged is put back below.
-                weights[name] = tensor.to("cpu", copy=self.average is not None)
+                # Copied where it is on the CPU: what was averaged is put back below, and what was
+                # divided into uneven parts is a view of more than itself, which cannot be written.
+                copy = self.average is not None or parallel.sharded
+                weights[name] = tensor.to("cpu", copy=copy)
         if self.average is not None:
             self.average.restore(held)
         return weights
