@@ -23,6 +23,8 @@ PLAIN_HEADER = (
 _STATES = {"yes": "[green]yes[/]", "no": "[yellow]no[/]", "broken": "[red]broken[/]"}
 #: Characters between two columns of the table.
 _GAP = 2
+#: Room for whether an evaluator runs, in a terminal that is too narrow for its name.
+_LEAST_ROOM = 10
 _SUMMARY = {
     "mean": "mean over samples",
     "task_mean": "unweighted mean of the tasks' means",
@@ -82,12 +84,12 @@ def table(rows: Sequence[Row], width: int) -> Table:
     has the rest.
     """
     states = [_state_text(row) for row in rows]
-    room = width - max(len(row.entry.name) for row in rows) - _GAP
+    room = max(width - max(len(row.entry.name) for row in rows) - _GAP, _LEAST_ROOM)
     least = max(len(state) for state in states if "fetch" in state or ":" not in state)
     names = [[_metric_text(metric) for metric in row.metrics] for row in rows]
-    one = max(len(name) for of_row in names for name in of_row[:1])
-    longest = max(one, *(len(", ".join(of_row)) for of_row in names))
-    of_metrics = min(longest, max(one, room // 2))
+    longest_first = max(len(name) for of_row in names for name in of_row[:1])
+    longest = max(longest_first, *(len(", ".join(of_row)) for of_row in names))
+    of_metrics = min(longest, max(longest_first, room // 2))
     if shown := of_metrics <= room - _GAP - least:
         room -= of_metrics + _GAP
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))

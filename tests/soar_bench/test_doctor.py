@@ -166,10 +166,10 @@ def test_opencvs_faults_come_with_a_command_that_mends_them(
 
 def test_the_named_evaluators_alone_are_looked_at(home):
     names = ("shapes-geneval", "cmmd", "openclip", "pickscore")
-    found = list(examine(names=names, golden=False))
-    weights = {f.name for f in found if f.section == "weights"}
+    of_names = list(examine(names=names, golden=False))
+    weights = {f.name for f in of_names if f.section == "weights"}
     assert weights == {"clip-vit-l-14-336", "pickscore", "clip-tokenizer"}
-    judged = [f.name for f in found if f.section == "evaluators"]
+    judged = [f.name for f in of_names if f.section == "evaluators"]
     assert judged == ["shapes-geneval", "cmmd:FOLDER", "pickscore"]
     with pytest.raises(EvaluatorError, match="did you mean pickscore"):
         list(examine(names=("pickscor",)))
@@ -180,9 +180,9 @@ def test_an_own_evaluator_has_no_golden_check_whatever_its_module_is_called(
 ):
     (tmp_path / "vqascore.py").write_text("from evaluators.clipscore import ClipScore as Mine\n")
     monkeypatch.chdir(tmp_path)
-    found = list(examine(names=("vqascore:Mine",)))
-    assert [f.state for f in found if f.section == "evaluators"] == [State.absent]
-    assert not [f for f in found if f.section == "golden"]
+    of_own = list(examine(names=("vqascore:Mine",)))
+    assert [f.state for f in of_own if f.section == "evaluators"] == [State.absent]
+    assert not [f for f in of_own if f.section == "golden"]
 
 
 def golden(name):
@@ -190,9 +190,9 @@ def golden(name):
 
 
 def test_the_golden_check_passes_here(home, only):
-    wanted = ("clipscore", "cmmd:FOLDER", "fidelity-dinov2:FOLDER")
-    found = [f for f in examine(names=wanted) if f.section == "golden"]
-    assert [(f.name, f.state) for f in found] == [(name, State.ok) for name in wanted]
+    names = ("clipscore", "cmmd:FOLDER", "fidelity-dinov2:FOLDER")
+    checks = [f for f in examine(names=names) if f.section == "golden"]
+    assert [(f.name, f.state) for f in checks] == [(name, State.ok) for name in names]
 
 
 def test_a_machine_that_computes_otherwise_is_found(home, only, monkeypatch):
@@ -321,8 +321,8 @@ def test_models_that_a_package_brings_are_fetched_by_the_evaluators_name(home, m
 
     monkeypatch.setattr(paddle, "installed", {"paddleocr": "3.7.0", "paddlepaddle": "3.3.1"}.get)
     monkeypatch.setenv(paddle.MODELS_VARIABLE, str(home / "none"))
-    found = list(examine(names=("ocr-paddle",), golden=False))[-1]
-    assert (found.state, found.text) == (State.absent, "soar-bench fetch ocr-paddle")
+    finding = list(examine(names=("ocr-paddle",), golden=False))[-1]
+    assert (finding.state, finding.text) == (State.absent, "soar-bench fetch ocr-paddle")
 
 
 def test_the_command_fails_where_something_is_broken(home, only, monkeypatch, capsys):

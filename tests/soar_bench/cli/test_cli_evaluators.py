@@ -88,6 +88,16 @@ def test_a_terminal_gets_a_table_of_its_width(soar_bench, plug_ins, monkeypatch,
         assert words in text
 
 
+def test_a_terminal_narrower_than_a_name_has_a_line_for_each(soar_bench, plug_ins, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "16")
+    monkeypatch.setenv("LINES", "50")
+    monkeypatch.setenv("TERM", "dumb")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    soar_bench("evaluators")
+    assert any(line.startswith("headed ") for line in terminal.getvalue().splitlines())
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_all_built_in_evaluators_fit_on_a_screen(soar_bench, monkeypatch, tmp_path, width):
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))

@@ -78,9 +78,11 @@ def test_two_checkpoints_are_compared_sample_by_sample():
     hard = rng.gamma(2, 1, 50)
     a, b = hard + rng.normal(0, 0.1, 50), hard + 0.05 + rng.normal(0, 0.1, 50)
     ideal = np.full(50, 0.5)
-    every = figures.entrants([probe(a, ideal), probe(b, ideal, "c" * 64)])
+    entrants = figures.entrants([probe(a, ideal), probe(b, ideal, "c" * 64)])
     (row,) = [
-        d for d in figures.differences(every) if d.figure == "error_own" and d.timestep is not None
+        d
+        for d in figures.differences(entrants)
+        if d.figure == "error_own" and d.timestep is not None
     ]
     expected = stats.ttest_rel(b, a).confidence_interval(0.95)
     assert (row.low, row.high) == pytest.approx(tuple(expected), rel=1e-9)
@@ -95,10 +97,10 @@ def test_seeds_of_one_training_become_one_and_their_spread_counts():
         for name, values in (("sft", sft), ("soar", soar))
         for seed, value in enumerate(values)
     ]
-    every = figures.entrants(probes)
-    assert [(e.name, len(e.probes)) for e in every] == [("sft", 3), ("soar", 3)]
+    entrants = figures.entrants(probes)
+    assert [(e.name, len(e.probes)) for e in entrants] == [("sft", 3), ("soar", 3)]
     (difference,) = [
-        d for d in figures.differences(every) if d.figure == "ratio" and d.timestep is not None
+        d for d in figures.differences(entrants) if d.figure == "ratio" and d.timestep is not None
     ]
     # All samples are alike, so nothing but the paired seeds is left.
     pairs = stats.ttest_rel(np.array(soar) / 0.5, np.array(sft) / 0.5)
@@ -119,31 +121,31 @@ def test_trainings_with_other_settings_are_not_seeds_of_one():
 
 def test_all_levels_together_are_the_geometric_mean():
     own = np.array([[0.2, 0.2], [0.8, 0.8]])
-    one = dataclasses.replace(
+    three_levels = dataclasses.replace(
         probe(own[0], own[0]),
         sigmas=np.array([0.8, 0.5, 0.25]),
         timesteps=np.array([800.0, 500.0, 250.0]),
         ideal=np.full((3, 2), 0.1),
         own=np.concatenate([np.full((1, 1, 2), np.nan), own[None]], axis=1),
     )
-    (entrant,) = figures.entrants([one])
+    (entrant,) = figures.entrants([three_levels])
     estimated = figures.summary(entrant, 0, [1, 2])
     assert estimated.value == pytest.approx(math.sqrt(2 * 8))
     assert estimated.standard_error == pytest.approx(0)
 
 
 def test_a_ratio_to_no_error_at_all_is_not_defined_and_is_said_so():
-    one = probe(np.zeros(4), np.zeros(4))
-    (row,) = figures.rows(one, "exact")
+    perfect = probe(np.zeros(4), np.zeros(4))
+    (row,) = figures.rows(perfect, "exact")
     assert math.isnan(row.ratio)
-    (line,) = csv.DictReader(show.as_csv([one]).splitlines())
+    (line,) = csv.DictReader(show.as_csv([perfect]).splitlines())
     assert line["ratio"] == ""
     assert line["error_own"] == "0"
-    assert json.loads(json_of([one]))["rows"][0]["ratio"] is None
+    assert json.loads(json_of([perfect]))["rows"][0]["ratio"] is None
     console = Console(width=100, record=True, quiet=True)
-    for made_table in show.tables([one]):
+    for made_table in show.tables([perfect]):
         console.print(made_table)
-    assert any("no error at the ideal states of 1 of 2 levels" in s for s in show.notes([one]))
+    assert any("no error at the ideal states of 1 of 2 levels" in s for s in show.notes([perfect]))
 
 
 def json_of(probes: list[Probe]) -> str:

@@ -89,10 +89,11 @@ def test_weights_judged_under_two_labels_are_told_apart_by_the_folders_names(pla
     label, _, end = run.folder.name.rpartition("-")
     run.folder.rename(run.folder.parent / f"again-{end}")
     whole_run(*places)
-    ids = [one.id for one in survey(places[0])]
+    entries = survey(places[0])
+    ids = [entry.id for entry in entries]
     assert sorted(ids) == sorted([f"again-{end}", f"{label}-{end}"])
-    for one in survey(places[0]):
-        assert select(places[0], one.id).folder == one.folder
+    for entry in entries:
+        assert select(places[0], entry.id).folder == entry.folder
 
 
 # List and show

@@ -130,5 +130,5 @@ def test_the_committed_records_are_right(tmp_path):
     from soar_bench.records.verify import verify
 
     entries = survey(Path(__file__).parents[3] / "results")
-    every = [finding for entry in entries for finding in verify(entry, tmp_path)]
-    assert {(f.check, f.state) for f in every if f.state != "ok"} <= {("images", "not checked")}
+    findings = [finding for entry in entries for finding in verify(entry, tmp_path)]
+    assert {(f.check, f.state) for f in findings if f.state != "ok"} <= {("images", "not checked")}
