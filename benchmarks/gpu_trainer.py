@@ -16,6 +16,7 @@ class Trainer:
 
         from benchmarks.sd35m import transformer
         from benchmarks.train_step import pass_flops
+        from training.draws import Random
         from training.objectives.flow import draw_time
         from training.objectives.soar import Draws, draw_paths
         from training.parallel import Parallel
@@ -34,10 +35,9 @@ class Trainer:
         self._model, self.optimizer = self._parallel.prepare(model, self.optimizer, 1.0)
         random = torch.Generator().manual_seed(1)
         self.device, self.side = device, 16 if small else 64
-        z1 = torch.randn(4, 16, self.side, self.side, generator=random)
-        draws = Draws(z1, draw_time(4, NoiseLevels(), random), *draw_paths(z1, Soar(), random)).to(
-            self._parallel.device
-        )
+        streams = Random(1, 0, range(4))
+        z1, t0 = streams.normal(16, self.side, self.side), draw_time(NoiseLevels(), streams)
+        draws = Draws(z1, t0, *draw_paths(z1, Soar(), streams)).to(self._parallel.device)
         words = torch.randn(5, TOKENS, config.joint_attention_dim, generator=random).to(device)
         pooled = torch.randn(5, config.pooled_projection_dim, generator=random).to(device)
         z0 = torch.randn(z1.shape, generator=random).to(device)

@@ -24,16 +24,14 @@ class Work:
     optimizer: Any
 
     def draws(self, step: int, shape: Any) -> Any:
-        import torch
-
+        from training.draws import Random
         from training.objectives.flow import draw_time
         from training.objectives.soar import Draws, draw_paths
         from training.types import NoiseLevels
 
-        generator = torch.Generator().manual_seed(step)
-        z1 = torch.randn(shape, generator=generator)
-        t0 = draw_time(len(z1), NoiseLevels(), generator)
-        return Draws(z1, t0, *draw_paths(z1, self.settings, generator)).to(self.parallel.device)
+        random = Random(0, step, range(shape[0]))
+        z1, t0 = random.normal(*shape[1:]), draw_time(NoiseLevels(), random)
+        return Draws(z1, t0, *draw_paths(z1, self.settings, random)).to(self.parallel.device)
 
 
 def straightforward(work: Work) -> Step:

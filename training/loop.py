@@ -30,6 +30,7 @@ from training.data import Source
 from training.data.checking import check
 from training.data.encoding import plan_for
 from training.deterministic import deterministic
+from training.draws import key
 from training.encoders import CORE
 from training.gradients import add_gradients, settle
 from training.memory import choose, with_chunk
@@ -42,7 +43,6 @@ from training.rollouts import RolloutStopped
 from training.run import Base, Run
 from training.schedule import learning_rate
 from training.state import Trained, delete_states, load_samples, load_state, save_state
-from training.step import key
 from training.trackers import Trackers
 from training.types import Config, Diverged, Stopped, TrainingError
 

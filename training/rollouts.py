@@ -24,12 +24,13 @@ from training.data.encoding import Encoded
 from training.data.order import rows_of_step
 from training.data.prompts import Prompts
 from training.deterministic import where_possible
+from training.draws import key
 from training.encoders import decode_images
 from training.objectives.flow import guided, ode_step
 from training.parallel import Parallel
 from training.rewards import Rewards
 from training.sections import OnPolicy
-from training.step import Batch, key
+from training.step import Batch
 from training.types import Config, TrainingError
 
 

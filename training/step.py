@@ -1,30 +1,23 @@
 """One step of training: the random draws of its batches, and the model on them.
 
-Everything random comes from (seed, step) and is drawn for the global batch, of which each process
-takes its part: which samples and which noise a step sees does not depend on how many processes
-share it.
+Everything random comes from (seed, step, place in the global batch), of which each process draws
+its part: which samples and which noise a step sees does not depend on how many processes share it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 
 from training.data.encoding import Encoded
+from training.draws import Random
 from training.objectives.flow import draw_time
 from training.types import Config
-
-
-def key(*parts: object) -> int:
-    """A random seed, 63 bits, that depends on the parts alone."""
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class AnyDraws(typing.Protocol):
@@ -35,8 +28,8 @@ class AnyDraws(typing.Protocol):
     def to(self, device: torch.device) -> Self: ...
 
 
-#: From noise [B, C, H, W], times [B] and a generator to the rest of what an objective draws.
-Draw = Callable[[torch.Tensor, torch.Tensor, torch.Generator], AnyDraws]
+#: From noise [B, C, H, W], times [B] and the streams of the samples to an objective's draws.
+Draw = Callable[[torch.Tensor, torch.Tensor, Random], AnyDraws]
 
 
 class Batch:
@@ -107,34 +100,26 @@ def draw_step(
     """
     size = config.batch_size
     share = size * config.accumulate
-    total = share * processes
-    rows = data.rows_of_step(total, step, config.seed)
-    # Drawn on the CPU in a fixed order, so that every device and every method sees the same.
-    generator = torch.Generator().manual_seed(key(config.seed, step, 0))
-    z1 = torch.randn((total, *data.latents[rows[:1]].shape[1:]), generator=generator)
-    t0 = draw_time(total, config.noise, generator)
-    dropped = torch.rand(total, generator=generator) < config.caption_dropout
-    draws = draw(z1, t0, generator)
+    places = range(rank * share, (rank + 1) * share)
+    rows = data.rows_of_step(share * processes, step, config.seed)[places.start : places.stop]
+    random = Random(config.seed, step, places)
+    # What all objectives draw comes first, so that every one of them sees the same.
+    z1 = random.normal(*data.latents[rows[:1]].shape[1:])
+    t0 = draw_time(config.noise, random)
+    dropped = random.uniform() < config.caption_dropout
+    draws = draw(z1, t0, random)
     captions = data.captions[rows].masked_fill(dropped, data.empty_caption)
     embeds = (data.prompt_embeds, data.pooled_embeds)
     empty = [e[data.empty_caption] for e in embeds]
-    first = rank * share
     return [
         Drawn(
             data.latents[rows[part]],
-            _copied(draws.samples(part)),
+            draws.samples(part),
             [e[captions[part]] for e in embeds],
             empty,
         )
-        for part in (slice(start, start + size) for start in range(first, first + share, size))
+        for part in (slice(start, start + size) for start in range(0, share, size))
     ]
-
-
-def _copied(draws: Any) -> Any:
-    """Return a copy, so that the other processes' part leaves memory at once."""
-    values = {field.name: getattr(draws, field.name) for field in fields(draws)}
-    copies = {n: v.clone() for n, v in values.items() if isinstance(v, torch.Tensor)}
-    return replace(draws, **copies)
 
 
 def draws_in_training(model: torch.nn.Module) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from forks import launch
 
+from training.draws import Random
 from training.gradients import add_gradients
 from training.objectives.flow import shift_sigma
 from training.objectives.soar import Draws, SoarObjective, count_points, draw_paths
@@ -51,7 +52,7 @@ def a_batch(model, count=8, settings=None, dtype=torch.float32):
     generator = torch.Generator().manual_seed(1)
     z0, z1 = torch.randn(2, count, 1, 4, 4, generator=generator)
     t0 = torch.linspace(0.02, 0.95, count)
-    paths = draw_paths(z1, settings or Soar(), generator)
+    paths = draw_paths(z1, settings or Soar(), Random(1, 0, range(count)))
     captions = [torch.randn(count, 2, 3, generator=generator)]
     captions += [torch.randn(count, 2, generator=generator)]
     draws = Draws(*(part.to(dtype) for part in (z1, t0, *paths)))

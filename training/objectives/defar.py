@@ -19,6 +19,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from training.draws import Random
 from training.objectives.flow import Velocity, interpolate, ode_step, shift_sigma
 from training.objectives.objective import Pass, Stateless
 from training.sections import Defar
@@ -59,13 +60,11 @@ class DefarTerm:
     base: Tensor
 
 
-def draw_defar(z1: Tensor, t0: Tensor, settings: Defar, generator: torch.Generator) -> DefarDraws:
+def draw_defar(z1: Tensor, t0: Tensor, settings: Defar, random: Random) -> DefarDraws:
     """Draw what is needed beside noise ``z1`` [B, C, H, W] and times ``t0`` [B]."""
-    count, device = len(z1), generator.device
-    uniform = 1 - torch.rand(count, generator=generator, device=device)
-    fraction = 1 - torch.rand(count, generator=generator, device=device)
-    steps = torch.randint(settings.max_offset, (), generator=generator, device=device)
-    return DefarDraws(z1, uniform if settings.uniform_levels else t0, fraction, 1 + int(steps))
+    uniform, fraction = 1 - random.uniform(), 1 - random.uniform()
+    steps = 1 + random.integer(settings.max_offset)
+    return DefarDraws(z1, uniform if settings.uniform_levels else t0, fraction, steps)
 
 
 def unit(vector: Tensor) -> Tensor:
@@ -158,8 +157,8 @@ class DefarObjective(Stateless):
     draw_batches: DrawBatches
 
     def batches(self, step: int) -> list[Batch]:
-        def draw(z1: Tensor, t0: Tensor, generator: torch.Generator) -> AnyDraws:
-            return draw_defar(z1, t0, self.settings, generator)
+        def draw(z1: Tensor, t0: Tensor, random: Random) -> AnyDraws:
+            return draw_defar(z1, t0, self.settings, random)
 
         return self.draw_batches(step, draw)
 

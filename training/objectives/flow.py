@@ -12,6 +12,7 @@ import typing
 import torch
 from torch import Tensor
 
+from training.draws import Random
 from training.types import NoiseLevels
 
 
@@ -43,10 +44,9 @@ def interpolate(z0: Tensor, z1: Tensor, sigma: Tensor) -> Tensor:
     return (1 - wide(sigma)) * z0 + wide(sigma) * z1
 
 
-def draw_time(count: int, levels: NoiseLevels, generator: torch.Generator) -> Tensor:
-    """Logit-normal times t in (0, 1), float32 [count], on the generator's device."""
-    normal = torch.randn(count, generator=generator, device=generator.device)
-    return torch.sigmoid(levels.logit_mean + levels.logit_std * normal)
+def draw_time(levels: NoiseLevels, random: Random) -> Tensor:
+    """Logit-normal times t in (0, 1), one per sample: float32 [B]."""
+    return torch.sigmoid(levels.logit_mean + levels.logit_std * random.normal())
 
 
 def guided(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:

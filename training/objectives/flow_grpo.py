@@ -15,11 +15,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from training.draws import key
 from training.objectives.objective import Pass
 from training.objectives.on_rollouts import REFERENCE, OnRollouts
 from training.rollouts import Noise, Samples, guided_velocity
 from training.sections import FlowGrpo
-from training.step import Batch, key
+from training.step import Batch
 
 Kind = Literal["ode", "sde", "cps"]
 

@@ -14,6 +14,7 @@ from training.data import Source
 from training.data.encoding import Encoded
 from training.data.order import rows_of_step
 from training.data.prompts import Prompts
+from training.draws import Random
 from training.encoders import VAE, latent_shape
 from training.objectives.d_opsd import TEACHER, ContextBatch, OpsdObjective, short
 from training.objectives.defar import DefarObjective
@@ -28,7 +29,7 @@ from training.rewards import Rewards
 from training.rollouts import Rollouts, caption_batch
 from training.run import Base
 from training.state import Trained
-from training.step import Batch, Draw, Drawn, draw_step, draws_in_training, key
+from training.step import Batch, Draw, Drawn, draw_step, draws_in_training
 from training.types import ON_PROMPTS, Config, TrainingError
 
 
@@ -153,12 +154,12 @@ def _opsd(parts: Parts) -> OpsdObjective:
 
     def batches(step: int) -> list[ContextBatch]:
         share = config.batch_size * config.accumulate
-        total, first = share * parallel.count, share * parallel.rank
-        rows = rows_of_step(count, total, step, config.seed)
-        generator = torch.Generator().manual_seed(key(config.seed, step, 0))
-        z1 = torch.randn((total, *parts.latent_shape()), generator=generator)
+        places = range(share * parallel.rank, share * (parallel.rank + 1))
+        rows = rows_of_step(count, share * parallel.count, step, config.seed)
+        rows = rows[places.start : places.stop]
+        z1 = Random(config.seed, step, places).normal(*parts.latent_shape())
         made = []
-        for start in range(first, first + share, config.batch_size):
+        for start in range(0, share, config.batch_size):
             part = slice(start, start + config.batch_size)
             student, teacher = batch_of(count + rows[part]), batch_of(rows[part])
             made.append(ContextBatch(z1[part].to(parallel.device), student, teacher))

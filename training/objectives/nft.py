@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training.draws import key
 from training.objectives.flow import interpolate
 from training.objectives.objective import Pass
 from training.objectives.on_rollouts import OLD, REFERENCE, OnRollouts
 from training.rollouts import Noise, Samples, walk
 from training.sections import Nft
-from training.step import Batch, key
+from training.step import Batch
 
 #: Smallest weight that a squared error is divided by.
 _SMALLEST = 1e-5

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training.draws import Random
 from training.objectives.flow import (
     Velocity,
     corrected_target,
@@ -108,28 +109,26 @@ def normaliser(weight: float, base_points: float, auxiliary_points: float) -> fl
     return base_points + weight * auxiliary_points if weight else base_points
 
 
-def draw_paths(z1: Tensor, settings: Soar, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_paths(z1: Tensor, settings: Soar, random: Random) -> tuple[Tensor, Tensor]:
     """``fractions`` and ``path_noise`` of :class:`Draws` for the samples of ``z1``.
 
     The ODE path's come first, so that it is the same whatever the number of paths.
     """
-    device, size = generator.device, (settings.points, len(z1))
     # In (0, 1]: a level of exactly 0, by which the target would divide, cannot be drawn.
-    fractions = [1 - torch.rand(size, generator=generator, device=device)]
-    noise = [torch.empty(0, *z1.shape, device=device)]
+    fractions = [1 - random.uniform(settings.points)]
+    noise = [torch.empty(len(z1), 0, *z1.shape[1:])]
     for _ in range(settings.paths - 1):
-        noise.append(torch.randn(1, *z1.shape, generator=generator, device=device))
-        fractions.append(1 - torch.rand(size, generator=generator, device=device))
-    return torch.stack(fractions), torch.cat(noise)
+        noise.append(random.normal(1, *z1.shape[1:]))
+        fractions.append(1 - random.uniform(settings.points))
+    return torch.stack(fractions).movedim(1, 2), torch.cat(noise, 1).movedim(0, 1)
 
 
-def draw_soar(z1: Tensor, t0: Tensor, settings: Soar, generator: torch.Generator) -> Draws:
+def draw_soar(z1: Tensor, t0: Tensor, settings: Soar, random: Random) -> Draws:
     """Draw what is needed beside noise ``z1`` [B, C, H, W] and times ``t0`` [B]."""
-    fractions, path_noise = draw_paths(z1, settings, generator)
+    fractions, path_noise = draw_paths(z1, settings, random)
     new_noise = None
     if not settings.shared_noise:  # drawn last, so that all else stays as it was
-        shape = (settings.paths, *z1.shape)
-        new_noise = torch.randn(shape, generator=generator, device=generator.device)
+        new_noise = random.normal(settings.paths, *z1.shape[1:]).movedim(0, 1)
     return Draws(z1, t0, fractions, path_noise, new_noise)
 
 
@@ -316,8 +315,8 @@ class SoarObjective(Stateless):
     reuse: bool = True
 
     def batches(self, step: int) -> list[Batch]:
-        def draw(z1: Tensor, t0: Tensor, generator: torch.Generator) -> AnyDraws:
-            return draw_soar(z1, t0, self.settings, generator)
+        def draw(z1: Tensor, t0: Tensor, random: Random) -> AnyDraws:
+            return draw_soar(z1, t0, self.settings, random)
 
         return self.draw_batches(step, draw)
 

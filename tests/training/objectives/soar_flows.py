@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from training.draws import Random
 from training.objectives.soar import (
     Draws,
     LossSums,
@@ -25,9 +26,13 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def soar_loss(velocity, z0, z1, t0, shift, settings, generator, reuse=True) -> LossSums:
+def streams(count: int, seed: int = 0) -> Random:
+    return Random(seed, 0, range(count))
+
+
+def soar_loss(velocity, z0, z1, t0, shift, settings, seed=0, reuse=True) -> LossSums:
     """All terms of one batch."""
-    draws = Draws(z1, t0, *draw_paths(z1, settings, generator))
+    draws = Draws(z1, t0, *draw_paths(z1, settings, streams(len(z1), seed)))
     base, *auxiliary = soar_terms(velocity, z0, draws, shift, settings, reuse)
     assert not base.auxiliary
     assert all(term.auxiliary for term in auxiliary)
@@ -57,7 +62,7 @@ class Linear:
 def points_of(settings, t0, seed=3):
     """What the auxiliary passes are asked: states, levels and rows, and the draws."""
     z0, z1 = noise(len(t0)), noise(len(t0), seed=1)
-    draws = draw_soar(z1, t0, settings, generator(seed))
+    draws = draw_soar(z1, t0, settings, streams(len(t0), seed))
     asked = []
 
     def velocity(z, sigma, rows, conditional):

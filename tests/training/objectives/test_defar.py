@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from training.draws import Random
 from training.objectives.defar import DefarDraws, defar_term, direction_error, draw_defar, unit
 from training.objectives.flow import draw_time, shift_sigma
 from training.sections import Defar
@@ -22,9 +23,9 @@ def noise(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def draws_of(settings: Defar, count: int = 16) -> DefarDraws:
-    generator = torch.Generator().manual_seed(5)
-    z1, t0 = noise(count, 1), draw_time(count, NoiseLevels(), generator)
-    return draw_defar(z1, t0, settings, generator)
+    random = Random(5, 0, range(count))
+    z1, t0 = noise(count, 1), draw_time(NoiseLevels(), random)
+    return draw_defar(z1, t0, settings, random)
 
 
 class Perfect(torch.nn.Module):

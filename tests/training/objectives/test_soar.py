@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from soar_flows import SHAPE, Linear, PointMass, generator, noise, soar_loss
+from soar_flows import SHAPE, Linear, PointMass, generator, noise, soar_loss, streams
 
 from training.objectives.flow import corrected_target, draw_time, guided, interpolate, shift_sigma
 from training.objectives.soar import Draws, draw_soar, renoise, soar_terms
@@ -14,8 +14,8 @@ from training.types import NoiseLevels, Soar
 def test_perfect_model_on_a_point_mass_has_no_loss_at_all():
     picture = noise(1, seed=9)
     z0, z1 = picture.repeat(64, 1, 1, 1), noise(64, seed=1)
-    t0 = draw_time(64, NoiseLevels(), generator(2))
-    sums = soar_loss(PointMass(picture), z0, z1, t0, 3.0, Soar(points=5), generator(3))
+    t0 = draw_time(NoiseLevels(), streams(64, 2))
+    sums = soar_loss(PointMass(picture), z0, z1, t0, 3.0, Soar(points=5), 3)
     assert sums.base_points == 64
     assert sums.auxiliary_points == 320
     assert sums.base.item() / 64 < 1e-9
@@ -45,7 +45,7 @@ def test_a_model_with_a_constant_error_gets_the_analytic_correction():
         t0,
         shift,
         Soar(points=points, rollout_steps=steps),
-        generator(5),
+        5,
     )
     assert sums.base.item() == pytest.approx(8 * error**2, rel=1e-5)
     # v(z') = z'/s' + e and v_corr = z'/s' for any z', so the error at every point is e itself.
@@ -84,18 +84,18 @@ def test_loss_equals_an_independent_float64_transcription(shift, weight):
     z0, z1 = noise(count).double(), noise(count, seed=1).double()
     t0 = torch.tensor([0.02, 0.05, 0.2, 0.5, 0.9, 0.999], dtype=torch.float64)
     settings = Soar(weight=weight, points=points, rollout_steps=n, guidance=w)
-    sums = soar_loss(Linear(), z0.float(), z1.float(), t0.float(), shift, settings, generator(7))
-    drawn = 1 - torch.rand(points * count, generator=generator(7))
+    sums = soar_loss(Linear(), z0.float(), z1.float(), t0.float(), shift, settings, 7)
+    drawn = 1 - streams(count, 7).uniform(points).T
     expected = transcription(
         z0.numpy(), z1.numpy(), t0.numpy(), shift, weight, points, n, w,
-        drawn.double().numpy().reshape(points, count),
+        drawn.double().numpy(),
     )  # fmt: skip
     assert sums.loss(weight, count, points * count).item() == pytest.approx(expected, rel=2e-5)
 
 
 def test_weight_zero_is_sft_bit_for_bit():
-    z0, z1, t0 = noise(8), noise(8, seed=1), draw_time(8, NoiseLevels(), generator())
-    sums = soar_loss(Linear(), z0, z1, t0, 3.0, Soar(weight=0), generator(1))
+    z0, z1, t0 = noise(8), noise(8, seed=1), draw_time(NoiseLevels(), streams(8))
+    sums = soar_loss(Linear(), z0, z1, t0, 3.0, Soar(weight=0), 1)
     sigma = shift_sigma(t0, 3.0)
     z = interpolate(z0, z1, sigma)
     plain = (Linear()(z, sigma, torch.arange(8), True) - (z1 - z0)).square().mean(
@@ -178,8 +178,8 @@ def test_the_defaults_are_the_published_recipe():
 def test_the_perfect_model_on_a_point_mass_has_no_loss_with_new_noise_either():
     picture = noise(1, seed=9)
     z0, z1 = picture.repeat(16, 1, 1, 1), noise(16, seed=1)
-    t0 = draw_time(16, NoiseLevels(), generator(2))
+    t0 = draw_time(NoiseLevels(), streams(16, 2))
     settings = Soar(points=3, shared_noise=False, upper_ratio=1.2)
-    draws = draw_soar(z1, t0, settings, generator())
+    draws = draw_soar(z1, t0, settings, streams(len(t0)))
     terms = list(soar_terms(PointMass(picture), z0, draws, 3.0, settings))
     assert sum(term.sum.item() for term in terms) < 1e-5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from soar_flows import SHAPE, generator, noise, points_of, soar_loss
+from soar_flows import SHAPE, noise, points_of, soar_loss, streams
 
 from training.objectives.flow import draw_time, shift_sigma
 from training.objectives.soar import next_time
@@ -21,7 +21,7 @@ def test_levels_lie_between_the_rollout_and_pure_noise_and_respect_the_floor():
 
     z0, z1 = noise(256), noise(256, seed=1)
     t0 = torch.linspace(1e-4, 0.9999, 256)
-    soar_loss(spy, z0, z1, t0, 1.0, Soar(points=8, rollout_steps=10, sigma_floor=0.05), generator())
+    soar_loss(spy, z0, z1, t0, 1.0, Soar(points=8, rollout_steps=10, sigma_floor=0.05))
     sigma, rows = seen[-1]
     low = (t0 - 0.1).clamp(min=0.05)[rows]
     assert (sigma >= low).all()
@@ -38,12 +38,12 @@ def test_no_level_is_exactly_zero_without_a_floor():
 
     t0 = torch.full((4096,), 1e-3)  # the rollout ends at sigma = 0
     z = torch.zeros(4096, 1, 1, 1)
-    sums = soar_loss(spy, z, z, t0, 1.0, Soar(points=6, rollout_steps=40), generator())
+    sums = soar_loss(spy, z, z, t0, 1.0, Soar(points=6, rollout_steps=40))
     assert torch.isfinite(sums.auxiliary)
 
 
 def test_times_are_logit_normal_and_the_shift_is_the_schedulers():
-    t = draw_time(200_000, NoiseLevels(logit_mean=0.3, logit_std=0.8), generator())
+    t = draw_time(NoiseLevels(logit_mean=0.3, logit_std=0.8), streams(100_000))
     logit = torch.logit(t.double())
     assert logit.mean().item() == pytest.approx(0.3, abs=0.01)
     assert logit.std().item() == pytest.approx(0.8, abs=0.01)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from soar_flows import SHAPE, Linear, generator, noise, soar_loss
+from soar_flows import SHAPE, Linear, noise, soar_loss, streams
 
 from training.objectives.flow import draw_time
 from training.objectives.soar import Draws, count_points, draw_paths, soar_terms
@@ -29,29 +29,28 @@ class Counting(torch.nn.Module):
 def test_the_rollout_keeps_no_graph_and_reuses_the_base_prediction():
     model = Counting()
     z0, z1, t0 = noise(4), noise(4, seed=1), torch.full((4,), 0.5)
-    soar_loss(model, z0, z1, t0, 3.0, Soar(points=3), generator())
+    soar_loss(model, z0, z1, t0, 3.0, Soar(points=3))
     assert model.calls == [(4, True, True), (4, False, False), (12, True, True)]
 
 
 def test_guidance_of_one_needs_no_pass_without_caption():
     model = Counting()
     z0, z1, t0 = noise(4), noise(4, seed=1), torch.full((4,), 0.5)
-    soar_loss(model, z0, z1, t0, 3.0, Soar(points=3, guidance=1), generator())
+    soar_loss(model, z0, z1, t0, 3.0, Soar(points=3, guidance=1))
     assert model.calls == [(4, True, True), (12, True, True)]
 
 
 def test_without_reuse_the_conditional_half_is_asked_for_again():
     model = Counting()
     z0, z1, t0 = noise(4), noise(4, seed=1), torch.full((4,), 0.5)
-    soar_loss(model, z0, z1, t0, 3.0, Soar(points=3), generator(), reuse=False)
+    soar_loss(model, z0, z1, t0, 3.0, Soar(points=3), reuse=False)
     assert model.calls[1:3] == [(4, True, False), (4, False, False)]
 
 
 def test_reuse_gives_what_asking_again_gives_bit_for_bit():
-    z0, z1, t0 = noise(8), noise(8, seed=1), draw_time(8, NoiseLevels(), generator())
+    z0, z1, t0 = noise(8), noise(8, seed=1), draw_time(NoiseLevels(), streams(8))
     with_it, without = (
-        soar_loss(Linear(), z0, z1, t0, 3.0, Soar(), generator(), reuse=reuse)
-        for reuse in (True, False)
+        soar_loss(Linear(), z0, z1, t0, 3.0, Soar(), reuse=reuse) for reuse in (True, False)
     )
     assert torch.equal(with_it.auxiliary, without.auxiliary)
 
@@ -97,7 +96,7 @@ def test_chunks_and_micro_batches_have_the_gradient_of_one_sum_in_float64(chunk,
     model, settings = Net(torch.float64), Soar(points=3, paths=paths, weight=0.7)
     z0, z1 = noise(8).double(), noise(8, seed=1).double()
     t0 = torch.tensor([0.01, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99], dtype=torch.float64)
-    fractions, path_noise = draw_paths(z1, settings, generator())
+    fractions, path_noise = draw_paths(z1, settings, streams(len(z1)))
     draws = Draws(z1, t0, fractions.double(), path_noise.double())
 
     # One loss, one backward, by hand.
@@ -134,7 +133,7 @@ def saved_bytes(make) -> int:
 def test_no_more_is_held_for_the_backward_pass_than_one_chunk_keeps():
     model, settings = Net(), Soar(points=6)
     z0, z1 = noise(8), noise(8, seed=1)
-    draws = Draws(z1, torch.full((8,), 0.5), *draw_paths(z1, settings, generator()))
+    draws = Draws(z1, torch.full((8,), 0.5), *draw_paths(z1, settings, streams(len(z1))))
     sft = saved_bytes(lambda: gradients(model, z0, draws, Soar(weight=0)))
     chunked = saved_bytes(
         lambda: gradients(model, z0, draws, settings.model_copy(update={"aux_chunk": 8}))
@@ -156,7 +155,7 @@ def test_the_rollout_saves_no_tensor_for_a_backward_pass():
         return seen[-1]
 
     z0, z1 = noise(4), noise(4, seed=1)
-    draws = Draws(z1, torch.full((4,), 0.5), *draw_paths(z1, settings, generator()))
+    draws = Draws(z1, torch.full((4,), 0.5), *draw_paths(z1, settings, streams(len(z1))))
     terms = soar_terms(velocity, z0, draws, 3.0, settings)
     next(terms)
     next(terms)
@@ -167,14 +166,12 @@ def test_the_gradient_does_not_flow_through_the_rollout():
     """d loss / d scale with the off-trajectory states held fixed, by hand."""
     model = Counting()
     z0, z1, t0 = noise(4), noise(4, seed=1), torch.full((4,), 0.5)
-    sums = soar_loss(
-        model, z0, z1, t0, 1.0, Soar(points=1, rollout_steps=4, guidance=2), generator()
-    )
+    sums = soar_loss(model, z0, z1, t0, 1.0, Soar(points=1, rollout_steps=4, guidance=2))
     (gradient,) = torch.autograd.grad(sums.auxiliary, model.scale)
     s0, s1 = 0.5, 0.25
     off = (1 - s0) * z0 + s0 * z1
     off = off + (s1 - s0) * 0.5 * off
-    s = s1 + (1 - s1) * (1 - torch.rand(4, generator=generator()))[:, None, None, None]
+    s = s1 + (1 - s1) * (1 - streams(4).uniform(1, 1, 1))
     a = (s - s1) / (1 - s1)
     z = (1 - a) * off + a * z1
     by_hand = (2 * (0.5 * z - (z - z0) / s) * z).mean((1, 2, 3)).sum()

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from soar_flows import Linear, generator, noise, soar_loss
+from soar_flows import Linear, generator, noise, soar_loss, streams
 
 from training.objectives.soar import count_points, draw_paths, stochastic_step
 from training.types import Soar
@@ -122,7 +122,7 @@ def with_paths(paths, update="flow_sde", t0=None):
 
     settings = Soar(points=2, paths=paths, update=update, guidance=1)
     t0 = torch.tensor([0.01, 0.3, 0.6, 0.9]) if t0 is None else t0
-    sums = soar_loss(spy, noise(4), noise(4, seed=1), t0, 3.0, settings, generator())
+    sums = soar_loss(spy, noise(4), noise(4, seed=1), t0, 3.0, settings)
     return sums, seen[1]
 
 
@@ -142,8 +142,7 @@ def test_samples_that_hit_zero_keep_the_ode_path_alone():
     z0, z1 = noise(1), noise(1, seed=1)
     t0 = torch.tensor([0.01])
     one, three = (
-        soar_loss(Linear(), z0, z1, t0, 3.0, Soar(points=2, paths=paths), generator())
-        for paths in (1, 3)
+        soar_loss(Linear(), z0, z1, t0, 3.0, Soar(points=2, paths=paths)) for paths in (1, 3)
     )
     assert three.auxiliary_points == one.auxiliary_points == 2
     assert torch.equal(one.auxiliary, three.auxiliary)
@@ -155,8 +154,8 @@ def test_several_paths_equal_an_independent_float64_transcription(update):
     z0, z1 = noise(count).double(), noise(count, seed=1).double()
     t0 = torch.tensor([0.01, 0.3, 0.6, 0.9], dtype=torch.float64)
     settings = Soar(points=points, paths=paths, update=update, rollout_steps=20, guidance=2.0)
-    fractions, extra = draw_paths(z1, settings, generator(7))
-    sums = soar_loss(Linear(), z0.float(), z1.float(), t0.float(), shift, settings, generator(7))
+    fractions, extra = draw_paths(z1, settings, streams(len(z1), 7))
+    sums = soar_loss(Linear(), z0.float(), z1.float(), t0.float(), shift, settings, 7)
 
     def v(z, s, row, conditional):
         return 0.5 * z + s**2 + (0.1 * row if conditional else -0.2)
