@@ -75,11 +75,13 @@ def make_tiny_pipeline(folder: Path) -> Path:
 
     from benchmarks.pretrain import vae
     from benchmarks.pretrain.base import assemble
-    from benchmarks.pretrain.contrastive import TextTowers
     from benchmarks.pretrain.recipe import Architecture
+    from benchmarks.pretrain.text import TextEncoders
 
     torch.manual_seed(0)
-    pipeline = assemble(Architecture(layers=2, heads=2, head_width=16), vae.build(0), TextTowers())
+    pipeline = assemble(
+        Architecture(layers=2, heads=2, head_width=16), vae.build(0), TextEncoders()
+    )
     # The blocks start as the identity and the output at zero; a pipeline whose output does not
     # depend on its input would let too many mistakes pass.
     for parameter in pipeline.transformer.parameters():

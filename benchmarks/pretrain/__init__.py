@@ -1,9 +1,9 @@
 """How the embedded base and scorer were made: tokenizers by rule, everything else trained.
 
-Stages, each resumable and kept in a folder of its own: the autoencoder, the text encoders, the
-transformer (through ``training.loop``, like any checkpoint), which learns to draw; then the text
-encoders again, which learn what belongs to what, and the transformer's lessons on these; and apart
-from them the scorer.
+Stages, each resumable and kept in a folder of its own: the autoencoder; the text encoders, which
+learn from captions what belongs to what; the transformer (through ``training.loop``, like any
+checkpoint), which learns to draw; its lessons in what has to be bound; and apart from them the
+scorer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from soar_bench.core.progress import Stages
 from soar_bench.trainer.config import load_config, read_settings
 from training.types import Config
 
-STAGES = ("vae", "text", "transformer", "binding", "lessons", "scorer")
+STAGES = ("vae", "text", "transformer", "lessons", "scorer")
 
 
 def read_recipe(file: Path) -> PretrainConfig:
@@ -60,13 +60,11 @@ def _vae(recipe: PretrainConfig, output: Path, show: Stages) -> None:
 def _text(recipe: PretrainConfig, output: Path, show: Stages) -> None:
     from safetensors.torch import save_model
 
-    from benchmarks.pretrain import contrastive
+    from benchmarks.pretrain import text
 
-    towers = contrastive.train_text_encoders(
-        output / "text", recipe.text, lambda *a: show("text encoders", *a)
-    )
-    with replace_atomically(output / "text" / "towers.safetensors") as aside:
-        save_model(towers, str(aside))
+    encoders = text.train(output / "text", recipe.text, lambda *a: show("text encoders", *a))
+    with replace_atomically(output / "text" / "encoders.safetensors") as aside:
+        save_model(encoders, str(aside))
 
 
 def _transformer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
@@ -79,21 +77,7 @@ def _transformer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
     config = _training_config(recipe, start, output / "transformer", {})
     # Its digest is checked by the loop: another autoencoder or architecture is another run.
     checkpoint = train(config, progress=show)
-    export(start, checkpoint / "transformer", output / "drawing")
-
-
-def _binding(recipe: PretrainConfig, output: Path, show: Stages) -> None:
-    """Tunes the text encoders on facts of captions; the transformer stays as it is."""
-    from benchmarks.pretrain import binding
-    from soar_bench.pipelines.loading import load_pipeline
-
-    pipeline = load_pipeline(_made(output / "drawing", "transformer"))
-    clip = [pipeline.text_encoder, pipeline.text_encoder_2]
-    fitted = output / "binding"
-    report = lambda *a: show("binding", *a)  # noqa: E731
-    binding.tune(clip, pipeline.text_encoder_3, fitted, recipe.binding, report)
-    with replace_folder_atomically(fitted / "model") as aside:
-        pipeline.save_pretrained(aside, safe_serialization=True)
+    export(start, checkpoint / "transformer", output / "drawing", torch.float32)
 
 
 def _lessons(recipe: PretrainConfig, output: Path, show: Stages) -> None:
@@ -101,7 +85,7 @@ def _lessons(recipe: PretrainConfig, output: Path, show: Stages) -> None:
     from benchmarks.pretrain.lessons import pictures_of
     from soar_bench.trainer.run import train
 
-    start = _made(output / "binding" / "model", "binding")
+    start = _made(output / "drawing", "transformer")
     for lesson in recipe.lessons:
         place = output / "lessons" / lesson.name
         config = _training_config(recipe, start, place / "training", lesson.train)
@@ -123,18 +107,18 @@ def _assemble(recipe: PretrainConfig, output: Path) -> Any:
     from safetensors.torch import load_model
 
     from benchmarks.pretrain.base import assemble
-    from benchmarks.pretrain.contrastive import TextTowers
+    from benchmarks.pretrain.text import TextEncoders
 
-    parts = [output / "vae" / "model" / "config.json", output / "text" / "towers.safetensors"]
+    parts = [output / "vae" / "model" / "config.json", output / "text" / "encoders.safetensors"]
     missing = [str(part) for part in parts if not part.exists()]
     if missing:
         raise SoarBenchError(
             f"the transformer needs the stages vae and text first: no {', '.join(missing)}"
         )
-    towers = TextTowers()
-    load_model(towers, str(parts[1]))
+    texts = TextEncoders()
+    load_model(texts, str(parts[1]))
     vae = AutoencoderKL.from_pretrained(parts[0].parent, local_files_only=True)
-    return assemble(recipe.architecture, vae, towers)
+    return assemble(recipe.architecture, vae, texts)
 
 
 def export(
@@ -152,11 +136,9 @@ def export(
 
 
 def _scorer(recipe: PretrainConfig, output: Path, show: Stages) -> None:
-    from benchmarks.pretrain import contrastive
+    from benchmarks.pretrain import scorer
 
-    parts = contrastive.train_scorer(
-        output / "scorer", recipe.scorer, lambda *a: show("scorer", *a)
-    )
+    parts = scorer.train(output / "scorer", recipe.scorer, lambda *a: show("scorer", *a))
     with replace_folder_atomically(output / "scorer" / "model") as aside:
         parts[0].half().save_pretrained(aside, safe_serialization=True)
         for part in parts[1:]:
@@ -167,7 +149,6 @@ _RUN = {
     "vae": _vae,
     "text": _text,
     "transformer": _transformer,
-    "binding": _binding,
     "lessons": _lessons,
     "scorer": _scorer,
 }

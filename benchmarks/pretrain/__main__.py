@@ -24,7 +24,7 @@ def main(
     ),
     output: Path = typer.Option(Path("outputs/pretrain"), help="Folder for the stages."),
     stage: list[str] = typer.Option(
-        [], help="Stages to run: vae, text, transformer, binding, lessons, scorer.  [default: all]"
+        [], help="Stages to run: vae, text, transformer, lessons, scorer.  [default: all]"
     ),
 ) -> None:
     """Train the embedded base and scorer from scratch: hours on a CPU, resumed when run again."""

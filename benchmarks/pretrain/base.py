@@ -10,12 +10,12 @@ from diffusers import (
     StableDiffusion3Pipeline,
 )
 
-from benchmarks.pretrain.contrastive import TextTowers
 from benchmarks.pretrain.recipe import Architecture
+from benchmarks.pretrain.text import TextEncoders
 
 
 def build_transformer(
-    settings: Architecture, vae: AutoencoderKL, towers: TextTowers
+    settings: Architecture, vae: AutoencoderKL, texts: TextEncoders
 ) -> SD3Transformer2DModel:
     """A transformer with random weights whose blocks start as the identity.
 
@@ -32,9 +32,9 @@ def build_transformer(
         num_layers=settings.layers,
         attention_head_dim=settings.head_width,
         num_attention_heads=settings.heads,
-        joint_attention_dim=towers.t5.config.d_model,
+        joint_attention_dim=texts.t5.config.d_model,
         caption_projection_dim=width,
-        pooled_projection_dim=towers.width * len(towers.clip),
+        pooled_projection_dim=texts.width * len(texts.clip),
         pos_embed_max_size=8,
         qk_norm="rms_norm",
     )
@@ -48,17 +48,17 @@ def build_transformer(
 
 
 def assemble(
-    settings: Architecture, vae: AutoencoderKL, towers: TextTowers
+    settings: Architecture, vae: AutoencoderKL, texts: TextEncoders
 ) -> StableDiffusion3Pipeline:
-    clip_tokenizer, clip_tokenizer_2, t5_tokenizer = towers.tokenizers
+    clip_tokenizer, clip_tokenizer_2, t5_tokenizer = texts.tokenizers
     return StableDiffusion3Pipeline(
-        transformer=build_transformer(settings, vae, towers),
+        transformer=build_transformer(settings, vae, texts),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=settings.shift),
         vae=vae,
-        text_encoder=towers.clip[0],
+        text_encoder=texts.clip[0],
         tokenizer=clip_tokenizer,
-        text_encoder_2=towers.clip[1],
+        text_encoder_2=texts.clip[1],
         tokenizer_2=clip_tokenizer_2,
-        text_encoder_3=towers.t5,
+        text_encoder_3=texts.t5,
         tokenizer_3=t5_tokenizer,
     )

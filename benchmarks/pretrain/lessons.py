@@ -1,7 +1,7 @@
 """Pictures of one stage of the curriculum: the world's forms in shares of the stage's own.
 
 Besides the forms of the world there is one that says two things of each object
-(:func:`benchmarks.pretrain.binding.coloured_position`). No caption names what is held out.
+(:func:`benchmarks.pretrain.text.coloured_position`). No caption names what is held out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from benchmarks.pretrain import binding
+from benchmarks.pretrain import text
 from benchmarks.pretrain.recipe import Lesson
 from evaluators.shapes.geometry import IMAGE_SIZE, RADII
 from soar_bench.shapes import captions
@@ -41,15 +41,15 @@ class Lessons:
         rng = random.Random(f"{world.name}/{self.seed}/{index}")
         lead_in = rng.choice(captions.LEAD_INS)
         tag = rng.choices(list(world.tags), weights=list(world.tags.values()))[0]
-        if tag == binding.COLOURED_POSITION:
-            truth = binding.coloured_position(rng, lead_in)
-            while binding.names_held_out(truth):
-                truth = binding.coloured_position(rng, lead_in)
+        if tag == text.COLOURED_POSITION:
+            truth = text.coloured_position(rng, lead_in)
+            while text.names_held_out(truth):
+                truth = text.coloured_position(rng, lead_in)
         else:
             truth = rng.choice(_allowed(tag, lead_in))
         scene = scene_of(truth, rng, world)
         caption = truth
-        if tag != binding.COLOURED_POSITION and rng.random() < world.wrong_caption:
+        if tag != text.COLOURED_POSITION and rng.random() < world.wrong_caption:
             while caption is truth or captions.is_held_out(caption):
                 caption = captions.altered(truth, rng)
         return caption["prompt"], scene

@@ -51,7 +51,5 @@ class PretrainConfig(BaseModel):
     architecture: Architecture
     #: settings of ``soar-bench train sft``; base and output are set by the command
     transformer: dict[str, Any]
-    #: of the text encoders, once the transformer has learnt to draw
-    binding: FitConfig
     lessons: tuple[Lesson, ...]
     scorer: FitConfig

@@ -8,8 +8,10 @@ fixed rule: nothing is trained, and the ids are the same everywhere.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
-from transformers import CLIPTokenizer, T5TokenizerFast
+import torch
+from transformers import CLIPTextConfig, CLIPTokenizer, T5TokenizerFast
 
 from evaluators.shapes.geometry import SHAPES
 from soar_bench.shapes.captions import (
@@ -88,3 +90,31 @@ def t5_tokenizer() -> T5TokenizerFast:
     pieces += [("▁" + word, -1.0) for word in caption_words()]
     pieces += [("▁", -4.0)] + [(c, -4.0) for c in _ALPHABET]
     return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=MAX_TOKENS)
+
+
+def clip_text_config(
+    tokenizer: CLIPTokenizer, projection: int, hidden: int, layers: int
+) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_TOKENS,
+        projection_dim=projection,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def ids_of(tokenizer: Any, texts: list[str]) -> torch.Tensor:
+    """Return a tokenizer's ids of captions, int64 [N, MAX_TOKENS]."""
+    return tokenizer(
+        texts,
+        padding="max_length",
+        truncation=True,
+        max_length=MAX_TOKENS,
+        return_tensors="pt",
+    ).input_ids

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks.pretrain.contrastive import draw
+from benchmarks.pretrain.scorer import draw
 from evaluators.shapes.clipscore import WEIGHTS, ShapesClipScore
 from evaluators.types import EvaluatorError, Sample
 from soar_bench.shapes import captions
@@ -29,7 +29,7 @@ def values(scorer, samples):
 
 def test_true_captions_rank_above_altered_ones_on_held_out_scenes(scorer):
     """At least 95% over every form of caption, and at least 90% within each."""
-    drawn = draw("test: never a training seed", 1500, held_out=True)
+    drawn = draw("test: never a training seed", 1500)
     rng = random.Random(0)
     images = [render(scene) for _, scene, _ in drawn]
     truth = [metadata for metadata, _, _ in drawn]
@@ -49,7 +49,7 @@ def test_true_captions_rank_above_altered_ones_on_held_out_scenes(scorer):
 
 def test_the_score_is_the_samples_own(scorer):
     """Alone, in a batch, in another order: the same within 1e-5."""
-    drawn = draw("test: batches", 9, held_out=True)
+    drawn = draw("test: batches", 9)
     samples = [Sample(render(scene), metadata["prompt"]) for metadata, scene, _ in drawn]
     together = values(scorer, samples)
     alone = np.concatenate([values(scorer, [s]) for s in samples])
@@ -63,7 +63,7 @@ def test_the_value_is_the_cosine_of_transformers_own_embeddings(scorer):
     """Against the model's own image-text logits, which are scale x cosine."""
     import torch
 
-    (metadata, scene, _), *_ = draw("test: cosine", 1, held_out=True)
+    (metadata, scene, _), *_ = draw("test: cosine", 1)
     sample = Sample(render(scene), metadata["prompt"])
     pixels = torch.from_numpy(sample.image).permute(2, 0, 1)[None].float() / 127.5 - 1
     tokens = scorer._tokenizer(sample.prompt, padding="max_length", return_tensors="pt")

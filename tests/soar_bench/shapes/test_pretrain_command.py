@@ -34,7 +34,7 @@ def test_a_small_recipe_makes_every_part_and_goes_on(tmp_path):
     import yaml
 
     recipe = yaml.safe_load((ROOT / "configs" / "shapes_pretrain.yaml").read_text())
-    for stage in ("vae", "text", "binding", "scorer"):
+    for stage in ("vae", "text", "scorer"):
         recipe[stage] |= {"steps": 2, "batch_size": 2}
     recipe["architecture"] |= {"layers": 2, "heads": 2, "head_width": 16}
     recipe["transformer"] |= {

@@ -1,10 +1,10 @@
-"""Text encoders that tell which word belongs to which: the lesson before the transformer's.
+"""The base's text encoders, trained to tell which word belongs to which.
 
-Trained contrastively, the encoders knew which words a caption has and hardly their order: which of
-two objects stands left, or is red, was lost before the transformer saw it. Here the same three
-encoders are tuned on captions alone. A linear map from the vector of each noun's token must tell
-that object's number, colour and place, and one from each encoder's vector of the whole caption
-those of all shapes (:mod:`benchmarks.pretrain.facts`).
+Trained contrastively against pictures, encoders knew which words a caption has and hardly their
+order: which of two objects stands left, or is red, was lost before the transformer saw it. These
+are trained on captions alone. A linear map from the vector of each noun's token must tell that
+object's number, colour and place, and one from each encoder's vector of the whole caption the
+numbers of all shapes, the colours and the letters (:mod:`benchmarks.pretrain.facts`).
 
 Combinations that are held out are never seen, so the rule has to be learnt and not the pairs: in
 half of the captions words are struck out, and an object's colour has to be told although its noun
@@ -20,11 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from benchmarks.pretrain import facts
-from benchmarks.pretrain.contrastive import ids_of
 from benchmarks.pretrain.fit import FitConfig, Report, fit, silent
-from benchmarks.pretrain.tokenizers import clip_tokenizer, t5_tokenizer
+from benchmarks.pretrain.tokenizers import (
+    clip_text_config,
+    clip_tokenizer,
+    ids_of,
+    t5_tokenizer,
+)
 from evaluators.shapes.geometry import SHAPES
 from soar_bench.shapes import captions
 from soar_bench.shapes.captions import COLORS, PLURALS, RELATIONS, Metadata, is_held_out
@@ -146,19 +151,37 @@ def whole_of(metadata: Metadata) -> facts.Facts:
     )
 
 
-class Encoders(torch.nn.Module):
-    """The three text encoders, and the linear maps to facts that only serve this training."""
+class TextEncoders(torch.nn.Module):
+    """SD3's three text encoders, small, and the linear maps to facts that only serve training."""
 
-    def __init__(self, clip: list[Any], t5: Any) -> None:
+    def __init__(self, width: int = 64, t5_width: int = 128) -> None:
         super().__init__()
-        self.clip, self.t5 = torch.nn.ModuleList(clip), t5
+        self.width = width
         self.tokenizers = (clip_tokenizer(), clip_tokenizer(pad="!"), t5_tokenizer())
-        whole = len(SHAPES) + len(COLORS) + facts.SPELLED
-        self.whole = torch.nn.ModuleList(
-            torch.nn.Linear(encoder.config.projection_dim, whole) for encoder in clip
+        self.clip = torch.nn.ModuleList(
+            CLIPTextModelWithProjection(clip_text_config(tokenizer, width, width, 3))
+            for tokenizer in self.tokenizers[:2]
         )
-        widths = [*(encoder.config.hidden_size for encoder in clip), t5.config.d_model]
-        self.noun = torch.nn.ModuleList(torch.nn.Linear(width, _PER_NOUN) for width in widths)
+        self.t5 = T5EncoderModel(
+            T5Config(
+                vocab_size=len(self.tokenizers[2]),
+                d_model=t5_width,
+                d_kv=32,
+                d_ff=2 * t5_width,
+                num_layers=2,
+                num_heads=4,
+                dropout_rate=0.0,
+                feed_forward_proj="gated-gelu",
+                pad_token_id=0,
+                eos_token_id=1,
+            )
+        )
+        _look_beside(self.t5)
+        whole = len(SHAPES) + len(COLORS) + facts.SPELLED
+        self.whole = torch.nn.ModuleList(torch.nn.Linear(width, whole) for _ in self.clip)
+        self.noun = torch.nn.ModuleList(
+            torch.nn.Linear(width, _PER_NOUN) for width in (width, width, t5_width)
+        )
 
     def read(self, texts: list[str], struck: list[set[int]]) -> tuple[list[torch.Tensor], ...]:
         """CLIP's vectors of captions, two of [N, W], and all three encoders' vectors of tokens,
@@ -175,7 +198,7 @@ class Encoders(torch.nn.Module):
         return whole, tokens
 
 
-def look_beside(t5: Any) -> None:
+def _look_beside(t5: Any) -> None:
     """Set T5's relative bias so that each head looks at one neighbour: the word before, the word
     after, two before, two after.
 
@@ -213,7 +236,7 @@ def _strike(metadata: Metadata, rng: random.Random) -> set[int]:
 
 
 def losses(
-    module: Encoders, drawn: list[Metadata], struck: list[set[int]]
+    module: TextEncoders, drawn: list[Metadata], struck: list[set[int]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return errors of facts: of whole captions [2] and of nouns [3]."""
     whole, tokens = module.read([m["prompt"] for m in drawn], struck)
@@ -238,16 +261,13 @@ def losses(
     return torch.stack(captions_), torch.stack(errors)
 
 
-def tune(
-    clip: list[Any], t5: Any, folder: Path, config: FitConfig, report: Report = silent
-) -> Encoders:
-    """Tune the encoders in place on captions that are not held out."""
+def train(folder: Path, config: FitConfig, report: Report = silent) -> TextEncoders:
+    """Trains the encoders on captions that are not held out."""
     torch.manual_seed(config.seed)
-    look_beside(t5)
-    module = Encoders(clip, t5).requires_grad_(True)
+    encoders = TextEncoders()
 
-    def loss_of_step(module: Encoders, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        rng = random.Random(f"binding/{config.seed}/{step}")
+    def loss_of_step(module: TextEncoders, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        rng = random.Random(f"text/{config.seed}/{step}")
         drawn = [draw(rng) for _ in range(config.batch_size)]
         struck = [_strike(m, rng) for m in drawn]
         whole, noun = losses(module, drawn, struck)
@@ -255,5 +275,5 @@ def tune(
         figures |= {f"noun_{i}": x for i, x in enumerate(noun.tolist())}
         return whole.sum() + _TOKEN_WEIGHT * noun.sum(), figures
 
-    fit(module, loss_of_step, config, folder, report)
-    return module
+    fit(encoders, loss_of_step, config, folder, report)
+    return encoders

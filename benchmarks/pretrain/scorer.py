@@ -1,15 +1,10 @@
-"""Contrastive training on the world: the base's text encoders, and the scorer.
+"""The scorer, a CLIP of its own: other weights, seed and data than the base.
 
-Two trainings that share nothing but this code. The text encoders that condition the base are
-trained against an image tower that is then thrown away, on captions that are not held out. The
-scorer is a CLIP of its own, with other weights, seed and data; being a judge, it may know every
-combination.
-
-The loss is CLIP's symmetric InfoNCE (Radford et al., 2021) with two changes: captions of the batch
-that happen to be true of another picture are not its negatives, and each picture also faces
-captions of its own in which one fact was altered, so that counts and colours are not passed over.
-For word order that was not enough: the scorer learns facts besides
-(:mod:`benchmarks.pretrain.facts`).
+Being a judge, it may know every combination, those too that are held out from the base. The loss is
+CLIP's symmetric InfoNCE (Radford et al., 2021) with two changes: captions of the batch that happen
+to be true of another picture are not its negatives, and each picture also faces captions of its own
+in which one fact was altered, so that counts and colours are not passed over. For word order that
+was not enough: the scorer learns facts besides (:mod:`benchmarks.pretrain.facts`).
 """
 
 from __future__ import annotations
@@ -17,7 +12,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,18 +20,13 @@ from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
     CLIPTokenizer,
     CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-    T5Config,
-    T5EncoderModel,
 )
 
 from benchmarks.pretrain import facts
 from benchmarks.pretrain.fit import FitConfig, Report, fit, silent
-from benchmarks.pretrain.tokenizers import clip_tokenizer, t5_tokenizer
+from benchmarks.pretrain.tokenizers import clip_text_config, clip_tokenizer, ids_of
 from evaluators.geneval.rules import Detection, judge
 from evaluators.shapes.geometry import RADII
 from soar_bench.shapes import captions
@@ -48,7 +37,7 @@ from soar_bench.shapes.world import TAG_SHARES, Distribution, scene_of
 _SCENES = Distribution("shapes-contrastive", TAG_SHARES, radii=RADII)
 #: What the scorer is trained on: mostly the two forms in which one thing is said of another, which
 #: it learns last.
-_SCORER_SHARES = {
+_SHARES = {
     "single_object": 0.04,
     "two_object": 0.10,
     "counting": 0.10,
@@ -89,35 +78,27 @@ def is_true(metadata: captions.Metadata, scene: Scene) -> bool:
 
 
 def draw(
-    seed: str, count: int, held_out: bool, shares: dict[str, float] = TAG_SHARES
+    seed: str, count: int, shares: dict[str, float] = TAG_SHARES
 ) -> list[tuple[captions.Metadata, Scene, random.Random]]:
-    """``count`` captions with clean scenes of theirs; ``held_out`` says whether those may occur."""
+    """``count`` captions with clean scenes of theirs."""
     rng = random.Random(f"contrastive/{seed}")
     drawn: list[tuple[captions.Metadata, Scene, random.Random]] = []
-    while len(drawn) < count:
+    for _ in range(count):
         tag = rng.choices(list(shares), weights=list(shares.values()))[0]
         metadata = rng.choice(captions.every_caption(tag, rng.choice(captions.LEAD_INS)))
-        if held_out or not captions.is_held_out(metadata):
-            drawn.append((metadata, scene_of(metadata, rng, _SCENES), rng))
+        drawn.append((metadata, scene_of(metadata, rng, _SCENES), rng))
     return drawn
 
 
-def _altered(metadata: captions.Metadata, rng: random.Random, held_out: bool) -> captions.Metadata:
-    while True:
-        other = captions.altered(metadata, rng)
-        if held_out or not captions.is_held_out(other):
-            return other
-
-
-def batch(seed: str, count: int, held_out: bool, shares: dict[str, float] = TAG_SHARES) -> Batch:
-    drawn = draw(seed, count, held_out, shares)
+def batch(seed: str, count: int) -> Batch:
+    drawn = draw(seed, count, _SHARES)
     images = np.stack([render(scene) for _, scene, _ in drawn])
     also_true = [
         [i != j and is_true(metadata, scene) for j, (metadata, _, _) in enumerate(drawn)]
         for i, (_, scene, _) in enumerate(drawn)
     ]
     wrong = [
-        _altered(metadata, rng, held_out)
+        captions.altered(metadata, rng)
         for metadata, _, rng in drawn
         for _ in range(ALTERED_PER_CAPTION)
     ]
@@ -161,77 +142,6 @@ def _vision_config(projection: int, hidden: int, layers: int) -> CLIPVisionConfi
     )
 
 
-def _text_config(
-    tokenizer: CLIPTokenizer, projection: int, hidden: int, layers: int
-) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=4 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        max_position_embeddings=captions.MAX_TOKENS,
-        projection_dim=projection,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-
-
-def ids_of(tokenizer: Any, texts: list[str]) -> torch.Tensor:
-    """Return a tokenizer's ids of captions, int64 [N, MAX_TOKENS]."""
-    return tokenizer(
-        texts,
-        padding="max_length",
-        truncation=True,
-        max_length=captions.MAX_TOKENS,
-        return_tensors="pt",
-    ).input_ids
-
-
-class TextTowers(torch.nn.Module):
-    """SD3's three text encoders beside one image tower that only serves their training.
-
-    T5 has no pooled output; the mean of its token vectors through a throw-away projection is
-    contrasted, so that every token vector it hands to the transformer has been trained.
-    """
-
-    def __init__(self, width: int = 64, t5_width: int = 128) -> None:
-        super().__init__()
-        self.width = width
-        self.tokenizers = (clip_tokenizer(), clip_tokenizer(pad="!"), t5_tokenizer())
-        self.vision = CLIPVisionModelWithProjection(_vision_config(width, 128, 4))
-        self.clip = torch.nn.ModuleList(
-            CLIPTextModelWithProjection(_text_config(t, width, width, 3))
-            for t in self.tokenizers[:2]
-        )
-        self.t5 = T5EncoderModel(
-            T5Config(
-                vocab_size=len(self.tokenizers[2]),
-                d_model=t5_width,
-                d_kv=32,
-                d_ff=2 * t5_width,
-                num_layers=2,
-                num_heads=4,
-                dropout_rate=0.0,
-                feed_forward_proj="gated-gelu",
-                pad_token_id=0,
-                eos_token_id=1,
-            )
-        )
-        self.t5_projection = torch.nn.Linear(t5_width, width, bias=False)
-        self.log_scale = torch.nn.Parameter(torch.tensor(2.65926))  # ln(1 / 0.07)
-
-    def texts(self, texts: list[str]) -> list[torch.Tensor]:
-        """One embedding of each text from each of the three encoders: three of [N, width]."""
-        embeddings = [
-            tower(ids_of(tokenizer, texts)).text_embeds
-            for tower, tokenizer in zip(self.clip, self.tokenizers, strict=False)
-        ]
-        tokens = self.t5(ids_of(self.tokenizers[2], texts)).last_hidden_state
-        return [*embeddings, self.t5_projection(tokens.mean(1))]
-
-
 def _log(
     name: str, image: torch.Tensor, text: torch.Tensor, wrong: torch.Tensor
 ) -> dict[str, float]:
@@ -242,35 +152,13 @@ def _log(
     return {name: (true > worst).float().mean().item()}
 
 
-def train_text_encoders(folder: Path, config: FitConfig, report: Report = silent) -> TextTowers:
-    torch.manual_seed(config.seed)
-    towers = TextTowers()
-
-    def loss_of_step(module: TextTowers, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        data = batch(f"text/{config.seed}/{step}", config.batch_size, held_out=False)
-        image = module.vision(data.images).image_embeds
-        loss, figures = torch.zeros(()), dict[str, float]()
-        scale = module.log_scale.exp().clamp(max=100)
-        for name, text in zip(
-            ("clip", "clip2", "t5"), module.texts(data.captions + data.altered), strict=True
-        ):
-            true, wrong = text[: config.batch_size], text[config.batch_size :]
-            wrong = wrong.view(config.batch_size, ALTERED_PER_CAPTION, -1)
-            loss = loss + contrastive_loss(image, true, wrong, data.also_true, scale) / 3
-            figures |= _log(name, image, true, wrong)
-        return loss, figures
-
-    fit(towers, loss_of_step, config, folder, report)
-    return towers
-
-
 def build_scorer(seed: int) -> tuple[CLIPModel, CLIPTokenizer, CLIPImageProcessorPil]:
     torch.manual_seed(seed)
     tokenizer = clip_tokenizer()
     width = 96
     model = CLIPModel(
         CLIPConfig(
-            text_config=_text_config(tokenizer, width, width, 3).to_dict(),
+            text_config=clip_text_config(tokenizer, width, width, 3).to_dict(),
             vision_config=_vision_config(width, 128, 4).to_dict(),
             projection_dim=width,
         )
@@ -294,16 +182,14 @@ class Scorer(torch.nn.Module):
         self.facts = torch.nn.Linear(model.config.projection_dim, facts.COUNT)
 
 
-def train_scorer(
+def train(
     folder: Path, config: FitConfig, report: Report = silent
 ) -> tuple[CLIPModel, CLIPTokenizer, CLIPImageProcessorPil]:
     """The tiny CLIP that scores alignment; returns (model, tokenizer, image processor)."""
     model, tokenizer, processor = build_scorer(config.seed)
 
     def loss_of_step(module: Scorer, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        data = batch(
-            f"scorer/{config.seed}/{step}", config.batch_size, held_out=True, shares=_SCORER_SHARES
-        )
+        data = batch(f"scorer/{config.seed}/{step}", config.batch_size)
         # Generated pictures are not as clean as renders: the scorer must not hang on pixels.
         noise = torch.rand(config.batch_size, 1, 1, 1) * 0.15
         images = data.images + noise * torch.randn_like(data.images)
