@@ -29,13 +29,15 @@ from training.encoders import TrainingPipeline, latent_shape
 from training.memory import with_chunk
 from training.space import Sizes, peak, rollout_bytes
 from training.state import states
-from training.types import Config, TrainingError
+from training.types import REWARDED, Config, TrainingError
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 EVALUATIONS_FILE = "evaluations.jsonl"
 #: In a folder of data: which records of what it holds, and by which scores they were chosen.
 SELECTION_FILE = "selection.json"
+#: How random numbers are drawn (training/draws.py): runs drawn otherwise do not go on.
+DRAWS = "by sample"
 #: Key of what ``auto`` settings came to, beside the identity.
 _CHOSEN = "chosen"
 
@@ -105,6 +107,8 @@ class Run:
         if self.config.method != "soar":
             del settings["soar"]
         identity = {"settings": settings, "base": self.base.digest, "data": self.source.digest}
+        if self.config.method not in REWARDED:
+            identity["draws"] = DRAWS
         return {**identity, "rewards": dict(self.rewards)} if self.rewards else identity
 
     @property

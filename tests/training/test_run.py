@@ -323,3 +323,15 @@ def test_where_things_go_and_what_is_looked_at_is_no_part_of_a_run(tiny_config, 
     interrupted(tiny_train, tiny_config(steps=4, save_every=2), 2)
     other = tiny_config(steps=4, save_every=1, keep_last=1, trackers=[], loss_limit=50.0)
     assert tiny_train(other) == Path(other.output) / "checkpoint-000004"
+
+
+def test_a_run_that_drew_its_random_numbers_otherwise_does_not_go_on(tiny_config, tiny_train):
+    """Its folder says nothing of draws: it was begun before they were keyed by sample."""
+    config = tiny_config(steps=1)
+    tiny_train(config)
+    file = config.output / "config.json"
+    settings = json.loads(file.read_text())
+    del settings["draws"]
+    file.write_text(json.dumps(settings))
+    with pytest.raises(TrainingError, match=r"other settings \(draws: .*by sample.*another output"):
+        tiny_train(config)
