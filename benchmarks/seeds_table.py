@@ -222,10 +222,10 @@ def pairs(results: Path, suite: str = "", part: Part = ALL) -> str:
                 by_board += holm(of_board)
     header = ["suite", "metric", "steps", "difference", "value [95%]"]
     last = ["p", "p, Holm over the board", f"p, Holm over all {len(p_values)}"]
-    every = zip(named, p_values, by_board, holm(p_values), strict=True)
+    rows = zip(named, p_values, by_board, holm(p_values), strict=True)
     return markdown.table(
         header + last,
-        [cells + list(map(format_p, of_pair)) for cells, *of_pair in every],
+        [cells + list(map(format_p, of_pair)) for cells, *of_pair in rows],
         (2, 4, 5, 6, 7),
     )
 

@@ -110,8 +110,8 @@ def to_fetch(rows: Sequence[Row]) -> str:
     if not sets:
         return ""
     names = next(iter(sets)) if len(sets) == 1 else "NAME"
-    every = "" if len(sets) == 1 else ", or all with --all"
-    return f"Missing weights ({_size_of(*sets.values())}): soar-bench fetch {names}{every}"
+    or_all = "" if len(sets) == 1 else ", or all with --all"
+    return f"Missing weights ({_size_of(*sets.values())}): soar-bench fetch {names}{or_all}"
 
 
 def plain(rows: Sequence[Row]) -> Iterator[str]:

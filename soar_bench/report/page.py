@@ -183,13 +183,13 @@ def _gallery(
     images = [gallery.images(options.cache) for gallery in galleries]
     order = [gallery.first_images_first for gallery in galleries]
     shelf = pictures.Shelf(aside, options.lossless)
-    most, every = options.max_images, sum(len(s) for of_board in images for s in of_board)
+    most, total = options.max_images, sum(len(s) for of_board in images for s in of_board)
     while True:  # what is missing takes no other image's place
         chosen = samples.choose(images, order, most)
         all_images = [image for of_board in chosen for image in of_board]
         placed = shelf.place(all_images, partial(observe, "images"))
         missing = sum(isinstance(picture, str) for picture in placed)
-        if most >= options.max_images + missing or len(placed) == every:
+        if most >= options.max_images + missing or len(placed) == total:
             break
         most = options.max_images + missing
     results = iter(placed)

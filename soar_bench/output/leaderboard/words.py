@@ -134,11 +134,11 @@ def further(boards: Sequence[Leaderboard]) -> list[published.FurtherRow]:
     table, of all.
     """
     suites = {b.suite.name for b in boards if not b.imported and not b.suite.source}
-    every = has_published(boards)
+    beside_paper = has_published(boards)
     return [
         r
         for r in published.FURTHER
-        if every or (r.suite in suites and r.protocol != published.PROTOCOL)
+        if beside_paper or (r.suite in suites and r.protocol != published.PROTOCOL)
     ]
 
 
