@@ -1,8 +1,10 @@
 """Temporary files and folders beside what they become; those of killed processes are swept away.
 
-A process holds a lock (``flock``) on what it is writing, which it loses when it is killed. Names
-such as ``.run.json.soar-bench-1f0c93ab-5be0c2d9a410.json`` tell the machine too: locks of others
-may not be seen here, so what they left goes when it is a day old.
+What is written lies in a hidden folder, or is one, on which its process holds a lock (``flock``)
+that it loses when it is killed. A lock on a file would not do: safetensors puts a new one in the
+place of the one it is told to write. Names such as ``.run.json.soar-bench-1f0c93ab-5be0c2d9a410``
+tell the machine too: locks of others may not be seen here, so what they left goes when it is a day
+old.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from pathlib import Path
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _KEPT = "kept-"
 _NAME = re.compile(rf"\..*\.soar-bench-({_KEPT})?([0-9a-f]{{8}})-[0-9a-f]{{12}}(\.[^.]*)?")
-#: Longest part of a target's name, and longest suffix, in the name of its temporary file.
-_LONGEST, _SUFFIX = 30, 12
+#: Longest part of a target's name in the name of its temporary folder.
+_LONGEST = 30
 #: Age in seconds at which what nobody can be seen to hold is abandoned.
 _DAY = 24 * 3600
 
@@ -33,7 +35,8 @@ _swept: set[Path] = set()
 
 @contextmanager
 def temporary(target: Path, folder: bool = False, kept: bool = False) -> Iterator[Path]:
-    """Yield a new hidden file or folder beside ``target``, with its suffix; it is gone at the end.
+    """Yield a new hidden folder beside ``target``, or a file of its name to be written in one; both
+    are gone at the end.
 
     ``kept`` is a folder for what has to come back where it was if the process is killed: the sweep
     moves its content out of it, where nothing has taken its place. The folder that ``target`` is in
@@ -42,11 +45,11 @@ def temporary(target: Path, folder: bool = False, kept: bool = False) -> Iterato
     if (place := target.parent.absolute()) not in _swept:
         sweep(place)
         _swept.add(place)
-    path, descriptor = _make(target, folder, kept)
+    aside, descriptor = _make(target, kept)
     try:
-        yield path
+        yield aside if folder else aside / target.name
     finally:
-        _remove(path)
+        _remove(aside)
         if descriptor is not None:
             os.close(descriptor)
 
@@ -73,22 +76,18 @@ def delete_folder(folder: Path) -> None:
         folder.replace(aside / folder.name)
 
 
-def _make(target: Path, folder: bool, kept: bool) -> tuple[Path, int | None]:
-    """Return a new path and a descriptor that holds it; None where the system has no such locks."""
-    suffix = target.suffix if len(target.suffix) <= _SUFFIX else ""
+def _make(target: Path, kept: bool) -> tuple[Path, int | None]:
+    """Return a new folder and a descriptor that holds it, None where the system has no locks."""
     start = f".{target.name[:_LONGEST]}.soar-bench-{_KEPT if kept else ''}{_HOST}-"
     while True:
-        path = target.with_name(f"{start}{secrets.token_hex(6)}{suffix}")
-        if folder:
-            path.mkdir(0o700)
-        else:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        path = target.with_name(f"{start}{secrets.token_hex(6)}")
+        path.mkdir(0o700)
         try:
             import fcntl
         except ImportError:
             return path, None
         with suppress(FileNotFoundError):  # swept before it was held: make another
-            descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+            descriptor = os.open(path, os.O_RDONLY)
             with suppress(OSError):  # no locks here: it is young enough to be left alone
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_open(path, descriptor):

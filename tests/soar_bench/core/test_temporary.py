@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from soar_bench.core import files, temporary
 from soar_bench.core.files import replace_atomically, replace_folder_atomically, write_text
@@ -244,21 +245,32 @@ def test_one_that_is_swept_before_it_is_held_is_made_anew(tmp_path, monkeypatch)
         if not made:
             made.extend(tmp_path.glob(".*"))
             for path in made:
-                path.unlink() if path.is_file() else shutil.rmtree(path)
+                shutil.rmtree(path)
         return lock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", sweeping)
     for folder in (False, True):
         made.clear()
         with temporary.temporary(tmp_path / "x", folder=folder) as path:
-            assert made and path.exists() and path not in made
+            place = path if folder else path.parent
+            assert made and place.exists() and place not in made
     assert hidden(tmp_path) == []
 
 
-def test_a_temporary_file_keeps_the_suffix_that_libraries_go_by(tmp_path):
+def test_a_temporary_file_has_the_name_that_libraries_go_by(tmp_path):
     with replace_atomically(tmp_path / "sheet.png") as aside:
-        assert re.fullmatch(r"\.sheet\.png\.soar-bench-[0-9a-f]{8}-[0-9a-f]{12}\.png", aside.name)
+        assert aside.name == "sheet.png"
         aside.touch()
+
+
+def test_a_file_that_a_library_puts_in_anothers_place_is_held_as_well(tmp_path):
+    """safetensors does that; two trainings that begin together sweep each other's cache."""
+    with replace_atomically(tmp_path / "a.safetensors") as aside:
+        aside.touch()
+        save_file({"a": torch.arange(3)}, aside)
+        sweep(tmp_path)
+    assert load_file(tmp_path / "a.safetensors")["a"].tolist() == [0, 1, 2]
+    assert hidden(tmp_path) == []
 
 
 if __name__ == "__main__":
