@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -75,6 +75,36 @@ def folder_to_write(path: Path | None) -> Path | None:
         check_writable(path)
     return path
 
+
+def _completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Return what a shell asks for the words that a list with commas may go on with."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, begun = incomplete.rpartition(",")
+        return [before + comma + name for name in names() if name.startswith(begun)]
+
+    return complete
+
+
+def _suites() -> list[str]:
+    from soar_bench.suites import names
+
+    return names()
+
+
+def _evaluators() -> list[str]:
+    from evaluators.registry import names
+
+    return names()
+
+
+def _protocols() -> list[str]:
+    from soar_bench.suites.protocols import PROTOCOLS
+
+    return list(PROTOCOLS)
+
+
+SUITES, EVALUATORS, PROTOCOLS = map(_completing, (_suites, _evaluators, _protocols))
 
 BASE = Option(
     None, help="Pipeline that a transformer or a LoRA stands on.  [default: the one it names]"

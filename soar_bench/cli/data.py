@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import AS_JSON, CACHE, DEVICE, echo_lines, files_or_names
+from soar_bench.cli.common import AS_JSON, CACHE, DEVICE, EVALUATORS, echo_lines, files_or_names
 from soar_bench.cli.help import App
 
 if TYPE_CHECKING:
@@ -120,7 +120,11 @@ def stats(
 def score(
     data: str = _DATA,
     evaluators: list[str] = Option(
-        ..., "--evaluator", "--evaluators", help="Evaluators by name, as aesthetic,pickscore."
+        ...,
+        "--evaluator",
+        "--evaluators",
+        autocompletion=EVALUATORS,
+        help="Evaluators by name, as aesthetic,pickscore.",
     ),
     cache: Path = CACHE,
     batch_size: int = _AT_ONCE,

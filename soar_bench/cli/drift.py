@@ -24,6 +24,7 @@ def drift(
     samples: int | None = Option(None, min=2, help="Samples to use.  [default: all after --skip]"),
     protocol: str | None = Option(
         None,
+        autocompletion=common.PROTOCOLS,
         help="Named settings of the sampler.  [default: shapes for the embedded world's data, "
         "soar-paper for any other]",
     ),

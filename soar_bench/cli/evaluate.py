@@ -17,11 +17,14 @@ def evaluate(
     base: str | None = common.BASE,
     suite: list[str] = Option(
         ["shapes"],
+        autocompletion=common.SUITES,
         help="Suites, separated by commas (see `soar-bench suites`), or a file of prompts: .txt, "
         ".csv, .jsonl; SUITE:EVALUATOR+EVALUATOR chooses evaluators for one suite.",
     ),
     protocol: str | None = Option(
-        None, help="Named settings of generation.  [default: the suite's]"
+        None,
+        autocompletion=common.PROTOCOLS,
+        help="Named settings of generation.  [default: the suite's]",
     ),
     steps: str = Option(
         "", help="Sampler steps; several, as 20,50,100, are a sweep.  [default: the protocol's]"
@@ -50,6 +53,7 @@ def evaluate(
         [],
         "--evaluator",
         "--evaluators",
+        autocompletion=common.EVALUATORS,
         help="Evaluators, separated by commas.  [default: the suite's]",
     ),
     label: list[str] = Option(
@@ -149,6 +153,7 @@ def score(
         [],
         "--evaluator",
         "--evaluators",
+        autocompletion=common.EVALUATORS,
         help="Evaluators, separated by commas.  [default: none, so name one]",
     ),
     prompts: Path | None = Option(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typer import Argument, Option
 
-from soar_bench.cli.common import AS_JSON, echo, echo_lines, folder_to_write
+from soar_bench.cli.common import AS_JSON, EVALUATORS, echo, echo_lines, folder_to_write
 from soar_bench.cli.help import App, ListGroups
 
 app = App("List the evaluators, show one, or start one of your own.", ListGroups)
@@ -44,8 +44,9 @@ def listing(
 @app.add("show", "soar-bench evaluators show geneval\nsoar-bench evaluators show my_metric.py")
 def show(
     name: str = Argument(
+        autocompletion=EVALUATORS,
         help="A listed name, FILE.py, FILE.py:CLASS, MODULE:CLASS, openclip:MODEL/PRETRAINED, "
-        "fidelity:FOLDER, fidelity-dinov2:FOLDER or cmmd:FOLDER."
+        "fidelity:FOLDER, fidelity-dinov2:FOLDER or cmmd:FOLDER.",
     ),
     as_json: bool = AS_JSON,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 from typer import Argument, Option
 
-from soar_bench.cli.common import echo, echo_json, echo_lines, fail, split
+from soar_bench.cli.common import SUITES, echo, echo_json, echo_lines, fail, split
 
 if TYPE_CHECKING:
     from soar_bench.checkpoints.hub import HubId
@@ -23,6 +23,7 @@ def fetch(
     ),
     suite: list[str] = Option(
         [],
+        autocompletion=SUITES,
         help="Suites whose prompts and weights to fetch, separated by commas.  [default: none]",
     ),
     everything: bool = Option(False, "--all", help="Fetch all weights and prompt sets."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typer import Argument, Option
 
-from soar_bench.cli.common import AS_JSON, echo, files_or_names
+from soar_bench.cli.common import AS_JSON, SUITES, echo, files_or_names
 from soar_bench.cli.help import App, ListGroups
 
 app = App("List suites and protocols, or show one.", ListGroups)
@@ -41,6 +41,7 @@ def listing(as_json: bool = AS_JSON) -> None:
 def show(
     names: list[str] = Argument(
         metavar="NAME|FILE",
+        autocompletion=SUITES,
         help="Suites, or files of prompts: .txt, .csv or .jsonl (docs/suites.md).",
     ),
     as_json: bool = Option(False, "--json", help="Print JSON, with all prompts."),

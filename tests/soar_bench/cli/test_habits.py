@@ -79,15 +79,31 @@ def test_help_breaks_no_word_at_its_hyphen():
         assert not [line for line in lines if line.endswith("-")], path
 
 
-def test_shells_complete():
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("runs ", "list show delete verify"),
+        ("evaluators s", "show"),
+        ("suites show shapes-", "shapes-dev shapes-signs"),
+        ("eval models/tuned --suite geneval,dr", "geneval,drawbench"),
+        ("eval models/tuned --evaluators aesthetic,picks", "aesthetic,pickscore"),
+        ("eval models/tuned --protocol soar", "soar-paper"),
+        ("score photos --evaluator ocr-", "ocr-paddle ocr-paddle-flow-grpo ocr-tesseract"),
+        ("fetch --suite dpg", "dpg"),
+        ("train d-", "d-opsd"),
+    ],
+)
+def test_shells_complete(words, completed):
+    shell = {"COMP_WORDS": f"soar-bench {words}", "COMP_CWORD": str(len(words.split(" ")))}
+    asked = CliRunner().invoke(
+        app, prog_name="soar-bench", env={**shell, "_SOAR_BENCH_COMPLETE": "complete_bash"}
+    )
+    assert asked.stdout.split() == completed.split()
+
+
+def test_shells_are_set_up_from_the_help():
     text = run("--help")
     assert "--install-completion" in text and "--show-completion" in text
-    for words, verbs in (("runs ", "list show delete verify"), ("evaluators s", "show")):
-        shell = {"COMP_WORDS": f"soar-bench {words}", "COMP_CWORD": "2"}
-        asked = CliRunner().invoke(
-            app, prog_name="soar-bench", env={**shell, "_SOAR_BENCH_COMPLETE": "complete_bash"}
-        )
-        assert asked.stdout.split() == verbs.split()
 
 
 @pytest.mark.parametrize("group", ["suites", "evaluators", "runs"])
