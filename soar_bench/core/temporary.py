@@ -88,7 +88,7 @@ def _make(target: Path, kept: bool) -> tuple[Path, int | None]:
             return path, None
         with suppress(FileNotFoundError):  # swept before it was held: make another
             descriptor = os.open(path, os.O_RDONLY)
-            with suppress(OSError):  # no locks here: it is young enough to be left alone
+            with suppress(OSError):  # no locks of folders here (NFS): it is young
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_open(path, descriptor):
                 return path, descriptor
